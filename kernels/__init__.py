@@ -1,0 +1,93 @@
+"""Numeric routines on raw arrays: written once in plain NumPy, once for speed, under the same names.
+
+A kernel never sees a Tensor. Every kernel has one name and one signature on every backend, returns its
+outputs (only `adamw_step` works in place), never modifies an input, and accumulates in float32 for float32
+arrays and in float64 for float64 arrays. `dx` is the gradient of `x`; `dout` the one that comes in.
+
+    kernels.for_array(x).layernorm_forward(x, weight, bias, eps)      # the backend follows the array
+    with kernels.use("reference", ops=["attention"]): ...             # rule a suspect kernel out
+
+Letters: B batch, T time, C channels, H heads, D head size, V vocabulary, N rows (all leading axes in one).
+"""
+
+import importlib
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+
+#: op -> its kernels. The contract: `kernels.reference` and every fast backend define exactly these.
+KERNELS = {
+    "linear": ("linear_forward", "linear_backward"),
+    "layernorm": ("layernorm_forward", "layernorm_backward"),
+    "gelu": ("gelu_forward", "gelu_backward"),
+    "embedding": ("embedding_forward", "embedding_backward"),
+    "dropout": ("dropout_forward", "dropout_backward"),
+    "attention": ("attention_forward", "attention_backward"),
+    "softmax_cross_entropy": ("softmax_cross_entropy_forward", "softmax_cross_entropy_backward"),
+    "adamw": ("adamw_step",),
+    "global_norm": ("global_norm",),
+}
+SETS = ("fast", "reference")
+
+# array type -> the module of its fast kernels, imported on first use so that `import minigrad` stays quick
+_FAST_MODULES = {np.ndarray: "kernels.cpu"}
+_active: dict[type, object] = {}  # array type -> the kernels in use; filled on first use
+_choice: dict[str, str] = dict.fromkeys(KERNELS, "fast")
+
+
+def for_array(x):
+    """The kernels in use for arrays of this type, as an object with one attribute per kernel."""
+    backend = _active.get(type(x))
+    return _load(type(x)) if backend is None else backend
+
+
+def select(name, ops=None):
+    """Use kernel set `name` ("fast" or "reference") from now on, for all ops or for those named.
+
+    Raises ValueError for a set or an op that does not exist.
+    """
+    if name not in SETS:
+        raise ValueError(f"no kernel set named {name!r}; the sets are {', '.join(SETS)}")
+    ops = list(KERNELS) if ops is None else list(ops)
+    if unknown := [op for op in ops if op not in KERNELS]:
+        raise ValueError(f"no kernels for {', '.join(unknown)}; there are {', '.join(KERNELS)}")
+    _choice.update(dict.fromkeys(ops, name))
+    _active.clear()
+
+
+@contextmanager
+def use(name, ops=None):
+    """`select` for the length of a `with` block."""
+    before = dict(_choice)
+    select(name, ops)
+    try:
+        yield
+    finally:
+        _choice.update(before)
+        _active.clear()
+
+
+def describe():
+    """The kernels in use as a short phrase, e.g. ``fast (attention: reference)``."""
+    plain = [op for op, name in _choice.items() if name == "reference"]
+    if len(plain) == len(KERNELS):
+        return "reference"
+    return "fast" + (f" ({', '.join(plain)}: reference)" if plain else "")
+
+
+def _load(array_type):
+    if array_type not in _FAST_MODULES:
+        raise TypeError(f"no kernels for arrays of type {array_type.__name__}; expected a NumPy array")
+    reference = importlib.import_module("kernels.reference")
+    names = set(_choice.values())
+    if names == {"reference"}:
+        backend = reference
+    else:
+        fast = importlib.import_module(_FAST_MODULES[array_type])
+        chosen = {"fast": fast, "reference": reference}
+        backend = fast if names == {"fast"} else SimpleNamespace(
+            **{fn: getattr(chosen[_choice[op]], fn) for op, fns in KERNELS.items() for fn in fns}
+        )
+    _active[array_type] = backend
+    return backend

@@ -1,0 +1,170 @@
+"""Causal attention in tiles with an online softmax: memory grows with T, never with T squared.
+
+FlashAttention-2's order of work (Dao 2023, arXiv 2307.08691): forward, each tile of queries meets the tiles
+of keys one after another and keeps a running maximum, sum and weighted mean; backward forms the
+probabilities again from logsumexp. Threads share out the (batch, head) pairs, so no two add into one place.
+"""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from kernels.cpu.compile import exp, jit
+from kernels.cpu.philox import philox4x32
+from kernels.cpu.tiles import matmul_add, pack, pack_transposed, unpack
+from kernels.philox import derive_key, keep_threshold
+
+_TILE = 64  # queries and keys a tile; a multiple of 16
+
+
+def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
+    """q (B, H, T, D), k and v (B, H, S, D), any strides -> out (B, H, T, D), logsumexp (B, H, T).
+
+    `out` is laid out as (B, T, H, D) in memory, so that merging the heads afterwards needs no copy.
+    """
+    B, H, T, D = q.shape
+    out = np.empty((B, T, H, D), q.dtype).transpose(0, 2, 1, 3)
+    logsumexp = np.empty((B, H, T), q.dtype)
+    _forward(q, k, v, q.dtype.type(scale), causal, _dropout(p, seed, step, stream, q.dtype), out, logsumexp)
+    return out, logsumexp
+
+
+def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, step, stream, into=None):
+    """-> dq, dk, dv, shaped like q, k, v; written into the three arrays of `into` where it is given."""
+    dq, dk, dv = (np.empty(x.shape, x.dtype) for x in (q, k, v)) if into is None else into
+    dropout = _dropout(p, seed, step, stream, q.dtype)
+    _backward(dout, q, k, v, out, logsumexp, q.dtype.type(scale), causal, dropout, dq, dk, dv)
+    return dq, dk, dv
+
+
+def _dropout(p, seed, step, stream, dtype):
+    """What a tile needs to draw its part of the mask: threshold (0: no dropout), scale and key."""
+    k0, k1 = derive_key(seed, step, stream) if p else (0, 0)
+    threshold = np.uint64(keep_threshold(p) if p else 0)
+    return threshold, dtype.type(1.0 / (1.0 - p)), np.uint32(k0), np.uint32(k1)
+
+
+@jit
+def _padded(n, multiple):
+    return (n + multiple - 1) // multiple * multiple
+
+
+@jit
+def _scores(q, kT, first_i, first_j, T, S, scale, causal, s):
+    """s (rows, columns) = scaled scores of a tile of queries and one of keys; -inf where nothing is to be seen."""
+    s[:] = 0
+    diagonal = causal and first_i == first_j
+    matmul_add(q, kT, s, s.shape[0], kT.shape[0], 1 if diagonal else 0)
+    for i in range(s.shape[0]):
+        seen = min(s.shape[1], S - first_j)
+        if causal:
+            seen = min(seen, first_i + i - first_j + 1)
+        for j in range(seen):
+            s[i, j] *= scale
+        for j in range(max(seen, 0), s.shape[1]):
+            s[i, j] = -np.inf
+
+
+@jit
+def _mask(bh, first_i, first_j, dropout, mask):
+    """mask = 0 or 1 / (1 - p): lane j % 4 of the Philox counter (j // 4, i, b * H + h, 0)."""
+    threshold, scale, k0, k1 = dropout
+    zero = mask.dtype.type(0)
+    for i in range(mask.shape[0]):
+        for j4 in range(mask.shape[1] // 4):
+            counter = np.uint32(first_j // 4 + j4)
+            w0, w1, w2, w3 = philox4x32(counter, np.uint32(first_i + i), np.uint32(bh), np.uint32(0), k0, k1)
+            mask[i, 4 * j4] = scale if np.uint64(w0) < threshold else zero
+            mask[i, 4 * j4 + 1] = scale if np.uint64(w1) < threshold else zero
+            mask[i, 4 * j4 + 2] = scale if np.uint64(w2) < threshold else zero
+            mask[i, 4 * j4 + 3] = scale if np.uint64(w3) < threshold else zero
+
+
+@jit
+def _online_softmax(s, highest, total, acc):
+    """Turn scores s into exp(s - maximum so far), and rescale what earlier tiles left in total and acc."""
+    zero = s.dtype.type(0)
+    for i in range(s.shape[0]):
+        new = highest[i]
+        for j in range(s.shape[1]):
+            new = max(new, s[i, j])
+        row = zero
+        for j in range(s.shape[1]):
+            s[i, j] = exp(s[i, j] - new)
+            row += s[i, j]
+        if new > highest[i]:
+            shrink = exp(highest[i] - new)
+            for d in range(acc.shape[1]):
+                acc[i, d] *= shrink
+            total[i] *= shrink
+            highest[i] = new
+        total[i] += row
+
+
+@jit(parallel=True)
+def _forward(q, k, v, scale, causal, dropout, out, logsumexp):
+    B, H, T, D = q.shape
+    S, width, size = k.shape[2], _padded(D, 16), min(_TILE, _padded(max(T, k.shape[2]), 16))
+    for bh in prange(B * H):
+        b, h = bh // H, bh % H
+        qs, kTs, vs = pack(q[b, h], size, width), pack_transposed(k[b, h], size, width), pack(v[b, h], size, width)
+        s, mask = np.empty((size, size), q.dtype), np.empty((size, size), q.dtype)
+        highest, total = np.empty(size, q.dtype), np.empty(size, q.dtype)
+        for ti in range(len(qs)):
+            acc = np.zeros((size, width), q.dtype)
+            highest[:] = -np.inf
+            total[:] = 0
+            for tj in range(min(ti + 1, len(kTs)) if causal else len(kTs)):
+                _scores(qs[ti], kTs[tj], ti * size, tj * size, T, S, scale, causal, s)
+                _online_softmax(s, highest, total, acc)
+                if dropout[0]:
+                    _mask(bh, ti * size, tj * size, dropout, mask)
+                    for i in range(size):
+                        for j in range(size):
+                            s[i, j] *= mask[i, j]
+                matmul_add(s, vs[tj], acc, size, size, 2 if causal and ti == tj else 0)
+            for i in range(min(size, T - ti * size)):
+                t = ti * size + i
+                logsumexp[b, h, t] = highest[i] + math.log(total[i])
+                share = 1 / total[i]
+                for d in range(D):
+                    out[b, h, t, d] = acc[i, d] * share
+
+
+@jit(parallel=True)
+def _backward(dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv):
+    B, H, T, D = q.shape
+    S, width, size = k.shape[2], _padded(D, 16), min(_TILE, _padded(max(T, k.shape[2]), 16))
+    for bh in prange(B * H):
+        b, h = bh // H, bh % H
+        qs, ks, douts = pack(q[b, h], size, width), pack(k[b, h], size, width), pack(dout[b, h], size, width)
+        kTs, vTs = pack_transposed(k[b, h], size, width), pack_transposed(v[b, h], size, width)
+        dqs, dks, dvs = np.zeros_like(qs), np.zeros_like(ks), np.zeros_like(ks)
+        probs, dscores = np.empty((size, size), q.dtype), np.empty((size, size), q.dtype)
+        mask = np.ones((size, size), q.dtype)
+        for ti in range(len(qs)):
+            n_rows = min(size, T - ti * size)
+            for tj in range(min(ti + 1, len(kTs)) if causal else len(kTs)):
+                diagonal = causal and ti == tj
+                _scores(qs[ti], kTs[tj], ti * size, tj * size, T, S, scale, causal, probs)
+                dscores[:] = 0  # first dout @ v.T, the gradient of the probabilities after dropout
+                matmul_add(douts[ti], vTs[tj], dscores, size, width, 1 if diagonal else 0)
+                if dropout[0]:
+                    _mask(bh, ti * size, tj * size, dropout, mask)
+                for i in range(n_rows):
+                    t = ti * size + i
+                    lse, dot = logsumexp[b, h, t], q.dtype.type(0)
+                    for d in range(D):
+                        dot += dout[b, h, t, d] * out[b, h, t, d]
+                    for j in range(size):
+                        prob = exp(probs[i, j] - lse)
+                        dscores[i, j] = prob * (dscores[i, j] * mask[i, j] - dot) * scale
+                        probs[i, j] = prob * mask[i, j]
+                probs[n_rows:], dscores[n_rows:] = 0, 0  # queries that pad the last tile
+                matmul_add(probs.T, douts[ti], dvs[tj], size, size, 3 if diagonal else 0)
+                matmul_add(dscores, ks[tj], dqs[ti], size, size, 2 if diagonal else 0)
+                matmul_add(dscores.T, qs[ti], dks[tj], size, size, 3 if diagonal else 0)
+        unpack(dqs, dq[b, h])
+        unpack(dks, dk[b, h])
+        unpack(dvs, dv[b, h])

@@ -1,0 +1,68 @@
+"""GELU, exact and in GPT-2's tanh form, in one pass over the elements.
+
+The tanh form uses 0.5 * (1 + tanh(u)) = sigmoid(2u), which needs one exponential and has no cancellation.
+"""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from kernels.cpu.compile import exp, jit
+
+_TWO_SQRT_2_OVER_PI = 2.0 * math.sqrt(2.0 / math.pi)
+_CUBIC = 0.044715
+_SQRT_HALF = math.sqrt(0.5)
+_INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
+_CHUNK = 8192
+
+
+def gelu_forward(x, approximate):
+    """x of any shape; approximate "none" (erf) or "tanh" -> shaped like x."""
+    out = np.empty(x.shape, x.dtype)
+    run = _forward_tanh if approximate == "tanh" else _forward_exact
+    run(np.ascontiguousarray(x).reshape(-1), out.reshape(-1))
+    return out
+
+
+def gelu_backward(dout, x, approximate):
+    """-> dx, shaped like x."""
+    dx = np.empty(x.shape, x.dtype)
+    run = _backward_tanh if approximate == "tanh" else _backward_exact
+    run(np.ascontiguousarray(dout).reshape(-1), np.ascontiguousarray(x).reshape(-1), dx.reshape(-1))
+    return dx
+
+
+@jit(parallel=True)
+def _forward_tanh(x, out):
+    one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
+    for i in prange((x.size + _CHUNK - 1) // _CHUNK):
+        for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
+            u2 = scale * (x[j] + cubic * x[j] * x[j] * x[j])
+            out[j] = x[j] / (one + exp(-u2))
+
+
+@jit(parallel=True)
+def _backward_tanh(dout, x, dx):
+    one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
+    for i in prange((x.size + _CHUNK - 1) // _CHUNK):
+        for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
+            square = x[j] * x[j]
+            s = one / (one + exp(-scale * (x[j] + cubic * x[j] * square)))
+            du2 = scale * (one + x.dtype.type(3) * cubic * square)
+            dx[j] = dout[j] * (s + x[j] * s * (one - s) * du2)
+
+
+@jit(parallel=True)
+def _forward_exact(x, out):
+    for i in prange((x.size + _CHUNK - 1) // _CHUNK):
+        for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
+            out[j] = x[j] * 0.5 * math.erfc(-x[j] * _SQRT_HALF)
+
+
+@jit(parallel=True)
+def _backward_exact(dout, x, dx):
+    for i in prange((x.size + _CHUNK - 1) // _CHUNK):
+        for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
+            cdf = 0.5 * math.erfc(-x[j] * _SQRT_HALF)
+            dx[j] = dout[j] * (cdf + x[j] * exp(x.dtype.type(-0.5) * x[j] * x[j]) * _INV_SQRT_2PI)

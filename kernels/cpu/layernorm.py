@@ -1,0 +1,77 @@
+"""Layer normalisation over the last axis, one row at a time: each row is read once and stays in cache."""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from kernels.cpu.compile import chunk_rows, jit
+
+
+def layernorm_forward(x, weight, bias, eps):
+    """x (..., C), weight (C,), bias (C,) or None -> out (..., C), mean (...), rstd (...)."""
+    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    shift = np.zeros_like(weight) if bias is None else bias
+    out, mean, rstd = _forward(rows, weight, shift, eps)
+    return out.reshape(x.shape), mean.reshape(x.shape[:-1]), rstd.reshape(x.shape[:-1])
+
+
+def layernorm_backward(dout, x, weight, mean, rstd):
+    """-> dx (..., C), dweight (C,), dbias (C,)."""
+    C = x.shape[-1]
+    rows, drows = np.ascontiguousarray(x).reshape(-1, C), np.ascontiguousarray(dout).reshape(-1, C)
+    dx, dweight, dbias = _backward(
+        drows, rows, weight, mean.reshape(-1), rstd.reshape(-1), chunk_rows(len(rows), 16)
+    )
+    return dx.reshape(x.shape), dweight, dbias
+
+
+@jit(parallel=True)
+def _forward(x, weight, bias, eps):
+    N, C = x.shape
+    out, mean, rstd = np.empty_like(x), np.empty(N, x.dtype), np.empty(N, x.dtype)
+    zero = x.dtype.type(0)
+    for n in prange(N):
+        total = zero
+        for c in range(C):
+            total += x[n, c]
+        mu = total / x.dtype.type(C)
+        square = zero
+        for c in range(C):
+            square += (x[n, c] - mu) * (x[n, c] - mu)
+        r = x.dtype.type(1.0 / math.sqrt(square / C + eps))
+        for c in range(C):
+            out[n, c] = (x[n, c] - mu) * r * weight[c] + bias[c]
+        mean[n], rstd[n] = mu, r
+    return out, mean, rstd
+
+
+@jit(parallel=True)
+def _backward(dout, x, weight, mean, rstd, chunk):
+    N, C = x.shape
+    n_chunks = (N + chunk - 1) // chunk
+    dx = np.empty_like(x)
+    dweights, dbiases = np.zeros((n_chunks, C), x.dtype), np.zeros((n_chunks, C), x.dtype)
+    zero = x.dtype.type(0)
+    for i in prange(n_chunks):
+        for n in range(i * chunk, min(N, (i + 1) * chunk)):
+            mu, r = mean[n], rstd[n]
+            along_one, along_xhat = zero, zero  # dxhat's components along (1, ..., 1) and along xhat
+            for c in range(C):
+                xhat = (x[n, c] - mu) * r
+                dxhat = dout[n, c] * weight[c]
+                along_one += dxhat
+                along_xhat += dxhat * xhat
+                dweights[i, c] += dout[n, c] * xhat
+                dbiases[i, c] += dout[n, c]
+            along_one /= x.dtype.type(C)
+            along_xhat /= x.dtype.type(C)
+            for c in range(C):
+                xhat = (x[n, c] - mu) * r
+                dx[n, c] = (dout[n, c] * weight[c] - along_one - xhat * along_xhat) * r
+    dweight, dbias = np.zeros(C, x.dtype), np.zeros(C, x.dtype)
+    for i in range(n_chunks):
+        for c in range(C):
+            dweight[c] += dweights[i, c]
+            dbias[c] += dbiases[i, c]
+    return dx, dweight, dbias

@@ -1,0 +1,72 @@
+"""Softmax and cross-entropy in one: each row of logits is read once forward and once backward.
+
+Forward keeps a running maximum and a running sum of exponentials (Milakov & Gimelshein 2018), a block of the
+vocabulary at a time, and saves one number a row. No second (N, V) array exists unless the caller wants one.
+"""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from kernels.cpu.compile import exp, jit
+
+_BLOCK = 512  # of the vocabulary; a block stays in the first-level cache between its two loops
+
+
+def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
+    """logits (..., V), targets (...), reduction "mean" | "sum" -> loss (), logsumexp (...), divisor ()."""
+    rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
+    losses, logsumexp, counted = _forward(rows, np.ascontiguousarray(targets).reshape(-1), ignore_index)
+    divisor = max(counted, 1) if reduction == "mean" else 1
+    loss = np.asarray(losses.sum() / divisor, dtype=logits.dtype)
+    return loss, logsumexp.reshape(logits.shape[:-1]), np.asarray(divisor)
+
+
+def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index, overwrite):
+    """-> dlogits (..., V), written over `logits` if `overwrite`."""
+    rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
+    dlogits = rows if overwrite else np.empty_like(rows)
+    scale = logits.dtype.type(float(dout) / float(divisor))
+    _backward(rows, targets.reshape(-1), logsumexp.reshape(-1), scale, ignore_index, dlogits)
+    return dlogits.reshape(logits.shape)
+
+
+@jit(parallel=True)
+def _forward(logits, targets, ignore_index):
+    N, V = logits.shape
+    losses, logsumexp = np.zeros(N, np.float64), np.empty(N, logits.dtype)
+    counted = 0
+    for n in prange(N):
+        highest = logits.dtype.type(-np.inf)
+        total = logits.dtype.type(0)
+        for start in range(0, V, _BLOCK):
+            stop = min(V, start + _BLOCK)
+            block_highest = highest
+            for i in range(start, stop):
+                block_highest = max(block_highest, logits[n, i])
+            block_total = logits.dtype.type(0)
+            for i in range(start, stop):
+                block_total += exp(logits[n, i] - block_highest)
+            total = total * exp(highest - block_highest) + block_total
+            highest = block_highest
+        lse = highest + math.log(total)
+        logsumexp[n] = lse
+        if targets[n] != ignore_index:
+            losses[n] = np.float64(lse) - np.float64(logits[n, targets[n]])
+            counted += 1
+    return losses, logsumexp, counted
+
+
+@jit(parallel=True)
+def _backward(logits, targets, logsumexp, scale, ignore_index, dlogits):
+    N, V = logits.shape
+    for n in prange(N):
+        if targets[n] == ignore_index:
+            for i in range(V):
+                dlogits[n, i] = 0
+        else:
+            lse = logsumexp[n]
+            for i in range(V):
+                dlogits[n, i] = exp(logits[n, i] - lse) * scale
+            dlogits[n, targets[n]] -= scale

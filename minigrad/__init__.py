@@ -1,0 +1,25 @@
+"""A small reverse-mode autograd engine over plain NumPy arrays, made to be stepped through.
+
+    import minigrad as mg
+    x = mg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    (x * x).sum().backward()
+    x.grad                      # array([2., 4., 6.], dtype=float32)
+"""
+
+from minigrad import functional, nn, optim, random
+from minigrad.gradcheck import GradcheckError, gradcheck
+from minigrad.graph import no_grad
+from minigrad.tensor import Tensor, record
+
+F = functional
+tensor = Tensor
+
+__all__ = ["F", "GradcheckError", "Tensor", "functional", "gradcheck", "nn", "no_grad", "optim", "random", "record",
+           "tensor"]  # fmt: skip
+
+
+def __getattr__(name):
+    """Every operation is here too: `minigrad.exp(x)`, `minigrad.concatenate([a, b])`."""
+    if not name.startswith("_") and hasattr(functional, name):
+        return getattr(functional, name)
+    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")

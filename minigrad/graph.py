@@ -1,0 +1,179 @@
+"""The engine: a graph of recorded operations, and one loop that walks it backwards.
+
+Knows nothing of Tensor. A node holds the rule of one operation, the raw arrays which that rule needs, and
+edges to the nodes (or leaf tensors) that its inputs came from. Whatever no rule saved is freed as soon as the
+user lets go of it; after `backward` nothing of the graph is alive, without help from the cyclic collector.
+"""
+
+import itertools
+import linecache
+import os
+import sys
+import weakref
+from contextlib import contextmanager
+
+import numpy as np
+
+recording = True  # False inside no_grad
+module_path = ""  # the nn.Module being called, e.g. "blocks.3.attn"; kept by nn.Module.__call__
+
+_ids = itertools.count(1)
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_overwritten: dict[int, weakref.ref] = {}  # arrays whose contents a rule replaced; id -> weak reference
+
+
+class Node:
+    """One recorded operation.
+
+    id        counts up in order of creation: a name for a person, and a topological order
+    backward  the rule: backward(dout, **saved) -> the parents' gradients, a tuple or a single array
+    parents   per input: the Node that made it, a leaf Tensor, or None where no gradient is wanted
+    saved     arrays and settings by name, as the rule takes them; None once freed
+    """
+
+    __slots__ = ("id", "backward", "parents", "saved", "shape", "dtype", "grad", "hooks", "module", "_code", "_at")
+
+    def __init__(self, out, parents, backward, saved):
+        self.id = next(_ids)
+        self.backward, self.parents, self.saved = backward, parents, saved
+        self.shape, self.dtype = out.shape, out.dtype
+        self.grad = self.hooks = None
+        self.module = module_path
+        frame = sys._getframe(2)
+        while frame.f_code.co_filename.startswith(_HERE) and frame.f_back:
+            frame = frame.f_back
+        self._code, self._at = frame.f_code, frame.f_lasti  # the line number is worked out when asked for
+
+    @property
+    def op(self):
+        """The operation's name: its rule's, without the ending."""
+        return self.backward.__name__.removesuffix("_backward")
+
+    @property
+    def source(self):
+        """(file, line, text) of the line outside minigrad that made this node."""
+        line = next((n for start, end, n in self._code.co_lines() if start <= self._at < end), 0)
+        path = self._code.co_filename
+        return path, line, linecache.getline(path, line or 0).strip()
+
+    def __repr__(self):
+        where = f" in {self.module}" if self.module else ""
+        return f"<#{self.id} {self.op} {self.shape} {self.dtype}{where}>"
+
+
+def record(out, parents, backward, saved):
+    """The Node for `out` made from Tensors `parents`, or None where nothing wants a gradient."""
+    if not recording:
+        return None
+    edges, wanted = [], False
+    for parent in parents:
+        edge = parent.node
+        if edge is None and parent.requires_grad:
+            edge = parent
+        wanted = wanted or edge is not None
+        edges.append(edge)
+    return Node(out, edges, backward, saved) if wanted else None
+
+
+def backward(root, dout, retain_graph=False):
+    """Run every rule from `root` down to the leaves, adding into the leaves' `.grad`.
+
+    dout: array of root's shape. retain_graph keeps the saved arrays, for a second backward.
+    Raises RuntimeError if a part of the graph was freed already, or if a rule returns a wrong shape or dtype.
+    """
+    order = _ancestors(root)
+    root.grad = dout
+    for node in order:
+        dout, node.grad = node.grad, None
+        if dout is not None:
+            try:
+                _apply(node, dout, retain_graph)
+            except Exception as error:
+                error.add_note(_describe(node, dout))
+                raise
+        if not retain_graph:
+            node.saved, node.parents, node.hooks = None, (), None
+
+
+def _apply(node, dout, retain_graph):
+    """Perform the rule of one node and hand its results to the parents."""
+    saved = node.saved
+    if node.hooks:
+        dout = run_hooks(node.hooks, dout)
+    if _overwritten:
+        _refuse_overwritten(saved)
+    if (retain_graph or node.hooks) and saved.get("overwrite"):
+        saved = {**saved, "overwrite": False}  # somebody may still look at these arrays
+    grads = node.backward(dout, **saved)
+    for parent, grad in zip(node.parents, grads if type(grads) is tuple else (grads,), strict=True):
+        if parent is None or grad is None:
+            continue
+        if type(grad) is not np.ndarray and isinstance(grad, np.generic):
+            grad = np.asarray(grad)  # NumPy turns 0-d results into scalars
+        if grad.shape != parent.shape or grad.dtype != parent.dtype:
+            raise RuntimeError(
+                f"{node.op}_backward returned a gradient of {grad.shape} {grad.dtype} "
+                f"for an input of {parent.shape} {parent.dtype}"
+            )
+        if isinstance(parent, Node):  # never in place: the first gradient may be dout itself, or be shared
+            parent.grad = grad if parent.grad is None else parent.grad + grad
+        else:
+            parent.accumulate_grad(grad)
+
+
+def _ancestors(root):
+    """All nodes below root, newest first: no recursion, so a chain of any length works."""
+    seen, stack = {root}, [root]
+    while stack:
+        node = stack.pop()
+        if node.saved is None:
+            raise RuntimeError(
+                f"{node!r} has been through backward and its saved arrays are freed; "
+                "pass retain_graph=True to the first backward to be able to run a second"
+            )
+        for parent in node.parents:
+            if isinstance(parent, Node) and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=lambda node: node.id, reverse=True)
+
+
+def run_hooks(hooks, grad):
+    """Pass a gradient through hooks: each may return a replacement, or None to leave it as it is."""
+    for hook in tuple(hooks):
+        replaced = hook(grad)
+        grad = grad if replaced is None else np.asarray(replaced, dtype=grad.dtype)
+    return grad
+
+
+def mark_overwritten(array):
+    """Note that a rule replaced the contents of `array`: any later rule that saved it raises."""
+    key = id(array)
+    _overwritten[key] = weakref.ref(array, lambda _: _overwritten.pop(key, None))
+
+
+def _refuse_overwritten(saved):
+    for name, value in saved.items():
+        if id(value) in _overwritten:
+            raise RuntimeError(f"saved array {name!r} was overwritten by an earlier rule (overwrite=True)")
+
+
+def _describe(node, dout):
+    path, line, text = node.source
+    arrays = ", ".join(f"{k} {v.shape}" for k, v in (node.saved or {}).items() if isinstance(v, np.ndarray))
+    where = f" in module {node.module}" if node.module else ""
+    return (
+        f"during backward of node #{node.id}, {node.op}{where}, made at {path}:{line}\n"
+        f"    {text}\n  dout {dout.shape}, saved: {arrays or 'nothing'}"
+    )
+
+
+@contextmanager
+def no_grad():
+    """Record nothing inside: a `with` block or, as `@no_grad()`, a whole function."""
+    global recording
+    before, recording = recording, False
+    try:
+        yield
+    finally:
+        recording = before

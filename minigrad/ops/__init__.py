@@ -1,0 +1,61 @@
+"""Every differentiable operation: `op`, and `op_backward` directly below it.
+
+A rule is a plain function of raw arrays: rule(dout, **saved) -> one gradient per input, None where none is
+wanted. Rules never modify `dout` or what was saved, so they can be called from a REPL without any graph.
+"""
+
+from minigrad.ops.elementwise import (
+    abs,
+    add,
+    astype,
+    clip,
+    div,
+    exp,
+    log,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    pow,
+    relu,
+    sigmoid,
+    silu,
+    sqrt,
+    sub,
+    tanh,
+    where,
+)
+from minigrad.ops.matmul import matmul
+from minigrad.ops.nn import (
+    causal_self_attention,
+    dropout,
+    embedding,
+    gelu,
+    layernorm,
+    linear,
+    log_softmax,
+    scaled_dot_product_attention,
+    softmax,
+    softmax_cross_entropy,
+)
+from minigrad.ops.reduce import max, mean, min, sum, var
+from minigrad.ops.shape import (
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    getitem,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    transpose,
+)
+
+__all__ = [
+    "abs", "add", "astype", "broadcast_to", "causal_self_attention", "clip", "concatenate", "div",
+    "dropout", "embedding", "exp", "expand_dims", "gelu", "getitem", "layernorm", "linear", "log",
+    "log_softmax", "matmul", "max", "maximum", "mean", "min", "minimum", "mul", "neg", "pow", "relu",
+    "reshape", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "softmax_cross_entropy",
+    "split", "sqrt", "squeeze", "stack", "sub", "sum", "swapaxes", "tanh", "transpose", "var", "where",
+]  # fmt: skip

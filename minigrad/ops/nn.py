@@ -1,0 +1,211 @@
+"""The operations of neural networks. The fused ones do their arithmetic in `kernels`."""
+
+import math
+
+import numpy as np
+
+import kernels
+from minigrad.tensor import as_tensor, record
+
+
+def softmax(x, axis=-1):
+    """exp(x) / sum(exp(x)) along `axis`."""
+    weights = np.exp(x.data - x.data.max(axis=axis, keepdims=True))
+    out = weights / weights.sum(axis=axis, keepdims=True)
+    return record(out, (x,), softmax_backward, out=out, axis=axis)
+
+
+def softmax_backward(dout, out, axis):
+    return out * (dout - (dout * out).sum(axis=axis, keepdims=True))
+
+
+def log_softmax(x, axis=-1):
+    """log(softmax(x)), without forming softmax(x) first."""
+    shifted = x.data - x.data.max(axis=axis, keepdims=True)
+    out = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    return record(out, (x,), log_softmax_backward, out=out, axis=axis)
+
+
+def log_softmax_backward(dout, out, axis):
+    return dout - np.exp(out) * dout.sum(axis=axis, keepdims=True)
+
+
+def linear(x, weight, bias=None):
+    """x @ weight.T + bias. x (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"linear: x has {x.shape[-1]} features, weight {weight.shape} takes {weight.shape[1]}")
+    out = kernels.for_array(x.data).linear_forward(x.data, weight.data, None if bias is None else bias.data)
+    return record(
+        out, (x, weight) if bias is None else (x, weight, bias), linear_backward,
+        x=x.data if weight.requires_grad else None,  # each is kept only if the other's gradient needs it
+        weight=weight.data if x.requires_grad else None,
+        bias=None if bias is None else bias.data,
+    )  # fmt: skip
+
+
+def linear_backward(dout, x, weight, bias):
+    grads = kernels.for_array(dout).linear_backward(dout, x, weight, bias)  # dx, dweight, dbias
+    return grads[:2] if bias is None else grads
+
+
+def layernorm(x, weight, bias=None, eps=1e-5):
+    """Normalise the last axis. x (..., C), weight (C,), bias (C,) or None -> (..., C). Ba et al. 2016."""
+    out, mean, rstd = kernels.for_array(x.data).layernorm_forward(
+        x.data, weight.data, None if bias is None else bias.data, eps
+    )
+    parents = (x, weight) if bias is None else (x, weight, bias)
+    return record(
+        out, parents, layernorm_backward, x=x.data, weight=weight.data, mean=mean, rstd=rstd, has_bias=bias is not None
+    )
+
+
+def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True):
+    dx, dweight, dbias = kernels.for_array(dout).layernorm_backward(dout, x, weight, mean, rstd)
+    return (dx, dweight, dbias) if has_bias else (dx, dweight)
+
+
+def gelu(x, approximate="none"):
+    """x * Phi(x); approximate="tanh" is GPT-2's form. Hendrycks & Gimpel 2016."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f'gelu: approximate is {approximate!r}; expected "none" or "tanh"')
+    out = kernels.for_array(x.data).gelu_forward(x.data, approximate)
+    return record(out, (x,), gelu_backward, x=x.data, approximate=approximate)
+
+
+def gelu_backward(dout, x, approximate):
+    return kernels.for_array(dout).gelu_backward(dout, x, approximate)
+
+
+def embedding(weight, ids):
+    """Rows of a table. weight (V, C), ids (...) an integer array -> (..., C). IndexError outside 0..V-1."""
+    ids = np.asarray(ids.data if hasattr(ids, "node") else ids)
+    _check_ids("embedding: id", ids, weight.shape[0])
+    out = kernels.for_array(weight.data).embedding_forward(weight.data, ids)
+    return record(out, (weight,), embedding_backward, ids=ids, num_embeddings=weight.shape[0])
+
+
+def embedding_backward(dout, ids, num_embeddings):
+    return kernels.for_array(dout).embedding_backward(dout, ids, num_embeddings)
+
+
+def dropout(x, p, seed, step, stream):
+    """Zero elements with probability p and divide the rest by 1 - p.
+
+    The mask is a function of (seed, step, stream) and the element's index (Philox4x32-10), so the same
+    arguments give the same result, and backward draws the mask again instead of keeping it.
+    """
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"dropout: p is {p}; expected 0 <= p < 1")
+    out = kernels.for_array(x.data).dropout_forward(x.data, p, seed, step, stream)
+    return record(out, (x,), dropout_backward, p=p, seed=seed, step=step, stream=stream)
+
+
+def dropout_backward(dout, p, seed, step, stream):
+    return kernels.for_array(dout).dropout_backward(dout, p, seed, step, stream)
+
+
+def scaled_dot_product_attention(q, k, v, causal=True, scale=None, p=0.0, seed=0, step=0, stream=0):
+    """softmax(q k^T * scale) v. q (B, H, T, D), k and v (B, H, S, D) -> (B, H, T, D).
+
+    causal: query i sees keys 0..i. scale: 1 / sqrt(D) unless given. p: dropout on the probabilities, with
+    (seed, step, stream) as for `dropout`. Vaswani et al. 2017; computed as in Dao 2023 (arXiv 2307.08691).
+    """
+    if not (q.ndim == k.ndim == v.ndim == 4 and k.shape == v.shape and q.shape[-1] == k.shape[-1]):
+        raise ValueError(f"attention needs q (B, H, T, D), k and v (B, H, S, D); got {q.shape}, {k.shape}, {v.shape}")
+    setting = _attention_setting(q.shape[-1], causal, scale, p, seed, step, stream)
+    out, logsumexp = kernels.for_array(q.data).attention_forward(q.data, k.data, v.data, **setting)
+    return record(
+        out, (q, k, v), scaled_dot_product_attention_backward,
+        q=q.data, k=k.data, v=v.data, out=out, logsumexp=logsumexp, **setting,
+    )  # fmt: skip
+
+
+def scaled_dot_product_attention_backward(dout, q, k, v, out, logsumexp, **setting):
+    return kernels.for_array(dout).attention_backward(dout, q, k, v, out, logsumexp, **setting)
+
+
+def causal_self_attention(qkv, n_head, p=0.0, seed=0, step=0, stream=0):
+    """Attention of a sequence to its own past. qkv (B, T, 3 C): queries, keys, values -> (B, T, C).
+
+    The same kernel as `scaled_dot_product_attention`, reading and writing the packed array in place of
+    separate copies of its three parts.
+    """
+    setting = _attention_setting(qkv.shape[-1] // (3 * n_head), True, None, p, seed, step, stream)
+    q, k, v = _split_heads(qkv.data, n_head)
+    out, logsumexp = kernels.for_array(qkv.data).attention_forward(q, k, v, **setting)
+    merged = _merge_heads(out)
+    return record(
+        merged, (qkv,), causal_self_attention_backward,
+        qkv=qkv.data, out=merged, logsumexp=logsumexp, n_head=n_head, **setting,
+    )  # fmt: skip
+
+
+def causal_self_attention_backward(dout, qkv, out, logsumexp, n_head, **setting):
+    dqkv = np.empty(qkv.shape, qkv.dtype)  # (B, T, 3 C)
+    heads_of = lambda x: x.reshape(*x.shape[:2], n_head, -1).swapaxes(1, 2)  # noqa: E731  (B, T, C) -> (B, H, T, D)
+    kernels.for_array(dout).attention_backward(
+        heads_of(dout), *_split_heads(qkv, n_head), heads_of(out), logsumexp, **setting, into=_split_heads(dqkv, n_head)
+    )
+    return dqkv
+
+
+def _attention_setting(D, causal, scale, p, seed, step, stream):
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"attention: dropout probability p is {p}; expected 0 <= p < 1")
+    scale = 1.0 / math.sqrt(D) if scale is None else scale
+    return dict(scale=scale, causal=causal, p=p, seed=seed, step=step, stream=stream)
+
+
+def _split_heads(qkv, n_head):
+    """(B, T, 3 C) -> three views (B, H, T, D)."""
+    B, T, C3 = qkv.shape
+    if C3 % (3 * n_head):
+        raise ValueError(f"attention: {C3} features do not divide into q, k, v of {n_head} heads each")
+    return tuple(qkv.reshape(B, T, 3, n_head, -1).transpose(2, 0, 3, 1, 4))
+
+
+def _merge_heads(x):
+    """(B, H, T, D) -> (B, T, C)."""
+    return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
+
+
+def softmax_cross_entropy(logits, targets, ignore_index=-100, reduction="mean", overwrite_logits=False):
+    """-log softmax(logits)[target], averaged or summed over the rows whose target is not ignore_index.
+
+    logits (..., V), targets (...) an integer array, reduction "mean" or "sum" -> (). If no row counts, the
+    loss is 0. overwrite_logits lets backward write its result over `logits.data`, which saves an array of
+    that size; the logits are lost then. Raises IndexError for a target outside 0..V-1.
+    """
+    targets = np.asarray(targets.data if hasattr(targets, "node") else targets)
+    if targets.shape != logits.shape[:-1]:
+        raise ValueError(f"cross-entropy: logits {logits.shape} need targets {logits.shape[:-1]}, not {targets.shape}")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f'cross-entropy: reduction is {reduction!r}; expected "mean" or "sum"')
+    _check_ids("cross-entropy: target", targets, logits.shape[-1], ignore_index)
+    loss, logsumexp, divisor = kernels.for_array(logits.data).softmax_cross_entropy_forward(
+        logits.data, targets, ignore_index, reduction
+    )
+    return record(
+        loss, (logits,), softmax_cross_entropy_backward,
+        logits=logits.data, targets=targets, logsumexp=logsumexp, divisor=divisor, ignore_index=ignore_index,
+        overwrite=overwrite_logits and logits.data.flags.c_contiguous,
+    )  # fmt: skip
+
+
+def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index=-100, overwrite=False):
+    if overwrite:
+        graph.mark_overwritten(logits)
+    return kernels.for_array(logits).softmax_cross_entropy_backward(
+        dout, logits, targets, logsumexp, divisor, ignore_index, overwrite
+    )
+
+
+def _check_ids(what, ids, n, ignore_index=None):
+    """One pass over the ids; kernels rely on it, since an index out of range would read foreign memory."""
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{what}s must be integers, not {ids.dtype}")
+    bad = (ids < 0) | (ids >= n)
+    if ignore_index is not None:
+        bad &= ids != ignore_index
+    if bad.any():
+        raise IndexError(f"{what} {ids[bad][0]} is outside 0..{n - 1}")

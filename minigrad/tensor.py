@@ -1,0 +1,183 @@
+"""Tensor: a plain array, its gradient, and the node that made it. Every operator is one line."""
+
+import numpy as np
+
+from minigrad import graph
+
+
+class Tensor:
+    """A NumPy array that remembers how it was made.
+
+    data           the array itself
+    grad           the gradient after `backward`, an array like data; leaves only
+    requires_grad  whether gradients are wanted; true for everything made from such tensors
+    node           the graph.Node that made it; None for a leaf
+
+    Python and NumPy scalars and lists of floats become float32; arrays keep their dtype.
+    """
+
+    __slots__ = ("data", "grad", "requires_grad", "node", "hooks", "grad_buffer", "__weakref__")
+    __array_priority__ = 1000  # so that ndarray + Tensor comes here
+    __array_ufunc__ = None
+
+    def __init__(self, data, requires_grad=False, dtype=None):
+        if isinstance(data, Tensor):
+            data = data.data
+        if not isinstance(data, np.ndarray):
+            data = np.asarray(data, dtype=dtype)
+            if dtype is None and data.dtype == np.float64:
+                data = data.astype(np.float32)
+        elif dtype is not None:
+            data = data.astype(dtype, copy=False)
+        if requires_grad and data.dtype.kind != "f":
+            raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
+        self.data, self.requires_grad = data, requires_grad
+        self.grad = self.node = self.hooks = None
+        self.grad_buffer = None  # where backward puts this leaf's gradient; set by an optimizer's arena
+
+    shape = property(lambda self: self.data.shape)
+    dtype = property(lambda self: self.data.dtype)
+    ndim = property(lambda self: self.data.ndim)
+    size = property(lambda self: self.data.size)
+    is_leaf = property(lambda self: self.node is None)
+
+    def __repr__(self):
+        made = f", made by {self.node!r}" if self.node else ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({np.array2string(self.data, precision=4, threshold=20)}, {self.dtype}{made})"
+
+    def __len__(self):
+        return len(self.data)
+
+    def __bool__(self):
+        return bool(self.data)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def numpy(self):
+        """The array itself, not a copy."""
+        return self.data
+
+    def item(self):
+        """The only element as a Python number."""
+        return self.data.item()
+
+    def detach(self):
+        """The same array, cut off from the graph."""
+        return Tensor(self.data)
+
+    # ---------------------------------------------------------------------------------- gradients
+
+    def backward(self, grad=None, retain_graph=False):
+        """Gradients of this tensor for all leaves it came from, added into their `.grad`.
+
+        grad: the gradient of this tensor itself, an array of its shape; may be left out for one element.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("nothing to differentiate: no input of this tensor has requires_grad=True")
+        if grad is None:
+            if self.size != 1:
+                raise RuntimeError(f"backward of a tensor of shape {self.shape} needs the gradient `grad`")
+            grad = np.ones_like(self.data)
+        grad = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
+        if grad.shape != self.shape:
+            raise ValueError(f"grad has shape {grad.shape}; the tensor has {self.shape}")
+        if self.node is None:
+            self.accumulate_grad(grad)
+        else:
+            graph.backward(self.node, grad, retain_graph)
+
+    def accumulate_grad(self, grad):
+        """Add an array into this leaf's `.grad`; the engine calls it once per use of the leaf."""
+        if self.hooks:
+            grad = graph.run_hooks(self.hooks, grad)
+        if self.grad is None:
+            if self.grad_buffer is None:
+                self.grad = grad.copy()  # grad may be shared with other leaves, or be the caller's
+            else:
+                self.grad = self.grad_buffer
+                self.grad[...] = grad
+        elif self.grad is self.grad_buffer:
+            self.grad += grad
+        else:
+            self.grad = self.grad + grad
+
+    def zero_grad(self):
+        """Forget the gradient."""
+        self.grad = None
+
+    def register_hook(self, hook):
+        """Call hook(grad) when this tensor's gradient is known; what it returns, if anything, replaces it.
+
+        On a leaf the hook sees each use's contribution. Returns a function that removes the hook.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("a hook needs a tensor with requires_grad=True")
+        owner = self if self.node is None else self.node
+        hooks = owner.hooks = owner.hooks or []
+        hooks.append(hook)
+        return lambda: hooks.remove(hook) if hook in hooks else None
+
+    # ---------------------------------------------------------------------------------- operators
+
+    def __add__(self, other): return F.add(self, other)  # noqa: E704
+    def __radd__(self, other): return F.add(other, self)  # noqa: E704
+    def __sub__(self, other): return F.sub(self, other)  # noqa: E704
+    def __rsub__(self, other): return F.sub(other, self)  # noqa: E704
+    def __mul__(self, other): return F.mul(self, other)  # noqa: E704
+    def __rmul__(self, other): return F.mul(other, self)  # noqa: E704
+    def __truediv__(self, other): return F.div(self, other)  # noqa: E704
+    def __rtruediv__(self, other): return F.div(other, self)  # noqa: E704
+    def __pow__(self, other): return F.pow(self, other)  # noqa: E704
+    def __rpow__(self, other): return F.pow(other, self)  # noqa: E704
+    def __matmul__(self, other): return F.matmul(self, other)  # noqa: E704
+    def __rmatmul__(self, other): return F.matmul(other, self)  # noqa: E704
+    def __neg__(self): return F.neg(self)  # noqa: E704
+    def __abs__(self): return F.abs(self)  # noqa: E704
+    def __getitem__(self, index): return F.getitem(self, index)  # noqa: E704
+    def __lt__(self, other): return self.data < _array(other)  # noqa: E704
+    def __le__(self, other): return self.data <= _array(other)  # noqa: E704
+    def __gt__(self, other): return self.data > _array(other)  # noqa: E704
+    def __ge__(self, other): return self.data >= _array(other)  # noqa: E704
+
+    @property
+    def T(self):
+        """All axes reversed, as in NumPy."""
+        return F.transpose(self)
+
+
+def _array(value):
+    return value.data if isinstance(value, Tensor) else value
+
+
+def as_tensor(value, like=None):
+    """`value` as a Tensor. Scalars, NumPy's included, take the dtype of `like`, so float32 stays float32."""
+    if isinstance(value, Tensor):
+        return value
+    if like is not None and np.ndim(value) == 0:
+        return Tensor(np.asarray(value, dtype=like.dtype))
+    return Tensor(value)
+
+
+def record(out, parents, backward, **saved):
+    """The Tensor of an operation's result.
+
+    out       the array computed from the parents' data
+    parents   the Tensors it was computed from
+    backward  the rule, a module-level function: backward(dout, **saved) -> one gradient per parent
+    saved     what the rule needs, by name: raw arrays and settings, never a Tensor
+    """
+    if not isinstance(out, np.ndarray):
+        out = np.asarray(out)
+    result = Tensor.__new__(Tensor)
+    result.data = out
+    result.grad = result.hooks = result.grad_buffer = None
+    result.node = graph.record(out, parents, backward, saved)
+    result.requires_grad = result.node is not None
+    return result
+
+
+from minigrad import functional as F  # noqa: E402  at the end: the functions need Tensor and record
+
+for _name in F.METHODS:
+    setattr(Tensor, _name, getattr(F, _name))
