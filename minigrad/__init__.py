@@ -6,10 +6,10 @@
     x.grad                      # array([2., 4., 6.], dtype=float32)
 """
 
+from minigrad.tensor import Tensor, record  # isort: skip  first: it finishes its class with `functional`
 from minigrad import functional, nn, optim, random
 from minigrad.gradcheck import GradcheckError, gradcheck
 from minigrad.graph import no_grad
-from minigrad.tensor import Tensor, record
 
 F = functional
 tensor = Tensor

@@ -6,7 +6,7 @@ next stream. The trainer seeks before every forward pass, so nothing has to be s
 
 import numpy as np
 
-from kernels.philox import philox4x32, random_bits
+from kernels.philox import derive_key, philox4x32
 
 _SHUFFLE = 0x5348  # a stream of its own, so that the order of the data and dropout are independent
 _position = [0, 0, 0]  # seed, step, next stream
@@ -24,9 +24,19 @@ def next_stream():
     return seed, step, stream
 
 
-def uniform(n, seed, step, stream):
-    """n floats in [0, 1) with 32 random bits each."""
-    return random_bits(n, seed, step, stream) * 2.0**-32
+def generator():
+    """A NumPy generator for one use of randomness on the host, such as drawing initial weights."""
+    return np.random.Generator(np.random.Philox(key=derive_key(*next_stream())))
+
+
+def uniform(shape, low=0.0, high=1.0):
+    """float32 array drawn evenly from [low, high)."""
+    return generator().uniform(low, high, shape).astype(np.float32)
+
+
+def normal(shape, std=1.0):
+    """float32 array drawn from N(0, std**2)."""
+    return generator().standard_normal(shape, np.float32) * np.float32(std)
 
 
 def shuffled(positions, n, seed, epoch):

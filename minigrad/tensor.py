@@ -120,25 +120,27 @@ class Tensor:
 
     # ---------------------------------------------------------------------------------- operators
 
-    def __add__(self, other): return F.add(self, other)  # noqa: E704
-    def __radd__(self, other): return F.add(other, self)  # noqa: E704
-    def __sub__(self, other): return F.sub(self, other)  # noqa: E704
-    def __rsub__(self, other): return F.sub(other, self)  # noqa: E704
-    def __mul__(self, other): return F.mul(self, other)  # noqa: E704
-    def __rmul__(self, other): return F.mul(other, self)  # noqa: E704
-    def __truediv__(self, other): return F.div(self, other)  # noqa: E704
-    def __rtruediv__(self, other): return F.div(other, self)  # noqa: E704
-    def __pow__(self, other): return F.pow(self, other)  # noqa: E704
-    def __rpow__(self, other): return F.pow(other, self)  # noqa: E704
-    def __matmul__(self, other): return F.matmul(self, other)  # noqa: E704
-    def __rmatmul__(self, other): return F.matmul(other, self)  # noqa: E704
-    def __neg__(self): return F.neg(self)  # noqa: E704
-    def __abs__(self): return F.abs(self)  # noqa: E704
-    def __getitem__(self, index): return F.getitem(self, index)  # noqa: E704
-    def __lt__(self, other): return self.data < _array(other)  # noqa: E704
-    def __le__(self, other): return self.data <= _array(other)  # noqa: E704
-    def __gt__(self, other): return self.data > _array(other)  # noqa: E704
-    def __ge__(self, other): return self.data >= _array(other)  # noqa: E704
+    # fmt: off
+    def __add__(self, other): return F.add(self, other)
+    def __radd__(self, other): return F.add(other, self)
+    def __sub__(self, other): return F.sub(self, other)
+    def __rsub__(self, other): return F.sub(other, self)
+    def __mul__(self, other): return F.mul(self, other)
+    def __rmul__(self, other): return F.mul(other, self)
+    def __truediv__(self, other): return F.div(self, other)
+    def __rtruediv__(self, other): return F.div(other, self)
+    def __pow__(self, other): return F.pow(self, other)
+    def __rpow__(self, other): return F.pow(other, self)
+    def __matmul__(self, other): return F.matmul(self, other)
+    def __rmatmul__(self, other): return F.matmul(other, self)
+    def __neg__(self): return F.neg(self)
+    def __abs__(self): return F.abs(self)
+    def __getitem__(self, index): return F.getitem(self, index)
+    def __lt__(self, other): return self.data < _array(other)
+    def __le__(self, other): return self.data <= _array(other)
+    def __gt__(self, other): return self.data > _array(other)
+    def __ge__(self, other): return self.data >= _array(other)
+    # fmt: on
 
     @property
     def T(self):
@@ -159,7 +161,7 @@ def as_tensor(value, like=None):
     return Tensor(value)
 
 
-def record(out, parents, backward, **saved):
+def record(out, parents, backward, /, **saved):
     """The Tensor of an operation's result.
 
     out       the array computed from the parents' data
@@ -177,7 +179,7 @@ def record(out, parents, backward, **saved):
     return result
 
 
-from minigrad import functional as F  # noqa: E402  at the end: the functions need Tensor and record
+from minigrad import functional as F  # at the end: the functions need Tensor and record
 
 for _name in F.METHODS:
     setattr(Tensor, _name, getattr(F, _name))

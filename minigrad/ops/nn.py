@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 import kernels
-from minigrad.tensor import as_tensor, record
+from minigrad import graph
+from minigrad.tensor import record
 
 
 def softmax(x, axis=-1):
@@ -142,9 +143,9 @@ def causal_self_attention(qkv, n_head, p=0.0, seed=0, step=0, stream=0):
 
 def causal_self_attention_backward(dout, qkv, out, logsumexp, n_head, **setting):
     dqkv = np.empty(qkv.shape, qkv.dtype)  # (B, T, 3 C)
-    heads_of = lambda x: x.reshape(*x.shape[:2], n_head, -1).swapaxes(1, 2)  # noqa: E731  (B, T, C) -> (B, H, T, D)
+    dout, out = _heads(dout, n_head), _heads(out, n_head)  # (B, H, T, D)
     kernels.for_array(dout).attention_backward(
-        heads_of(dout), *_split_heads(qkv, n_head), heads_of(out), logsumexp, **setting, into=_split_heads(dqkv, n_head)
+        dout, *_split_heads(qkv, n_head), out, logsumexp, **setting, into=_split_heads(dqkv, n_head)
     )
     return dqkv
 
@@ -153,7 +154,7 @@ def _attention_setting(D, causal, scale, p, seed, step, stream):
     if not 0.0 <= p < 1.0:
         raise ValueError(f"attention: dropout probability p is {p}; expected 0 <= p < 1")
     scale = 1.0 / math.sqrt(D) if scale is None else scale
-    return dict(scale=scale, causal=causal, p=p, seed=seed, step=step, stream=stream)
+    return {"scale": scale, "causal": causal, "p": p, "seed": seed, "step": step, "stream": stream}
 
 
 def _split_heads(qkv, n_head):
@@ -162,6 +163,11 @@ def _split_heads(qkv, n_head):
     if C3 % (3 * n_head):
         raise ValueError(f"attention: {C3} features do not divide into q, k, v of {n_head} heads each")
     return tuple(qkv.reshape(B, T, 3, n_head, -1).transpose(2, 0, 3, 1, 4))
+
+
+def _heads(x, n_head):
+    """(B, T, C) -> a view (B, H, T, D)."""
+    return x.reshape(*x.shape[:2], n_head, -1).swapaxes(1, 2)
 
 
 def _merge_heads(x):

@@ -1,6 +1,7 @@
 """Operations that move elements and never change them. Results are views where NumPy makes views."""
 
 import builtins
+import itertools
 
 import numpy as np
 
@@ -111,7 +112,7 @@ def split(x, sections, axis=0):
         sections = builtins.range(part, x.shape[axis], part)
     cuts = [0, *sections, x.shape[axis]]
     before = (builtins.slice(None),) * (axis % x.ndim)
-    return [getitem(x, (*before, builtins.slice(a, b))) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [getitem(x, (*before, builtins.slice(a, b))) for a, b in itertools.pairwise(cuts)]
 
 
 def getitem(x, index):

@@ -1,0 +1,263 @@
+"""Optimizers. The update rules are functions of arrays; the classes hold the arrays and call them.
+
+AdamW lays the parameters of a group, their gradients and both moments out in four flat arrays (an arena), so
+that a step is one pass over memory. `Parameter.data` and `.grad` are views of it: indexing, printing and
+`load_state_dict` work as ever, and a `.data` that was rebound to another array is copied back in.
+"""
+
+import math
+
+import numpy as np
+
+import kernels
+from minigrad.nn import Embedding, Parameter
+
+
+def decay_groups(model, weight_decay):
+    """Two groups: matrices decay, and neither embeddings nor anything one-dimensional does.
+
+    Decay pulls weights towards zero, which is no prior for a bias, a norm's scale, or the vector of a token
+    that is rarely seen.
+    """
+    embeddings = {id(module.weight) for _, module in model.named_modules() if isinstance(module, Embedding)}
+    decay, keep = {}, {}
+    for name, parameter in model.named_parameters():
+        (keep if parameter.ndim < 2 or id(parameter) in embeddings else decay)[name] = parameter
+    return [
+        {"name": "decay", "params": decay, "weight_decay": weight_decay},
+        {"name": "no decay", "params": keep, "weight_decay": 0.0},
+    ]
+
+
+class Optimizer:
+    """What all optimizers share: groups of named parameters, and a learning rate that a scheduler may set.
+
+    params: Parameters, (name, Parameter) pairs, or groups `{"name", "params", "weight_decay"}` as
+    `decay_groups` makes them. Raises ValueError if there are none, or one stands in two groups.
+    """
+
+    def __init__(self, params, learning_rate, weight_decay):
+        if learning_rate < 0.0 or weight_decay < 0.0:
+            raise ValueError(f"learning_rate {learning_rate} and weight_decay {weight_decay} must not be negative")
+        self.learning_rate = learning_rate
+        params = list(params)
+        groups = params if params and isinstance(params[0], dict) else [{"name": "all", "params": params}]
+        self.groups = [
+            {"name": str(i), "weight_decay": weight_decay, **group, "params": _named(group["params"], i)}
+            for i, group in enumerate(groups)
+        ]
+        names = [name for name, _ in self.named_parameters()]
+        if not names:
+            raise ValueError("an optimizer needs at least one parameter")
+        if len(set(names)) < len(names) or len({id(p) for _, p in self.named_parameters()}) < len(names):
+            raise ValueError("a parameter, or the name of one, stands twice in the optimizer's groups")
+
+    def named_parameters(self):
+        """(name, Parameter) of all groups."""
+        return [item for group in self.groups for item in group["params"].items()]
+
+    def zero_grad(self):
+        """Forget all gradients."""
+        for _, parameter in self.named_parameters():
+            parameter.zero_grad()
+
+    def describe(self):
+        """A table of the groups: which parameters decay, and how many numbers that is."""
+        lines = []
+        for group in self.groups:
+            sizes = [parameter.size for parameter in group["params"].values()]
+            head = f"{group['name']:<10} weight_decay {group['weight_decay']:<8g}"
+            lines.append(f"{head}{len(sizes):>4} tensors {sum(sizes):>12,} numbers")
+            lines += [f"    {name:<44} {parameter.shape}" for name, parameter in group["params"].items()]
+        return "\n".join(lines)
+
+
+def _named(params, group):
+    if isinstance(params, dict):
+        return dict(params)
+    params = list(params)
+    if params and isinstance(params[0], Parameter):
+        return {f"{group}.{i}": parameter for i, parameter in enumerate(params)}
+    return dict(params)
+
+
+class _Segment:
+    """One parameter's place in an arena."""
+
+    __slots__ = ("name", "param", "span", "data", "grad", "step")
+
+    def __init__(self, name, param, span, arena):
+        self.name, self.param, self.span, self.step = name, param, span, 0
+        self.data, self.grad = arena.data[span].reshape(param.shape), arena.grad[span].reshape(param.shape)
+        self.gather()
+
+    def gather(self):
+        """Bring `.data` and `.grad` into the arena if they are elsewhere. Returns whether there is a gradient."""
+        param = self.param
+        if param.data is not self.data:
+            if param.data.shape != self.data.shape or param.data.dtype != self.data.dtype:
+                raise ValueError(
+                    f"{self.name} is now {param.data.shape} {param.data.dtype}, but the optimizer was made for "
+                    f"{self.data.shape} {self.data.dtype}; make a new optimizer after changing parameters"
+                )
+            self.data[...] = param.data
+            param.data = self.data
+        if param.grad is not None and param.grad is not self.grad:
+            self.grad[...] = param.grad
+            param.grad = self.grad
+        param.grad_buffer = self.grad
+        return param.grad is not None
+
+
+class _Arena:
+    """Parameters of one group and one dtype, flat: data, grad and both moments."""
+
+    def __init__(self, group, dtype):
+        params = {name: p for name, p in group["params"].items() if p.dtype == dtype}
+        size = sum(p.size for p in params.values())
+        self.group = group
+        self.data, self.grad, self.m, self.v = (np.zeros(size, dtype) for _ in range(4))
+        self.segments, start = [], 0
+        for name, param in params.items():
+            self.segments.append(_Segment(name, param, slice(start, start + param.size), self))
+            start += param.size
+
+    def runs(self):
+        """Spans of neighbours that have a gradient and the same age: nearly always one, the whole arena."""
+        spans = []
+        for segment in self.segments:
+            if not segment.gather():
+                continue
+            start, stop = segment.span.start, segment.span.stop
+            if spans and spans[-1][1:] == (start, segment.step):
+                spans[-1] = (spans[-1][0], stop, segment.step)
+            else:
+                spans.append((start, stop, segment.step))
+        return [(slice(start, stop), step) for start, stop, step in spans]
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019). Parameters without a gradient are left alone."""
+
+    def __init__(self, params, learning_rate=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+        super().__init__(params, learning_rate, weight_decay)
+        if not all(0.0 <= beta < 1.0 for beta in betas) or eps <= 0.0:
+            raise ValueError(f"betas {betas} must lie in [0, 1), and eps {eps} above 0")
+        self.betas, self.eps = betas, eps
+        self._arenas = [
+            _Arena(group, dtype)
+            for group in self.groups
+            for dtype in sorted({p.dtype for p in group["params"].values()}, key=str)
+        ]
+
+    def grad_norm(self):
+        """The norm of all gradients together, as a float; nan or inf if any is."""
+        spans = [arena.grad[span] for arena in self._arenas for span, _ in arena.runs()]
+        return kernels.for_array(self._arenas[0].data).global_norm(spans)
+
+    def step(self, grad_scale=1.0):
+        """Update all parameters that have a gradient, which is multiplied by `grad_scale` first (clipping)."""
+        for arena in self._arenas:
+            step_kernel = kernels.for_array(arena.data).adamw_step
+            for span, age in arena.runs():
+                step_kernel(
+                    arena.data[span], arena.grad[span], arena.m[span], arena.v[span], age + 1, self.learning_rate,
+                    *self.betas, self.eps, arena.group["weight_decay"], grad_scale,
+                )  # fmt: skip
+            for segment in arena.segments:
+                segment.step += segment.param.grad is not None
+
+    def state_dict(self):
+        """{"step": {name: int}, "m": {name: array}, "v": {name: array}}; arrays are copies."""
+        state = {"step": {}, "m": {}, "v": {}}
+        for arena, segment in self._segments():
+            state["step"][segment.name] = segment.step
+            for moment in ("m", "v"):
+                state[moment][segment.name] = getattr(arena, moment)[segment.span].reshape(segment.data.shape).copy()
+        return state
+
+    def load_state_dict(self, state):
+        """The inverse of `state_dict`. ValueError, with nothing changed, unless names and shapes match."""
+        segments = list(self._segments())
+        for key in ("step", "m", "v"):
+            if wrong := set(state[key]) ^ {segment.name for _, segment in segments}:
+                raise ValueError(f"optimizer state {key!r} does not fit these parameters: {', '.join(sorted(wrong))}")
+        for moment in ("m", "v"):
+            for _, segment in segments:
+                if state[moment][segment.name].shape != segment.data.shape:
+                    raise ValueError(f"optimizer state {moment!r} of {segment.name} has another shape than it")
+        for arena, segment in segments:
+            segment.step = int(state["step"][segment.name])
+            for moment in ("m", "v"):
+                getattr(arena, moment)[segment.span] = state[moment][segment.name].reshape(-1)
+
+    def _segments(self):
+        return ((arena, segment) for arena in self._arenas for segment in arena.segments)
+
+
+def sgd_step(param, grad, momentum_buffer, learning_rate, momentum, weight_decay):
+    """One step of gradient descent in place; weight_decay adds to the gradient, as in PyTorch's SGD.
+
+    momentum_buffer: array like param, updated in place, or None without momentum.
+    """
+    if weight_decay:
+        grad = grad + weight_decay * param
+    if momentum_buffer is not None:
+        momentum_buffer *= momentum
+        momentum_buffer += grad
+        grad = momentum_buffer
+    param -= learning_rate * grad
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum if wanted."""
+
+    def __init__(self, params, learning_rate=1e-2, momentum=0.0, weight_decay=0.0):
+        super().__init__(params, learning_rate, weight_decay)
+        self.momentum = momentum
+        self._buffers = {name: np.zeros_like(p.data) for name, p in self.named_parameters()} if momentum else {}
+
+    def step(self):
+        """Update all parameters that have a gradient."""
+        for group in self.groups:
+            for name, p in group["params"].items():
+                if p.grad is not None:
+                    buffer = self._buffers.get(name)
+                    sgd_step(p.data, p.grad, buffer, self.learning_rate, self.momentum, group["weight_decay"])
+
+    def state_dict(self):
+        """{"momentum": {name: array}}; arrays are copies."""
+        return {"momentum": {name: buffer.copy() for name, buffer in self._buffers.items()}}
+
+    def load_state_dict(self, state):
+        """The inverse of `state_dict`."""
+        if wrong := set(state["momentum"]) ^ set(self._buffers):
+            raise ValueError(f"optimizer state does not fit these parameters: {', '.join(sorted(wrong))}")
+        for name, buffer in self._buffers.items():
+            buffer[...] = state["momentum"][name]
+
+
+def clip_grad_norm_(parameters, max_norm):
+    """Scale all gradients so that their common norm is at most `max_norm`. Returns the norm before clipping.
+
+    Raises FloatingPointError, with the gradients as they were, if the norm is not finite: scaling by it
+    would turn every weight into NaN.
+    """
+    grads = [p.grad for p in parameters if p.grad is not None]
+    if not grads:
+        return 0.0
+    norm = kernels.for_array(grads[0]).global_norm(grads)
+    if not math.isfinite(norm):
+        bad = next((i for i, grad in enumerate(grads) if not np.isfinite(grad).all()), None)
+        which = "their squares overflow" if bad is None else f"gradient {bad} of shape {grads[bad].shape} is not finite"
+        raise FloatingPointError(f"the gradients' norm is {norm}: {which}; nothing was clipped")
+    scale = clip_factor(norm, max_norm)
+    if scale < 1.0:
+        for grad in grads:
+            grad *= scale
+    return norm
+
+
+def clip_factor(norm, max_norm):
+    """What to multiply gradients of norm `norm` by to bring them within `max_norm`; never above 1."""
+    return min(1.0, max_norm / (norm + 1e-6))
