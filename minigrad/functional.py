@@ -68,18 +68,25 @@ sum, mean, var, max, min, softmax, log_softmax, concatenate, stack, squeeze, exp
 
 # the other library's name for the same function
 absolute, subtract, multiply, divide, true_divide, power, negative = abs, sub, mul, div, div, pow, neg
-amax, amin, cat, unsqueeze, clamp, expand = max, min, concatenate, expand_dims, clip, broadcast_to
+amax, amin, cat, unsqueeze, clamp = max, min, concatenate, expand_dims, clip
 cross_entropy, layer_norm = softmax_cross_entropy, layernorm
 
 
 def permute(x, *axes):
     """Reorder the axes by a full permutation, as in PyTorch."""
-    return transpose(x, tuple(axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes))
+    return ops.shape.permute(x, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes)
 
 
 def view(x, *shape):
     """PyTorch's name for reshape."""
     return reshape(x, *shape)
+
+
+def expand(x, *shape):
+    """PyTorch's broadcast_to: the shape as one tuple or as several ints, where -1 keeps an axis as it is."""
+    shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    kept = (1,) * (len(shape) - x.ndim) + x.shape
+    return broadcast_to(x, tuple(old if n == -1 else n for n, old in zip(shape, kept, strict=True)))
 
 
 def flatten(x):

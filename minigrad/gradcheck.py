@@ -86,9 +86,9 @@ def _outputs(out):
 
 def _analytic(fn, tensors, checked, rng):
     """A random upstream gradient per output, and the inputs' gradients by backward."""
-    kept = {name: tensor.grad for name, tensor in checked.items()}
+    kept = {name: (tensor.grad, tensor.grad_buffer) for name, tensor in checked.items()}
     for tensor in checked.values():
-        tensor.grad = None
+        tensor.grad = tensor.grad_buffer = None  # an optimizer's buffer holds the caller's gradient
     try:
         outs = _outputs(fn(*tensors.values()))
         upstream = [rng.standard_normal(out.shape) for out in outs]
@@ -98,7 +98,7 @@ def _analytic(fn, tensors, checked, rng):
         grads = {n: np.zeros_like(t.data) if t.grad is None else np.array(t.grad) for n, t in checked.items()}
     finally:
         for name, tensor in checked.items():
-            tensor.grad = kept[name]
+            tensor.grad, tensor.grad_buffer = kept[name]
     return upstream, grads
 
 
@@ -146,13 +146,14 @@ def _slope(tensor, direction, value, step):
     differences, magnitude = [], 0.0
     try:
         for size in (h, 0.5 * h):
-            tensor.data = x + size * direction
+            tensor.data = np.asarray(x + size * direction)  # NumPy makes a 0-d sum a scalar
             above = value()
-            tensor.data = x - size * direction
+            tensor.data = np.asarray(x - size * direction)
             below = value()
             differences.append(sum(a - b for a, b in zip(above, below, strict=True)) / (2.0 * size))
             magnitude = max(magnitude, *map(abs, above), *map(abs, below))
     finally:
         tensor.data = x
-    # values are sums of many terms, each rounded: 10 eps of the largest, carried through the division
-    return (4.0 * differences[1] - differences[0]) / 3.0, 10.0 * _EPS * magnitude / h
+    # values are sums of many terms, each rounded: 10 eps of the largest, carried through the division; and the
+    # analytic side of a gradient that is 0 may be rounding too, in units of the upstream gradient, which is ~1
+    return (4.0 * differences[1] - differences[0]) / 3.0, 10.0 * _EPS * max(magnitude / h, 1.0)

@@ -82,28 +82,32 @@ def backward(root, dout, retain_graph=False):
     Raises RuntimeError if a part of the graph was freed already, or if a rule returns a wrong shape or dtype.
     """
     order = _ancestors(root)
+    # somebody who looks at gradients, or runs backward again, may still look at the arrays
+    keep_arrays = retain_graph or any(node.hooks for node in order)
     root.grad = dout
     for node in order:
         dout, node.grad = node.grad, None
         if dout is not None:
             try:
-                _apply(node, dout, retain_graph)
+                _apply(node, dout, keep_arrays)
             except Exception as error:
                 error.add_note(_describe(node, dout))
+                for other in order:
+                    other.grad = None  # half a pass must not add into the next one
                 raise
         if not retain_graph:
             node.saved, node.parents, node.hooks = None, (), None
 
 
-def _apply(node, dout, retain_graph):
+def _apply(node, dout, keep_arrays):
     """Perform the rule of one node and hand its results to the parents."""
     saved = node.saved
     if node.hooks:
         dout = run_hooks(node.hooks, dout)
     if _overwritten:
         _refuse_overwritten(saved)
-    if (retain_graph or node.hooks) and saved.get("overwrite"):
-        saved = {**saved, "overwrite": False}  # somebody may still look at these arrays
+    if keep_arrays and saved.get("overwrite"):
+        saved = {**saved, "overwrite": False}
     grads = node.backward(dout, **saved)
     for parent, grad in zip(node.parents, grads if type(grads) is tuple else (grads,), strict=True):
         if parent is None or grad is None:
@@ -116,7 +120,7 @@ def _apply(node, dout, retain_graph):
                 f"for an input of {parent.shape} {parent.dtype}"
             )
         if isinstance(parent, Node):  # never in place: the first gradient may be dout itself, or be shared
-            parent.grad = grad if parent.grad is None else parent.grad + grad
+            parent.grad = grad if parent.grad is None else np.asarray(parent.grad + grad)
         else:
             parent.accumulate_grad(grad)
 
@@ -142,19 +146,31 @@ def run_hooks(hooks, grad):
     """Pass a gradient through hooks: each may return a replacement, or None to leave it as it is."""
     for hook in tuple(hooks):
         replaced = hook(grad)
-        grad = grad if replaced is None else np.asarray(replaced, dtype=grad.dtype)
+        if replaced is not None:
+            replaced = np.asarray(replaced, dtype=grad.dtype)
+            if replaced.shape != grad.shape:
+                raise RuntimeError(f"a hook turned a gradient of shape {grad.shape} into one of {replaced.shape}")
+            grad = replaced
     return grad
 
 
 def mark_overwritten(array):
-    """Note that a rule replaced the contents of `array`: any later rule that saved it raises."""
-    key = id(array)
-    _overwritten[key] = weakref.ref(array, lambda _: _overwritten.pop(key, None))
+    """Note that a rule replaced the contents of `array`: any later rule that saved it, or a view of it, raises."""
+    owner = _owner(array)
+    key = id(owner)
+    _overwritten[key] = weakref.ref(owner, lambda _: _overwritten.pop(key, None))
+
+
+def _owner(array):
+    """The array whose memory `array` shows: itself, unless it is a view."""
+    while isinstance(array, np.ndarray) and isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def _refuse_overwritten(saved):
     for name, value in saved.items():
-        if id(value) in _overwritten:
+        if id(_owner(value)) in _overwritten:
             raise RuntimeError(f"saved array {name!r} was overwritten by an earlier rule (overwrite=True)")
 
 

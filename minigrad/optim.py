@@ -12,6 +12,8 @@ import numpy as np
 import kernels
 from minigrad.nn import Embedding, Parameter
 
+_TWICE = "a parameter, or the name of one, stands twice in the optimizer's groups"
+
 
 def decay_groups(model, weight_decay):
     """Two groups: matrices decay, and neither embeddings nor anything one-dimensional does.
@@ -50,7 +52,7 @@ class Optimizer:
         if not names:
             raise ValueError("an optimizer needs at least one parameter")
         if len(set(names)) < len(names) or len({id(p) for _, p in self.named_parameters()}) < len(names):
-            raise ValueError("a parameter, or the name of one, stands twice in the optimizer's groups")
+            raise ValueError(_TWICE)
 
     def named_parameters(self):
         """(name, Parameter) of all groups."""
@@ -78,7 +80,10 @@ def _named(params, group):
     params = list(params)
     if params and isinstance(params[0], Parameter):
         return {f"{group}.{i}": parameter for i, parameter in enumerate(params)}
-    return dict(params)
+    named = dict(params)
+    if len(named) < len(params):
+        raise ValueError(_TWICE)
+    return named
 
 
 class _Segment:
@@ -233,6 +238,9 @@ class SGD(Optimizer):
         """The inverse of `state_dict`."""
         if wrong := set(state["momentum"]) ^ set(self._buffers):
             raise ValueError(f"optimizer state does not fit these parameters: {', '.join(sorted(wrong))}")
+        for name, buffer in self._buffers.items():
+            if state["momentum"][name].shape != buffer.shape:
+                raise ValueError(f"optimizer state 'momentum' of {name} has another shape than it")
         for name, buffer in self._buffers.items():
             buffer[...] = state["momentum"][name]
 

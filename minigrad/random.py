@@ -46,10 +46,12 @@ def shuffled(positions, n, seed, epoch):
     as the first. A Feistel network of four rounds permutes the next even power of two above n, and a result
     outside the range is sent through again until it lies inside ("cycle walking", Black & Rogaway 2002).
     """
-    half = max(1, ((n - 1).bit_length() + 1) // 2)
+    half = max(1, ((int(n) - 1).bit_length() + 1) // 2)
     low = np.uint64((1 << half) - 1)
     half = np.uint64(half)
     out = np.asarray(positions, dtype=np.uint64).copy()
+    if out.size and out.max() >= n:  # such a one might never land inside
+        raise ValueError(f"positions must lie in 0..{n - 1}")
     todo = np.ones(out.shape, dtype=bool)
     while todo.any():
         left, right = out[todo] >> half, out[todo] & low

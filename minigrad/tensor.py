@@ -100,7 +100,7 @@ class Tensor:
         elif self.grad is self.grad_buffer:
             self.grad += grad
         else:
-            self.grad = self.grad + grad
+            self.grad = np.asarray(self.grad + grad)  # NumPy makes a 0-d sum a scalar, not an array
 
     def zero_grad(self):
         """Forget the gradient."""
@@ -153,11 +153,13 @@ def _array(value):
 
 
 def as_tensor(value, like=None):
-    """`value` as a Tensor. Scalars, NumPy's included, take the dtype of `like`, so float32 stays float32."""
+    """`value` as a Tensor. Scalars, NumPy's included, take the dtype of a float `like`: float32 stays float32."""
     if isinstance(value, Tensor):
         return value
     if like is not None and np.ndim(value) == 0:
-        return Tensor(np.asarray(value, dtype=like.dtype))
+        # beside integers the scalar's kind counts: 0.5 must not become 0
+        dtype = like.dtype if like.dtype.kind == "f" else np.result_type(like.dtype, np.asarray(value).item())
+        return Tensor(np.asarray(value, dtype=dtype))
     return Tensor(value)
 
 

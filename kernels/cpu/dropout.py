@@ -12,11 +12,11 @@ _COUNTERS = 2048  # Philox counters, four elements each, that one task of the pa
 
 def dropout_forward(x, p, seed, step, stream):
     """Zero elements with probability p, divide the rest by 1 - p. Any shape -> the same."""
+    threshold = np.uint64(keep_threshold(p))  # first: it refuses a p that is no probability
     out = np.empty(x.shape, x.dtype)
     k0, k1 = derive_key(seed, step, stream)
     scale = x.dtype.type(1.0 / (1.0 - p))
-    flat = np.ascontiguousarray(x).reshape(-1)
-    _apply(flat, out.reshape(-1), np.uint64(keep_threshold(p)), scale, np.uint32(k0), np.uint32(k1))
+    _apply(np.ascontiguousarray(x).reshape(-1), out.reshape(-1), threshold, scale, np.uint32(k0), np.uint32(k1))
     return out
 
 

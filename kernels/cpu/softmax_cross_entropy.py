@@ -45,10 +45,12 @@ def _forward(logits, targets, ignore_index):
             block_highest = highest
             for i in range(start, stop):
                 block_highest = max(block_highest, logits[n, i])
+            # -inf so far (masked logits): shift by 0, since -inf - -inf would be NaN
+            shift = block_highest if block_highest > -np.inf else logits.dtype.type(0)
             block_total = logits.dtype.type(0)
             for i in range(start, stop):
-                block_total += exp(logits[n, i] - block_highest)
-            total = total * exp(highest - block_highest) + block_total
+                block_total += exp(logits[n, i] - shift)
+            total = total * exp(highest - shift) + block_total
             highest = block_highest
         lse = highest + math.log(total)
         logsumexp[n] = lse

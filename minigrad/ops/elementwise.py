@@ -230,10 +230,10 @@ def where_backward(dout, condition, a_shape, b_shape):
     return unbroadcast(da, a_shape), unbroadcast(db, b_shape)
 
 
-def clip(x, low=None, high=None):
-    """x limited to [low, high], either of which may be None; the gradient is 0 outside."""
-    low = -np.inf if low is None else builtins.float(low)
-    high = np.inf if high is None else builtins.float(high)
+def clip(x, min=None, max=None):
+    """x limited to [min, max], either of which may be None; the gradient is 0 outside."""
+    low = -np.inf if min is None else builtins.float(min)
+    high = np.inf if max is None else builtins.float(max)
     return record(np.clip(x.data, low, high), (x,), clip_backward, x=x.data, low=low, high=high)
 
 

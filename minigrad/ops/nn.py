@@ -35,6 +35,7 @@ def linear(x, weight, bias=None):
     """x @ weight.T + bias. x (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
     if x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x has {x.shape[-1]} features, weight {weight.shape} takes {weight.shape[1]}")
+    _check_vector("linear: bias", bias, weight.shape[0])
     out = kernels.for_array(x.data).linear_forward(x.data, weight.data, None if bias is None else bias.data)
     return record(
         out, (x, weight) if bias is None else (x, weight, bias), linear_backward,
@@ -51,6 +52,8 @@ def linear_backward(dout, x, weight, bias):
 
 def layernorm(x, weight, bias=None, eps=1e-5):
     """Normalise the last axis. x (..., C), weight (C,), bias (C,) or None -> (..., C). Ba et al. 2016."""
+    _check_vector("layernorm: weight", weight, x.shape[-1])
+    _check_vector("layernorm: bias", bias, x.shape[-1])
     out, mean, rstd = kernels.for_array(x.data).layernorm_forward(
         x.data, weight.data, None if bias is None else bias.data, eps
     )
@@ -111,7 +114,8 @@ def scaled_dot_product_attention(q, k, v, causal=True, scale=None, p=0.0, seed=0
     causal: query i sees keys 0..i. scale: 1 / sqrt(D) unless given. p: dropout on the probabilities, with
     (seed, step, stream) as for `dropout`. Vaswani et al. 2017; computed as in Dao 2023 (arXiv 2307.08691).
     """
-    if not (q.ndim == k.ndim == v.ndim == 4 and k.shape == v.shape and q.shape[-1] == k.shape[-1]):
+    fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2] and q.shape[3] == k.shape[3] and k.shape == v.shape
+    if not fits:
         raise ValueError(f"attention needs q (B, H, T, D), k and v (B, H, S, D); got {q.shape}, {k.shape}, {v.shape}")
     setting = _attention_setting(q.shape[-1], causal, scale, p, seed, step, stream)
     out, logsumexp = kernels.for_array(q.data).attention_forward(q.data, k.data, v.data, **setting)
@@ -131,8 +135,8 @@ def causal_self_attention(qkv, n_head, p=0.0, seed=0, step=0, stream=0):
     The same kernel as `scaled_dot_product_attention`, reading and writing the packed array in place of
     separate copies of its three parts.
     """
-    setting = _attention_setting(qkv.shape[-1] // (3 * n_head), True, None, p, seed, step, stream)
     q, k, v = _split_heads(qkv.data, n_head)
+    setting = _attention_setting(q.shape[-1], True, None, p, seed, step, stream)
     out, logsumexp = kernels.for_array(qkv.data).attention_forward(q, k, v, **setting)
     merged = _merge_heads(out)
     return record(
@@ -159,6 +163,8 @@ def _attention_setting(D, causal, scale, p, seed, step, stream):
 
 def _split_heads(qkv, n_head):
     """(B, T, 3 C) -> three views (B, H, T, D)."""
+    if qkv.ndim != 3 or n_head < 1:
+        raise ValueError(f"attention needs qkv (B, T, 3 C) and n_head >= 1; got {qkv.shape} and {n_head}")
     B, T, C3 = qkv.shape
     if C3 % (3 * n_head):
         raise ValueError(f"attention: {C3} features do not divide into q, k, v of {n_head} heads each")
@@ -204,6 +210,12 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
     return kernels.for_array(logits).softmax_cross_entropy_backward(
         dout, logits, targets, logsumexp, divisor, ignore_index, overwrite
     )
+
+
+def _check_vector(what, vector, n):
+    """Kernels rely on it: a shorter vector would have them read foreign memory."""
+    if vector is not None and vector.shape != (n,):
+        raise ValueError(f"{what} has shape {vector.shape}, expected {(n,)}")
 
 
 def _check_ids(what, ids, n, ignore_index=None):

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 
+from minigrad.ops.elementwise import astype
 from minigrad.tensor import as_tensor, record
 
 
@@ -32,8 +33,13 @@ def transpose(x, *axes):
         return swapaxes(x, *axes)
     elif len(axes) == 2 and isinstance(axes, tuple) and axes == (0, 1):
         raise ValueError("transpose(0, 1) of a matrix swaps in PyTorch but not in NumPy; say swapaxes(0, 1)")
-    axes = tuple(axis % x.ndim for axis in axes)
-    return record(x.data.transpose(axes), (x,), transpose_backward, axes=axes)
+    return permute(x, axes)
+
+
+def permute(x, axes):
+    """Reorder the axes by a full permutation: axis i of the result is axis axes[i] of x."""
+    out = x.data.transpose(axes)  # raises ValueError unless each axis is named once
+    return record(out, (x,), transpose_backward, axes=tuple(axis % x.ndim for axis in axes))
 
 
 def transpose_backward(dout, axes):
@@ -80,7 +86,7 @@ def broadcast_to_backward(dout, x_shape):
 
 def concatenate(tensors, axis=0):
     """Join along an axis that exists."""
-    tensors = [as_tensor(t) for t in tensors]
+    tensors = _of_one_dtype(tensors)
     out = np.concatenate([t.data for t in tensors], axis=axis)
     sizes = [t.shape[axis] for t in tensors]
     return record(out, tensors, concatenate_backward, sizes=sizes, axis=axis)
@@ -92,12 +98,18 @@ def concatenate_backward(dout, sizes, axis):
 
 def stack(tensors, axis=0):
     """Join along a new axis."""
-    tensors = [as_tensor(t) for t in tensors]
+    tensors = _of_one_dtype(tensors)
     return record(np.stack([t.data for t in tensors], axis=axis), tensors, stack_backward, axis=axis)
 
 
 def stack_backward(dout, axis):
     return tuple(np.moveaxis(dout, axis, 0))
+
+
+def _of_one_dtype(tensors):
+    tensors = [as_tensor(t) for t in tensors]
+    common = np.result_type(*(t.dtype for t in tensors))
+    return [astype(t, common) for t in tensors]
 
 
 def split(x, sections, axis=0):
@@ -124,10 +136,10 @@ def getitem(x, index):
 def getitem_backward(dout, x_shape, index):
     dx = np.zeros(x_shape, dtype=dout.dtype)
     parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(i, (list, np.ndarray)) for i in parts):
-        np.add.at(dx, index, dout)  # an element taken twice gets both gradients; dx[index] += would lose one
-    else:
+    if all(i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice)) for i in parts):
         dx[index] = dout
+    else:
+        np.add.at(dx, index, dout)  # an element taken twice gets both gradients; dx[index] += would lose one
     return dx
 
 

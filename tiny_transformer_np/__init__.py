@@ -1,0 +1,7 @@
+"""A GPT-2 shaped language model and everything needed to train it, on the `minigrad` engine."""
+
+from tiny_transformer_np.config import ConfigError, TrainingConfig, TransformerConfig
+from tiny_transformer_np.model import TransformerLM
+from tiny_transformer_np.tokenizer import CharTokenizer
+
+__all__ = ["CharTokenizer", "ConfigError", "TrainingConfig", "TransformerConfig", "TransformerLM"]

@@ -1,0 +1,38 @@
+"""What the command lines share: errors of one line, and exit status 2."""
+
+import argparse
+import sys
+
+from minigrad.device import DeviceError
+from tiny_transformer_np.config import ConfigError, did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that answers a mistake with one line instead of its whole usage."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message):
+        fail(self.prog, message)
+
+    def parse_args(self, args=None):
+        parsed, unknown = self.parse_known_args(args)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            self.error(f"unknown argument {unknown[0]}{did_you_mean(unknown[0], flags)}; see --help")
+        return parsed
+
+
+def fail(prog, message):
+    """Print one line and leave with status 2."""
+    print(f"{prog}: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run(prog, main):
+    """Call main(); what the user got wrong becomes one line and status 2."""
+    try:
+        return main()
+    except (ConfigError, DeviceError) as error:
+        fail(prog, " ".join(str(error).split()))

@@ -1,0 +1,119 @@
+"""TransformerLM: a decoder-only transformer in GPT-2's shape, layer norms in front of each part.
+
+Radford et al. 2019, "Language models are unsupervised multitask learners". Letters in shapes: B batch,
+T time, C = n_embd channels, V vocabulary.
+"""
+
+import math
+
+import numpy as np
+
+from minigrad import functional as F
+from minigrad import random
+from minigrad.nn import Dropout, Embedding, LayerNorm, Linear, Module, ModuleList
+from minigrad.tensor import Tensor
+
+INIT_STD = 0.02  # of every weight matrix, as in GPT-2
+
+
+class CausalSelfAttention(Module):
+    """Every position gathers from itself and from those before it. (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config):
+        self.qkv = Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.proj = Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.n_head, self.p = config.n_head, config.dropout
+
+    def forward(self, x):
+        dropout = (self.p, *random.next_stream()) if self.training and self.p else ()
+        return self.proj(F.causal_self_attention(self.qkv(x), self.n_head, *dropout))
+
+
+class MLP(Module):
+    """Each position by itself: four times as wide, GELU, and back. (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config):
+        self.fc = Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.proj = Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.gelu = config.gelu
+
+    def forward(self, x):
+        return self.proj(F.gelu(self.fc(x), self.gelu))
+
+
+class Block(Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)). (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config):
+        self.ln1 = LayerNorm(config.n_embd, bias=config.bias)
+        self.attn = CausalSelfAttention(config)
+        self.ln2 = LayerNorm(config.n_embd, bias=config.bias)
+        self.mlp = MLP(config)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x):
+        x = x + self.dropout(self.attn(self.ln1(x)))
+        return x + self.dropout(self.mlp(self.ln2(x)))
+
+
+class TransformerLM(Module):
+    """Token ids (B, T) -> logits (B, T, V) of the token that comes next. config: TransformerConfig.
+
+    Weights are drawn from `minigrad.random`: after `random.seek(seed)` they are the same every time.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        self.token_embedding = Embedding(config.vocab_size, config.n_embd)
+        if config.positions == "learned":
+            self.position_embedding = Embedding(config.block_size, config.n_embd)
+        else:
+            self.sinusoids = sinusoids(config.block_size, config.n_embd)
+        self.dropout = Dropout(config.dropout)
+        self.blocks = ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_final = LayerNorm(config.n_embd, bias=config.bias)
+        self.head = None if config.tie_weights else Linear(config.n_embd, config.vocab_size, bias=False)
+        self._draw_weights()
+
+    def _draw_weights(self):
+        # each of the 2 n_layer residual branches adds its variance to the stream; keep their sum at one
+        residual_std = INIT_STD / math.sqrt(2 * self.config.n_layer)
+        for path, module in self.named_modules():
+            if isinstance(module, (Linear, Embedding)):
+                std = residual_std if path.endswith(".proj") else INIT_STD
+                module.weight.data[...] = random.normal(module.weight.shape, std)
+            if isinstance(module, Linear) and module.bias is not None:
+                module.bias.data[...] = 0.0
+
+    def forward(self, ids, last_only=False):
+        """last_only: logits (B, 1, V) of the last position alone, which is all that generation needs."""
+        T = ids.shape[1]
+        if T > self.config.block_size:
+            raise ValueError(f"{T} tokens do not fit the model's context of {self.config.block_size}")
+        x = self.token_embedding(ids) + self._positions(T)  # (B, T, C) + (T, C)
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x)
+        x = self.ln_final(x[:, -1:] if last_only else x)
+        return F.linear(x, self.token_embedding.weight) if self.head is None else self.head(x)
+
+    def _positions(self, T):
+        if self.config.positions == "learned":
+            return self.position_embedding(np.arange(T))
+        return Tensor(self.sinusoids[:T].astype(self.token_embedding.weight.dtype, copy=False))
+
+    def loss(self, ids, targets, ignore_index=-100, reduction="mean", overwrite_logits=False):
+        """Cross-entropy of the next token. ids and targets (B, T); see `functional.softmax_cross_entropy`."""
+        logits = self(ids)
+        return F.softmax_cross_entropy(logits, targets, ignore_index, reduction, overwrite_logits)
+
+
+def sinusoids(block_size, n_embd):
+    """Sines and cosines of geometrically spaced wavelengths (Vaswani et al. 2017, 3.5) -> (block_size, n_embd).
+
+    Scaled to the size that learned positions start with, so that neither drowns the tokens.
+    """
+    frequency = 10000.0 ** (-np.arange(0, n_embd, 2) / n_embd)
+    angle = np.arange(block_size)[:, None] * frequency
+    table = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(block_size, n_embd)
+    return (table * (INIT_STD * math.sqrt(2.0))).astype(np.float32)

@@ -1,0 +1,60 @@
+"""python -m tiny_transformer_np.sampling RUN --prompt TEXT"""
+
+import sys
+
+import kernels
+from minigrad import random
+from minigrad.device import configure
+from tiny_transformer_np import cli
+from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.sampling.generator import generate
+from tiny_transformer_np.training import checkpoint
+from tiny_transformer_np.training.run import newest_checkpoint
+
+PROG = "python -m tiny_transformer_np.sampling"
+
+
+def arguments():
+    parser = cli.Parser(prog=PROG, description="Generate text from a trained run.")
+    parser.add_argument("run", help="run folder (its best checkpoint is used) or a checkpoint file")
+    parser.add_argument("--prompt", default="\n", help="text to go on from (default: a line break)")
+    parser.add_argument("--tokens", type=int, default=500, help="how many tokens to generate (default: 500)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="below 1 bolder, above 1 wilder (default: 0.8)")
+    parser.add_argument("--top-k", type=int, help="choose among the k likeliest tokens only")
+    parser.add_argument("--top-p", type=float, help="choose among the likeliest tokens that make up this share")
+    parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
+    parser.add_argument("--seed", type=int, default=1337, help="the same seed gives the same text (default: 1337)")
+    parser.add_argument("--kernels", choices=kernels.SETS, default="fast", help="compiled, or plain NumPy (default: fast)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one a core")
+    args = parser.parse_args()
+    if args.tokens < 0 or args.threads < 0 or args.seed < 0 or args.temperature < 0.0:
+        parser.error("--tokens, --threads, --seed and --temperature must not be negative")
+    if args.top_k is not None and args.top_k < 1:
+        parser.error(f"--top-k is {args.top_k}; expected 1 or more")
+    if args.top_p is not None and not 0.0 < args.top_p <= 1.0:
+        parser.error(f"--top-p is {args.top_p}; expected more than 0 and at most 1")
+    return args
+
+
+def main():
+    args = arguments()
+    kernels.select(args.kernels)
+    model, tokenizer, meta = checkpoint.load_model(newest_checkpoint(args.run))
+    configure(threads=args.threads)
+    try:
+        prompt = tokenizer.encode(args.prompt)
+    except ValueError as error:
+        raise ConfigError(f"--prompt: {error}") from None
+    if not len(prompt):
+        raise ConfigError("--prompt is empty; give at least one character")
+    random.seek(args.seed)
+    temperature = 0.0 if args.greedy else args.temperature
+    sys.stdout.write(args.prompt)
+    for token in generate(model, prompt, args.tokens, random.generator(), temperature, args.top_k, args.top_p):
+        sys.stdout.write(tokenizer.decode([token]))
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    cli.run(PROG, main)

@@ -1,0 +1,25 @@
+"""One token after another."""
+
+import numpy as np
+
+from minigrad.graph import no_grad
+from tiny_transformer_np.sampling.strategies import choose
+
+
+def generate(model, prompt, n_tokens, rng, temperature=1.0, top_k=None, top_p=None):
+    """Yield n_tokens token ids that follow `prompt`.
+
+    prompt: integer array (n,), n >= 1. Beyond the model's context the oldest tokens are forgotten: the model
+    sees the last block_size. The other arguments are those of `strategies.choose`.
+    """
+    ids = np.asarray(prompt, dtype=np.int64).reshape(-1)
+    if not len(ids):
+        raise ValueError("the prompt is empty; give at least one token")
+    model.eval()
+    for _ in range(n_tokens):
+        ids = ids[-model.config.block_size :]
+        with no_grad():
+            logits = model(ids[None], last_only=True)
+        token = choose(logits.data[0, -1], rng, temperature, top_k, top_p)
+        ids = np.append(ids, token)
+        yield token

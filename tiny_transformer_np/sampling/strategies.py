@@ -1,0 +1,50 @@
+"""How the next token is chosen from logits (V,). Pure functions: none writes into what it is given."""
+
+import numpy as np
+
+
+def probabilities(logits):
+    """softmax of logits (V,), in float64 -> (V,)."""
+    weights = np.exp(logits.astype(np.float64) - logits.max())
+    return weights / weights.sum()
+
+
+def keep_top_k(logits, k):
+    """The k largest logits, all others -inf; equal ones at the border are all kept. k above V keeps all."""
+    if k < 1:
+        raise ValueError(f"top_k is {k}; expected 1 or more")
+    border = np.partition(logits, -min(k, len(logits)))[-min(k, len(logits))]
+    return np.where(logits >= border, logits, -np.inf)
+
+
+def keep_top_p(logits, p):
+    """The smallest set of likeliest tokens whose probability reaches p, all others -inf. Holtzman et al. 2020.
+
+    The token with which the sum crosses p belongs to the set, so at least one is always kept.
+    """
+    if not 0.0 < p <= 1.0:
+        raise ValueError(f"top_p is {p}; expected 0 < top_p <= 1")
+    order = np.argsort(-logits, kind="stable")
+    probs = probabilities(logits)[order]
+    before = np.cumsum(probs) - probs  # of the likelier ones
+    kept = np.full_like(logits, -np.inf)
+    kept[order[before < p]] = logits[order[before < p]]
+    return kept
+
+
+def choose(logits, rng, temperature=1.0, top_k=None, top_p=None):
+    """One token id: temperature, then top-k, then top-p on what is left. Temperature 0 is greedy.
+
+    logits (V,), rng: numpy.random.Generator.
+    """
+    if temperature < 0.0:
+        raise ValueError(f"temperature is {temperature}; expected 0 or more")
+    if temperature == 0.0:
+        return int(logits.argmax())
+    logits = logits.astype(np.float64) / temperature
+    if top_k is not None:
+        logits = keep_top_k(logits, top_k)
+    if top_p is not None:
+        logits = keep_top_p(logits, top_p)
+    cumulative = np.cumsum(probabilities(logits))
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))

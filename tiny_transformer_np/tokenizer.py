@@ -1,0 +1,42 @@
+"""One token per character."""
+
+import numpy as np
+
+
+class CharTokenizer:
+    """Characters to ids and back. The id of a character is its place in `vocabulary`, a string of all of them."""
+
+    def __init__(self, vocabulary):
+        self.vocabulary = vocabulary
+        codes = _code_points(vocabulary)
+        if len(np.unique(codes)) != len(codes) or not len(codes):
+            raise ValueError("a vocabulary needs at least one character, and each only once")
+        self._order = np.argsort(codes)
+        self._codes = codes[self._order]
+
+    @classmethod
+    def from_text(cls, *texts):
+        """The vocabulary of all characters that occur, in order of their code points."""
+        return cls("".join(sorted(set().union(*texts))))
+
+    @property
+    def vocab_size(self):
+        return len(self.vocabulary)
+
+    def encode(self, text):
+        """str -> int64 array (len(text),). ValueError naming a character that is not in the vocabulary."""
+        codes = _code_points(text)
+        places = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
+        unknown = self._codes[places] != codes
+        if unknown.any():
+            at = int(np.argmax(unknown))
+            raise ValueError(f"character {text[at]!r} at position {at} is not among the {self.vocab_size} known ones")
+        return self._order[places]
+
+    def decode(self, ids):
+        """Integer array -> str."""
+        return "".join(self.vocabulary[i] for i in np.asarray(ids).reshape(-1).tolist())
+
+
+def _code_points(text):
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)

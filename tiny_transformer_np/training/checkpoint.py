@@ -1,0 +1,80 @@
+"""Checkpoints: one safetensors file each, all arrays in it and everything else as one JSON text.
+
+Never a pickle: loading someone's checkpoint must not run their code. Nothing in it depends on the clock, so
+equal runs write equal files.
+"""
+
+import hashlib
+import json
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from tiny_transformer_np.config import ConfigError, TransformerConfig, typed
+from tiny_transformer_np.model import TransformerLM
+from tiny_transformer_np.tokenizer import CharTokenizer
+from tiny_transformer_np.training.files import replacing
+
+FORMAT = 1
+MODEL = "model."  # prefix of the weights; the optimizer's arrays are adamw.m.* and adamw.v.*
+
+
+def save(path, arrays, meta):
+    """Write arrays {name: array} and meta, a JSON-able dict, under a temporary name and rename it to `path`."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # others would be scrambled
+    text = json.dumps({"format": FORMAT, **meta}, sort_keys=True)
+    metadata = {"minigrad": text, "sha256": _digest(arrays, text)}
+    with replacing(path) as partial:
+        save_file(arrays, partial, metadata)
+
+
+def load(path):
+    """(arrays, meta) of a checkpoint. ConfigError if it is missing, damaged, or not one of ours."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except OSError as error:
+        raise ConfigError(f"cannot read checkpoint {path}: {error.strerror or error}") from None
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"checkpoint {path} is damaged ({_one_line(error)}); use another one") from None
+    if "minigrad" not in metadata:
+        raise ConfigError(f"{path} is a safetensors file, but not a checkpoint of this program")
+    if metadata.get("sha256") != _digest(arrays, metadata["minigrad"]):
+        raise ConfigError(f"checkpoint {path} is damaged (its checksum does not fit its contents); use another one")
+    meta = json.loads(metadata["minigrad"])
+    if meta["format"] != FORMAT:
+        raise ConfigError(f"checkpoint {path} has format {meta['format']}; this version reads format {FORMAT}")
+    return arrays, meta
+
+
+def _digest(arrays, text):
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _one_line(error):
+    return " ".join(str(error).split())
+
+
+def load_model(path):
+    """(model, tokenizer, meta) of a checkpoint, ready to generate from."""
+    arrays, meta = load(path)
+    types = TransformerConfig.__annotations__
+    config = TransformerConfig(**{key: typed(value, types[key], key) for key, value in meta["model"].items()})
+    model = TransformerLM(config)
+    load_weights(model, arrays, path)
+    return model.eval(), CharTokenizer(meta["tokenizer"]["vocabulary"]), meta
+
+
+def load_weights(model, arrays, path):
+    """Copy a checkpoint's weights into a model. ConfigError, naming the differences, if they do not fit."""
+    try:
+        model.load_state_dict({name.removeprefix(MODEL): a for name, a in arrays.items() if name.startswith(MODEL)})
+    except ValueError as error:
+        raise ConfigError(f"checkpoint {path}: {error}") from None

@@ -1,0 +1,69 @@
+"""How a run shows itself: a bar on a terminal, plain lines anywhere else."""
+
+import sys
+import time
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Told of each step by the Trainer. `quiet` shows nothing."""
+
+    def __init__(self, quiet=False, stream=None):
+        self.stream = stream or sys.stdout
+        self.quiet = quiet
+        self.bar = None
+
+    @contextmanager
+    def running(self, step, total_steps):
+        """Around the training loop."""
+        self.total_steps, self._first_step, self._started = total_steps, step, time.perf_counter()
+        if not self.quiet and self.stream.isatty():
+            self.bar = tqdm(total=total_steps, initial=step, unit="step", file=self.stream, dynamic_ncols=True)
+        try:
+            yield
+        finally:
+            if self.bar is not None:
+                self.bar.close()
+                self.bar = None
+
+    def step(self, step, loss, learning_rate, grad_norm, tokens_per_second):
+        """After every step."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(
+                f"loss {loss:.3f}, lr {learning_rate:.1e}, grad norm {grad_norm:.2f}, {tokens_per_second:,.0f} tokens/s",
+                refresh=False,
+            )
+            self.bar.update()
+
+    def log(self, row):
+        """A row of metrics."""
+        if row["kind"] == "eval":
+            self.say(f"step {row['step']}: validation loss {row['val_loss']:.4f}, perplexity {row['val_perplexity']:.2f}")
+        elif self.bar is None:  # the bar shows it already
+            done = row["step"] - self._first_step
+            left = (time.perf_counter() - self._started) / done * (self.total_steps - row["step"])
+            self.say(
+                f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f}  lr {row['lr']:.2e}  "
+                f"grad norm {row['grad_norm']:.2f}  {row['tokens_per_second']:,.0f} tokens/s  {_clock(left)} left"
+            )
+
+    def sample(self, text):
+        """A piece of generated text, indented so that it stands out."""
+        self.say("\n".join("    | " + line for line in text.split("\n")))
+
+    def say(self, line):
+        """Any line, above the bar if there is one."""
+        if self.quiet:
+            return
+        if self.bar is not None:
+            self.bar.write(line, file=self.stream)
+        else:
+            print(line, file=self.stream, flush=True)
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,267 @@
+"""The training loop."""
+
+import dataclasses
+import math
+import platform
+import signal
+import time
+from contextlib import contextmanager
+
+import numpy as np
+
+from minigrad import optim, random
+from minigrad.graph import no_grad
+from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.sampling.generator import generate
+from tiny_transformer_np.training import checkpoint
+from tiny_transformer_np.training.dataset import IGNORE_INDEX
+from tiny_transformer_np.training.files import replacing
+from tiny_transformer_np.training.metrics import MetricsLog, perplexity
+from tiny_transformer_np.training.plots import draw_metrics
+from tiny_transformer_np.training.progress import Progress
+from tiny_transformer_np.training.scheduler import get_cosine_schedule_with_warmup
+
+_SAMPLING = 1 << 12  # its place on the random tape, beyond any micro-batch
+EVAL_TOKENS = 8192  # tokens in a batch of an evaluation: enough to be efficient, little enough to need no memory
+
+
+class Trainer:
+    """Trains a TransformerLM on windows of text.
+
+    model            TransformerLM
+    train_dataset    TextDataset; also gives the tokenizer
+    val_dataset      TextDataset, or None: then there is no evaluation
+    config           TrainingConfig
+    run              a training.run.Run to write metrics, plot, samples and checkpoints to, or None
+    progress         shows how it goes; a training.progress.Progress
+    """
+
+    def __init__(self, model, train_dataset, val_dataset, config, run=None, progress=None):
+        self.model, self.train_dataset, self.val_dataset = model, train_dataset, val_dataset
+        self.config, self.run, self.progress = config, run, progress or Progress(quiet=True)
+        self.samples_per_step = config.batch_size * config.grad_accumulation_steps
+        self.total_steps = config.max_steps or max(1, config.epochs * len(train_dataset) // self.samples_per_step)
+        self.step = 0  # updates made so far
+        self.best_val_loss = math.inf
+        self.optimizer = optim.AdamW(
+            optim.decay_groups(model, config.weight_decay), config.learning_rate, config.betas, config.eps
+        )
+        self.scheduler = get_cosine_schedule_with_warmup(
+            self.optimizer, config.warmup_steps, self.total_steps, config.min_lr
+        )
+        self.metrics = MetricsLog()
+        self.stopped_by = None  # the signal that asked to stop
+
+    # ---------------------------------------------------------------------------------- the loop
+
+    def train(self):
+        """Train up to `total_steps`, or until a signal asks to stop. Returns whether the end was reached."""
+        if self.run:
+            self.metrics = MetricsLog(self.run.metrics, last_step=self.step)
+            if self._is_eval_step():  # resumed: the kill may have come before these
+                self._show()
+        self._clock = time.perf_counter() - self.metrics.elapsed_seconds
+        with self._stop_on_signals(), self.progress.running(self.step, self.total_steps):
+            while self.step < self.total_steps and not self.stopped_by:
+                self.train_epoch()
+        if self.run and self.stopped_by:
+            self.save_checkpoint(self.run.latest)
+        return self.step == self.total_steps
+
+    def train_epoch(self):
+        """Steps up to the next epoch's border, or the end of training. Returns their mean loss per token."""
+        epoch = self.step * self.samples_per_step // len(self.train_dataset)
+        border = math.ceil((epoch + 1) * len(self.train_dataset) / self.samples_per_step)
+        losses = []
+        while self.step < min(border, self.total_steps) and not self.stopped_by:
+            started = time.perf_counter()
+            learning_rate = self.optimizer.learning_rate
+            loss, grad_norm = self.train_step()
+            tokens = self.samples_per_step * self.train_dataset.seq_len
+            self._report(loss, learning_rate, grad_norm, tokens / (time.perf_counter() - started))
+            losses.append(loss)
+        return sum(losses) / len(losses)
+
+    def train_step(self):
+        """One update of the weights from `grad_accumulation_steps` batches. Returns (loss per token, gradient norm).
+
+        Every target counts the same, in whatever batch it stands: each batch's loss is a sum, divided by the
+        number of targets in all of them. Raises FloatingPointError, before the weights are touched, if the loss
+        or a gradient is not finite.
+        """
+        step = self.step + 1
+        batches = [self._batch(step, micro) for micro in range(self.config.grad_accumulation_steps)]
+        n_targets = sum(np.count_nonzero(targets != IGNORE_INDEX) for _, targets in batches)
+        self.model.train()
+        self.optimizer.zero_grad()
+        total = 0.0
+        for micro, (ids, targets) in enumerate(batches):
+            random.seek(self.config.seed, step, micro)
+            loss = self.model.loss(ids, targets, IGNORE_INDEX, reduction="sum", overwrite_logits=True)
+            total += loss.item()
+            loss.backward(np.asarray(1.0 / n_targets, loss.dtype))
+
+        grad_norm = self.optimizer.grad_norm()
+        if not (math.isfinite(total) and math.isfinite(grad_norm)):
+            raise FloatingPointError(self._diverged(step, total / n_targets, grad_norm))
+        clip = self.config.grad_clip
+        self.optimizer.step(grad_scale=optim.clip_factor(grad_norm, clip) if clip else 1.0)
+        self.scheduler.step()
+        self.step = step
+        return total / n_targets, grad_norm
+
+    def _batch(self, step, micro):
+        number = (step - 1) * self.config.grad_accumulation_steps + micro
+        if self.config.overfit_one_batch:
+            number = micro
+        return self.train_dataset.batch(number, self.config.batch_size, self.config.seed)
+
+    def _diverged(self, step, loss, grad_norm):
+        bad = [name for name, p in self.optimizer.named_parameters() if not np.isfinite(p.grad).all()]
+        where = f"; the gradient of {bad[0]} is not finite" if bad else ""
+        return (
+            f"loss {loss} with gradient norm {grad_norm} at step {step}{where}; the weights are still those of step "
+            f"{step - 1}; try a lower learning_rate or a longer warm-up"
+        )
+
+    # ------------------------------------------------------------------------ looking at the model
+
+    @no_grad()
+    def evaluate(self):
+        """Loss per token over the whole validation text, each target once. Returns a float."""
+        self.model.eval()
+        total, n_targets = 0.0, 0
+        for ids, targets in self.val_dataset.blocks(max(1, EVAL_TOKENS // self.val_dataset.seq_len)):
+            total += self.model.loss(ids, targets, IGNORE_INDEX, reduction="sum").item()
+            n_targets += np.count_nonzero(targets != IGNORE_INDEX)
+        return total / n_targets
+
+    def sample(self):
+        """A piece of text from the model, the same for the same weights and step."""
+        tokenizer = self.train_dataset.tokenizer
+        random.seek(self.config.seed, self.step, _SAMPLING)
+        prompt = self.train_dataset.tokens[:1]
+        new = generate(self.model, prompt, self.config.sample_tokens, random.generator(), temperature=0.8)
+        return tokenizer.decode(np.concatenate([prompt, np.fromiter(new, np.int64)]))
+
+    # ------------------------------------------------------------------------- what is due after a step
+
+    def _report(self, loss, learning_rate, grad_norm, tokens_per_second):
+        """A line of metrics, an evaluation, checkpoints, and last what only shows how it goes.
+
+        A run killed before its checkpoint resumes further back and does all of this again; one killed after it
+        draws the picture when it resumes. So nothing here can cost the run.
+        """
+        step, config, last = self.step, self.config, self.step == self.total_steps
+        self.progress.step(step, loss, learning_rate, grad_norm, tokens_per_second)
+        if step == 1 or step % config.log_interval == 0 or last:
+            elapsed = time.perf_counter() - self._clock
+            self._log({
+                "kind": "train", "step": step, "loss": loss, "perplexity": perplexity(loss), "lr": learning_rate,
+                "grad_norm": grad_norm, "tokens_per_second": tokens_per_second, "elapsed_seconds": elapsed,
+            })  # fmt: skip
+        improved = self._is_eval_step() and self._log_evaluation()
+        if self.run and improved:
+            self.save_checkpoint(self.run.best)
+        if self.run and (step % config.save_interval == 0 or last):
+            self.save_checkpoint(self.run.latest)
+        if self._is_eval_step():
+            self._show()
+
+    def _is_eval_step(self):
+        due = self.step % self.config.eval_interval == 0 or self.step == self.total_steps
+        return self.val_dataset is not None and self.step > 0 and due
+
+    def _log(self, row):
+        self.metrics.append(row)
+        self.progress.log(row)
+
+    def _log_evaluation(self):
+        """Evaluate. Returns whether the model is the best so far."""
+        val_loss = self.evaluate()
+        self._log({"kind": "eval", "step": self.step, "val_loss": val_loss, "val_perplexity": perplexity(val_loss)})
+        improved = val_loss < self.best_val_loss
+        self.best_val_loss = min(val_loss, self.best_val_loss)
+        return improved
+
+    def _show(self):
+        """A sample of text, and the picture redrawn."""
+        text = self.sample() if self.config.sample_tokens else None
+        if text:
+            self.progress.sample(text)
+        if self.run:
+            if text:
+                with replacing(self.run.sample(self.step)) as partial:
+                    partial.write_text(text, encoding="utf-8")
+            draw_metrics(self.metrics.rows, self.run.plot)
+
+    # ---------------------------------------------------------------------------- save and resume
+
+    def save_checkpoint(self, path):
+        """Write all that training needs to go on from here, bit for bit, as one file."""
+        state = self.optimizer.state_dict()
+        arrays = {checkpoint.MODEL + name: array for name, array in self.model.state_dict().items()}
+        arrays |= {f"adamw.{moment}.{name}": array for moment in ("m", "v") for name, array in state[moment].items()}
+        checkpoint.save(path, arrays, {
+            "step": self.step,
+            "best_val_loss": self.best_val_loss if math.isfinite(self.best_val_loss) else None,
+            "model": dataclasses.asdict(self.model.config),
+            "training": dataclasses.asdict(self.config),
+            "tokenizer": {"kind": "char", "vocabulary": self.train_dataset.tokenizer.vocabulary},
+            "data": self._data_digests(),
+            "adamw_steps": state["step"],
+            "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        })  # fmt: skip
+
+    def load_checkpoint(self, path):
+        """Take up weights, optimizer and step from a checkpoint.
+
+        ConfigError if it is damaged, or was made by another model, tokenizer or data; then nothing has changed.
+        """
+        self.restore(path, *checkpoint.load(path))
+
+    def restore(self, path, arrays, meta):
+        """`load_checkpoint` from what was read already."""
+        self._require_same(path, meta)
+        checkpoint.load_weights(self.model, arrays, path)
+        names = [name for name, _ in self.optimizer.named_parameters()]
+        self.optimizer.load_state_dict({
+            "step": meta["adamw_steps"],
+            "m": {name: arrays[f"adamw.m.{name}"] for name in names},
+            "v": {name: arrays[f"adamw.v.{name}"] for name in names},
+        })  # fmt: skip
+        self.step = meta["step"]
+        self.best_val_loss = math.inf if meta["best_val_loss"] is None else meta["best_val_loss"]
+        self.scheduler.seek(self.step)
+
+    def _require_same(self, path, meta):
+        own = dataclasses.asdict(self.model.config)
+        other = meta["model"]
+        differing = [f"{key} {other.get(key)} (here {own[key]})" for key in own if other.get(key) != own[key]]
+        if differing:
+            raise ConfigError(f"checkpoint {path} is of another model: {', '.join(differing)}")
+        if meta["tokenizer"]["vocabulary"] != self.train_dataset.tokenizer.vocabulary:
+            raise ConfigError(f"checkpoint {path} has another tokenizer: its characters differ from this data's")
+        if meta["data"] != self._data_digests():
+            raise ConfigError(f"checkpoint {path} was made on other data; give the same --data and --val-data")
+
+    def _data_digests(self):
+        return {"train": self.train_dataset.digest(), "val": self.val_dataset.digest() if self.val_dataset else None}
+
+    @contextmanager
+    def _stop_on_signals(self):
+        """Ctrl-C and SIGTERM end training after the step under way; a second Ctrl-C interrupts at once."""
+        def stop(number, frame):
+            self.stopped_by = signal.Signals(number)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.progress.say(f"{self.stopped_by.name}: stopping after this step")
+
+        try:
+            before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: signals are somebody else's
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

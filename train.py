@@ -1,0 +1,186 @@
+"""Train a transformer language model: python train.py [--config FILE.toml] [--data FILE...] [--n-layer 4 ...]"""
+
+import argparse
+import dataclasses
+import datetime
+import signal
+import sys
+import time
+from pathlib import Path
+
+from tiny_transformer_np import cli
+from tiny_transformer_np.config import DERIVED, ConfigError, TrainingConfig, TransformerConfig, load_toml
+
+PROG = "train.py"
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "default.toml"
+EPILOG = """examples:
+  python train.py                                     the default: the Python manual, under two minutes
+  python train.py --data book.txt --max-steps 5000    your own text
+  python train.py --config configs/shakespeare_char.toml --data input.txt
+  python train.py --resume runs/default-20260101-120000
+"""
+
+
+def main():
+    args = parse_arguments()
+    resuming = args.resume is not None
+    job = resumed_job(args) if resuming else new_job(args)
+    run, model_config, config, checkpoint = job
+
+    # imported only now, so that --help and mistakes are answered at once
+    import kernels
+    from minigrad import device, random
+    from tiny_transformer_np.model import TransformerLM
+    from tiny_transformer_np.tokenizer import CharTokenizer
+    from tiny_transformer_np.training import TextDataset, Trainer
+    from tiny_transformer_np.training.dataset import load_texts
+    from tiny_transformer_np.training.progress import Progress
+    from tiny_transformer_np.training.run import check_writable
+
+    device.require(config.device)
+    kernels.select(config.kernels)
+    train_text, val_text = load_texts(config.data, config.val_data)
+    tokenizer = CharTokenizer.from_text(train_text, val_text)
+    train_data = TextDataset(tokenizer.encode(train_text), tokenizer, config.seq_len, config.stride)
+    val_data = TextDataset(tokenizer.encode(val_text), tokenizer, config.seq_len)
+    model_config = with_derived(model_config, vocab_size=tokenizer.vocab_size, block_size=config.seq_len)
+    check_writable(run.path)
+    threads = device.configure(config.device, config.threads)
+
+    random.seek(config.seed)
+    model = TransformerLM(TransformerConfig(**model_config))
+    trainer = Trainer(model, train_data, val_data, config, run, Progress())
+    if checkpoint:
+        trainer.restore(*checkpoint)
+        if trainer.step > trainer.total_steps:
+            raise ConfigError(f"max_steps {trainer.total_steps} is below step {trainer.step}, which the run has reached")
+    if resuming:
+        run.clean()
+        run.write_config(model.config, config)
+    else:
+        run.create(model.config, config)
+
+    print(describe(trainer, kernels.describe(), threads), flush=True)
+    return finish(trainer, train(trainer))
+
+
+def train(trainer):
+    """Train; a run whose numbers break ends with one line, its weights as they were. Returns whether it finished."""
+    try:
+        return trainer.train()
+    except FloatingPointError as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def finish(trainer, finished):
+    """Say where everything lies, or how to go on. Returns the exit status."""
+    run = trainer.run
+    if not finished:
+        print(f"stopped at step {trainer.step} of {trainer.total_steps}; go on with: python train.py --resume {run.path}")
+        return 128 + (trainer.stopped_by or signal.SIGINT)
+    print(f"finished at step {trainer.step}: best validation loss {trainer.best_val_loss:.4f}")
+    print(f"    {run.plot}\n    {run.best}")
+    print(f"    python -m tiny_transformer_np.sampling {run.path} --prompt TEXT")
+    return 0
+
+
+def describe(trainer, kernel_set, threads):
+    """What is about to happen, in a few lines."""
+    config, model, data = trainer.config, trainer.model, trainer.train_dataset
+    done = f", from step {trainer.step}" if trainer.step else ""
+    lines = [
+        f"run       {trainer.run.path}",
+        f"data      {len(data.tokens):,} tokens to train on, {len(trainer.val_dataset.tokens):,} to validate, "
+        f"vocabulary {data.tokenizer.vocab_size}",
+        f"model     {model.num_parameters():,} parameters: {model.config.n_layer} layers, {model.config.n_head} heads, "
+        f"{model.config.n_embd} wide, context {model.config.block_size}",
+        f"training  {trainer.total_steps} steps of {trainer.samples_per_step} x {data.seq_len} tokens{done}",
+        f"device    {config.device}, {threads} threads, kernels: {kernel_set}",
+    ]
+    if config.warmup_steps >= trainer.total_steps:
+        lines.append(f"warning: warmup_steps {config.warmup_steps} is no shorter than the run; the learning rate only rises")
+    return "\n".join(lines)
+
+
+def new_job(args):
+    """(run, model settings, TrainingConfig, None) from a config file and flags; flags win."""
+    from tiny_transformer_np.training.run import Run, default_path
+
+    path = args.config or DEFAULT_CONFIG
+    tables = load_toml(path)
+    config = TrainingConfig(**absolute_paths({**tables["training"], **args.training}))
+    model_config = {**tables["model"], **args.model}
+    TransformerConfig(**model_config)  # a bad shape is refused before any data is read
+    out_dir = args.out_dir or default_path(Path(path).stem, datetime.datetime.now())
+    if Run(out_dir).config.exists():
+        raise ConfigError(f"{out_dir} holds a run already; use --resume {out_dir} or another --out-dir")
+    return Run(out_dir), model_config, config, None
+
+
+def resumed_job(args):
+    """(run, model settings, TrainingConfig, checkpoint) of a run on disk; few settings may change."""
+    from tiny_transformer_np.training import checkpoint
+    from tiny_transformer_np.training.run import changed, find, stored_configs
+
+    if args.config or args.out_dir:
+        raise ConfigError("--resume goes on in the run's own folder with its own config; leave out --config and --out-dir")
+    run, chosen = find(args.resume)
+    model_config, config = stored_configs(run)
+    changed(model_config, args.model)
+    config = changed(config, absolute_paths(args.training))
+    found = (chosen, *checkpoint.load(chosen)) if chosen else run.newest()
+    return run, dataclasses.asdict(model_config), config, found
+
+
+def with_derived(model_config, **derived):
+    """The model's settings with what follows from the data; ConfigError if a file says otherwise."""
+    for name, value in derived.items():
+        if model_config.get(name, value) != value:
+            raise ConfigError(f"{name} is {model_config[name]} in the config, but data and seq_len make it {value}")
+    return {**model_config, **derived}
+
+
+def absolute_paths(settings):
+    """Data paths as absolute ones, so that a run can be resumed from any directory."""
+    return {k: tuple(str(Path(p).absolute()) for p in v) if k in ("data", "val_data") else v for k, v in settings.items()}
+
+
+def parse_arguments():
+    """Namespace with config, resume, out_dir, and the settings that were given, as dicts `model` and `training`."""
+    parser = cli.Parser(
+        prog=PROG, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("--config", metavar="FILE.toml", help="settings; flags win over them (default: configs/default.toml)")
+    run.add_argument("--out-dir", metavar="DIR", help="folder of the run (default: runs/CONFIG-DATE-TIME)")
+    run.add_argument("--resume", metavar="RUN", help="run folder, or a checkpoint in one, to go on with")
+    add_flags(parser.add_argument_group("model"), TransformerConfig, skip=DERIVED)
+    add_flags(parser.add_argument_group("training"), TrainingConfig)
+    args = parser.parse_args()
+    for section, config in (("model", TransformerConfig), ("training", TrainingConfig)):
+        names = [f.name for f in dataclasses.fields(config)]
+        settings = {name: getattr(args, name) for name in names if hasattr(args, name)}
+        setattr(args, section, {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    return args
+
+
+def add_flags(group, config, skip=()):
+    """A flag for every field of a config dataclass; one that is not given leaves no trace."""
+    for field in dataclasses.fields(config):
+        if field.name in skip:
+            continue
+        options = {"help": field.metadata["help"], "default": argparse.SUPPRESS}
+        if field.type is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif field.type in (int, float, str):
+            options |= {"type": field.type, "choices": field.metadata["choices"]}
+            options["metavar"] = None if field.metadata["choices"] else "N" if field.type is int else "X"
+        else:
+            options |= {"nargs": "+", "metavar": "FILE"} if field.type == tuple[str, ...] else {
+                "nargs": 2, "type": float, "metavar": "X"}  # fmt: skip
+        group.add_argument("--" + field.name.replace("_", "-"), **options)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(PROG, main))
