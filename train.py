@@ -5,7 +5,6 @@ import dataclasses
 import datetime
 import signal
 import sys
-import time
 from pathlib import Path
 
 from tiny_transformer_np import cli
@@ -24,8 +23,7 @@ EPILOG = """examples:
 def main():
     args = parse_arguments()
     resuming = args.resume is not None
-    job = resumed_job(args) if resuming else new_job(args)
-    run, model_config, config, checkpoint = job
+    run, model_config, config, checkpoint = resumed_job(args) if resuming else new_job(args)
 
     # imported only now, so that --help and mistakes are answered at once
     import kernels
@@ -53,7 +51,7 @@ def main():
     if checkpoint:
         trainer.restore(*checkpoint)
         if trainer.step > trainer.total_steps:
-            raise ConfigError(f"max_steps {trainer.total_steps} is below step {trainer.step}, which the run has reached")
+            raise ConfigError(f"max_steps {trainer.total_steps} is below step {trainer.step}, where the run stands")
     if resuming:
         run.clean()
         run.write_config(model.config, config)
@@ -77,7 +75,8 @@ def finish(trainer, finished):
     """Say where everything lies, or how to go on. Returns the exit status."""
     run = trainer.run
     if not finished:
-        print(f"stopped at step {trainer.step} of {trainer.total_steps}; go on with: python train.py --resume {run.path}")
+        print(f"stopped at step {trainer.step} of {trainer.total_steps}, checkpoint saved; go on with:")
+        print(f"    python train.py --resume {run.path}")
         return 128 + (trainer.stopped_by or signal.SIGINT)
     print(f"finished at step {trainer.step}: best validation loss {trainer.best_val_loss:.4f}")
     print(f"    {run.plot}\n    {run.best}")
@@ -99,7 +98,7 @@ def describe(trainer, kernel_set, threads):
         f"device    {config.device}, {threads} threads, kernels: {kernel_set}",
     ]
     if config.warmup_steps >= trainer.total_steps:
-        lines.append(f"warning: warmup_steps {config.warmup_steps} is no shorter than the run; the learning rate only rises")
+        lines.append(f"warning: warmup_steps {config.warmup_steps} is as long as the run: the learning rate only rises")
     return "\n".join(lines)
 
 
@@ -124,7 +123,7 @@ def resumed_job(args):
     from tiny_transformer_np.training.run import changed, find, stored_configs
 
     if args.config or args.out_dir:
-        raise ConfigError("--resume goes on in the run's own folder with its own config; leave out --config and --out-dir")
+        raise ConfigError("--resume goes on in the run's own folder and config; leave out --config and --out-dir")
     run, chosen = find(args.resume)
     model_config, config = stored_configs(run)
     changed(model_config, args.model)
@@ -143,7 +142,8 @@ def with_derived(model_config, **derived):
 
 def absolute_paths(settings):
     """Data paths as absolute ones, so that a run can be resumed from any directory."""
-    return {k: tuple(str(Path(p).absolute()) for p in v) if k in ("data", "val_data") else v for k, v in settings.items()}
+    paths = {k: tuple(str(Path(p).absolute()) for p in settings.get(k, ())) for k in ("data", "val_data")}
+    return {**settings, **{k: v for k, v in paths.items() if v}}
 
 
 def parse_arguments():
@@ -152,7 +152,7 @@ def parse_arguments():
         prog=PROG, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     run = parser.add_argument_group("run")
-    run.add_argument("--config", metavar="FILE.toml", help="settings; flags win over them (default: configs/default.toml)")
+    run.add_argument("--config", metavar="FILE", help="settings; flags win over them (default: configs/default.toml)")
     run.add_argument("--out-dir", metavar="DIR", help="folder of the run (default: runs/CONFIG-DATE-TIME)")
     run.add_argument("--resume", metavar="RUN", help="run folder, or a checkpoint in one, to go on with")
     add_flags(parser.add_argument_group("model"), TransformerConfig, skip=DERIVED)

@@ -80,14 +80,9 @@ def _load(array_type):
     if array_type not in _FAST_MODULES:
         raise TypeError(f"no kernels for arrays of type {array_type.__name__}; expected a NumPy array")
     reference = importlib.import_module("kernels.reference")
-    names = set(_choice.values())
-    if names == {"reference"}:
-        backend = reference
-    else:
-        fast = importlib.import_module(_FAST_MODULES[array_type])
-        chosen = {"fast": fast, "reference": reference}
-        backend = fast if names == {"fast"} else SimpleNamespace(
-            **{fn: getattr(chosen[_choice[op]], fn) for op, fns in KERNELS.items() for fn in fns}
-        )
-    _active[array_type] = backend
-    return backend
+    modules = {"reference": reference}
+    if "fast" in _choice.values():  # else nothing is to be compiled, so do not wake the compiler
+        modules["fast"] = importlib.import_module(_FAST_MODULES[array_type])
+    chosen = {fn: getattr(modules[_choice[op]], fn) for op, fns in KERNELS.items() for fn in fns}
+    _active[array_type] = SimpleNamespace(**chosen)
+    return _active[array_type]

@@ -4,6 +4,8 @@
     x = mg.tensor([1.0, 2.0, 3.0], requires_grad=True)
     (x * x).sum().backward()
     x.grad                      # array([2., 4., 6.], dtype=float32)
+
+Start reading at graph.py, the whole engine, then at ops/, each operation with its rule below it.
 """
 
 from minigrad.tensor import Tensor, record  # isort: skip  first: it finishes its class with `functional`

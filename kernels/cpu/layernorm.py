@@ -20,9 +20,7 @@ def layernorm_backward(dout, x, weight, mean, rstd):
     """-> dx (..., C), dweight (C,), dbias (C,)."""
     C = x.shape[-1]
     rows, drows = np.ascontiguousarray(x).reshape(-1, C), np.ascontiguousarray(dout).reshape(-1, C)
-    dx, dweight, dbias = _backward(
-        drows, rows, weight, mean.reshape(-1), rstd.reshape(-1), chunk_rows(len(rows), 16)
-    )
+    dx, dweight, dbias = _backward(drows, rows, weight, mean.reshape(-1), rstd.reshape(-1), chunk_rows(len(rows), 16))
     return dx.reshape(x.shape), dweight, dbias
 
 

@@ -24,7 +24,7 @@ def arguments():
     parser.add_argument("--top-p", type=float, help="choose among the likeliest tokens that make up this share")
     parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
     parser.add_argument("--seed", type=int, default=1337, help="the same seed gives the same text (default: 1337)")
-    parser.add_argument("--kernels", choices=kernels.SETS, default="fast", help="compiled, or plain NumPy (default: fast)")
+    parser.add_argument("--kernels", choices=kernels.SETS, default="fast", help="compiled, or plain NumPy")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one a core")
     args = parser.parse_args()
     if args.tokens < 0 or args.threads < 0 or args.seed < 0 or args.temperature < 0.0:
@@ -39,7 +39,7 @@ def arguments():
 def main():
     args = arguments()
     kernels.select(args.kernels)
-    model, tokenizer, meta = checkpoint.load_model(newest_checkpoint(args.run))
+    model, tokenizer, _ = checkpoint.load_model(newest_checkpoint(args.run))
     configure(threads=args.threads)
     try:
         prompt = tokenizer.encode(args.prompt)

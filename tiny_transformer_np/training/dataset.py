@@ -2,6 +2,8 @@
 
     tokens    a b c d e f g        window 0 of seq_len 4:  inputs  a b c d
                                                            targets b c d e
+
+Which windows form a batch is a function of the seed and the batch's number, so there is no order to save.
 """
 
 import hashlib

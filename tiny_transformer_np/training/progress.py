@@ -31,16 +31,15 @@ class Progress:
     def step(self, step, loss, learning_rate, grad_norm, tokens_per_second):
         """After every step."""
         if self.bar is not None:
-            self.bar.set_postfix_str(
-                f"loss {loss:.3f}, lr {learning_rate:.1e}, grad norm {grad_norm:.2f}, {tokens_per_second:,.0f} tokens/s",
-                refresh=False,
-            )
+            rates = f"grad norm {grad_norm:.2f}, {tokens_per_second:,.0f} tokens/s"
+            self.bar.set_postfix_str(f"loss {loss:.3f}, lr {learning_rate:.1e}, {rates}", refresh=False)
             self.bar.update()
 
     def log(self, row):
         """A row of metrics."""
         if row["kind"] == "eval":
-            self.say(f"step {row['step']}: validation loss {row['val_loss']:.4f}, perplexity {row['val_perplexity']:.2f}")
+            loss, perplexity = row["val_loss"], row["val_perplexity"]
+            self.say(f"step {row['step']}: validation loss {loss:.4f}, perplexity {perplexity:.2f}")
         elif self.bar is None:  # the bar shows it already
             done = row["step"] - self._first_step
             left = (time.perf_counter() - self._started) / done * (self.total_steps - row["step"])

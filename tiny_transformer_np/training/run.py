@@ -1,6 +1,8 @@
 """The folder of a run: what lies where, how it is created, and how a run is found again.
 
     runs/NAME/config.toml  metrics.jsonl  loss.png  samples/step_*.txt  checkpoints/{latest,best}.safetensors
+
+config.toml appears last when a run is created; a folder without it is not a run.
 """
 
 import dataclasses
@@ -88,7 +90,8 @@ def changed(config, flags):
     for name, value in flags.items():
         if name not in CHANGEABLE + DATA and value != current[name]:
             raise ConfigError(
-                f"cannot change {name} from {current[name]} to {value} on resume; only {', '.join(CHANGEABLE)} may change"
+                f"cannot change {name} from {current[name]} to {value} on resume; "
+                f"only {', '.join(CHANGEABLE)} may change"
             )
     return dataclasses.replace(config, **{k: v for k, v in flags.items() if k in current})
 

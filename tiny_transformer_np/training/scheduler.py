@@ -32,5 +32,8 @@ class CosineSchedule:
 
 
 def get_cosine_schedule_with_warmup(optimizer, warmup_steps, total_steps, min_lr=0.0):
-    """Rise to the optimizer's learning rate over warmup_steps, fall to min_lr at total_steps. Loshchilov & Hutter 2017."""
+    """Rise to the optimizer's learning rate over warmup_steps, then fall to min_lr at total_steps.
+
+    Loshchilov & Hutter 2017, "SGDR", without restarts.
+    """
     return CosineSchedule(optimizer, warmup_steps, total_steps, min_lr)

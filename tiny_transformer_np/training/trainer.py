@@ -251,6 +251,7 @@ class Trainer:
     @contextmanager
     def _stop_on_signals(self):
         """Ctrl-C and SIGTERM end training after the step under way; a second Ctrl-C interrupts at once."""
+
         def stop(number, frame):
             self.stopped_by = signal.Signals(number)
             signal.signal(signal.SIGINT, signal.default_int_handler)
