@@ -79,10 +79,13 @@ def describe():
 def _load(array_type):
     if array_type not in _FAST_MODULES:
         raise TypeError(f"no kernels for arrays of type {array_type.__name__}; expected a NumPy array")
-    reference = importlib.import_module("kernels.reference")
-    modules = {"reference": reference}
-    if "fast" in _choice.values():  # else nothing is to be compiled, so do not wake the compiler
-        modules["fast"] = importlib.import_module(_FAST_MODULES[array_type])
-    chosen = {fn: getattr(modules[_choice[op]], fn) for op, fns in KERNELS.items() for fn in fns}
-    _active[array_type] = SimpleNamespace(**chosen)
-    return _active[array_type]
+    paths = {"fast": _FAST_MODULES[array_type], "reference": "kernels.reference"}
+    # only what is in use is imported: the plain kernels must not wake the compiler
+    modules = {name: importlib.import_module(paths[name]) for name in set(_choice.values())}
+    if len(modules) == 1:
+        backend = next(iter(modules.values()))
+    else:
+        chosen = {fn: getattr(modules[_choice[op]], fn) for op, fns in KERNELS.items() for fn in fns}
+        backend = SimpleNamespace(**chosen)
+    _active[array_type] = backend
+    return backend

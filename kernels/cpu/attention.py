@@ -15,6 +15,7 @@ from kernels.cpu.philox import philox4x32
 from kernels.cpu.tiles import matmul_add, pack, pack_transposed, unpack
 from kernels.philox import derive_key, keep_threshold
 
+_KEEP_ALL = np.uint64(keep_threshold(0.0))
 _TILE = 64  # queries and keys a tile; a multiple of 16
 
 
@@ -24,25 +25,42 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     `out` is laid out as (B, T, H, D) in memory, so that merging the heads afterwards needs no copy.
     """
     B, H, T, D = q.shape
-    out = np.empty((B, T, H, D), q.dtype).transpose(0, 2, 1, 3)
-    logsumexp = np.empty((B, H, T), q.dtype)
+    out, logsumexp = np.empty((B, T, H, D), q.dtype), np.empty((B, H, T), q.dtype)
+    q, k, v = _strided(q), _strided(k), _strided(v)
     _forward(q, k, v, q.dtype.type(scale), causal, _dropout(p, seed, step, stream, q.dtype), out, logsumexp)
-    return out, logsumexp
+    return out.transpose(0, 2, 1, 3), logsumexp
 
 
 def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, step, stream, into=None):
     """-> dq, dk, dv, shaped like q, k, v; written into the three arrays of `into` where it is given."""
-    dq, dk, dv = (np.empty(x.shape, x.dtype) for x in (q, k, v)) if into is None else into
+    q, k, v = _strided(q), _strided(k), _strided(v)
+    into = [np.empty_like(x) for x in (q, k, v)] if into is None else into
+    dq, dk, dv = grads = [_strided(x) for x in into]
+    dout, out = (np.ascontiguousarray(x.transpose(0, 2, 1, 3)) for x in (dout, out))  # (B, T, H, D)
     dropout = _dropout(p, seed, step, stream, q.dtype)
     _backward(dout, q, k, v, out, logsumexp, q.dtype.type(scale), causal, dropout, dq, dk, dv)
-    return dq, dk, dv
+    for target, grad in zip(into, grads, strict=True):
+        if target is not grad:
+            target[...] = grad
+    return tuple(into)
+
+
+def _strided(x):
+    """x itself if it has gaps, as a part of packed queries, keys and values has, else a copy that has.
+
+    The compiler makes one version for contiguous arrays and one for others. With this it makes only one.
+    """
+    if not x.flags.c_contiguous:
+        return x
+    padded = np.empty((*x.shape[:-1], x.shape[-1] + 1), x.dtype)[..., :-1]
+    padded[...] = x
+    return padded
 
 
 def _dropout(p, seed, step, stream, dtype):
-    """What a tile needs to draw its part of the mask: threshold (0: no dropout), scale and key."""
+    """What a tile needs to draw its part of the mask: threshold (_KEEP_ALL: no dropout), scale and key."""
     k0, k1 = derive_key(seed, step, stream) if p else (0, 0)
-    threshold = np.uint64(keep_threshold(p) if p else 0)
-    return threshold, dtype.type(1.0 / (1.0 - p)), np.uint32(k0), np.uint32(k1)
+    return np.uint64(keep_threshold(p)), dtype.type(1.0 / (1.0 - p)), np.uint32(k0), np.uint32(k1)
 
 
 @jit
@@ -118,7 +136,7 @@ def _forward(q, k, v, scale, causal, dropout, out, logsumexp):
             for tj in range(min(ti + 1, len(kTs)) if causal else len(kTs)):
                 _scores(qs[ti], kTs[tj], ti * size, tj * size, T, S, scale, causal, s)
                 _online_softmax(s, highest, total, acc)
-                if dropout[0]:
+                if dropout[0] < _KEEP_ALL:
                     _mask(bh, ti * size, tj * size, dropout, mask)
                     for i in range(size):
                         for j in range(size):
@@ -129,7 +147,7 @@ def _forward(q, k, v, scale, causal, dropout, out, logsumexp):
                 logsumexp[b, h, t] = highest[i] + math.log(total[i])
                 share = 1 / total[i]
                 for d in range(D):
-                    out[b, h, t, d] = acc[i, d] * share
+                    out[b, t, h, d] = acc[i, d] * share
 
 
 @jit(parallel=True)
@@ -138,7 +156,7 @@ def _backward(dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv)
     S, width, size = k.shape[2], _padded(D, 16), min(_TILE, _padded(max(T, k.shape[2]), 16))
     for bh in prange(B * H):
         b, h = bh // H, bh % H
-        qs, ks, douts = pack(q[b, h], size, width), pack(k[b, h], size, width), pack(dout[b, h], size, width)
+        qs, ks, douts = pack(q[b, h], size, width), pack(k[b, h], size, width), pack(dout[b, :, h], size, width)
         kTs, vTs = pack_transposed(k[b, h], size, width), pack_transposed(v[b, h], size, width)
         dqs, dks, dvs = np.zeros_like(qs), np.zeros_like(ks), np.zeros_like(ks)
         probs, dscores = np.empty((size, size), q.dtype), np.empty((size, size), q.dtype)
@@ -150,13 +168,13 @@ def _backward(dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv)
                 _scores(qs[ti], kTs[tj], ti * size, tj * size, T, S, scale, causal, probs)
                 dscores[:] = 0  # first dout @ v.T, the gradient of the probabilities after dropout
                 matmul_add(douts[ti], vTs[tj], dscores, size, width, 1 if diagonal else 0)
-                if dropout[0]:
+                if dropout[0] < _KEEP_ALL:
                     _mask(bh, ti * size, tj * size, dropout, mask)
                 for i in range(n_rows):
                     t = ti * size + i
                     lse, dot = logsumexp[b, h, t], q.dtype.type(0)
                     for d in range(D):
-                        dot += dout[b, h, t, d] * out[b, h, t, d]
+                        dot += dout[b, t, h, d] * out[b, t, h, d]
                     for j in range(size):
                         prob = exp(probs[i, j] - lse)
                         dscores[i, j] = prob * (dscores[i, j] * mask[i, j] - dot) * scale

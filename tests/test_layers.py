@@ -1,0 +1,85 @@
+"""Imports point one way: kernels <- minigrad <- tiny_transformer_np <- train.py. No other framework, no pickle.
+
+Read from the source, so that an import inside a function counts as well.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ("kernels", "minigrad", "tiny_transformer_np", "train")  # each may import those before it
+PEERS = {"torch", "jax", "tensorflow", "mlx", "tinygrad", "autograd"}  # for tests and benchmarks to compare with
+PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve"}  # loading one runs its code
+
+
+def imported(source):
+    """Full names of the modules that this source imports from elsewhere, however deep inside a function."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            names.update(arg.value for arg in node.args if isinstance(arg, ast.Constant))
+    return names
+
+
+def complaints(path, source):
+    """What this file imports and should not; `path` is relative to the root of the repository."""
+    layer = path.parts[0].removesuffix(".py")
+    above = set(LAYERS[LAYERS.index(layer) + 1 :]) if layer in LAYERS else set()
+    forbidden = above | PEERS | PICKLES | {"tests", "benchmarks"}
+    return [f"{path} imports {name}" for name in sorted(imported(source)) if name.split(".")[0] in forbidden]
+
+
+def our_files():
+    """Every Python file of the repository that is neither a test nor a benchmark."""
+    folders = [ROOT / layer for layer in LAYERS if (ROOT / layer).is_dir()]
+    files = [*ROOT.glob("*.py"), *(file for folder in folders for file in folder.rglob("*.py"))]
+    return [file.relative_to(ROOT) for file in sorted(files)]
+
+
+def test_imports_point_one_way():
+    files = our_files()
+    assert {"kernels", "minigrad"} <= {file.parts[0] for file in files}
+    assert [line for file in files for line in complaints(file, (ROOT / file).read_text(encoding="utf-8"))] == []
+
+
+def test_the_engine_does_not_know_the_tensor():
+    """graph.py is the whole engine, and knows nodes and arrays only."""
+    names = imported((ROOT / "minigrad/graph.py").read_text(encoding="utf-8"))
+    assert not {name for name in names if name.split(".")[0] in ("minigrad", "kernels")}
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("kernels/cpu/x.py", "import minigrad"),
+        ("kernels/x.py", "def f():\n    from minigrad.tensor import Tensor"),
+        ("kernels/x.py", "import importlib\nimportlib.import_module('tiny_transformer_np.model')"),
+        ("minigrad/x.py", "import numpy, tiny_transformer_np.model as m"),
+        ("minigrad/x.py", "import train"),
+        ("tiny_transformer_np/x.py", "from train import main"),
+        ("tiny_transformer_np/x.py", "if True:\n    import torch.nn as nn"),
+        ("train.py", "import jax"),
+        ("tiny_transformer_np/x.py", "from pickle import load"),
+    ],
+)
+def test_the_check_finds_a_wrong_import(path, source):
+    assert len(complaints(Path(path), source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("kernels/cpu/x.py", "from kernels.philox import derive_key\nimport numba"),
+        ("minigrad/x.py", "import kernels\nfrom . import graph\nfrom minigrad.tensor import Tensor"),
+        ("train.py", "import tiny_transformer_np, minigrad, kernels\nimport training_of_something_else"),
+        ("minigrad/x.py", "# import torch\ntext = 'import torch'"),
+    ],
+)
+def test_the_check_leaves_right_imports_alone(path, source):
+    assert complaints(Path(path), source) == []
