@@ -84,6 +84,8 @@ class TrainingConfig:
                      "seed", "threads"):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.weight_decay == float("inf"):
+            raise ConfigError(f"weight_decay is {self.weight_decay}; expected a finite number")
         if self.min_lr > self.learning_rate:
             raise ConfigError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}; lower it")
         if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):

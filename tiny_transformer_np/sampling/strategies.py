@@ -37,11 +37,12 @@ def choose(logits, rng, temperature=1.0, top_k=None, top_p=None):
 
     logits (V,), rng: numpy.random.Generator.
     """
-    if temperature < 0.0:
+    if not temperature >= 0.0:  # also when it is NaN
         raise ValueError(f"temperature is {temperature}; expected 0 or more")
     if temperature == 0.0:
         return int(logits.argmax())
-    logits = logits.astype(np.float64) / temperature
+    with np.errstate(over="ignore"):  # next to 0 all but the likeliest become -inf, as they should
+        logits = (logits.astype(np.float64) - logits.max()) / temperature
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
     if top_p is not None:

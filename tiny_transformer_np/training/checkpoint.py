@@ -17,16 +17,17 @@ from tiny_transformer_np.tokenizer import CharTokenizer
 from tiny_transformer_np.training.files import replacing
 
 FORMAT = 1
+KEY = "minigrad"  # of the JSON text in the file's metadata
 MODEL = "model."  # prefix of the weights; the optimizer's arrays are adamw.m.* and adamw.v.*
 
 
 def save(path, arrays, meta):
     """Write arrays {name: array} and meta, a JSON-able dict, under a temporary name and rename it to `path`."""
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # others would be scrambled
-    text = json.dumps({"format": FORMAT, **meta}, sort_keys=True)
-    metadata = {"minigrad": text, "sha256": _digest(arrays, text)}
+    meta = {"format": FORMAT, **meta}
+    text = json.dumps({**meta, "sha256": _digest(arrays, meta)}, sort_keys=True)
     with replacing(path) as partial:
-        save_file(arrays, partial, metadata)
+        save_file(arrays, partial, {KEY: text})  # one key: several would be written in an order that varies
 
 
 def load(path):
@@ -39,18 +40,23 @@ def load(path):
         raise ConfigError(f"cannot read checkpoint {path}: {error.strerror or error}") from None
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"checkpoint {path} is damaged ({_one_line(error)}); use another one") from None
-    if "minigrad" not in metadata:
+    if KEY not in metadata:
         raise ConfigError(f"{path} is a safetensors file, but not a checkpoint of this program")
-    if metadata.get("sha256") != _digest(arrays, metadata["minigrad"]):
+    try:
+        meta = json.loads(metadata[KEY])
+        intact = meta.pop("sha256") == _digest(arrays, meta)
+    except (ValueError, KeyError, AttributeError):
+        intact = False
+    if not intact:
         raise ConfigError(f"checkpoint {path} is damaged (its checksum does not fit its contents); use another one")
-    meta = json.loads(metadata["minigrad"])
     if meta["format"] != FORMAT:
         raise ConfigError(f"checkpoint {path} has format {meta['format']}; this version reads format {FORMAT}")
     return arrays, meta
 
 
-def _digest(arrays, text):
-    digest = hashlib.sha256(text.encode())
+def _digest(arrays, meta):
+    """A sha256 of everything: meta, and each array's name, dtype, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

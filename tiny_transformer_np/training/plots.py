@@ -24,7 +24,9 @@ def draw_metrics(rows, path):
     rate.plot(*_curve(train, "lr"), color="tab:green")
     rate.set_ylabel("learning rate")
     norm.plot(*_curve(train, "grad_norm"), color="tab:purple", linewidth=0.8)
-    norm.set(ylabel="gradient norm", xlabel="step", yscale="log")
+    norm.set(ylabel="gradient norm", xlabel="step")
+    if any(row["grad_norm"] > 0.0 for row in train):
+        norm.set_yscale("log")
     for axes in (loss, rate, norm):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

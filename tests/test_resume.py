@@ -1,0 +1,172 @@
+"""A run that is killed again and again ends with the same bits as one that never was."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STEPS = 40
+FLAGS = ["--n-layer", "1", "--n-embd", "16", "--n-head", "2", "--seq-len", "8", "--batch-size", "4", "--dropout", "0.1",
+         "--warmup-steps", "5", "--eval-interval", "8", "--log-interval", "3", "--save-interval", "3",
+         "--grad-accumulation-steps", "2", "--sample-tokens", "8", "--max-steps", str(STEPS)]  # fmt: skip
+
+# Runs train.py and kills its own process on the n-th call of a function: argv is MODULE FUNCTION N ARGS...
+KILLED_INSIDE = """
+import importlib, os, runpy, signal, sys
+module, name, n = importlib.import_module(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+original, calls = getattr(module, name), 0
+def killed(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == n:
+        if name == "save_file":  # half of the file is on disk
+            original(*args, **kwargs)
+            os.truncate(args[1], os.path.getsize(args[1]) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+setattr(module, name, killed)
+sys.argv = ["train.py", *sys.argv[4:]]
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+# (module, function, call): at the very start, before, in the middle of and after saves, between rows and pictures
+INSTANTS = [
+    ("os", "replace", 1),  # before config.toml has its name: no run yet
+    ("os", "replace", 2),  # a run without metrics and without a checkpoint
+    ("minigrad.random", "seek", 2),  # in the very first step
+    ("tiny_transformer_np.training.checkpoint", "save_file", 1),
+    ("tiny_transformer_np.training.checkpoint", "save_file", 2),
+    ("os", "fsync", 5),
+    ("os", "replace", 4),
+    ("tiny_transformer_np.training.trainer", "draw_metrics", 1),
+    ("tiny_transformer_np.training.metrics", "_line", 6),
+    ("kernels.reference", "adamw_step", 3),
+]
+
+
+def start(*args):
+    command = [sys.executable, *map(str, args)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(*args):
+    process = start("train.py", *args)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+
+
+def bits(run):
+    """All that must not depend on interruptions: checkpoints, samples, and metrics without the times."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    metrics = [{k: v for k, v in row.items() if k not in ("tokens_per_second", "elapsed_seconds")} for row in rows]
+    files = {str(p.relative_to(run)): p for p in run.rglob("*") if p.is_file()}
+    contents = {n: p.read_bytes() for n, p in files.items() if p.suffix in (".safetensors", ".txt")}
+    return sorted(files), contents, metrics
+
+
+def flags(text, kernels):
+    return [*FLAGS, "--data", str(text), "--kernels", kernels]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "text.txt"
+    path.write_text("".join(random.Random(0).choices("abcdefgh \n", k=3000)))
+    return path
+
+
+@pytest.fixture(scope="module", params=["reference", "fast"])
+def unbroken(request, text, tmp_path_factory):
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    finish(*flags(text, request.param), "--out-dir", run)
+    return request.param, bits(run)
+
+
+def restart(run, new_run_flags):
+    """The arguments to go on: resume if there is a run yet."""
+    return ["--resume", run] if (run / "config.toml").exists() else [*new_run_flags, "--out-dir", run]
+
+
+@pytest.mark.parametrize("unbroken", ["reference"], indirect=True)  # the places do not depend on the kernels
+def test_killed_at_ten_chosen_instants(unbroken, text, tmp_path):
+    """One after another on one run; the instants are counted from each restart."""
+    kernels, expected = unbroken
+    run = tmp_path / "run"
+    for instant in INSTANTS:
+        process = start("-c", KILLED_INSIDE, *instant, *restart(run, flags(text, kernels)))
+        _, stderr = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, (instant, stderr)
+    finish(*restart(run, flags(text, kernels)))
+    assert bits(run) == expected
+
+
+def test_killed_at_ten_random_instants(unbroken, text, tmp_path):
+    kernels, expected = unbroken
+    run, rng = tmp_path / "run", random.Random(1)
+    for _ in range(10):
+        process = start("train.py", *restart(run, flags(text, kernels)))
+        deadline = time.monotonic() + 20.0
+        first_look = _progress(run)
+        while process.poll() is None and _progress(run) == first_look and time.monotonic() < deadline:
+            time.sleep(0.005)  # until it trains, so that the kills do not all come before the first step
+        time.sleep(rng.uniform(0.0, 0.08))
+        process.kill()
+        process.communicate()
+    finish(*restart(run, flags(text, kernels)))
+    assert bits(run) == expected
+
+
+def _progress(run):
+    path = run / "metrics.jsonl"
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(unbroken, text, tmp_path, number):
+    kernels, expected = unbroken
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *flags(text, kernels), "--save-interval", "1000", "--out-dir", run],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("step 6/"):
+            process.send_signal(number)
+            break
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 128 + number, output
+    assert f"--resume {run}" in output and "stopped at step" in output
+    assert (run / "checkpoints" / "latest.safetensors").exists()
+    finish("--resume", run, "--save-interval", "3")
+    assert bits(run)[2] == expected[2]
+
+
+def test_half_written_files_are_cleared_away(text, tmp_path):
+    run = tmp_path / "run"
+    finish(*flags(text, "reference"), "--out-dir", run)
+    (run / "checkpoints" / "latest.safetensors.partial").write_bytes(b"half")
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "st')
+    expected = bits_without_torn_line(run)
+    finish("--resume", run)
+    assert bits(run) == expected
+
+
+def bits_without_torn_line(run):
+    copy = run.with_name("copy")
+    shutil.copytree(run, copy)
+    text = (copy / "metrics.jsonl").read_text()
+    (copy / "metrics.jsonl").write_text(text[: text.rindex("\n") + 1])
+    (copy / "checkpoints" / "latest.safetensors.partial").unlink()
+    return bits(copy)

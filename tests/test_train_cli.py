@@ -1,0 +1,202 @@
+"""train.py and the sampling command as a user meets them: what they leave on disk, and how they refuse bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiny_transformer_np.training import checkpoint
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--n-layer", "1", "--n-embd", "16", "--n-head", "2", "--seq-len", "8", "--batch-size", "2", "--kernels", "reference",
+        "--warmup-steps", "2", "--eval-interval", "4", "--log-interval", "2", "--sample-tokens", "5"]  # fmt: skip
+
+
+def run(*args, module=None):
+    command = ["-m", module] if module else [str(ROOT / "train.py")]
+    return subprocess.run(
+        [sys.executable, *command, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "text.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog.\n" * 40)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(text, tmp_path_factory):
+    """A run that went through, to be read but not changed."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    result = run(*TINY, "--data", text, "--max-steps", 8, "--out-dir", out)
+    assert result.returncode == 0, result.stderr
+    return out, result.stdout
+
+
+def refused(result, *words):
+    """Exit status 2, one line on stderr that contains all words, no traceback."""
+    assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
+    assert len(result.stderr.strip().split("\n")) == 1, result.stderr
+    for word in words:
+        assert str(word) in result.stderr, (word, result.stderr)
+
+
+def test_a_run_leaves_everything_in_its_folder(finished):
+    out, stdout = finished
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    train, evals = ([row for row in rows if row["kind"] == kind] for kind in ("train", "eval"))
+    assert [row["step"] for row in train] == [1, 2, 4, 6, 8]
+    assert [row["step"] for row in evals] == [4, 8]
+    assert list(train[0]) == [
+        "kind", "step", "loss", "perplexity", "lr", "grad_norm", "tokens_per_second", "elapsed_seconds",
+    ]  # fmt: skip
+    assert list(evals[0]) == ["kind", "step", "val_loss", "val_perplexity"]
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (out / "samples").iterdir()) == ["step_000004.txt", "step_000008.txt"]
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["best.safetensors", "latest.safetensors"]
+    assert "step 8/8" in stdout and "kernels: reference" in stdout
+
+
+def test_config_toml_is_complete_and_can_be_used_again(finished, text, tmp_path):
+    out, _ = finished
+    again = run("--config", out / "config.toml", "--out-dir", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    for name in ("best", "latest"):
+        name = f"checkpoints/{name}.safetensors"
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_flags_win_over_the_config_file(text, tmp_path):
+    config = tmp_path / "small.toml"
+    config.write_text("[model]\nn_layer = 3\nn_embd = 8\n[training]\nlearning_rate = 0.5\n")
+    result = run(*TINY, "--config", config, "--data", text, "--max-steps", 1, "--out-dir", tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    saved = (tmp_path / "run" / "config.toml").read_text()
+    assert "n_layer = 1" in saved and "n_embd = 16" in saved and "learning_rate = 0.5" in saved
+
+
+def test_resuming_a_finished_run_further(finished, text, tmp_path):
+    long, short = tmp_path / "long", tmp_path / "short"
+    fixed_rate = ["--warmup-steps", 0, "--min-lr", "3e-4", "--learning-rate", "3e-4", "--data", text]
+    assert run(*TINY, *fixed_rate, "--max-steps", 6, "--out-dir", long).returncode == 0
+    assert run(*TINY, *fixed_rate, "--max-steps", 3, "--out-dir", short).returncode == 0
+    resumed = run("--resume", short, "--max-steps", 6)
+    assert resumed.returncode == 0 and "from step 3" in resumed.stdout, resumed.stderr
+    first, second = (checkpoint.load(path / "checkpoints" / "latest.safetensors")[0] for path in (short, long))
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_generating_from_a_run(finished):
+    out, _ = finished
+    args = (out, "--prompt", "the ", "--tokens", 20, "--kernels", "reference")
+    first, second = (run(*args, "--top-k", 5, module="tiny_transformer_np.sampling") for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout and first.stdout.startswith("the ") and len(first.stdout) == 4 + 20 + 1
+    refused(run(out, "--prompt", "é", module="tiny_transformer_np.sampling"), "'é'", "--prompt")
+    refused(run(out, "--top-p", "1.5", module="tiny_transformer_np.sampling"), "--top-p", "1.5")
+    refused(run("no/such/run", module="tiny_transformer_np.sampling"), "no/such/run")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--data", "no_such_file.txt"], ["no_such_file.txt", "No such file"]),
+        (["--config", "no_such.toml"], ["no_such.toml"]),
+        (["--n-embd", "30", "--n-head", "4"], ["n_embd 30", "n_head 4"]),
+        (["--n-layr", "4"], ["--n-layr", "--n-layer"]),
+        (["--n-layer", "four"], ["--n-layer", "four"]),
+        (["--batch-size", "0"], ["batch_size is 0"]),
+        (["--device", "cuda"], ["cuda", "--device cpu"]),
+        (["--device", "tpu"], ["tpu", "cpu"]),
+        (["--threads", "100000"], ["threads is 100000"]),
+        (["--resume", "no/such/run"], ["no/such/run"]),
+        (["--min-lr", "0.1"], ["min_lr 0.1"]),
+    ],
+)
+def test_bad_flags_are_refused(args, words, tmp_path):
+    out = ["--out-dir", tmp_path / "run"] if "--resume" not in args else []
+    refused(run(*args, *out), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_data_is_refused(tmp_path):
+    for name, content, words in (
+        ("empty.txt", b"", ["is empty"]),
+        ("short.txt", b"abcdefghijkl", ["seq_len 8", "tokens"]),
+        ("latin1.txt", b"caf\xe9 " * 100, ["not UTF-8"]),
+    ):
+        (tmp_path / name).write_bytes(content)
+        refused(run(*TINY, "--data", tmp_path / name, "--out-dir", tmp_path / "run"), *words)
+    refused(run(*TINY, "--data", tmp_path, "--out-dir", tmp_path / "run"), "directory")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[model]\nn_layers = 2\n", ["n_layers", "did you mean 'n_layer'"]),
+        ("[trainning]\nseed = 2\n", ["trainning"]),
+        ("[training]\nseed = 'x'\n", ["seed", "int"]),
+        ("[training]\nbetas = [0.9]\n", ["betas"]),
+        ("[training\n", ["not valid TOML"]),
+    ],
+)
+def test_bad_configs_are_refused(toml, words, tmp_path):
+    config = tmp_path / "bad.toml"
+    config.write_text(toml)
+    refused(
+        run("--config", config, "--out-dir", tmp_path / "run"), "bad.toml" if "betas" not in toml else "betas", *words
+    )
+
+
+def test_an_unwritable_out_dir_is_refused(text, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    refused(run(*TINY, "--data", text, "--out-dir", tmp_path / "file" / "run"), "cannot write")
+    refused(run(*TINY, "--data", text, "--out-dir", tmp_path / "file"), "cannot write")
+    if os.getuid():  # root may write anywhere
+        (tmp_path / "locked").mkdir(mode=0o500)
+        refused(run(*TINY, "--data", text, "--out-dir", tmp_path / "locked" / "run"), "cannot write")
+
+
+def test_a_run_is_never_overwritten(finished, text):
+    out, _ = finished
+    before = (out / "metrics.jsonl").read_bytes()
+    refused(run(*TINY, "--data", text, "--out-dir", out), "holds a run already", "--resume")
+    assert (out / "metrics.jsonl").read_bytes() == before
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(finished, text, tmp_path):
+    out, _ = finished
+    good = (out / "checkpoints" / "latest.safetensors").read_bytes()
+    copy = tmp_path / "copy"
+    (copy / "checkpoints").mkdir(parents=True)
+    (copy / "config.toml").write_text((out / "config.toml").read_text())
+    path = copy / "checkpoints" / "latest.safetensors"
+    for damaged in (good[: len(good) // 2], good[:5], b"", good[:-40] + bytes([good[-40] ^ 1]) + good[-39:]):
+        path.write_bytes(damaged)
+        refused(run("--resume", copy), "latest.safetensors", "damaged")
+    path.write_bytes(good)
+    refused(run("--resume", copy, "--n-layer", 2), "n_layer", "on resume")
+    refused(run("--resume", copy, "--learning-rate", 2), "learning_rate", "on resume")
+    refused(run("--resume", copy, "--max-steps", 3), "max_steps 3")
+
+    (copy / "config.toml").write_text((out / "config.toml").read_text().replace("n_layer = 1", "n_layer = 2"))
+    refused(run("--resume", copy), "another model", "n_layer")
+    (tmp_path / "other.txt").write_text(text.read_text().replace("q", "é"))
+    (copy / "config.toml").write_text((out / "config.toml").read_text())
+    refused(run("--resume", copy, "--data", tmp_path / "other.txt"), "tokenizer")
+
+
+@pytest.mark.parametrize("flag", ["--help"])
+def test_help_is_grouped_and_names_every_field(flag):
+    result = run(flag)
+    assert result.returncode == 0
+    for words in ("model:", "training:", "run:", "--n-layer", "--grad-accumulation-steps", "--overfit-one-batch"):
+        assert words in result.stdout
