@@ -108,6 +108,8 @@ class _Segment:
             self.data[...] = param.data
             param.data = self.data
         if param.grad is not None and param.grad is not self.grad:
+            if param.grad.shape != self.grad.shape:
+                raise ValueError(f"the gradient of {self.name} is {param.grad.shape}, the parameter {self.grad.shape}")
             self.grad[...] = param.grad
             param.grad = self.grad
         param.grad_buffer = self.grad

@@ -27,7 +27,7 @@ def arguments():
     parser.add_argument("--kernels", choices=kernels.SETS, default="fast", help="compiled, or plain NumPy")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one a core")
     args = parser.parse_args()
-    if args.tokens < 0 or args.threads < 0 or args.seed < 0 or args.temperature < 0.0:
+    if args.tokens < 0 or args.threads < 0 or args.seed < 0 or not args.temperature >= 0.0:
         parser.error("--tokens, --threads, --seed and --temperature must not be negative")
     if args.top_k is not None and args.top_k < 1:
         parser.error(f"--top-k is {args.top_k}; expected 1 or more")

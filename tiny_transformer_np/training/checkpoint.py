@@ -23,7 +23,7 @@ MODEL = "model."  # prefix of the weights; the optimizer's arrays are adamw.m.* 
 
 def save(path, arrays, meta):
     """Write arrays {name: array} and meta, a JSON-able dict, under a temporary name and rename it to `path`."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # others would be scrambled
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # others would be scrambled
     meta = {"format": FORMAT, **meta}
     text = json.dumps({**meta, "sha256": _digest(arrays, meta)}, sort_keys=True)
     with replacing(path) as partial:

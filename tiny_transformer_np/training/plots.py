@@ -14,11 +14,8 @@ def draw_metrics(rows, path):
 
     loss.plot(*_curve(train, "loss"), color="tab:blue", alpha=0.35, linewidth=0.8, label="training, each step logged")
     loss.plot(*_smoothed(train, "loss"), color="tab:blue", linewidth=1.6, label="training, smoothed")
-    loss.plot(*_curve(evals, "val_loss"), color="tab:red", marker="o", markersize=4, label="validation")
-    if evals:
-        last = evals[-1]
-        loss.annotate(f"{last['val_loss']:.3f}", (last["step"], last["val_loss"]), xytext=(0, 7),
-                      textcoords="offset points", ha="right", color="tab:red")  # fmt: skip
+    label = f"validation, {evals[-1]['val_loss']:.3f} at the end" if evals else "validation"
+    loss.plot(*_curve(evals, "val_loss"), color="tab:red", marker="o", markersize=4, label=label)
     loss.set_ylabel("loss (nats per token)")
     loss.legend(frameon=False)
     rate.plot(*_curve(train, "lr"), color="tab:green")

@@ -37,6 +37,8 @@ class Progress:
 
     def log(self, row):
         """A row of metrics."""
+        if self.quiet:
+            return
         if row["kind"] == "eval":
             loss, perplexity = row["val_loss"], row["val_perplexity"]
             self.say(f"step {row['step']}: validation loss {loss:.4f}, perplexity {perplexity:.2f}")

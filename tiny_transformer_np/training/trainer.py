@@ -51,6 +51,7 @@ class Trainer:
         )
         self.metrics = MetricsLog()
         self.stopped_by = None  # the signal that asked to stop
+        self._clock = time.perf_counter()
 
     # ---------------------------------------------------------------------------------- the loop
 
@@ -69,7 +70,7 @@ class Trainer:
         return self.step == self.total_steps
 
     def train_epoch(self):
-        """Steps up to the next epoch's border, or the end of training. Returns their mean loss per token."""
+        """Steps up to the next epoch's border, or the end of training. Returns their mean loss; nan without any."""
         epoch = self.step * self.samples_per_step // len(self.train_dataset)
         border = math.ceil((epoch + 1) * len(self.train_dataset) / self.samples_per_step)
         losses = []
@@ -80,7 +81,7 @@ class Trainer:
             tokens = self.samples_per_step * self.train_dataset.seq_len
             self._report(loss, learning_rate, grad_norm, tokens / (time.perf_counter() - started))
             losses.append(loss)
-        return sum(losses) / len(losses)
+        return sum(losses) / len(losses) if losses else math.nan  # none when a signal has just come
 
     def train_step(self):
         """One update of the weights from `grad_accumulation_steps` batches. Returns (loss per token, gradient norm).
@@ -91,7 +92,7 @@ class Trainer:
         """
         step = self.step + 1
         batches = [self._batch(step, micro) for micro in range(self.config.grad_accumulation_steps)]
-        n_targets = sum(np.count_nonzero(targets != IGNORE_INDEX) for _, targets in batches)
+        n_targets = sum(int(np.count_nonzero(targets != IGNORE_INDEX)) for _, targets in batches)
         self.model.train()
         self.optimizer.zero_grad()
         total = 0.0
@@ -133,7 +134,7 @@ class Trainer:
         total, n_targets = 0.0, 0
         for ids, targets in self.val_dataset.blocks(max(1, EVAL_TOKENS // self.val_dataset.seq_len)):
             total += self.model.loss(ids, targets, IGNORE_INDEX, reduction="sum").item()
-            n_targets += np.count_nonzero(targets != IGNORE_INDEX)
+            n_targets += int(np.count_nonzero(targets != IGNORE_INDEX))
         return total / n_targets
 
     def sample(self):
@@ -177,8 +178,10 @@ class Trainer:
         self.progress.log(row)
 
     def _log_evaluation(self):
-        """Evaluate. Returns whether the model is the best so far."""
+        """Evaluate. Returns whether the model is the best so far. FloatingPointError if its loss is not finite."""
         val_loss = self.evaluate()
+        if not math.isfinite(val_loss):
+            raise FloatingPointError(f"validation loss {val_loss} at step {self.step}; try a lower learning_rate")
         self._log({"kind": "eval", "step": self.step, "val_loss": val_loss, "val_perplexity": perplexity(val_loss)})
         improved = val_loss < self.best_val_loss
         self.best_val_loss = min(val_loss, self.best_val_loss)

@@ -1,0 +1,274 @@
+"""Who keeps what alive, hooks, and rules that write over what they saved.
+
+The cyclic collector is off in every test here: all of it must work by reference counts alone.
+"""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import kernels
+import minigrad as mg
+from minigrad import graph, nn
+from minigrad.graph import Node
+
+
+@pytest.fixture(autouse=True)
+def no_cyclic_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def leaf(*shape, seed=0):
+    return mg.tensor(np.random.default_rng(seed).standard_normal(shape), requires_grad=True)
+
+
+def newest_id():
+    return (leaf(1) * 1.0).node.id
+
+
+def nodes_since(mark):
+    """The nodes made after `newest_id` returned this that are alive."""
+    return [o for o in gc.get_objects() if type(o) is Node and o.id > mark]  # isinstance would ask for o.__class__
+
+
+# ------------------------------------------------------------------------------------------- lifetimes
+
+
+def graph_of_six(x, weight, bias):
+    """A loss, and weak references to all its Tensors and arrays."""
+    refs = []
+
+    def watched(t):
+        refs.extend([weakref.ref(t), weakref.ref(t.data)])
+        refs.extend(weakref.ref(v) for v in t.node.saved.values() if isinstance(v, np.ndarray) and v.base is None)
+        return t
+
+    hidden = watched(mg.gelu(watched(mg.linear(x, weight, bias))))
+    hidden = watched(watched(mg.layernorm(hidden, bias, bias)) + x)
+    return watched(mg.softmax_cross_entropy(watched(hidden.tanh()), np.array([0, 1, 2, 3]))), refs
+
+
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+def test_nothing_of_the_graph_is_alive_after_backward(kernel_set):
+    leaves = leaf(4, 6), leaf(6, 6, seed=1), leaf(6, seed=2)
+    with kernels.use(kernel_set):
+        graph_of_six(*leaves)[0].backward()  # compiling for the first time leaves cycles, which are not ours
+        gc.collect()
+        mark = newest_id()
+        loss, refs = graph_of_six(*leaves)
+        assert len(nodes_since(mark)) == 6
+        loss.backward()
+    held = {id(loss), id(loss.data), *(id(t.data) for t in leaves)}
+    assert [r() for r in refs if r() is not None and id(r()) not in held] == []
+    assert nodes_since(mark) == [loss.node]  # the user still holds the loss, and nothing below it
+    del loss
+    assert nodes_since(mark) == []
+
+
+def test_dropping_the_loss_without_a_backward_frees_everything():
+    mark = newest_id()
+    x = leaf(3)
+    loss = (x.exp() * x).sum()
+    array = weakref.ref(loss.node.parents[0].parents[0].saved["out"])
+    assert array() is not None
+    del loss
+    assert array() is None
+    assert nodes_since(mark) == []
+
+
+def test_a_module_called_and_backpropagated_leaves_nothing():
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    mark = newest_id()
+    with kernels.use("reference"):
+        model(mg.tensor(np.ones((2, 3), np.float32))).sum().backward()
+    assert nodes_since(mark) == []
+
+
+def test_an_activation_that_no_rule_saved_dies_with_the_users_last_reference():
+    x = leaf(1000)
+    y = x + 1.0  # neither add nor sum needs y
+    array, tensor = weakref.ref(y.data), weakref.ref(y)
+    z = y.sum()
+    assert array() is not None
+    del y
+    assert (array(), tensor()) == (None, None)
+    z.backward()
+    np.testing.assert_array_equal(x.grad, 1.0)
+
+
+def test_a_saved_activation_lives_until_backward():
+    x = leaf(1000)
+    y = x.exp()
+    array = weakref.ref(y.data)
+    z = y.sum()
+    del y
+    assert array() is not None
+    z.backward()
+    assert array() is None
+
+
+@pytest.mark.parametrize("fn", [lambda x, c: x * c, mg.matmul, lambda x, c: mg.linear(x, c)],
+                         ids=["mul", "matmul", "linear"])  # fmt: skip
+def test_what_only_a_constants_gradient_needs_is_not_kept(fn):
+    x = leaf(3, 3)
+    y = x + 0.0
+    array = weakref.ref(y.data)
+    z = fn(y, mg.tensor(np.ones((3, 3))))  # the constant wants no gradient, so y is not needed
+    del y
+    assert array() is None
+    z.sum().backward()
+
+
+def test_what_a_person_holds_never_changes():
+    x = leaf(4, 5)
+    logits = x * 2.0
+    loss = mg.softmax_cross_entropy(logits, np.array([0, 1, 2, 3]))
+    held = {"logits": logits.data, **{k: v for k, v in loss.node.saved.items() if isinstance(v, np.ndarray)}}
+    copies = {k: v.copy() for k, v in held.items()}
+    for _ in range(2):
+        loss.backward(retain_graph=True)
+    grad, copy = x.grad, x.grad.copy()
+    loss.backward()
+    np.testing.assert_array_equal(grad, copy)
+    for name, array in held.items():
+        np.testing.assert_array_equal(array, copies[name], name)
+
+
+# ------------------------------------------------------------------------------------------- hooks
+
+
+def test_hooks_on_intermediates_see_and_replace_the_whole_gradient():
+    x = leaf(3)
+    y = x * 2.0
+    seen = []
+    y.register_hook(lambda grad: seen.append(grad.copy()))
+    remove = y.register_hook(lambda grad: grad * 10.0)
+    y.register_hook(lambda grad: seen.append(grad.copy()))
+    loss = (y * 3.0 + y).sum()
+    loss.backward(retain_graph=True)
+    np.testing.assert_array_equal(seen, [[4.0] * 3, [40.0] * 3])  # once, with both uses in it, and in order
+    np.testing.assert_array_equal(x.grad, [80.0] * 3)
+    remove()
+    remove()  # a second time does no harm
+    x.zero_grad()
+    loss.backward()
+    np.testing.assert_array_equal(x.grad, [8.0] * 3)
+    assert len(seen) == 4
+
+
+def test_hooks_on_leaves_see_each_use():
+    x = leaf(2)
+    seen = []
+    remove = x.register_hook(lambda grad: seen.append(grad.copy()))
+    x.register_hook(lambda grad: -grad)
+    (x * 3.0 + x * 4.0).sum().backward()
+    assert sorted(float(g[0]) for g in seen) == [3.0, 4.0]
+    np.testing.assert_array_equal(x.grad, [-7.0, -7.0])
+    remove()
+    (x * 3.0).sum().backward()
+    assert len(seen) == 2
+    np.testing.assert_array_equal(x.grad, [-10.0, -10.0])
+
+
+@pytest.mark.parametrize("on", [lambda x, y: x, lambda x, y: y], ids=["leaf", "intermediate"])
+def test_a_hook_must_keep_shape_and_gets_the_dtype_right(on):
+    x = mg.tensor(np.ones(2, np.float32), requires_grad=True)
+    y = x * 2.0
+    remove = on(x, y).register_hook(lambda grad: np.ones(3))
+    with pytest.raises(RuntimeError, match=r"hook turned a gradient of shape \(2,\) into one of \(3,\)"):
+        y.sum().backward()
+    remove()
+    x.zero_grad()
+    y = x * 2.0
+    on(x, y).register_hook(lambda grad: grad.astype(np.float64))
+    y.sum().backward()
+    assert x.grad.dtype == np.float32
+
+
+def test_a_hook_needs_something_that_has_a_gradient():
+    with pytest.raises(RuntimeError, match="requires_grad=True"):
+        mg.tensor([1.0]).register_hook(print)
+
+
+# ------------------------------------------------------------------------------------------- overwriting
+
+TARGETS = np.array([0, 4, -100, 2])
+
+
+def overwriting(x, between=lambda y: y):
+    """-> logits, loss; backward may write its result over the logits."""
+    logits = x * 2.0
+    return logits, mg.softmax_cross_entropy(between(logits), TARGETS, overwrite_logits=True)
+
+
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+def test_overwriting_gives_the_plain_gradient_and_consumes_the_logits(kernel_set):
+    x = leaf(4, 5)
+    with kernels.use(kernel_set):
+        mg.softmax_cross_entropy(x * 2.0, TARGETS).backward()
+        plain, x.grad = x.grad, None
+        logits, loss = overwriting(x)
+        before = logits.data.copy()
+        loss.backward()
+    np.testing.assert_array_equal(x.grad, plain)
+    assert not np.array_equal(logits.data, before)  # or this saved no memory
+
+
+@pytest.mark.parametrize("use", [lambda y: y, lambda y: y.reshape(4, 5), lambda y: y[:]], ids=["it", "view", "slice"])
+def test_a_rule_that_saved_what_was_overwritten_raises(use):
+    x = leaf(4, 5)
+    y = x.exp()  # its rule needs its result
+    loss = mg.softmax_cross_entropy(use(y), TARGETS, overwrite_logits=True)
+    with pytest.raises(RuntimeError, match="saved array 'out' was overwritten"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("part", [lambda a: a, lambda a: a[:], lambda a: a.T], ids=["itself", "view", "transposed"])
+def test_later_use_of_the_overwritten_array_raises(part):
+    x, weight = leaf(4, 5), leaf(1, 1, seed=1)
+    logits, loss = overwriting(x)
+    product = weight * mg.tensor(part(logits.data))  # saves it for the gradient of weight
+    loss.backward()
+    with pytest.raises(RuntimeError, match="was overwritten"):
+        product.sum().backward()
+
+
+def test_the_mark_goes_with_the_array():
+    before = set(graph._overwritten)
+    for _ in range(3):
+        logits, loss = overwriting(leaf(4, 5))
+        loss.backward()
+        del logits, loss
+    assert set(graph._overwritten) == before
+
+
+HOOKED = {
+    "retain_graph": lambda x, logits, loss: {"retain_graph": True},
+    "hook-on-loss": lambda x, logits, loss: loss.register_hook(lambda grad: None) and {},
+    "hook-on-logits": lambda x, logits, loss: logits.register_hook(lambda grad: None) and {},
+}
+
+
+@pytest.mark.parametrize("watch", HOOKED.values(), ids=HOOKED)
+def test_the_logits_stay_while_somebody_may_look(watch):
+    x = leaf(4, 5)
+    logits, loss = overwriting(x)
+    before = logits.data.copy()
+    loss.backward(**(watch(x, logits, loss) or {}))
+    np.testing.assert_array_equal(logits.data, before)
+    mine, x.grad = x.grad, None
+    mg.softmax_cross_entropy(x * 2.0, TARGETS).backward()
+    np.testing.assert_array_equal(mine, x.grad)
+
+
+def test_logits_that_are_not_contiguous_are_copied_not_overwritten():
+    x = leaf(5, 4)
+    logits, loss = overwriting(x, between=lambda y: y.T)
+    before = logits.data.copy()
+    loss.backward()
+    np.testing.assert_array_equal(logits.data, before)

@@ -1,0 +1,231 @@
+"""Optimizers: the same trajectory as PyTorch's, what decays and what does not, the arena, state, and clipping."""
+
+import numpy as np
+import pytest
+
+import kernels
+import minigrad as mg
+from minigrad import nn, optim
+
+SHAPES = {"w": (4, 3), "b": (3,), "late": (2, 5), "scale": (1,)}
+
+
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is not installed (pip install torch==2.13.0)")
+
+
+def parameters(dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: nn.Parameter(rng.standard_normal(shape).astype(dtype)) for name, shape in SHAPES.items()}
+
+
+def gradients(step, skip=()):
+    """Gradients of one step, over six orders of magnitude."""
+    rng = np.random.default_rng([1, step])
+    drawn = {name: rng.standard_normal(shape) * 10.0 ** rng.uniform(-3, 3) for name, shape in SHAPES.items()}
+    return {name: None if name in skip else grad for name, grad in drawn.items()}
+
+
+def compare_with_torch(ours, theirs, params, peers, skipped, steps=20):
+    th = torch()
+    for step in range(steps):
+        for name, grad in gradients(step, skipped(step)).items():
+            params[name].grad = grad
+            peers[name].grad = None if grad is None else th.tensor(grad)
+        ours.learning_rate = theirs.param_groups[0]["lr"] = 0.1 / (1 + step)  # as a scheduler does
+        for group in theirs.param_groups:
+            group["lr"] = ours.learning_rate
+        ours.step()
+        theirs.step()
+        for name, parameter in params.items():
+            expected = peers[name].detach().numpy()
+            np.testing.assert_allclose(parameter.data, expected, rtol=1e-12, atol=1e-13, err_msg=f"{name}, step {step}")
+
+
+def never(step):
+    return ()
+
+
+def sometimes(step):
+    """`late` joins at step 4, `b` misses every third: ages differ, so the arena is updated in several runs."""
+    return (("late",) if step < 4 else ()) + (("b",) if step % 3 == 0 else ())
+
+
+@pytest.mark.parametrize("skipped", [never, sometimes])
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+def test_adamw_walks_as_torch_does(kernel_set, skipped):
+    th = torch()
+    params = parameters()
+    peers = {name: th.tensor(p.data.copy(), requires_grad=True) for name, p in params.items()}
+    groups = [("decay", ["w", "late"], 0.3), ("no decay", ["b", "scale"], 0.0)]
+    setting = {"betas": (0.8, 0.95), "eps": 1e-6}
+    ours = optim.AdamW([{"name": n, "params": {k: params[k] for k in ks}, "weight_decay": d} for n, ks, d in groups],
+                       learning_rate=0.1, **setting)  # fmt: skip
+    theirs = th.optim.AdamW([{"params": [peers[k] for k in ks], "weight_decay": d} for _, ks, d in groups], **setting)
+    with kernels.use(kernel_set):
+        compare_with_torch(ours, theirs, params, peers, skipped)
+
+
+@pytest.mark.parametrize("skipped", [never, sometimes])
+@pytest.mark.parametrize("momentum,weight_decay", [(0.0, 0.0), (0.9, 0.0), (0.9, 0.2), (0.0, 0.2)])
+def test_sgd_walks_as_torch_does(momentum, weight_decay, skipped):
+    th = torch()
+    params = parameters()
+    peers = {name: th.tensor(p.data.copy(), requires_grad=True) for name, p in params.items()}
+    ours = optim.SGD(params.items(), momentum=momentum, weight_decay=weight_decay)
+    theirs = th.optim.SGD(peers.values(), lr=0.1, momentum=momentum, weight_decay=weight_decay)
+    compare_with_torch(ours, theirs, params, peers, skipped)
+
+
+def test_grad_scale_is_a_gradient_scaled_beforehand():
+    scaled, plain = parameters(), parameters()
+    one, two = optim.AdamW(scaled.items()), optim.AdamW(plain.items())
+    for step in range(3):
+        for name, grad in gradients(step).items():
+            scaled[name].grad, plain[name].grad = grad, grad * 0.25
+        one.step(grad_scale=0.25)
+        two.step()
+    for name in SHAPES:
+        np.testing.assert_allclose(scaled[name].data, plain[name].data, rtol=1e-14)
+
+
+# ------------------------------------------------------------------------------------------- groups
+
+
+class Model(nn.Module):
+    def __init__(self):
+        mg.random.seek(0)
+        self.wte = nn.Embedding(7, 4)
+        self.norm = nn.LayerNorm(4)
+        self.fc = nn.Linear(4, 6)
+        self.head = nn.Linear(4, 7, bias=False)
+        self.head.weight = self.wte.weight  # tied: an embedding still
+
+
+def test_nothing_one_dimensional_decays_nor_does_an_embedding():
+    decay, keep = optim.decay_groups(Model(), 0.1)
+    assert (list(decay["params"]), decay["weight_decay"]) == (["fc.weight"], 0.1)
+    assert (list(keep["params"]), keep["weight_decay"]) == (["wte.weight", "norm.weight", "norm.bias", "fc.bias"], 0.0)
+
+
+def test_decay_moves_only_the_decay_group():
+    model = Model()
+    optimizer = optim.AdamW(optim.decay_groups(model, 0.5), learning_rate=0.1)
+    before = {name: p.data.copy() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = np.zeros(p.shape, np.float32)
+    optimizer.step()
+    for name, p in model.named_parameters():
+        expected = before[name] * (np.float32(0.95) if name == "fc.weight" else 1.0)
+        np.testing.assert_allclose(p.data, expected, rtol=1e-6, err_msg=name)
+
+
+def test_describe_lists_groups_counts_and_names():
+    text = optim.AdamW(optim.decay_groups(Model(), 0.1)).describe()
+    lines = text.splitlines()
+    assert lines[0].split() == ["decay", "weight_decay", "0.1", "1", "tensors", "24", "numbers"]
+    assert lines[1].split() == ["fc.weight", "(6,", "4)"]
+    assert lines[2].split() == ["no", "decay", "weight_decay", "0", "4", "tensors", "42", "numbers"]
+    assert [line.split()[0] for line in lines[3:]] == ["wte.weight", "norm.weight", "norm.bias", "fc.bias"]
+
+
+def test_bad_settings_are_refused():
+    p, q = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
+    groups = [{"params": [("a", p)]}, {"params": [("b", p)]}]
+    for params in ([p, p], [("a", p), ("b", p)], [("a", p), ("a", q)], groups):
+        with pytest.raises(ValueError, match="twice"):
+            optim.AdamW(params)
+    for params in ([], [{"params": []}]):
+        with pytest.raises(ValueError, match="at least one parameter"):
+            optim.SGD(params)
+    for setting, message in (
+        ({"learning_rate": -1.0}, "learning_rate -1.0 .*must not be negative"),
+        ({"weight_decay": -0.1}, "weight_decay -0.1 must not be negative"),
+        ({"betas": (0.9, 1.0)}, r"betas \(0.9, 1.0\) must lie in \[0, 1\)"),
+        ({"eps": 0.0}, "eps 0.0 above 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            optim.AdamW([p], **setting)
+
+
+# ------------------------------------------------------------------------------------------- the arena
+
+
+def backward(model):
+    model.fc(model.norm(model.wte(np.array([1, 2])))).sum().backward()
+
+
+def test_data_and_gradients_become_views_of_one_flat_array():
+    model, plain = Model(), Model()
+    optimizer = optim.AdamW(model.named_parameters())
+    for m in (model, plain):
+        backward(m)
+        backward(m)  # adds into the same views
+    for kind in ("data", "grad"):
+        ours, theirs = ([getattr(p, kind) for p in m.parameters()] for m in (model, plain))
+        assert len({id(array.base) for array in ours}) == 1
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine, other)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in model.parameters())
+    plain.zero_grad()
+    for m in (model, plain):
+        backward(m)  # a view that was used before starts from nothing again
+    for p, q in zip(model.parameters(), plain.parameters(), strict=True):
+        np.testing.assert_array_equal(p.grad, q.grad)
+
+
+def test_a_gradient_set_by_hand_is_used_and_the_callers_array_left_alone():
+    p, q = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))
+    optimizer, other = optim.AdamW([p]), optim.AdamW([q])
+    (q * 3.0).sum().backward()
+    mine = np.full(3, 3.0)
+    p.grad = mine
+    optimizer.step(grad_scale=0.5)
+    other.step(grad_scale=0.5)
+    np.testing.assert_array_equal(p.data, q.data)
+    (p * 3.0).sum().backward()  # adds to the one set by hand
+    np.testing.assert_array_equal(p.grad, np.full(3, 6.0))
+    np.testing.assert_array_equal(mine, np.full(3, 3.0))
+    p.grad = np.ones(1)  # would broadcast
+    with pytest.raises(ValueError, match=r"the gradient of 0\.0 is \(1,\), the parameter \(3,\)"):
+        optimizer.step()
+
+
+def test_a_rebound_data_array_is_noticed():
+    p, q = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))
+    optimizer, other = optim.AdamW([p]), optim.AdamW([q])
+    p.data = np.full(3, 5.0)
+    q.data[...] = 5.0
+    p.grad, q.grad = np.full(3, 0.5), np.full(3, 0.5)
+    optimizer.step()
+    other.step()
+    np.testing.assert_array_equal(p.data, q.data)
+    assert (p.data < 5.0).all()
+    p.data = np.ones((3, 1))
+    with pytest.raises(ValueError, match=r"0\.0 is now \(3, 1\) float64.*make a new optimizer"):
+        optimizer.step()
+    p.data = np.ones(3, np.float32)
+    with pytest.raises(ValueError, match=r"\(3,\) float32"):
+        optimizer.step()
+
+
+def test_two_widths_in_one_optimizer():
+    p, q = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3, np.float32))
+    optimizer = optim.AdamW([p, q], learning_rate=0.1)
+    p.grad, q.grad = np.ones(3), np.ones(3, np.float32)
+    assert optimizer.grad_norm() == pytest.approx(6**0.5)
+    optimizer.step()
+    assert (p.dtype, q.dtype) == (np.float64, np.float32)
+    np.testing.assert_allclose(p.data, q.data, rtol=1e-6)
+
+
+def test_grad_norm_skips_what_has_no_gradient():
+    params = parameters()
+    optimizer = optim.AdamW(params.items())
+    assert optimizer.grad_norm() == 0.0
+    params["late"].grad = np.full((2, 5), 3.0)
+    params["late"].grad[0, 0] = -3.0
+    assert optimizer.grad_norm() == pytest.approx(3 * 10**0.5, rel=1e-15)
+    params["b"].grad = np.array([np.nan, 0.0, 0.0])
+    assert np.isnan(optimizer.grad_norm())

@@ -1,0 +1,151 @@
+"""Optimizer state comes back bit for bit, and gradients are clipped as in PyTorch, or not at all."""
+
+import numpy as np
+import pytest
+
+import kernels
+from minigrad import nn, optim
+
+SHAPES = {"w": (4, 3), "b": (3,), "late": (2, 5)}
+MAKERS = {"adamw": optim.AdamW, "sgd": lambda params: optim.SGD(params, momentum=0.9)}
+
+
+def parameters(seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: nn.Parameter(rng.standard_normal(shape, np.float32)) for name, shape in SHAPES.items()}
+
+
+def walk(optimizer, params, steps):
+    for step in steps:
+        rng = np.random.default_rng([2, step])
+        for name, p in params.items():
+            p.grad = None if name == "late" and step < 3 else rng.standard_normal(p.shape, np.float32)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_steps_after_a_round_trip_are_the_same_bits(make):
+    whole = parameters()
+    walk(make(whole.items()), whole, range(10))
+
+    first = parameters()
+    optimizer = make(first.items())
+    walk(optimizer, first, range(5))
+    state = optimizer.state_dict()
+    second = {name: nn.Parameter(p.data.copy()) for name, p in first.items()}
+    resumed = make(second.items())
+    walk(optimizer, first, range(5, 7))  # the state handed out was a copy, which going on does not change
+    resumed.load_state_dict(state)
+    walk(resumed, second, range(5, 10))
+    for name in SHAPES:
+        np.testing.assert_array_equal(second[name].data, whole[name].data)
+
+
+def test_the_state_is_kept_per_name():
+    params = parameters()
+    optimizer = optim.AdamW(params.items())
+    walk(optimizer, params, range(5))
+    state = optimizer.state_dict()
+    assert state["step"] == {"w": 5, "b": 5, "late": 2}
+    for moment in ("m", "v"):
+        assert {name: array.shape for name, array in state[moment].items()} == SHAPES
+        assert all(array.base is None or array.flags.c_contiguous for array in state[moment].values())
+    reversed_order = optim.AdamW(reversed(params.items()))
+    reversed_order.load_state_dict(state)
+    again = reversed_order.state_dict()
+    assert again["step"] == state["step"]
+    for moment in ("m", "v"):
+        for name, array in state[moment].items():
+            np.testing.assert_array_equal(again[moment][name], array)
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(make):
+    params = parameters()
+    optimizer = make(params.items())
+    walk(optimizer, params, range(4))
+    before = optimizer.state_dict()
+    fresh = make(parameters().items()).state_dict()
+    key = next(k for k in fresh if k != "step")
+    missing = {**fresh, key: {k: v for k, v in fresh[key].items() if k != "b"}}
+    extra = {**fresh, key: {**fresh[key], "other": np.zeros(1)}}
+    misshapen = {**fresh, key: {**fresh[key], "late": np.zeros(5, np.float32)}}  # would broadcast
+    for state, message in ((missing, "b"), (extra, "other"), (misshapen, "late has another shape")):
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict(state)
+    after = optimizer.state_dict()
+    for part in before:
+        for name in SHAPES:
+            np.testing.assert_array_equal(after[part][name], before[part][name])
+
+
+# ------------------------------------------------------------------------------------------- clipping
+
+
+def with_gradients(scale, seed=0):
+    params = [nn.Parameter(np.zeros(shape)) for shape in [*SHAPES.values(), ()]]
+    rng = np.random.default_rng(seed)
+    for p in params[:-1]:
+        p.grad = scale * rng.standard_normal(p.shape)
+    params[-1].grad = np.array(scale)
+    return params
+
+
+@pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e4])
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+def test_clipping_is_that_of_torch_and_returns_the_norm_before(kernel_set, scale, max_norm):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install torch==2.13.0)")
+    params = with_gradients(scale)
+    peers = [torch.nn.Parameter(torch.tensor(p.data)) for p in params]
+    for p, peer in zip(params, peers, strict=True):
+        peer.grad = torch.tensor(p.grad)
+    expected = float(torch.nn.utils.clip_grad_norm_(peers, max_norm))
+    with kernels.use(kernel_set):
+        norm = optim.clip_grad_norm_(iter(params), max_norm)
+    assert type(norm) is float
+    assert norm == pytest.approx(expected, rel=1e-12)
+    for p, peer in zip(params, peers, strict=True):
+        np.testing.assert_allclose(p.grad, peer.grad.numpy(), rtol=1e-12)
+    after = np.sqrt(sum(float((p.grad**2).sum()) for p in params))
+    assert after == pytest.approx(min(norm, max_norm), rel=1e-2)  # torch too divides by norm + 1e-6
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+def test_a_gradient_that_is_not_finite_is_refused_and_left(kernel_set, bad):
+    params = with_gradients(1.0)
+    params[1].grad[2] = bad
+    copies = [p.grad.copy() for p in params]
+    with kernels.use(kernel_set), pytest.raises(FloatingPointError, match=r"gradient 1 of shape \(3,\) is not finite"):
+        optim.clip_grad_norm_(params, 1.0)
+    for p, copy in zip(params, copies, strict=True):
+        np.testing.assert_array_equal(p.grad, copy)
+
+
+def test_parameters_without_gradients_are_passed_over():
+    params = with_gradients(1.0)
+    params[0].grad = None
+    norm = optim.clip_grad_norm_(params, 1e9)
+    assert norm == pytest.approx(np.sqrt(sum(float((p.grad**2).sum()) for p in params[1:])), rel=1e-12)
+    assert optim.clip_grad_norm_([nn.Parameter(np.ones(2))], 1.0) == 0.0
+
+
+def test_a_scalar_used_twice_is_clipped_too():
+    gain = nn.Parameter(np.array(2.0))
+    (gain * gain).backward()  # its two uses add up to a 0-d gradient
+    assert optim.clip_grad_norm_([gain], 1.0) == 4.0
+    assert gain.grad == pytest.approx(1.0, rel=1e-6)
+
+
+def test_clipping_works_on_the_arena_itself():
+    params = parameters()
+    optimizer = optim.AdamW(params.items())
+    for p in params.values():
+        p.grad = np.full(p.shape, 2.0, np.float32)
+    optimizer.grad_norm()  # gathers
+    norm = optim.clip_grad_norm_(params.values(), 1.0)
+    assert norm == pytest.approx(2 * 25**0.5)
+    assert optimizer.grad_norm() == pytest.approx(1.0, rel=1e-5)
+    assert optim.clip_factor(norm, 1.0) == pytest.approx(0.1, rel=1e-6)
+    assert optim.clip_factor(0.5, 1.0) == 1.0

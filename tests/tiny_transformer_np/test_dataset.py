@@ -1,0 +1,155 @@
+"""TextDataset: targets one ahead, no window lost or beyond the end, each epoch a permutation; and reading texts."""
+
+import numpy as np
+import pytest
+
+from tiny_transformer_np import CharTokenizer, ConfigError
+from tiny_transformer_np.training import TextDataset
+from tiny_transformer_np.training.dataset import IGNORE_INDEX, load_texts, python_manual, read_text
+
+TOKENIZER = CharTokenizer("abcdefghij")
+
+
+def numbered(n, seq_len, stride=0):
+    """Token i is the number i, so that a window shows where it lies."""
+    return TextDataset(np.arange(n), TOKENIZER, seq_len, stride)
+
+
+@pytest.mark.parametrize("stride", [0, 1, 3, 4, 7])
+@pytest.mark.parametrize("n", [5, 6, 8, 9, 10, 41, 44, 45])
+def test_windows_and_targets(n, stride):
+    """Targets are the inputs one later; window i starts at i * stride; all that fit are there, and none overruns."""
+    data = numbered(n, 4, stride)
+    starts = [s for s in range(0, n, stride or 4) if s + 4 <= n - 1]  # the last target is token n - 1 at most
+    assert len(data) == len(starts)
+    for i, start in enumerate(starts):
+        inputs, targets = data[i]
+        np.testing.assert_array_equal(inputs, np.arange(start, start + 4))
+        np.testing.assert_array_equal(targets, np.arange(start + 1, start + 5))
+
+
+def test_the_last_token_is_a_target_when_it_fits():
+    assert numbered(41, 4)[9][1][-1] == 40
+    assert numbered(12, 4, stride=1)[7][1][-1] == 11
+
+
+def test_an_array_of_indices_gives_a_batch():
+    inputs, targets = numbered(41, 4)[np.array([[0, 9], [3, 3]])]
+    assert inputs.shape == targets.shape == (2, 2, 4)
+    np.testing.assert_array_equal(inputs[..., 0], [[0, 36], [12, 12]])
+
+
+@pytest.mark.parametrize("index", [-1, 10, [0, 10]])
+def test_windows_outside_are_refused(index):
+    with pytest.raises(IndexError, match=r"outside 0\.\.9"):
+        numbered(41, 4)[index]
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_too_short_a_text_is_refused(n):
+    with pytest.raises(ConfigError, match=rf"^the text has {n} tokens.*need 5;"):
+        numbered(n, 4)
+    assert len(numbered(5, 4)) == 1
+
+
+def test_a_file_is_read_and_encoded(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("abcjj", encoding="utf-8")
+    for given in (path, str(path)):
+        np.testing.assert_array_equal(TextDataset(given, TOKENIZER, 2).tokens, [0, 1, 2, 9, 9])
+
+
+@pytest.mark.parametrize("content", [b"", b"abc\xff\xfe", b"caf\xe9", None])
+def test_unusable_files_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_text(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ConfigError):
+        read_text(tmp_path)  # a folder
+
+
+# ---------------------------------------------------------------------------------------------- batches
+
+
+@pytest.mark.parametrize(("n_windows", "batch_size"), [(10, 5), (10, 3), (7, 20), (1, 4), (129, 16)])
+def test_each_epoch_visits_every_window_once(n_windows, batch_size):
+    """Also where a batch crosses from one epoch into the next, or holds several."""
+    data = numbered(4 * n_windows + 1, 4)
+    assert len(data) == n_windows
+    n_batches = -(-3 * n_windows // batch_size)
+    starts = np.concatenate([data.batch(i, batch_size, seed=1)[0][:, 0] // 4 for i in range(n_batches)])
+    for epoch in range(3):
+        visited = starts[epoch * n_windows : (epoch + 1) * n_windows]
+        np.testing.assert_array_equal(np.sort(visited), np.arange(n_windows))
+
+
+def test_a_batch_is_a_pure_function_of_its_number():
+    data = numbered(401, 4)
+    forwards = [data.batch(i, 8, seed=1) for i in range(30)]
+    again = numbered(401, 4)
+    for i in reversed(range(30)):
+        for a, b in zip(forwards[i], again.batch(i, 8, seed=1), strict=True):
+            np.testing.assert_array_equal(a, b)
+    inputs, targets = forwards[0]
+    np.testing.assert_array_equal(targets, inputs + 1)
+
+
+def test_epochs_and_seeds_have_their_own_order():
+    data = numbered(401, 4)
+
+    def order(epoch, seed):
+        return data.batch(epoch, 100, seed)[0][:, 0] // 4
+
+    orders = [order(0, 1), order(1, 1), order(0, 2), order(0, 1 + 2**32), np.arange(100)]
+    for i, a in enumerate(orders):
+        for b in orders[:i]:
+            assert np.count_nonzero(a == b) < 10  # two random orders agree in about one place
+
+
+# -------------------------------------------------------------------------------- blocks, for evaluation
+
+
+@pytest.mark.parametrize("n", [5, 8, 9, 10, 13, 40, 41])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_blocks_have_each_target_exactly_once(n, batch_size):
+    inputs, targets = map(np.concatenate, zip(*numbered(n, 4).blocks(batch_size), strict=True))
+    counted = targets != IGNORE_INDEX
+    np.testing.assert_array_equal(targets[counted], np.arange(1, n))
+    np.testing.assert_array_equal(inputs[counted], np.arange(n - 1))
+    assert np.count_nonzero(~counted) < 4  # padding in the last window only
+    assert counted.reshape(-1)[: n - 1].all()
+    assert ((inputs >= 0) & (inputs < n)).all()  # padding is a token that exists
+
+
+def test_the_last_batch_of_blocks_is_shorter():
+    shapes = [inputs.shape for inputs, _ in numbered(42, 4).blocks(4)]
+    assert shapes == [(4, 4), (4, 4), (3, 4)]
+
+
+# ----------------------------------------------------------------------------------------------- texts
+
+
+def test_the_tail_validates_by_default(tmp_path):
+    """Training and validation text do not overlap and together are the whole."""
+    (tmp_path / "a").write_text("abcdefg\n", encoding="utf-8")
+    (tmp_path / "b").write_text("0123456789ä", encoding="utf-8")
+    train, val = load_texts([tmp_path / "a", tmp_path / "b"], [])
+    assert train + val == "abcdefg\n\n0123456789ä"
+    assert len(val) == 2
+    assert load_texts([tmp_path / "a"], [tmp_path / "b"]) == ("abcdefg\n", "0123456789ä")
+
+
+def test_the_python_manual_is_there():
+    assert len(python_manual()) > 400_000
+    train, val = load_texts((), ())
+    assert train + val == python_manual()
+    assert len(val) == pytest.approx(0.1 * len(python_manual()), abs=1)
+
+
+def test_the_digest_tells_texts_apart():
+    assert numbered(40, 4).digest() == numbered(40, 8).digest()
+    assert numbered(40, 4).digest() != numbered(41, 4).digest()
+    assert TextDataset(np.arange(40)[::-1], TOKENIZER, 4).digest() != numbered(40, 4).digest()

@@ -1,0 +1,115 @@
+"""The model against the same one written in PyTorch with the same weights, in float64: loss, gradients, training."""
+
+import math
+
+import numpy as np
+import pytest
+from small import batch_of, make_model
+
+import kernels
+from minigrad import optim
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install torch==2.13.0)")
+F = torch.nn.functional
+
+
+def torch_weights(model):
+    return {n: torch.tensor(a, dtype=torch.float64, requires_grad=True) for n, a in model.state_dict().items()}
+
+
+def torch_loss(w, config, ids, targets):
+    """The whole model as a function of its weights by name."""
+    ids, targets = torch.as_tensor(ids), torch.as_tensor(targets)
+    B, T = ids.shape
+    C, H = config.n_embd, config.n_head
+
+    def linear(name, x):
+        return F.linear(x, w[f"{name}.weight"], w.get(f"{name}.bias"))
+
+    def norm(name, x):
+        return F.layer_norm(x, (C,), w[f"{name}.weight"], w.get(f"{name}.bias"), 1e-5)
+
+    x = F.embedding(ids, w["token_embedding.weight"])
+    x = x + (w["position_embedding.weight"][:T] if config.positions == "learned" else torch_sinusoids(T, C))
+    for i in range(config.n_layer):
+        b = f"blocks.{i}"
+        q, k, v = linear(f"{b}.attn.qkv", norm(f"{b}.ln1", x)).view(B, T, 3, H, C // H).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + linear(f"{b}.attn.proj", y.transpose(1, 2).reshape(B, T, C))
+        hidden = F.gelu(linear(f"{b}.mlp.fc", norm(f"{b}.ln2", x)), approximate=config.gelu)
+        x = x + linear(f"{b}.mlp.proj", hidden)
+    logits = F.linear(norm("ln_final", x), w["token_embedding.weight" if config.tie_weights else "head.weight"])
+    return F.cross_entropy(logits.reshape(B * T, -1), targets.reshape(-1), ignore_index=-100)
+
+
+def torch_sinusoids(T, C):
+    """Sine and cosine in turn, float32 as the model keeps them."""
+    angle = torch.arange(T)[:, None] / 10000.0 ** (torch.arange(0, C, 2, dtype=torch.float64) / C)
+    table = torch.stack((angle.sin(), angle.cos()), -1).reshape(T, C) * (0.02 * math.sqrt(2))
+    return table.float().double()
+
+
+def decayed(model, name):
+    """What decays, said another way than `decay_groups`: weights of linear layers."""
+    return name.endswith((".qkv.weight", ".proj.weight", ".fc.weight")) or name == "head.weight"
+
+
+VARIANTS = {
+    "gpt2": {},
+    "nanogpt": {"bias": False},
+    "untied": {"tie_weights": False},
+    "vaswani": {"positions": "sinusoidal", "gelu": "none", "tie_weights": False},
+}
+
+
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_loss_and_all_gradients(variant, kernel_set):
+    model = make_model(dtype=np.float64, vocab_size=37, block_size=67, n_embd=24, n_head=3, **VARIANTS[variant])
+    rng = np.random.default_rng(1)
+    for parameter in model.parameters():  # zero biases and unit norms would hide a missing one
+        parameter.data += 0.1 * rng.standard_normal(parameter.shape)
+    ids, targets = batch_of(model.config, B=3)
+    targets[1, 5:9] = -100
+    weights = torch_weights(model)
+    theirs = torch_loss(weights, model.config, ids, targets)
+    theirs.backward()
+    with kernels.use(kernel_set):
+        ours = model.loss(ids, targets)
+        ours.backward()
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
+    for name, parameter in model.named_parameters():
+        expected = weights[name].grad.numpy()
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(parameter.grad, expected, rtol=1e-10, atol=1e-11 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_twenty_steps_of_training(kernel_set, tie_weights):
+    """AdamW with decay groups and clipping ends at PyTorch's weights."""
+    model = make_model(dtype=np.float64, tie_weights=tie_weights)
+    weights = torch_weights(model)
+    settings = {"betas": (0.9, 0.95), "eps": 1e-8}
+    decay = [p for name, p in weights.items() if decayed(model, name)]
+    keep = [p for name, p in weights.items() if not decayed(model, name)]
+    theirs = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.1}, {"params": keep, "weight_decay": 0.0}], lr=1e-2, **settings
+    )
+    ours = optim.AdamW(optim.decay_groups(model, 0.1), 1e-2, **settings)
+    clipped = 0
+    with kernels.use(kernel_set):
+        for step in range(20):
+            ids, targets = batch_of(model.config, B=4, seed=step)
+            theirs.zero_grad()
+            torch_loss(weights, model.config, ids, targets).backward()
+            norm = torch.nn.utils.clip_grad_norm_(weights.values(), 0.5).item()
+            theirs.step()
+            ours.zero_grad()
+            model.loss(ids, targets).backward()
+            assert ours.grad_norm() == pytest.approx(norm, rel=1e-8)
+            ours.step(grad_scale=optim.clip_factor(ours.grad_norm(), 0.5))
+            clipped += norm > 0.5
+    assert 0 < clipped < 20  # both with and without clipping
+    for name, parameter in model.named_parameters():
+        np.testing.assert_allclose(parameter.data, weights[name].detach().numpy(), rtol=1e-9, atol=1e-9, err_msg=name)

@@ -1,0 +1,153 @@
+"""Generation: each filter keeps what it should, in the right order, and writes into nothing; seeds repeat."""
+
+import numpy as np
+import pytest
+from small import make_model
+
+from tiny_transformer_np.sampling.generator import generate
+from tiny_transformer_np.sampling.strategies import choose, keep_top_k, keep_top_p, probabilities
+
+LOGITS = np.log(np.array([0.1, 0.4, 0.05, 0.25, 0.2]))  # tokens by probability: 1, 3, 4, 0, 2
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def kept(logits):
+    return set(np.flatnonzero(np.isfinite(logits)).tolist())
+
+
+def drawn(n, *args, logits=LOGITS, **kwargs):
+    """How often each token is chosen in n draws."""
+    generator = rng(1)
+    return np.bincount([choose(logits, generator, *args, **kwargs) for _ in range(n)], minlength=len(logits))
+
+
+def test_probabilities_of_large_logits():
+    np.testing.assert_allclose(probabilities(LOGITS + 1e4), np.exp(LOGITS), rtol=1e-9)
+    np.testing.assert_array_equal(probabilities(np.array([1e4, -1e4, -np.inf], np.float32)), [1, 0, 0])
+
+
+@pytest.mark.parametrize(("k", "tokens"), [(1, {1}), (2, {1, 3}), (4, {0, 1, 3, 4}), (5, {0, 1, 2, 3, 4}),
+                                           (6, {0, 1, 2, 3, 4}), (10**9, {0, 1, 2, 3, 4})])  # fmt: skip
+def test_top_k(k, tokens):
+    filtered = keep_top_k(LOGITS, k)
+    assert kept(filtered) == tokens
+    np.testing.assert_array_equal(filtered[list(tokens)], LOGITS[list(tokens)])
+
+
+@pytest.mark.parametrize(
+    ("p", "tokens"),
+    [(0.01, {1}), (0.39, {1}), (0.41, {1, 3}), (0.64, {1, 3}), (0.66, {1, 3, 4}), (0.9, {0, 1, 3, 4}),
+     (0.96, {0, 1, 2, 3, 4}), (1.0, {0, 1, 2, 3, 4})],
+)  # fmt: skip
+def test_top_p_keeps_the_token_that_crosses(p, tokens):
+    filtered = keep_top_p(LOGITS, p)
+    assert kept(filtered) == tokens
+    np.testing.assert_array_equal(filtered[list(tokens)], LOGITS[list(tokens)])
+
+
+def test_top_p_is_of_what_top_k_left():
+    """Of 0.4, 0.25, 0.2 the first has 47 %: p = 0.45 keeps it alone, though it is but 40 % of the whole."""
+    assert drawn(300, top_k=3, top_p=0.45)[[0, 2, 3, 4]].sum() == 0
+    both = drawn(300, top_p=0.45)
+    assert both[3] > 0 and both[[0, 2, 4]].sum() == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"top_k": 3}, {"top_p": 0.7}, {"top_k": 4, "top_p": 0.8},
+                                      {"temperature": 0.5}, {"temperature": 0.0}])  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_callers_logits_are_not_written_into(settings, dtype):
+    logits = LOGITS.astype(dtype)
+    logits.flags.writeable = False
+    assert 0 <= choose(logits, rng(), **settings) < 5
+    keep_top_k(logits, 2)[:] = 0.0  # a copy, even where nothing is filtered
+    keep_top_k(logits, 5)[:] = 0.0
+    keep_top_p(logits, 1.0)[:] = 0.0
+    np.testing.assert_array_equal(logits, LOGITS.astype(dtype))
+
+
+def test_temperature_zero_is_greedy_and_low_ones_come_near():
+    assert drawn(20, temperature=0.0).tolist() == [0, 20, 0, 0, 0]
+    assert drawn(20, temperature=1e-3).tolist() == [0, 20, 0, 0, 0]
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-320])
+def test_a_temperature_of_nearly_zero_does_not_overflow(temperature):
+    assert drawn(5, temperature=temperature).tolist() == [0, 5, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [0.1, 0.4, 0.05, 0.25, 0.2]),
+        ({"temperature": 0.5}, np.array([0.01, 0.16, 0.0025, 0.0625, 0.04]) / 0.275),
+        ({"temperature": np.inf}, [0.2] * 5),
+        ({"top_k": 3}, np.array([0, 0.4, 0, 0.25, 0.2]) / 0.85),
+        ({"top_p": 0.7}, np.array([0, 0.4, 0, 0.25, 0.2]) / 0.85),
+        ({"temperature": 0.5, "top_k": 4, "top_p": 0.75}, np.array([0, 0.16, 0, 0.0625, 0]) / 0.2225),
+    ],
+)
+def test_frequencies_are_the_probabilities(settings, expected):
+    n, expected = 4000, np.asarray(expected)
+    counts = drawn(n, **settings)
+    assert counts[expected == 0].sum() == 0
+    likely = expected > 0
+    chi_square = ((counts - n * expected)[likely] ** 2 / (n * expected)[likely]).sum()
+    assert chi_square < 23.5  # 0.01 % of four degrees of freedom
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5},
+                                      {"top_p": np.nan}, {"temperature": -1.0}, {"temperature": np.nan}])  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"^{name} is .*; expected"):
+        choose(LOGITS, rng(), **settings)
+
+
+# --------------------------------------------------------------------------------------------- generate
+
+
+def test_the_same_seed_gives_the_same_text():
+    model = make_model(vocab_size=50)
+    texts = [list(generate(model, [1, 2], 30, rng(seed))) for seed in (7, 7, 8)]
+    assert texts[0] == texts[1] != texts[2]
+    assert all(0 <= token < 50 for text in texts for token in text)
+
+
+def test_greedy_is_the_likeliest_token_of_the_whole_model_every_time():
+    """Also past the context: then the model sees the last block_size tokens."""
+    model = make_model(dtype=np.float64, tie_weights=False)
+    rough = rng(2)
+    for parameter in model.parameters():  # the first weights always repeat one token
+        parameter.data += rough.standard_normal(parameter.shape) * (parameter.ndim == 2)
+    ids = [3, 1, 4]
+    new = list(generate(model, ids, 3 * model.config.block_size, rng(), temperature=0.0))
+    assert len(set(new)) > 2
+    for token in new:
+        assert token == model(np.array([ids[-8:]])).data[0, -1].argmax()
+        ids.append(token)
+
+
+def test_a_prompt_longer_than_the_context():
+    model = make_model()
+    long = list(range(10)) * 2
+    tokens = [list(generate(model, prompt, 5, rng(), temperature=0.0)) for prompt in (long, long[-8:])]
+    assert tokens[0] == tokens[1]
+
+
+def test_generating_uses_no_dropout_and_records_nothing():
+    model = make_model(dropout=0.5)
+    seen, forward = [], model.forward
+    model.forward = lambda *args, **kwargs: seen.append(forward(*args, **kwargs)) or seen[-1]
+    list(generate(model, [1], 3, rng()))
+    assert len(seen) == 3 and not any(logits.requires_grad for logits in seen)
+    first = list(generate(model, [1], 20, rng(), temperature=0.0))
+    assert first == list(generate(model, [1], 20, rng(), temperature=0.0))
+
+
+def test_an_empty_prompt_is_refused_and_no_tokens_are_none():
+    with pytest.raises(ValueError, match="prompt is empty"):
+        next(generate(make_model(), [], 5, rng()))
+    assert list(generate(make_model(), [1], 0, rng())) == []
