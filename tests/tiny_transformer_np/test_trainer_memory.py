@@ -74,3 +74,18 @@ def test_the_check_sees_a_graph_that_is_held():
     held = trainer.model(trainer._batch(1, 0)[0])
     assert sum(type(x) is Node for x in gc.get_objects()) > before + 10
     assert held.requires_grad
+
+
+def test_after_backward_a_held_loss_holds_only_its_own_node():
+    trainer = make_trainer()
+    ids, targets = trainer._batch(1, 0)
+    gc.collect()
+    before = {id(x) for x in gc.get_objects() if type(x) is Node}
+    gc.disable()
+    try:
+        loss = trainer.model.loss(ids, targets)
+        loss.backward()
+        assert [x for x in gc.get_objects() if type(x) is Node and id(x) not in before] == [loss.node]
+        assert loss.node.saved is None
+    finally:
+        gc.enable()
