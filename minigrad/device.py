@@ -30,12 +30,14 @@ def configure(device="cpu", threads=0):
     if threads > cores:
         raise DeviceError(f"threads is {threads}, but this process may use {cores} cores; give at most {cores}")
     threads = threads or cores
+    blas_threads = threads
     if kernels.describe() != "reference":  # the plain kernels need no compiler, so do not wake it
         import numba
 
-        importlib.import_module("kernels.cpu")
+        blas = importlib.import_module("kernels.cpu.blas")
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    threadpool_limits(threads, user_api="blas")
+        blas_threads = 1 if blas.available else threads  # Numba's threads call it, each for its part of a product
+    threadpool_limits(blas_threads, user_api="blas")
     _keep_pages()
     return threads
 

@@ -2,6 +2,10 @@
 
 import os
 
-# PyTorch brings the OpenMP runtime that Numba then shares, and it reads this when it is loaded: set too late, idle
-# threads spin, and beside another busy process a step of a small model takes forty times as long.
+# Where two processes share the cores, as test runs often do, threads that wait must sleep: left spinning they take
+# the cores from each other. Read when the OpenMP library is loaded, which PyTorch may do first.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from minigrad import device
+
+device.configure()  # one pool of threads, as in train.py

@@ -12,8 +12,10 @@ import pytest
 from tiny_transformer_np.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--n-layer", "1", "--n-embd", "16", "--n-head", "2", "--seq-len", "8", "--batch-size", "2",
-        "--kernels", "reference", "--warmup-steps", "2", "--eval-interval", "4", "--log-interval", "2", "--sample-tokens", "5"]  # fmt: skip
+TINY = [
+    "--n-layer", "1", "--n-embd", "16", "--n-head", "2", "--seq-len", "8", "--batch-size", "2", "--kernels", "reference",
+    "--warmup-steps", "2", "--eval-interval", "4", "--log-interval", "2", "--sample-tokens", "5",
+]  # fmt: skip
 
 
 def run(*args, module=None):

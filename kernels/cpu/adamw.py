@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels.cpu.compile import jit
+from kernels.cpu.compile import jit, launch
 
 _CHUNK = 16384
 
@@ -13,8 +13,9 @@ _CHUNK = 16384
 def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight_decay, grad_scale):
     """One AdamW step in place on param, m and v, all (n,). step counts from 1; see `kernels.reference`."""
     real = param.dtype.type
-    _update(
-        param, grad, m, v, real(beta1), real(beta2), real(1.0 - beta1), real(1.0 - beta2), real(eps),
+    launch(
+        _update, 2.0 * param.size, param, grad, m, v,
+        real(beta1), real(beta2), real(1.0 - beta1), real(1.0 - beta2), real(eps),
         real(learning_rate / (1.0 - beta1**step)), real(1.0 / math.sqrt(1.0 - beta2**step)),
         real(1.0 - learning_rate * weight_decay), real(grad_scale),
     )  # fmt: skip

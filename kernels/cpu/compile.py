@@ -1,8 +1,6 @@
 """How the CPU kernels are compiled: Numba's settings, its cache, and the elementary functions inside loops.
 
-Two things must be set before Numba starts. Its threads sleep when idle: left spinning, they fight the BLAS
-library's threads for the same cores (a 0.5 ms product followed by a 0.03 ms kernel then takes 8 ms). And the
-cache lies in a directory named after the sources of all kernels: Numba itself looks only at the file that
+The cache lies in a directory named after the sources of all kernels: Numba itself looks only at the file that
 holds a function, so a change in a helper elsewhere would go unnoticed.
 """
 
@@ -12,8 +10,6 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numba
 import numpy as np
@@ -55,6 +51,24 @@ def jit(function=None, *, parallel=False):
         )
     finally:
         numba.config.CACHE_DIR = before
+
+
+_WORTH_WAKING = 50_000  # nanoseconds; what it takes to wake a thread that has gone to sleep, and a little more
+
+
+def launch(kernel, nanoseconds, *args):
+    """kernel(*args) on all threads, or on one if that takes about so few nanoseconds that waking more does not pay.
+
+    The kernels' sums do not depend on the number of threads, so this does not change a bit of the result.
+    """
+    if nanoseconds >= _WORTH_WAKING:
+        return kernel(*args)
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        return kernel(*args)
+    finally:
+        numba.set_num_threads(threads)
 
 
 class _Announce(event.Listener):

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from kernels.cpu.compile import jit
+from kernels.cpu.compile import jit, launch
 from kernels.cpu.philox import philox4x32
 from kernels.philox import derive_key, keep_threshold
 
@@ -16,7 +16,8 @@ def dropout_forward(x, p, seed, step, stream):
     out = np.empty(x.shape, x.dtype)
     k0, k1 = derive_key(seed, step, stream)
     scale = x.dtype.type(1.0 / (1.0 - p))
-    _apply(np.ascontiguousarray(x).reshape(-1), out.reshape(-1), threshold, scale, np.uint32(k0), np.uint32(k1))
+    key = np.uint32(k0), np.uint32(k1)
+    launch(_apply, 6.0 * x.size, np.ascontiguousarray(x).reshape(-1), out.reshape(-1), threshold, scale, *key)
     return out
 
 

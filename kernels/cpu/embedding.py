@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from kernels.cpu.compile import jit
+from kernels.cpu.compile import jit, launch
 
 _COLUMNS = 64  # a thread owns this many columns of the table, and so never meets another
 
@@ -17,7 +17,8 @@ def embedding_backward(dout, ids, num_embeddings):
     """-> dweight (V, C). Repeated ids add up, in the order in which they stand."""
     C = dout.shape[-1]
     dweight = np.zeros((num_embeddings, C), dout.dtype)
-    _scatter_add(np.ascontiguousarray(dout).reshape(-1, C), np.ascontiguousarray(ids).reshape(-1), dweight)
+    rows = np.ascontiguousarray(dout).reshape(-1, C)
+    launch(_scatter_add, 1.0 * dout.size, rows, np.ascontiguousarray(ids).reshape(-1), dweight)
     return dweight
 
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels.cpu.compile import exp, jit
+from kernels.cpu.compile import exp, jit, launch
 
 _TWO_SQRT_2_OVER_PI = 2.0 * math.sqrt(2.0 / math.pi)
 _CUBIC = 0.044715
@@ -21,7 +21,7 @@ def gelu_forward(x, approximate):
     """x of any shape; approximate "none" (erf) or "tanh" -> shaped like x."""
     out = np.empty(x.shape, x.dtype)
     run = _forward_tanh if approximate == "tanh" else _forward_exact
-    run(np.ascontiguousarray(x).reshape(-1), out.reshape(-1))
+    launch(run, 1.5 * x.size, np.ascontiguousarray(x).reshape(-1), out.reshape(-1))
     return out
 
 
@@ -29,7 +29,8 @@ def gelu_backward(dout, x, approximate):
     """-> dx, shaped like x."""
     dx = np.empty(x.shape, x.dtype)
     run = _backward_tanh if approximate == "tanh" else _backward_exact
-    run(np.ascontiguousarray(dout).reshape(-1), np.ascontiguousarray(x).reshape(-1), dx.reshape(-1))
+    dout, x = np.ascontiguousarray(dout), np.ascontiguousarray(x)
+    launch(run, 1.5 * x.size, dout.reshape(-1), x.reshape(-1), dx.reshape(-1))
     return dx
 
 

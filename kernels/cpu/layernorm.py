@@ -5,14 +5,14 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels.cpu.compile import chunk_rows, jit
+from kernels.cpu.compile import chunk_rows, jit, launch
 
 
 def layernorm_forward(x, weight, bias, eps):
     """x (..., C), weight (C,), bias (C,) or None -> out (..., C), mean (...), rstd (...)."""
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     shift = np.zeros_like(weight) if bias is None else bias
-    out, mean, rstd = _forward(rows, weight, shift, eps)
+    out, mean, rstd = launch(_forward, 0.5 * x.size, rows, weight, shift, eps)
     return out.reshape(x.shape), mean.reshape(x.shape[:-1]), rstd.reshape(x.shape[:-1])
 
 
@@ -20,7 +20,8 @@ def layernorm_backward(dout, x, weight, mean, rstd):
     """-> dx (..., C), dweight (C,), dbias (C,)."""
     C = x.shape[-1]
     rows, drows = np.ascontiguousarray(x).reshape(-1, C), np.ascontiguousarray(dout).reshape(-1, C)
-    dx, dweight, dbias = _backward(drows, rows, weight, mean.reshape(-1), rstd.reshape(-1), chunk_rows(len(rows), 16))
+    mean, rstd, chunk = mean.reshape(-1), rstd.reshape(-1), chunk_rows(len(rows), 16)
+    dx, dweight, dbias = launch(_backward, 0.6 * x.size, drows, rows, weight, mean, rstd, chunk)
     return dx.reshape(x.shape), dweight, dbias
 
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels.cpu.compile import exp, jit
+from kernels.cpu.compile import exp, jit, launch
 
 _BLOCK = 512  # of the vocabulary; a block stays in the first-level cache between its two loops
 
@@ -17,7 +17,8 @@ _BLOCK = 512  # of the vocabulary; a block stays in the first-level cache betwee
 def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
     """logits (..., V), targets (...), reduction "mean" | "sum" -> loss (), logsumexp (...), divisor ()."""
     rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
-    losses, logsumexp, counted = _forward(rows, np.ascontiguousarray(targets).reshape(-1), ignore_index)
+    targets = np.ascontiguousarray(targets).reshape(-1)
+    losses, logsumexp, counted = launch(_forward, 1.5 * rows.size, rows, targets, ignore_index)
     divisor = max(counted, 1) if reduction == "mean" else 1
     loss = np.asarray(losses.sum() / divisor, dtype=logits.dtype)
     return loss, logsumexp.reshape(logits.shape[:-1]), np.asarray(divisor)
@@ -28,7 +29,8 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
     rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
     dlogits = rows if overwrite else np.empty_like(rows)
     scale = logits.dtype.type(float(dout) / float(divisor))
-    _backward(rows, targets.reshape(-1), logsumexp.reshape(-1), scale, ignore_index, dlogits)
+    targets, logsumexp = targets.reshape(-1), logsumexp.reshape(-1)
+    launch(_backward, 0.9 * rows.size, rows, targets, logsumexp, scale, ignore_index, dlogits)
     return dlogits.reshape(logits.shape)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels.cpu.compile import jit
 
-_0, _1, _2, _3, _4 = (np.uint64(i) for i in range(5))
+_0, _1, _2, _3, _4, _15, _16 = (np.uint64(i) for i in (0, 1, 2, 3, 4, 15, 16))
 
 
 @jit
@@ -17,7 +17,7 @@ def matmul_add(a, b, c, rows, inner, triangle):
     """c += a @ b over the first `rows` rows of a and c and `inner` rows of b; both multiples of four.
 
     triangle says which part of a square product of a causal diagonal tile can be nonzero, to skip the rest:
-    0 all of it; 1 c's lower triangle is wanted; 2 a is lower, 3 a is upper triangular.
+    0 all of it; 1 only c's lower triangle is wanted; 2 a is lower, 3 a is upper triangular.
     """
     columns = np.uint64(c.shape[1])
     rows, inner = np.uint64(rows), np.uint64(inner)
@@ -25,7 +25,7 @@ def matmul_add(a, b, c, rows, inner, triangle):
         m1, m2, m3 = m + _1, m + _2, m + _3
         first, last, width = _0, inner, columns
         if triangle == 1:
-            width = min(columns, m + _4)
+            width = min(columns, (m + _4 + _15) // _16 * _16)  # whole vectors
         elif triangle == 2:
             last = min(inner, m + _4)
         elif triangle == 3:
@@ -45,33 +45,53 @@ def matmul_add(a, b, c, rows, inner, triangle):
                 c[m3, n] += a30 * b0 + a31 * b1 + a32 * b2 + a33 * b3
 
 
+def rows_of(x):
+    """x (B, H, T, D) as its memory: a flat array, and the steps in it from one b, h, t to the next.
+
+    For the compiled code an array that may have any strides is slow to read, and one that happens to be
+    contiguous is another type. In this form every x is the same, and its rows are known to have no gaps. An x
+    whose rows have gaps is copied.
+    """
+    if x.strides[-1] != x.itemsize or min(x.strides) < 0 or any(s % x.itemsize for s in x.strides):
+        x = x.copy()
+    steps = np.array(x.strides[:3]) // x.itemsize
+    extent = x.shape[3] + int((np.array(x.shape[:3]) - 1) @ steps)
+    return np.lib.stride_tricks.as_strided(x, (extent,), (x.itemsize,)), steps
+
+
 @jit
-def pack(x, size, width):
-    """x (T, D), any strides -> tiles (n, size, width): rows t * size ... of x, padded with zeros."""
-    T, D = x.shape
-    tiles = np.zeros(((T + size - 1) // size, size, width), x.dtype)
+def pack(rows, b, h, T, D, size, width):
+    """One head's rows -> tiles (n, size, width): tile i holds rows i * size ..., padded with zeros."""
+    flat, step = rows
+    tiles = np.zeros(((T + size - 1) // size, size, width), flat.dtype)
     for t in range(T):
+        start = b * step[0] + h * step[1] + t * step[2]
+        source, target = flat[start : start + D], tiles[t // size, t % size]
         for d in range(D):
-            tiles[t // size, t % size, d] = x[t, d]
+            target[d] = source[d]
     return tiles
 
 
 @jit
-def pack_transposed(x, size, width):
-    """x (T, D), any strides -> tiles (n, width, size): like `pack`, each tile transposed."""
-    T, D = x.shape
-    tiles = np.zeros(((T + size - 1) // size, width, size), x.dtype)
+def pack_transposed(rows, b, h, T, D, size, width):
+    """Like `pack`, each tile transposed -> tiles (n, width, size)."""
+    flat, step = rows
+    tiles = np.zeros(((T + size - 1) // size, width, size), flat.dtype)
     for t in range(T):
+        start = b * step[0] + h * step[1] + t * step[2]
+        source, target = flat[start : start + D], tiles[t // size]
         for d in range(D):
-            tiles[t // size, d, t % size] = x[t, d]
+            target[d, t % size] = source[d]
     return tiles
 
 
 @jit
-def unpack(tiles, x):
-    """The inverse of `pack`: copy tiles (n, size, width) into x (T, D), any strides."""
-    T, D = x.shape
+def unpack(tiles, rows, b, h, T, D):
+    """The inverse of `pack`: copy tiles (n, size, width) into one head's rows."""
+    flat, step = rows
     size = tiles.shape[1]
     for t in range(T):
+        start = b * step[0] + h * step[1] + t * step[2]
+        source, target = tiles[t // size, t % size], flat[start : start + D]
         for d in range(D):
-            x[t, d] = tiles[t // size, t % size, d]
+            target[d] = source[d]
