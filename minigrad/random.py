@@ -4,6 +4,8 @@ A position on an endless tape: `seek(seed, step)` says where it stands, and each
 next stream. The trainer seeks before every forward pass, so nothing has to be saved to resume a run.
 """
 
+import functools
+
 import numpy as np
 
 from kernels.philox import derive_key, philox4x32
@@ -46,18 +48,34 @@ def shuffled(positions, n, seed, epoch):
     as the first. A Feistel network of four rounds permutes the next even power of two above n, and a result
     outside the range is sent through again until it lies inside ("cycle walking", Black & Rogaway 2002).
     """
-    half = max(1, ((int(n) - 1).bit_length() + 1) // 2)
-    low = np.uint64((1 << half) - 1)
-    half = np.uint64(half)
+    bits = max(1, ((int(n) - 1).bit_length() + 1) // 2)  # of each half of a number
+    low, half = np.uint64((1 << bits) - 1), np.uint64(bits)
+    keys = _round_keys(seed, epoch)
     out = np.asarray(positions, dtype=np.uint64).copy()
     if out.size and out.max() >= n:  # such a one might never land inside
         raise ValueError(f"positions must lie in 0..{n - 1}")
     todo = np.ones(out.shape, dtype=bool)
     while todo.any():
         left, right = out[todo] >> half, out[todo] & low
-        for turn in range(4):
-            word = philox4x32(right, turn, epoch & 0xFFFFFFFF, _SHUFFLE, seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)[0]
-            left, right = right, left ^ (word & low)
+        for key in keys:
+            left, right = right, left ^ (_mixed(right, key) & low)
         out[todo] = (left << half) | right
         todo = out >= n
     return out.astype(np.int64)
+
+
+@functools.lru_cache(maxsize=8)
+def _round_keys(seed, epoch):
+    """Four random 64-bit keys, one for each round of the shuffle."""
+    seed, words = int(seed), (0, 1)
+    a, b, c, d = philox4x32(words, int(epoch), 0, _SHUFFLE, seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
+    high, low = np.concatenate([a, b]).astype(np.uint64), np.concatenate([c, d]).astype(np.uint64)
+    return tuple(high << np.uint64(32) | low)
+
+
+def _mixed(x, key):
+    """A hash of x under a key: the finaliser of SplitMix64 (Steele, Lea & Flood 2014), modulo 2**64."""
+    x = (x ^ key) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

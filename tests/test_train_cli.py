@@ -13,8 +13,8 @@ from tiny_transformer_np.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
 TINY = [
-    "--n-layer", "1", "--n-embd", "16", "--n-head", "2", "--seq-len", "8", "--batch-size", "2", "--kernels", "reference",
-    "--warmup-steps", "2", "--eval-interval", "4", "--log-interval", "2", "--sample-tokens", "5",
+    "--n-layer", "1", "--n-embd", "16", "--n-head", "2", "--seq-len", "8", "--batch-size", "2", "--warmup-steps", "2",
+    "--kernels", "reference", "--eval-interval", "4", "--log-interval", "2", "--sample-tokens", "5",
 ]  # fmt: skip
 
 
