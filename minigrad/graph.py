@@ -15,6 +15,8 @@ from contextlib import contextmanager
 import numpy as np
 
 recording = True  # False inside no_grad
+keep_calls = None  # set by debug.check_mode: keep_calls(frame of an operation, out) -> the node's call
+watcher = None  # set by debug: called as watcher(node, dout, grads) before (grads None) and after every rule
 module_path = ""  # the nn.Module being called, e.g. "blocks.3.attn"; kept by nn.Module.__call__
 
 _ids = itertools.count(1)
@@ -29,15 +31,18 @@ class Node:
     backward  the rule: backward(dout, **saved) -> the parents' gradients, a tuple or a single array
     parents   per input: the Node that made it, a leaf Tensor, or None where no gradient is wanted
     saved     arrays and settings by name, as the rule takes them; None once freed
+    call      in check mode the debug.Call that made it, so that it can be made again; else None
     """
 
-    __slots__ = ("id", "backward", "parents", "saved", "shape", "dtype", "grad", "hooks", "module", "_code", "_at")
+    __slots__ = (
+        "id", "backward", "parents", "saved", "shape", "dtype", "grad", "hooks", "module", "call", "_code", "_at",
+    )  # fmt: skip
 
     def __init__(self, out, parents, backward, saved):
         self.id = next(_ids)
         self.backward, self.parents, self.saved = backward, parents, saved
         self.shape, self.dtype = out.shape, out.dtype
-        self.grad = self.hooks = None
+        self.grad = self.hooks = self.call = None
         self.module = module_path
         frame = sys._getframe(2)
         while frame.f_code.co_filename.startswith(_HERE) and frame.f_back:
@@ -81,26 +86,42 @@ def backward(root, dout, retain_graph=False):
     dout: array of root's shape. retain_graph keeps the saved arrays, for a second backward.
     Raises RuntimeError if a part of the graph was freed already, or if a rule returns a wrong shape or dtype.
     """
+    for _ in steps(root, dout, retain_graph):
+        pass
+
+
+def steps(root, dout, retain_graph=False, keep_arrays=False):
+    """`backward` one rule at a time: yields (node, dout, grads) after each.
+
+    grads: one gradient per parent, or None. keep_arrays: no rule may overwrite what was saved. A node's saved
+    arrays are freed when the next step is asked for. Giving up half-way leaves the rest of the graph as it was.
+    """
     order = _ancestors(root)
     # somebody who looks at gradients, or runs backward again, may still look at the arrays
-    keep_arrays = retain_graph or any(node.hooks for node in order)
+    keep_arrays = keep_arrays or retain_graph or watcher is not None or any(node.hooks for node in order)
     root.grad = dout
-    for node in order:
-        dout, node.grad = node.grad, None
-        if dout is not None:
-            try:
-                _apply(node, dout, keep_arrays)
-            except Exception as error:
-                error.add_note(_describe(node, dout))
-                for other in order:
-                    other.grad = None  # half a pass must not add into the next one
-                raise
-        if not retain_graph:
-            node.saved, node.parents, node.hooks = None, (), None
+    try:
+        for node in order:
+            dout, node.grad = node.grad, None
+            if dout is not None:
+                yield node, dout, _apply(node, dout, keep_arrays)
+            if not retain_graph:
+                node.saved, node.parents, node.hooks, node.call = None, (), None, None
+    finally:
+        for node in order:
+            node.grad = None  # half a pass must not add into the next one
 
 
 def _apply(node, dout, keep_arrays):
-    """Perform the rule of one node and hand its results to the parents."""
+    """Perform the rule of one node and hand its results to the parents. Returns them, one per parent."""
+    try:
+        return _perform(node, dout, keep_arrays)
+    except Exception as error:
+        error.add_note(_describe(node, dout))
+        raise
+
+
+def _perform(node, dout, keep_arrays):
     saved = node.saved
     if node.hooks:
         dout = run_hooks(node.hooks, dout)
@@ -108,8 +129,13 @@ def _apply(node, dout, keep_arrays):
         _refuse_overwritten(saved)
     if keep_arrays and saved.get("overwrite"):
         saved = {**saved, "overwrite": False}
+    if watcher is not None:
+        watcher(node, dout, None)
     grads = node.backward(dout, **saved)
-    for parent, grad in zip(node.parents, grads if type(grads) is tuple else (grads,), strict=True):
+    grads = grads if type(grads) is tuple else (grads,)
+    if watcher is not None:
+        watcher(node, dout, grads)
+    for parent, grad in zip(node.parents, grads, strict=True):
         if parent is None or grad is None:
             continue
         if type(grad) is not np.ndarray and isinstance(grad, np.generic):
@@ -123,6 +149,7 @@ def _apply(node, dout, keep_arrays):
             parent.grad = grad if parent.grad is None else np.asarray(parent.grad + grad)
         else:
             parent.accumulate_grad(grad)
+    return grads
 
 
 def _ancestors(root):

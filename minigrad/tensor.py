@@ -1,5 +1,7 @@
 """Tensor: a plain array, its gradient, and the node that made it. Every operator is one line."""
 
+import sys
+
 import numpy as np
 
 from minigrad import graph
@@ -178,6 +180,8 @@ def record(out, parents, backward, /, **saved):
     result.grad = result.hooks = result.grad_buffer = None
     result.node = graph.record(out, parents, backward, saved)
     result.requires_grad = result.node is not None
+    if graph.keep_calls is not None and result.node is not None:
+        result.node.call = graph.keep_calls(sys._getframe(1), out)
     return result
 
 

@@ -1,0 +1,76 @@
+"""Check mode: every node remembers the operation that made it and its arguments, so it can be made again.
+
+Every operation is a pure function of its arguments, randomness included, so running it again gives the same.
+"""
+
+import inspect
+from contextlib import contextmanager
+
+from minigrad import graph
+
+
+class Call:
+    """One call of an operation: `function(*args, **kwargs)` gave the array `out`."""
+
+    __slots__ = ("args", "function", "kwargs", "out")
+
+    def __init__(self, function, args, kwargs, out):
+        self.function, self.args, self.kwargs, self.out = function, args, kwargs, out
+
+    @classmethod
+    def of_frame(cls, frame, out):
+        """The call that is under way in an operation's frame; None if the operation cannot be found by its name.
+
+        The operation must be a function of its module, and its parameters must keep their meaning up to `record`.
+        """
+        function = frame.f_globals.get(frame.f_code.co_name)
+        if getattr(function, "__code__", None) is not frame.f_code:
+            return None
+        args, kwargs = [], {}
+        for name, parameter in inspect.signature(function).parameters.items():
+            value = frame.f_locals[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                args += value if isinstance(value, (list, tuple)) else [value]
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                kwargs |= value
+            elif parameter.kind is parameter.KEYWORD_ONLY:
+                kwargs[name] = value
+            else:
+                args.append(value)
+        return cls(function, tuple(args), kwargs, out)
+
+    def tensors(self):
+        """The Tensors among the arguments, those inside lists included, in order."""
+        return [t for arg in (*self.args, *self.kwargs.values()) for t in _tensors(arg)]
+
+    def again(self, replacements):
+        """The operation run again with its Tensors replaced, one for each of `tensors()`. Returns a Tensor."""
+        fresh = iter(replacements)
+        args = [_replaced(arg, fresh) for arg in self.args]
+        return self.function(*args, **{key: _replaced(value, fresh) for key, value in self.kwargs.items()})
+
+
+def _is_tensor(value):
+    return hasattr(value, "node") and hasattr(value, "requires_grad")
+
+
+def _tensors(arg):
+    if _is_tensor(arg):
+        return [arg]
+    return [t for item in arg for t in _tensors(item)] if isinstance(arg, (list, tuple)) else []
+
+
+def _replaced(arg, fresh):
+    if _is_tensor(arg):
+        return next(fresh)
+    return type(arg)(_replaced(item, fresh) for item in arg) if type(arg) in (list, tuple) else arg
+
+
+@contextmanager
+def check_mode():
+    """Inside, every node keeps its `call` and its output. Costs memory and time; for looking, not for training."""
+    before, graph.keep_calls = graph.keep_calls, Call.of_frame
+    try:
+        yield
+    finally:
+        graph.keep_calls = before
