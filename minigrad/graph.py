@@ -96,7 +96,7 @@ def steps(root, dout, retain_graph=False, keep_arrays=False):
     grads: one gradient per parent, or None. keep_arrays: no rule may overwrite what was saved. A node's saved
     arrays are freed when the next step is asked for. Giving up half-way leaves the rest of the graph as it was.
     """
-    order = _ancestors(root)
+    order = ancestors(root)
     # somebody who looks at gradients, or runs backward again, may still look at the arrays
     keep_arrays = keep_arrays or retain_graph or watcher is not None or any(node.hooks for node in order)
     root.grad = dout
@@ -152,7 +152,7 @@ def _perform(node, dout, keep_arrays):
     return grads
 
 
-def _ancestors(root):
+def ancestors(root):
     """All nodes below root, newest first: no recursion, so a chain of any length works."""
     seen, stack = {root}, [root]
     while stack:

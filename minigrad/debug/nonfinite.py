@@ -1,0 +1,113 @@
+"""Where numbers went bad: the first tensor, in forward order, that is NaN or infinite though its inputs are not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import kernels
+from minigrad import graph
+from minigrad.debug.calls import check_mode
+
+
+@dataclass(frozen=True)
+class BadTensor:
+    """What was found.
+
+    what      "leaf", "output" (of a node), "gradient" (that a rule returned), or "kernel" (a fast one that differs)
+    node      the graph.Node; None for a leaf
+    message   all of it in a few lines, for a person
+    """
+
+    what: str
+    node: graph.Node | None
+    message: str
+
+
+def find_nonfinite(make_loss, leaves=None):
+    """Make a loss again on the plain kernels and find where it goes bad. Returns a BadTensor, or None if nowhere.
+
+    make_loss   a function without arguments that computes the loss, deterministically; called once or twice
+    leaves      {name: Tensor} of parameters, to name one that was bad from the start
+
+    Forward comes first, then backward. If all stays finite on the plain kernels, the step is made again on the
+    kernels in use, and the first of them whose result is not finite is named. No gradient is changed.
+    """
+    for name, leaf in (leaves or {}).items():
+        if not np.isfinite(leaf.data).all():
+            return BadTensor("leaf", None, f"{name} was not finite before the step: {_describe(leaf.data)}")
+    with kernels.use("reference"):
+        found = _bad_node(make_loss)
+    if found is not None or kernels.describe() == "reference":
+        return found
+    found = _bad_node(make_loss)
+    if found is None:
+        return None
+    return BadTensor("kernel", found.node, f"the plain kernels stay finite; of the fast ones, {found.message}")
+
+
+def _bad_node(make_loss):
+    """The first bad output, else the first bad gradient, of the loss made now; None if all is finite."""
+    with check_mode(), np.errstate(all="ignore"):
+        loss = make_loss()
+        if loss.node is None:
+            return None
+        nodes = graph.ancestors(loss.node)
+        for node in reversed(nodes):  # in the order in which they were made
+            if node.call and _is_bad(node.call.out) and not any(_is_bad(t.data) for t in node.call.tensors()):
+                return BadTensor("output", node, _output_message(node))
+        return _bad_gradient(loss, nodes)
+
+
+def _bad_gradient(loss, nodes):
+    """The first rule, in the order of backward, that returns something bad for a finite dout."""
+    grads = {loss.node: np.ones(loss.shape, loss.dtype)}
+    for node in nodes:  # by hand, so that no leaf's gradient is touched
+        dout = grads.pop(node, None)
+        if dout is None:
+            continue
+        saved = {**node.saved, "overwrite": False} if "overwrite" in node.saved else node.saved
+        results = node.backward(dout, **saved)
+        for i, (parent, grad) in enumerate(
+            zip(node.parents, results if type(results) is tuple else (results,), strict=True)
+        ):
+            if parent is None or grad is None:
+                continue
+            if _is_bad(grad) and not _is_bad(dout):
+                message = f"the gradient of input {i} is the first that is not finite: {_describe(grad)}"
+                return BadTensor("gradient", node, f"{_name(node)}: {message}\n{_inputs(node)}")
+            if isinstance(parent, graph.Node):
+                grads[parent] = grads[parent] + grad if parent in grads else grad
+    return None
+
+
+def _is_bad(array):
+    return array.dtype.kind == "f" and not np.isfinite(array).all()
+
+
+def _output_message(node):
+    return f"{_name(node)}: its output is the first that is not finite: {_describe(node.call.out)}\n{_inputs(node)}"
+
+
+def _name(node):
+    path, line, text = node.source
+    where = f" in {node.module}" if node.module else ""
+    return f"#{node.id} {node.op}{where}, made at {path}:{line} `{text}`"
+
+
+def _inputs(node):
+    """A line for each array that the operation was given."""
+    return "\n".join(f"    input {i}: {_describe(t.data)}" for i, t in enumerate(node.call.tensors()))
+
+
+def _describe(array):
+    """Shape, range and the first bad element of an array, e.g. ``(3, 5) float32, 1 of 15 not finite, ...``."""
+    if array.dtype.kind != "f":
+        return f"{array.shape} {array.dtype}"
+    bad = ~np.isfinite(array)
+    text = f"{array.shape} {array.dtype}"
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        text += f", {int(bad.sum())} of {array.size} not finite, first {array[index]} at {index}"
+    if (~bad).any():
+        text += f", finite ones in [{array[~bad].min():.4g}, {array[~bad].max():.4g}]"
+    return text
