@@ -22,6 +22,7 @@ EPILOG = """examples:
 
 def main():
     args = parse_arguments()
+    args.resume = args.resume or args.post_mortem
     resuming = args.resume is not None
     run, model_config, config, checkpoint = resumed_job(args) if resuming else new_job(args)
 
@@ -32,6 +33,7 @@ def main():
     from tiny_transformer_np.tokenizer import CharTokenizer
     from tiny_transformer_np.training import TextDataset, Trainer
     from tiny_transformer_np.training.dataset import load_texts
+    from tiny_transformer_np.training.diagnosis import post_mortem
     from tiny_transformer_np.training.progress import Progress
     from tiny_transformer_np.training.run import check_writable
 
@@ -52,6 +54,8 @@ def main():
         trainer.restore(*checkpoint)
         if trainer.step > trainer.total_steps:
             raise ConfigError(f"max_steps {trainer.total_steps} is below step {trainer.step}, where the run stands")
+    if args.post_mortem:
+        return 0 if post_mortem(trainer) else 1
     if resuming:
         run.clean()
         run.write_config(model.config, config)
@@ -64,9 +68,11 @@ def main():
 
 def train(trainer):
     """Train; a run whose numbers break ends with one line, its weights as they were. Returns whether it finished."""
+    from minigrad.debug import VerificationError
+
     try:
         return trainer.train()
-    except FloatingPointError as error:
+    except (FloatingPointError, VerificationError) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         sys.exit(1)
 
@@ -155,6 +161,7 @@ def parse_arguments():
     run.add_argument("--config", metavar="FILE", help="settings; flags win over them (default: configs/default.toml)")
     run.add_argument("--out-dir", metavar="DIR", help="folder of the run (default: runs/CONFIG-DATE-TIME)")
     run.add_argument("--resume", metavar="RUN", help="run folder, or a checkpoint in one, to go on with")
+    run.add_argument("--post-mortem", metavar="FILE", help="stop where the step after this saved state went bad")
     add_flags(parser.add_argument_group("model"), TransformerConfig, skip=DERIVED)
     add_flags(parser.add_argument_group("training"), TrainingConfig)
     args = parser.parse_args()

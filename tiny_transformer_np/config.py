@@ -67,6 +67,7 @@ class TrainingConfig:
     log_interval: int = option(10, "updates between two lines of metrics")
     eval_interval: int = option(500, "updates between two evaluations")
     save_interval: int = option(5000, "updates between two checkpoints; one is always saved at the end")
+    verify_every: int = option(0, "updates between two checks of a few random nodes of the live graph; 0: none")
     sample_tokens: int = option(300, "tokens of generated text at each evaluation; 0: none")
     seed: int = option(1337, "of weights, order of data, dropout and samples")
     overfit_one_batch: bool = option(False, "train on the first batch only; a sound model's loss goes to nearly 0")
@@ -81,7 +82,7 @@ class TrainingConfig:
             "save_interval", "learning_rate", "eps",
         )  # fmt: skip
         for name in ("stride", "max_steps", "warmup_steps", "weight_decay", "grad_clip", "min_lr", "sample_tokens",
-                     "seed", "threads"):  # fmt: skip
+                     "verify_every", "seed", "threads"):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if self.weight_decay == float("inf"):

@@ -16,11 +16,13 @@ class BadTensor:
     what      "leaf", "output" (of a node), "gradient" (that a rule returned), or "kernel" (a fast one that differs)
     node      the graph.Node; None for a leaf
     message   all of it in a few lines, for a person
+    rerun     (function, args, kwargs) that gives the bad result again: the operation, or the rule; None for a leaf
     """
 
     what: str
     node: graph.Node | None
     message: str
+    rerun: tuple | None = None
 
 
 def find_nonfinite(make_loss, leaves=None):
@@ -42,7 +44,8 @@ def find_nonfinite(make_loss, leaves=None):
     found = _bad_node(make_loss)
     if found is None:
         return None
-    return BadTensor("kernel", found.node, f"the plain kernels stay finite; of the fast ones, {found.message}")
+    message = f"the plain kernels stay finite; of the fast ones, {found.message}"
+    return BadTensor("kernel", found.node, message, found.rerun)
 
 
 def _bad_node(make_loss):
@@ -54,7 +57,8 @@ def _bad_node(make_loss):
         nodes = graph.ancestors(loss.node)
         for node in reversed(nodes):  # in the order in which they were made
             if node.call and _is_bad(node.call.out) and not any(_is_bad(t.data) for t in node.call.tensors()):
-                return BadTensor("output", node, _output_message(node))
+                call = node.call
+                return BadTensor("output", node, _output_message(node), (call.function, call.args, call.kwargs))
         return _bad_gradient(loss, nodes)
 
 
@@ -73,8 +77,9 @@ def _bad_gradient(loss, nodes):
             if parent is None or grad is None:
                 continue
             if _is_bad(grad) and not _is_bad(dout):
-                message = f"the gradient of input {i} is the first that is not finite: {_describe(grad)}"
-                return BadTensor("gradient", node, f"{_name(node)}: {message}\n{_inputs(node)}")
+                which = f"the gradient of input {i} is the first that is not finite: {_describe(grad)}"
+                message = f"{_name(node)}: {which}\n{_inputs(node)}"
+                return BadTensor("gradient", node, message, (node.backward, (dout,), saved))
             if isinstance(parent, graph.Node):
                 grads[parent] = grads[parent] + grad if parent in grads else grad
     return None

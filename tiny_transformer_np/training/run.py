@@ -16,7 +16,7 @@ from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training.files import remove_partial, replacing
 
 #: may differ when a run is resumed; everything else would make it another run
-CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "threads", "device")
+CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "verify_every", "threads", "device")
 DATA = ("data", "val_data")  # may have moved: the checkpoint knows the data by its contents
 
 
@@ -33,6 +33,10 @@ class Run:
 
     def sample(self, step):
         return self.path / "samples" / f"step_{step:06d}.txt"
+
+    def post_mortem(self, step):
+        """State from which step `step` went wrong."""
+        return self.path / "checkpoints" / f"post_mortem_{step:06d}.safetensors"
 
     def create(self, model_config, training_config):
         """Make the folder; it counts as a run once config.toml is there. ConfigError if it cannot be made."""

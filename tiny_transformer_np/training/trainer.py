@@ -15,6 +15,7 @@ from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
+from tiny_transformer_np.training.diagnosis import explain_nonfinite, verify_step
 from tiny_transformer_np.training.files import replacing
 from tiny_transformer_np.training.metrics import MetricsLog, perplexity
 from tiny_transformer_np.training.plots import draw_metrics
@@ -75,6 +76,8 @@ class Trainer:
         border = math.ceil((epoch + 1) * len(self.train_dataset) / self.samples_per_step)
         losses = []
         while self.step < min(border, self.total_steps) and not self.stopped_by:
+            if self.config.verify_every and (self.step + 1) % self.config.verify_every == 0:
+                verify_step(self)
             started = time.perf_counter()
             learning_rate = self.optimizer.learning_rate
             loss, grad_norm = self.train_step()
@@ -96,9 +99,8 @@ class Trainer:
         self.model.train()
         self.optimizer.zero_grad()
         total = 0.0
-        for micro, (ids, targets) in enumerate(batches):
-            random.seek(self.config.seed, step, micro)
-            loss = self.model.loss(ids, targets, IGNORE_INDEX, reduction="sum", overwrite_logits=True)
+        for micro, batch in enumerate(batches):
+            loss = self.loss_of(step, micro, batch, overwrite_logits=True)
             total += loss.item()
             loss.backward(np.asarray(1.0 / n_targets, loss.dtype))
 
@@ -111,6 +113,12 @@ class Trainer:
         self.step = step
         return total / n_targets, grad_norm
 
+    def loss_of(self, step, micro, batch=None, overwrite_logits=False):
+        """The summed loss of one micro-batch of a step, made with the weights as they are; always the same."""
+        ids, targets = batch or self._batch(step, micro)
+        random.seek(self.config.seed, step, micro)
+        return self.model.loss(ids, targets, IGNORE_INDEX, reduction="sum", overwrite_logits=overwrite_logits)
+
     def _batch(self, step, micro):
         number = (step - 1) * self.config.grad_accumulation_steps + micro
         if self.config.overfit_one_batch:
@@ -122,7 +130,7 @@ class Trainer:
         where = f"; the gradient of {bad[0]} is not finite" if bad else ""
         return (
             f"loss {loss} with gradient norm {grad_norm} at step {step}{where}; the weights are still those of step "
-            f"{step - 1}; try a lower learning_rate or a longer warm-up"
+            f"{step - 1}; try a lower learning_rate or a longer warm-up\n{explain_nonfinite(self, step)}"
         )
 
     # ------------------------------------------------------------------------ looking at the model
