@@ -28,28 +28,17 @@ def main():
 
     # imported only now, so that --help and mistakes are answered at once
     import kernels
-    from minigrad import device, random
-    from tiny_transformer_np.model import TransformerLM
-    from tiny_transformer_np.tokenizer import CharTokenizer
-    from tiny_transformer_np.training import TextDataset, Trainer
-    from tiny_transformer_np.training.dataset import load_texts
+    from minigrad import device
     from tiny_transformer_np.training.diagnosis import post_mortem
     from tiny_transformer_np.training.progress import Progress
     from tiny_transformer_np.training.run import check_writable
+    from tiny_transformer_np.training.setup import build_trainer
 
     device.require(config.device)
     kernels.select(config.kernels)
-    train_text, val_text = load_texts(config.data, config.val_data)
-    tokenizer = CharTokenizer.from_text(train_text, val_text)
-    train_data = TextDataset(tokenizer.encode(train_text), tokenizer, config.seq_len, config.stride)
-    val_data = TextDataset(tokenizer.encode(val_text), tokenizer, config.seq_len)
-    model_config = with_derived(model_config, vocab_size=tokenizer.vocab_size, block_size=config.seq_len)
     check_writable(run.path)
     threads = device.configure(config.device, config.threads)
-
-    random.seek(config.seed)
-    model = TransformerLM(TransformerConfig(**model_config))
-    trainer = Trainer(model, train_data, val_data, config, run, Progress())
+    trainer = build_trainer(model_config, config, run, Progress())
     if checkpoint:
         trainer.restore(*checkpoint)
         if trainer.step > trainer.total_steps:
@@ -58,9 +47,9 @@ def main():
         return 0 if post_mortem(trainer) else 1
     if resuming:
         run.clean()
-        run.write_config(model.config, config)
+        run.write_config(trainer.model.config, config)
     else:
-        run.create(model.config, config)
+        run.create(trainer.model.config, config)
 
     print(describe(trainer, kernels.describe(), threads), flush=True)
     return finish(trainer, train(trainer))
@@ -136,14 +125,6 @@ def resumed_job(args):
     config = changed(config, absolute_paths(args.training))
     found = (chosen, *checkpoint.load(chosen)) if chosen else run.newest()
     return run, dataclasses.asdict(model_config), config, found
-
-
-def with_derived(model_config, **derived):
-    """The model's settings with what follows from the data; ConfigError if a file says otherwise."""
-    for name, value in derived.items():
-        if model_config.get(name, value) != value:
-            raise ConfigError(f"{name} is {model_config[name]} in the config, but data and seq_len make it {value}")
-    return {**model_config, **derived}
 
 
 def absolute_paths(settings):
