@@ -1,0 +1,91 @@
+"""`minigrad.diff` finds nothing between versions of a step that differ by rounding, and the first culprit else."""
+
+import numpy as np
+import pytest
+
+import kernels
+from minigrad import diff, random
+from minigrad.ops import nn
+from tiny_transformer_np import TransformerConfig, TransformerLM
+
+
+def step(dtype="float32"):
+    random.seek(0)
+    config = TransformerConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=16)
+    model = TransformerLM(config).astype(dtype)
+    ids = np.random.default_rng(0).integers(0, 11, (4, 9))
+    return lambda: model.loss(ids[:, :-1], ids[:, 1:]), dict(model.named_parameters())
+
+
+def traced(kernel_set="fast", **settings):
+    with kernels.use(kernel_set):
+        return diff.trace(*step(**settings))
+
+
+def test_rounding_is_no_divergence():
+    reference = traced("reference")
+    assert diff.first_divergence(traced("fast"), reference) is None
+    assert diff.first_divergence(traced("reference", dtype="float64"), reference) is None
+    assert reference.names[0] == "forward #0 embedding in token_embedding"
+    assert reference.names[-1].startswith("gradient of ")
+
+
+def test_the_step_is_left_as_it_was():
+    make_loss, parameters = step()
+    before = {name: p.data.copy() for name, p in parameters.items()}
+    diff.trace(make_loss, parameters)
+    assert all(np.array_equal(p.data, before[name]) and p.grad is None for name, p in parameters.items())
+
+
+def test_a_wrong_forward_kernel_is_named(monkeypatch):
+    import kernels.cpu as fast
+
+    original = fast.gelu_forward
+    monkeypatch.setattr(fast, "gelu_forward", lambda *args: original(*args) * np.float32(1.0 + 1e-4))
+    found = diff.first_divergence(traced("fast"), traced("reference"))
+    assert found.startswith("forward #") and "gelu in blocks.0.mlp" in found and "first to differ" in found
+
+
+def test_a_wrong_rule_is_named_by_the_first_gradient_it_made(monkeypatch):
+    sound = traced("reference")
+
+    def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True):
+        return dout * weight * rstd[..., None], *original(dout, x, weight, mean, rstd, has_bias)[1:]
+
+    original = nn.layernorm_backward
+    monkeypatch.setattr(nn, "layernorm_backward", layernorm_backward)
+    found = diff.first_divergence(sound, traced("reference"))
+    assert found.startswith("backward #")
+    last = max(name for name in sound.names if name.startswith("forward") and "add in blocks.1" in name)
+    assert last.removeprefix("forward ") in found  # what feeds the last layernorm gets the first wrong gradient
+
+
+def test_saved_traces(tmp_path):
+    trace = traced("reference")
+    trace.save(tmp_path / "a.trace")
+    loaded = diff.Trace.load(tmp_path / "a.trace")
+    assert loaded.names == trace.names and loaded.noise == trace.noise
+    assert all(np.array_equal(a, b) for a, b in zip(loaded.arrays, trace.arrays, strict=True))
+    (tmp_path / "b.trace").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"b\.trace is not a readable trace"):
+        diff.Trace.load(tmp_path / "b.trace")
+
+
+def test_other_shapes_and_structures_are_named():
+    whole = traced()
+    shorter = diff.Trace(whole.names[:-1], whole.arrays[:-1], whole.noise[:-1])
+    renamed = diff.Trace([*whole.names[:3], "forward #3 relu", *whole.names[4:]], whole.arrays, whole.noise)
+    wider = diff.Trace(whole.names, [whole.arrays[0][..., :8], *whole.arrays[1:]], whole.noise)
+    assert "built differently: A has" in diff.first_divergence(whole, shorter)
+    assert "'forward #3 relu' in B" in diff.first_divergence(whole, renamed)
+    assert "shape (4, 8, 16) in A, (4, 8, 8) in B" in diff.first_divergence(whole, wider)
+
+
+def test_command_line(tmp_path, capsys):
+    small = "test_diff:step"
+    assert diff.main(["dtype=float32", "--save", str(tmp_path / "a"), "--step", small]) == 0
+    assert diff.main([str(tmp_path / "a"), "dtype=float64", "--step", small]) == 0
+    assert "no difference beyond rounding" in capsys.readouterr().out
+    assert diff.main([str(tmp_path / "a"), "n_layers=3", "--step", small]) == 2
+    assert "n_layers" in capsys.readouterr().err
+    assert diff.main(["missing.file", str(tmp_path / "a")]) == 2

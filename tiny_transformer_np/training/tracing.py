@@ -1,0 +1,34 @@
+"""One training step under settings of one's choice, for `python -m minigrad.diff`."""
+
+import dataclasses
+from pathlib import Path
+
+import kernels as kernel_sets
+from tiny_transformer_np.config import ConfigError, TrainingConfig, load_toml
+from tiny_transformer_np.training import checkpoint as checkpoints
+from tiny_transformer_np.training.run import find, stored_configs
+from tiny_transformer_np.training.setup import build_trainer
+
+
+def make_step(kernels="fast", dtype="float32", checkpoint=None, config="configs/default.toml", step=None):
+    """(make_loss, {name: Parameter}) of one step.
+
+    checkpoint: a run folder or a checkpoint in one, whose next step it is; else the first step of `config`, with
+    fresh weights. dtype: "float32" or "float64", of weights and arithmetic. step: the number of the batch.
+    """
+    if dtype not in ("float32", "float64"):
+        raise ConfigError(f"dtype is {dtype!r}; expected float32 or float64")
+    kernel_sets.select(kernels)
+    if checkpoint:
+        run, chosen = find(checkpoint)
+        model_config, training_config = stored_configs(run)
+        found = (chosen, *checkpoints.load(chosen)) if chosen else run.newest()
+        trainer = build_trainer(dataclasses.asdict(model_config), training_config)
+        if found:
+            trainer.restore(*found)
+    else:
+        tables = load_toml(Path(config))
+        trainer = build_trainer(tables["model"], TrainingConfig(**tables["training"]))
+    trainer.model.astype(dtype)
+    number = int(step) if step else trainer.step + 1
+    return lambda: trainer.loss_of(number, micro=0), dict(trainer.model.named_parameters())
