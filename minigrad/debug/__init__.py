@@ -4,7 +4,11 @@ Nothing here costs anything until it is used; all of it is plain Python on the t
 """
 
 from minigrad.debug.calls import check_mode
+from minigrad.debug.explain import explain, explanation
 from minigrad.debug.nonfinite import BadTensor, find_nonfinite
 from minigrad.debug.verify import VerificationError, verify, verify_node
 
-__all__ = ["BadTensor", "VerificationError", "check_mode", "find_nonfinite", "verify", "verify_node"]
+__all__ = [
+    "BadTensor", "VerificationError", "check_mode", "explain", "explanation", "find_nonfinite", "verify",
+    "verify_node",
+]  # fmt: skip
