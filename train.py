@@ -17,6 +17,7 @@ EPILOG = """examples:
   python train.py --data book.txt --max-steps 5000    your own text
   python train.py --config configs/shakespeare_char.toml --data input.txt
   python train.py --resume runs/default-20260101-120000
+  python train.py --step-backward --break-on blocks.1.attn    walk through one step's backward; writes nothing
 """
 
 
@@ -24,12 +25,16 @@ def main():
     args = parse_arguments()
     args.resume = args.resume or args.post_mortem
     resuming = args.resume is not None
+    if args.preflight and (resuming or args.no_preflight):
+        raise ConfigError("--preflight checks a run before its first step; leave out --resume and --no-preflight")
     run, model_config, config, checkpoint = resumed_job(args) if resuming else new_job(args)
+    if args.step_backward:
+        config = dataclasses.replace(config, kernels=args.stepped_kernels)
 
     # imported only now, so that --help and mistakes are answered at once
     import kernels
     from minigrad import device
-    from tiny_transformer_np.training.diagnosis import post_mortem
+    from tiny_transformer_np.training.diagnosis import post_mortem, step_backward
     from tiny_transformer_np.training.progress import Progress
     from tiny_transformer_np.training.run import check_writable
     from tiny_transformer_np.training.setup import build_trainer
@@ -38,13 +43,19 @@ def main():
     kernels.select(config.kernels)
     check_writable(run.path)
     threads = device.configure(config.device, config.threads)
-    trainer = build_trainer(model_config, config, run, Progress())
+    trainer = build_trainer(model_config, config, None if args.step_backward else run, Progress())
     if checkpoint:
         trainer.restore(*checkpoint)
         if trainer.step > trainer.total_steps:
             raise ConfigError(f"max_steps {trainer.total_steps} is below step {trainer.step}, where the run stands")
     if args.post_mortem:
         return 0 if post_mortem(trainer) else 1
+    if args.step_backward:
+        return sound(step_backward, trainer, args.at_step, args.break_on)
+    if not resuming and not args.no_preflight:
+        passed = preflight_passed(trainer, whole=args.preflight)
+        if args.preflight or not passed:
+            return 0 if passed else 1
     if resuming:
         run.clean()
         run.write_config(trainer.model.config, config)
@@ -52,18 +63,30 @@ def main():
         run.create(trainer.model.config, config)
 
     print(describe(trainer, kernels.describe(), threads), flush=True)
-    return finish(trainer, train(trainer))
+    return finish(trainer, sound(trainer.train))
 
 
-def train(trainer):
-    """Train; a run whose numbers break ends with one line, its weights as they were. Returns whether it finished."""
+def sound(training, *args):
+    """training(*args); if numbers break it ends with one line, the weights as they were."""
     from minigrad.debug import VerificationError
 
     try:
-        return trainer.train()
+        return training(*args)
     except (FloatingPointError, VerificationError) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def preflight_passed(trainer, whole):
+    """Whether the checks before the first step find nothing; what they find goes to stderr."""
+    from tiny_transformer_np.training.preflight import preflight
+
+    failures = preflight(trainer, whole)
+    for name, explanation in failures:
+        print(f"{PROG}: preflight, {name}: {explanation}", file=sys.stderr)
+    if failures:
+        print(f"{PROG}: not started, nothing was written; --no-preflight trains all the same", file=sys.stderr)
+    return not failures
 
 
 def finish(trainer, finished):
@@ -143,6 +166,11 @@ def parse_arguments():
     run.add_argument("--out-dir", metavar="DIR", help="folder of the run (default: runs/CONFIG-DATE-TIME)")
     run.add_argument("--resume", metavar="RUN", help="run folder, or a checkpoint in one, to go on with")
     run.add_argument("--post-mortem", metavar="FILE", help="stop where the step after this saved state went bad")
+    run.add_argument("--step-backward", action="store_true", help="walk through one step's backward, rule by rule")
+    run.add_argument("--break-on", metavar="WHAT", help="module, operation or id where --step-backward stops first")
+    run.add_argument("--at-step", metavar="N", type=int, help="the step to walk through (default: the next one)")
+    run.add_argument("--preflight", action="store_true", help="make all checks of a new run, train nothing, and stop")
+    run.add_argument("--no-preflight", action="store_true", help="begin a new run without its checks")
     add_flags(parser.add_argument_group("model"), TransformerConfig, skip=DERIVED)
     add_flags(parser.add_argument_group("training"), TrainingConfig)
     args = parser.parse_args()
@@ -150,6 +178,10 @@ def parse_arguments():
         names = [f.name for f in dataclasses.fields(config)]
         settings = {name: getattr(args, name) for name in names if hasattr(args, name)}
         setattr(args, section, {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    if args.step_backward:  # the plain kernels, whatever the config says: they can be stepped into
+        args.stepped_kernels = args.training.pop("kernels", "reference")
+    elif args.break_on is not None or args.at_step is not None:
+        parser.error("--break-on and --at-step go with --step-backward")
     return args
 
 

@@ -10,14 +10,15 @@ Start reading at graph.py, the whole engine, then at ops/, each operation with i
 
 from minigrad.tensor import Tensor, record  # isort: skip  first: it finishes its class with `functional`
 from minigrad import functional, nn, optim, random
+from minigrad.debug import backward_steps, break_on
 from minigrad.gradcheck import GradcheckError, gradcheck
 from minigrad.graph import no_grad
 
 F = functional
 tensor = Tensor
 
-__all__ = ["F", "GradcheckError", "Tensor", "functional", "gradcheck", "nn", "no_grad", "optim", "random", "record",
-           "tensor"]  # fmt: skip
+__all__ = ["F", "GradcheckError", "Tensor", "backward_steps", "break_on", "functional", "gradcheck", "nn", "no_grad",
+           "optim", "random", "record", "tensor"]  # fmt: skip
 
 
 def __getattr__(name):

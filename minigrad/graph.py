@@ -104,7 +104,7 @@ def steps(root, dout, retain_graph=False, keep_arrays=False):
         for node in order:
             dout, node.grad = node.grad, None
             if dout is not None:
-                yield node, dout, _apply(node, dout, keep_arrays)
+                yield node, *_apply(node, dout, keep_arrays)
             if not retain_graph:
                 node.saved, node.parents, node.hooks, node.call = None, (), None, None
     finally:
@@ -113,7 +113,10 @@ def steps(root, dout, retain_graph=False, keep_arrays=False):
 
 
 def _apply(node, dout, keep_arrays):
-    """Perform the rule of one node and hand its results to the parents. Returns them, one per parent."""
+    """Perform the rule of one node and hand its results to the parents.
+
+    Returns dout as hooks left it, and the results, one per parent.
+    """
     try:
         return _perform(node, dout, keep_arrays)
     except Exception as error:
@@ -149,7 +152,7 @@ def _perform(node, dout, keep_arrays):
             parent.grad = grad if parent.grad is None else np.asarray(parent.grad + grad)
         else:
             parent.accumulate_grad(grad)
-    return grads
+    return dout, grads
 
 
 def ancestors(root):

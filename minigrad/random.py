@@ -5,6 +5,7 @@ next stream. The trainer seeks before every forward pass, so nothing has to be s
 """
 
 import functools
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -17,6 +18,16 @@ _position = [0, 0, 0]  # seed, step, next stream
 def seek(seed, step=0, micro_batch=0):
     """Continue from (seed, step); `micro_batch` keeps the passes of one step apart."""
     _position[:] = seed, step, micro_batch << 20
+
+
+@contextmanager
+def kept():
+    """Whatever is done inside, the position afterwards is the one before."""
+    before = list(_position)
+    try:
+        yield
+    finally:
+        _position[:] = before
 
 
 def next_stream():

@@ -75,6 +75,14 @@ class Tensor:
 
         grad: the gradient of this tensor itself, an array of its shape; may be left out for one element.
         """
+        grad = self.upstream(grad)
+        if self.node is None:
+            self.accumulate_grad(grad)
+        else:
+            graph.backward(self.node, grad, retain_graph)
+
+    def upstream(self, grad=None):
+        """The array that a backward from here begins with: `grad`, checked, or 1 for a tensor of one element."""
         if not self.requires_grad:
             raise RuntimeError("nothing to differentiate: no input of this tensor has requires_grad=True")
         if grad is None:
@@ -84,10 +92,7 @@ class Tensor:
         grad = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
         if grad.shape != self.shape:
             raise ValueError(f"grad has shape {grad.shape}; the tensor has {self.shape}")
-        if self.node is None:
-            self.accumulate_grad(grad)
-        else:
-            graph.backward(self.node, grad, retain_graph)
+        return grad
 
     def accumulate_grad(self, grad):
         """Add an array into this leaf's `.grad`; the engine calls it once per use of the leaf."""

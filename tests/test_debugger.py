@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 def pdb(commands, *train_flags):
     """Run train.py under python -m pdb with these commands on stdin -> stdout."""
     flags = ["--n-layer", "2", "--n-embd", "16", "--n-head", "2", "--seq-len", "8", "--batch-size", "2", "--max-steps",
-             "2", "--kernels", "reference", *train_flags]  # fmt: skip
+             "2", "--kernels", "reference", "--no-preflight", *train_flags]  # fmt: skip
     result = subprocess.run(
         [sys.executable, "-m", "pdb", "train.py", *flags],
         cwd=ROOT, input="\n".join(commands) + "\n", capture_output=True, text=True, timeout=300,

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 STEPS = 40
 FLAGS = ["--n-layer", "1", "--n-embd", "16", "--n-head", "2", "--seq-len", "8", "--batch-size", "4", "--dropout", "0.1",
          "--warmup-steps", "5", "--eval-interval", "8", "--log-interval", "3", "--save-interval", "3",
-         "--grad-accumulation-steps", "2", "--sample-tokens", "8", "--max-steps", str(STEPS)]  # fmt: skip
+         "--grad-accumulation-steps", "2", "--sample-tokens", "8", "--no-preflight", "--max-steps",
+         str(STEPS)]  # fmt: skip
 
 # Runs train.py and kills its own process on the n-th call of a function: argv is MODULE FUNCTION N ARGS...
 KILLED_INSIDE = """

@@ -3,12 +3,14 @@
 Nothing here costs anything until it is used; all of it is plain Python on the thread that calls it.
 """
 
+from minigrad.debug.breakpoints import break_on
 from minigrad.debug.calls import check_mode
 from minigrad.debug.explain import explain, explanation
 from minigrad.debug.nonfinite import BadTensor, find_nonfinite
+from minigrad.debug.stepping import Stats, Step, backward_steps
 from minigrad.debug.verify import VerificationError, verify, verify_node
 
 __all__ = [
-    "BadTensor", "VerificationError", "check_mode", "explain", "explanation", "find_nonfinite", "verify",
-    "verify_node",
+    "BadTensor", "Stats", "Step", "VerificationError", "backward_steps", "break_on", "check_mode", "explain",
+    "explanation", "find_nonfinite", "verify", "verify_node",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ import contextlib
 import pdb
 
 from minigrad.debug import check_mode, find_nonfinite, verify
+from tiny_transformer_np.config import ConfigError
 
 VERIFIED_NODES = 4  # at a time: `verify_every` is meant to cost little
 
@@ -59,3 +60,32 @@ def post_mortem(trainer):
         with contextlib.suppress(bdb.BdbQuit):
             pdb.Pdb().runcall(function, *args, **kwargs)
     return True
+
+
+def step_backward(trainer, at_step=None, break_on=None):
+    """Train up to `at_step`, the next step unless given, and open an interactive session in its backward.
+
+    break_on: the module, operation or id to stop at first. Weights change in memory only, and as in training; the
+    trainer must have no run to write to. Raises ConfigError for a step or a target that does not exist.
+    """
+    from minigrad.debug.session import Abandoned, NoSuchRule, Session  # pdb's company, which training can do without
+
+    at_step = trainer.step + 1 if at_step is None else at_step
+    if not trainer.step < at_step <= trainer.total_steps:
+        raise ConfigError(f"at_step is {at_step}; expected {trainer.step + 1} to {trainer.total_steps}")
+    while trainer.step + 1 < at_step:
+        trainer.train_step()
+    print(f"step {at_step}, backward: `help` lists the commands", flush=True)
+    trainer.backward = Session(break_on, dict(trainer.model.named_parameters())).backward
+    try:
+        with check_mode():
+            loss, grad_norm = trainer.train_step()
+    except Abandoned:
+        trainer.optimizer.zero_grad()  # an earlier micro-batch's
+        print(f"left half-way: the weights are those of step {trainer.step}, nothing was written")
+        return
+    except NoSuchRule as error:
+        raise ConfigError(f"break_on: {error}") from None
+    finally:
+        del trainer.backward
+    print(f"step {at_step} is complete: loss {loss:.4f}, gradient norm {grad_norm:.4g}; nothing was written")

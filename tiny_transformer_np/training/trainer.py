@@ -11,6 +11,7 @@ import numpy as np
 
 from minigrad import optim, random
 from minigrad.graph import no_grad
+from minigrad.tensor import Tensor
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
@@ -36,6 +37,8 @@ class Trainer:
     run              a training.run.Run to write metrics, plot, samples and checkpoints to, or None
     progress         shows how it goes; a training.progress.Progress
     """
+
+    backward = staticmethod(Tensor.backward)  # backward(loss, grad); who steps through it puts another in its place
 
     def __init__(self, model, train_dataset, val_dataset, config, run=None, progress=None):
         self.model, self.train_dataset, self.val_dataset = model, train_dataset, val_dataset
@@ -102,7 +105,7 @@ class Trainer:
         for micro, batch in enumerate(batches):
             loss = self.loss_of(step, micro, batch, overwrite_logits=True)
             total += loss.item()
-            loss.backward(np.asarray(1.0 / n_targets, loss.dtype))
+            self.backward(loss, np.asarray(1.0 / n_targets, loss.dtype))
 
         grad_norm = self.optimizer.grad_norm()
         if not (math.isfinite(total) and math.isfinite(grad_norm)):

@@ -1,0 +1,116 @@
+"""Stops in the debugger at the rules that one asks for.
+
+    with minigrad.break_on(op="layernorm", module="blocks.1"):
+        loss.backward()
+
+While none is set, backward does not know of this file.
+"""
+
+import difflib
+import warnings
+
+from minigrad import graph
+from minigrad.debug.stepping import Step
+
+_breakpoints: list["Breakpoint"] = []
+_outer_watcher = None  # graph.watcher as it was before the first breakpoint was set
+
+
+def break_on(op=None, module=None, when=None, before=True):
+    """Stop in the debugger, by the builtin `breakpoint()`, at every rule that fits; in pdb, ipdb and VS Code alike.
+
+    op       name of the operation, "layernorm"
+    module   path of a module, "blocks.1.attn", or of one around it, "blocks.1"
+    when     when(step) -> bool, for a Step; asked only where the others fit
+    before   stop right before the rule; else right after it, where `step.grads` is known
+
+    Works until `.remove()` of what it returns, or for the length of a `with` block. Where it stops, `step`, `node`,
+    `dout` and `grads` are variables. Warns (RuntimeWarning) if no rule of the first pass has this op and module.
+    """
+    return Breakpoint(op, module, when, before)
+
+
+class Breakpoint:
+    """What `break_on` returns."""
+
+    def __init__(self, op, module, when, before):
+        global _outer_watcher
+        self.op, self.module, self.when, self.before = op and op.removesuffix("_backward"), module, when, before
+        self._spelling_checked = False
+        if not _breakpoints:
+            _outer_watcher, graph.watcher = graph.watcher, _watch
+        _breakpoints.append(self)
+
+    def remove(self):
+        """Stop no more. Calling it again does nothing."""
+        if self in _breakpoints:
+            _breakpoints.remove(self)
+            if not _breakpoints:
+                graph.watcher = _outer_watcher
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.remove()
+
+    def __repr__(self):
+        given = [f"{name}={value!r}" for name, value in (("op", self.op), ("module", self.module)) if value]
+        return f"break_on({', '.join(given)})"
+
+    def fits(self, node):
+        """Whether op and module are the node's."""
+        return (self.op is None or node.op == self.op) and (self.module is None or in_module(node, self.module))
+
+    def stops_at(self, node, dout, grads):
+        """Whether to stop here; grads: None before the rule."""
+        if self.before != (grads is None) or not self.fits(node):
+            return False
+        return self.when is None or bool(self.when(Step.of(node, dout, grads)))
+
+    def check_spelling(self, node):
+        """At the first rule of the first pass: warn if neither it nor a rule below it fits."""
+        if self._spelling_checked:
+            return
+        self._spelling_checked = True
+        nodes = graph.ancestors(node)
+        if not any(map(self.fits, nodes)):
+            near = did_you_mean(self.op, {n.op for n in nodes}) or did_you_mean(self.module, {n.module for n in nodes})
+            message = f"{self!r} matches no rule of this backward pass; {names_in(nodes)}{near}"
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _watch(node, dout, grads):
+    """graph.watcher while there are breakpoints."""
+    if _outer_watcher is not None:
+        _outer_watcher(node, dout, grads)
+    stopping = False
+    for point in tuple(_breakpoints):
+        point.check_spelling(node)
+        stopping = point.stops_at(node, dout, grads) or stopping
+    if stopping:
+        step = Step.of(node, dout, grads)  # noqa: F841  for whoever stops here
+        if grads is None:
+            breakpoint()
+            return  # the rule comes next: `return`, then `step` twice, leads into it
+        breakpoint()
+        return  # the rule has run: see `step` and `grads`
+
+
+def in_module(node, path):
+    """Whether the node was made in the module at `path` or in one below it."""
+    return node.module == path or node.module.startswith(path + ".")
+
+
+def names_in(nodes):
+    """What the rules of a pass may be called by, for a message."""
+    ops = ", ".join(sorted({node.op for node in nodes}))
+    modules = sorted({node.module for node in nodes if node.module})
+    more = ", ..." if len(modules) > 12 else ""
+    return f"its ops are {ops}" + (f"; its modules {', '.join(modules[:12])}{more}" if modules else "")
+
+
+def did_you_mean(word, words):
+    """ "; did you mean 'x'?" for the closest of `words`; nothing if it is one of them, or none is close."""
+    close = [] if word is None or word in words else difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,242 @@
+"""An interactive walk through one backward pass: `python train.py --step-backward`.
+
+    session = Session(break_on="blocks.1.attn")
+    with check_mode():  # so that `check` works
+        loss = model.loss(ids, targets)
+    session.backward(loss)
+
+It sits in `graph.watcher`: what runs is the engine itself, on the arrays of the pass.
+"""
+
+import bdb
+import cmd
+from contextlib import ExitStack
+
+import numpy as np
+
+import kernels
+from minigrad import graph
+from minigrad.debug import stepping
+from minigrad.debug.breakpoints import did_you_mean, in_module, names_in
+from minigrad.debug.explain import explanation
+from minigrad.debug.rules import RuleDebugger, plain_python
+from minigrad.gradcheck import GradcheckError, gradcheck
+from minigrad.tensor import Tensor
+
+_NEIGHBOURS = 3  # rules that `where` shows on either side
+
+
+class Abandoned(Exception):
+    """The person left before the end; the leaves' gradients are as they were."""
+
+
+class NoSuchRule(ValueError):
+    """Nothing in the graph has this id, module or operation."""
+
+
+class Session(cmd.Cmd):
+    """Commands at a prompt before each rule of a backward pass, or before those that one asks for.
+
+    break_on        an id ("#17"), a module's path or a path around it, or an operation; None: stop at every rule
+    parameters      {name: Tensor}, so that leaves can be called by their names
+    stdin, stdout   text streams instead of the terminal
+    """
+
+    prompt = "(backward) "
+
+    def __init__(self, break_on=None, parameters=None, stdin=None, stdout=None):
+        super().__init__(stdin=stdin, stdout=stdout)
+        self.use_rawinput = stdin is None
+        self._streams = {} if stdin is None else {"stdin": stdin, "stdout": stdout}
+        self._leaf_names = {id(tensor): name for name, tensor in (parameters or {}).items()}
+        self._break_on = break_on
+        self._wanted = lambda node: break_on is None or _is_called(node, break_on)  # whether to stop before a rule
+        self._stepping = self._leaving = False
+        self._inside = ExitStack()  # what must be undone when the rule stepped into has run
+        self._nodes, self._node, self._dout, self._last = [], None, None, None
+
+    def backward(self, loss, grad=None):
+        """`loss.backward(grad)`, stopping on the way. Raises Abandoned, and NoSuchRule if break_on names nothing."""
+        dout = loss.upstream(grad)
+        if loss.node is None:  # no rule to stop at
+            return loss.accumulate_grad(dout)
+        self._nodes = graph.ancestors(loss.node)
+        if self._break_on and not any(_is_called(node, self._break_on) for node in self._nodes):
+            raise NoSuchRule(self._unknown(self._break_on, self._nodes))
+        before, graph.watcher = graph.watcher, self._watch
+        try:
+            with stepping.all_or_nothing(loss.node):
+                graph.backward(loss.node, dout)
+        except (bdb.BdbQuit, Abandoned, KeyboardInterrupt):
+            raise Abandoned from None
+        finally:
+            self._inside.close()
+            graph.watcher = before
+            self._nodes, self._node, self._dout, self._last = [], None, None, None
+
+    def _watch(self, node, dout, grads):
+        """graph.watcher: before a rule (grads None) perhaps the prompt; after it, note what it gave."""
+        if grads is not None:
+            self._inside.close()
+            self._last = node, stepping.named_gradients(node, grads), node.parents
+            return
+        if not self._wanted(node):
+            return
+        self._node, self._dout = node, dout
+        self._headline()
+        self.cmdloop()
+        if self._leaving:
+            raise Abandoned
+        if self._stepping:
+            self._stepping = False
+            debugger = RuleDebugger(node.backward, **self._streams)
+            if kernels.describe() != "reference":
+                self._inside.enter_context(plain_python())
+            self._inside.callback(debugger.end)
+            debugger.begin()  # last: nothing but the rule may be called after this
+
+    # ------------------------------------------------------------------------------------------ walking
+
+    def do_next(self, _):
+        """next: perform this rule, stop before the next one."""
+        self._wanted = lambda node: True
+        return True
+
+    def do_step(self, _):
+        """step: go into this rule's source and its kernel with pdb; `continue` there comes back here."""
+        self._wanted = lambda node: True
+        self._stepping = True
+        return True
+
+    def do_goto(self, target):
+        """goto ID | MODULE | OP: perform rules up to the next one of this id, module or operation."""
+        ahead = [node for node in self._nodes if node.id < self._node.id]
+        if not target or not any(_is_called(node, target) for node in ahead):
+            return self._say(self._unknown(target, ahead) if target else "goto what? ID, MODULE or OP")
+        self._wanted = lambda node: _is_called(node, target)
+        return True
+
+    def do_continue(self, _):
+        """continue: perform rules up to the next one that --break-on names, or to the end."""
+        self._wanted = lambda node: self._break_on is not None and _is_called(node, self._break_on)
+        return True
+
+    def do_quit(self, _):
+        """quit: leave; gradients and weights stay as they were before this pass. End of input does the same."""
+        self._leaving = True
+        return True
+
+    do_n, do_s, do_c, do_q = do_next, do_step, do_continue, do_quit
+
+    def do_EOF(self, _):
+        self._say("")
+        return self.do_quit(_)
+
+    # ------------------------------------------------------------------------------------------ looking
+
+    def do_where(self, _):
+        """where: the rules around this one, the line that made it, and where its gradients will go."""
+        at = self._nodes.index(self._node)
+        for i in range(max(0, at - _NEIGHBOURS), min(len(self._nodes), at + _NEIGHBOURS + 1)):
+            self._say(f"{'->' if i == at else '  '} {_title(self._nodes[i])}")
+        path, line, text = self._node.source
+        self._say(f"made at {path}:{line}\n    {text}\ngradients go to")
+        for name, parent in stepping.named_gradients(self._node, self._node.parents).items():
+            self._say(f"    {name:10} {self._destination(parent)}")
+
+    def do_show(self, name):
+        """show [NAME]: an array: dout, one of those saved, or a gradient of the rule before. All of them in short."""
+        arrays = self._arrays()
+        if not name:
+            for each, value in arrays.items():
+                self._say(f"    {each:10} {_short(value)}")
+        elif name not in arrays:
+            self._say(f"nothing is called {name!r} here; there are {', '.join(arrays)}")
+        else:
+            value = arrays[name]
+            self._say(f"{name} {_short(value)}")
+            if isinstance(value, np.ndarray):
+                self._say(np.array2string(value, precision=5, threshold=60, edgeitems=3, max_line_width=110))
+
+    def do_grad(self, _):
+        """grad: what the rule performed last gave its inputs, and the sums there so far."""
+        if self._last is None:
+            return self._say("no rule has run yet")
+        node, named, parents = self._last
+        self._say(f"from {_title(node)}")
+        for (name, grad), parent in zip(named.items(), parents, strict=True):
+            self._say(f"    {name:10} {_short(grad)}")
+            if parent is not None and parent.grad is not None:
+                self._say(f"      to {self._destination(parent)}; so far {stepping.Stats.of(parent.grad)}")
+
+    def do_check(self, _):
+        """check: this node's rule against finite differences, in float64, at its real inputs."""
+        call = self._node.call
+        if call is None:
+            return self._say("this node was not made in check mode, so it cannot be run again")
+        inputs = [Tensor(t.data.astype(np.float64), t.requires_grad) if t.dtype.kind == "f" else t
+                  for t in call.tensors()]  # fmt: skip
+        names = [name[1:] for name in stepping.named_gradients(self._node, self._node.parents)]
+        names = names if len(names) == len(inputs) else range(len(inputs))
+        watcher, graph.watcher = graph.watcher, None
+        try:
+            report = gradcheck(lambda *tensors: call.again(tensors), dict(zip(map(str, names), inputs, strict=True)))
+        except (GradcheckError, TypeError) as error:
+            return self._say(f"{_title(self._node)}: {error}")
+        finally:
+            graph.watcher = watcher
+        errors = ", ".join(f"{name} {error:.1e}" for name, error in report.errors.items())
+        self._say(f"{_title(self._node)} agrees with finite differences; largest relative errors: {errors}")
+
+    def do_explain(self, _):
+        """explain: formula and derivation of this rule."""
+        self._say(explanation(self._node))
+
+    # ------------------------------------------------------------------------------------------- helpers
+
+    def do_help(self, name):
+        """help [COMMAND]: this list."""
+        names = [n for n in self.get_names() if n.startswith("do_") and len(n) > 4 and getattr(self, n).__doc__]
+        chosen = [n for n in names if not name or n.removeprefix("do_").startswith(name)]
+        for each in chosen:
+            command, _, meaning = getattr(self, each).__doc__.partition(": ")
+            self._say(f"    {command:22} {meaning}")
+        if not chosen:
+            self.default(name)
+
+    def default(self, line):
+        self._say(f"unknown command {line!r}; `help` lists them")
+
+    def _say(self, text):
+        print(text, file=self.stdout)
+
+    def _headline(self):
+        path, line, text = self._node.source
+        position = f"rule {self._nodes.index(self._node) + 1} of {len(self._nodes)}"
+        self._say(f"{position}: {_title(self._node)}\n    {path}:{line}  {text}")
+
+    def _arrays(self):
+        given = self._last[1] if self._last else {}
+        return {**given, **self._node.saved, "dout": self._dout}
+
+    def _destination(self, parent):
+        if parent is None:
+            return "nowhere: not wanted"
+        return _title(parent) if isinstance(parent, graph.Node) else self._leaf_names.get(id(parent), "a leaf")
+
+    def _unknown(self, target, nodes):
+        near = did_you_mean(target, {n.op for n in nodes} | {n.module for n in nodes})
+        return f"no rule to come is called {target!r}{near or '; ' + names_in(nodes)}"
+
+
+def _is_called(node, target):
+    """target: an id with or without #, a module's path or one around it, or an operation."""
+    return target.removeprefix("#") == str(node.id) or in_module(node, target) or node.op == target
+
+
+def _title(node):
+    return f"#{node.id} {node.op}" + (f" in {node.module}" if node.module else "")
+
+
+def _short(value):
+    return str(stepping.Stats.of(value)) if isinstance(value, (np.ndarray, np.generic)) else repr(value)

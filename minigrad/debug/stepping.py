@@ -1,0 +1,181 @@
+"""Backward one rule at a time, with everything that a rule takes and gives.
+
+    for step in minigrad.backward_steps(loss):
+        print(step)
+
+What is in a step stays as it was, whatever happens afterwards.
+"""
+
+import ast
+import copy
+import functools
+import inspect
+import math
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from minigrad import graph
+
+
+@dataclass(frozen=True)
+class Stats:
+    """An array in one line. norm, min, max: of its finite elements, NaN without any; zeros: their share."""
+
+    shape: tuple
+    dtype: str
+    norm: float
+    min: float
+    max: float
+    zeros: float
+    nonfinite: int
+
+    @classmethod
+    def of(cls, array):
+        values = array.astype(np.float64).ravel()
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (math.nan, math.nan)
+        largest = max(abs(low), abs(high))
+        scaled = finite / (largest or 1.0)  # squares of what is left cannot overflow
+        zeros = 1.0 - np.count_nonzero(values) / values.size if values.size else 0.0
+        norm = largest * math.sqrt(float(scaled @ scaled)) if finite.size else math.nan
+        return cls(array.shape, array.dtype.name, norm, low, high, zeros, values.size - finite.size)
+
+    def __str__(self):
+        bad = f"  {self.nonfinite} NOT FINITE" if self.nonfinite else ""
+        numbers = f"norm {self.norm:.4g}  min {self.min:.4g}  max {self.max:.4g}  zeros {self.zeros:.1%}"
+        return f"{self.shape} {self.dtype}  {numbers}{bad}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Step:
+    """One rule of a backward pass. Its arrays are copies: whatever happens later, they stay as they are.
+
+    id, op, module   the node's name for a person, its operation, the path of its module ("" outside of any)
+    source           (file, line, text) of the line that made the node
+    saved            the rule's arrays and settings by name
+    dout             the gradient that came in
+    grads            the gradients that it gave its inputs, None where none was wanted: {"dx": ..., "dweight": ...},
+                     or "d0", "d1", ... where the inputs' names are not known; empty before the rule has run
+    """
+
+    id: int
+    op: str
+    module: str
+    source: tuple
+    saved: dict
+    dout: np.ndarray
+    grads: dict
+
+    @classmethod
+    def of(cls, node, dout, grads=None):
+        named = {} if grads is None else named_gradients(node, grads)
+        saved, dout, named = (node.saved, dout, named)
+        return cls(node.id, node.op, node.module, node.source, saved, dout, named)
+
+    @property
+    def arrays(self):
+        """All arrays by name: what was saved, dout, and the gradients."""
+        named = {**self.saved, "dout": self.dout, **self.grads}
+        return {name: value for name, value in named.items() if hasattr(value, "dtype") and hasattr(value, "shape")}
+
+    @functools.cached_property
+    def stats(self):
+        """{name: Stats} of `arrays`."""
+        return {name: Stats.of(array) for name, array in self.arrays.items()}
+
+    def __repr__(self):
+        where = f" in {self.module}" if self.module else ""
+        return f"<step #{self.id} {self.op}{where}: {', '.join(self.grads) or 'not yet run'}>"
+
+    def __str__(self):
+        path, line, text = self.source
+        where = f" in {self.module}" if self.module else ""
+        settings = [f"{name}={value!r:.60}" for name, value in self.saved.items() if name not in self.stats]
+        lines = [f"#{self.id} {self.op}{where}", f"    {path}:{line}", f"        {text}"]
+        lines += [f"    {name:10} {stats}" for name, stats in self.stats.items()]
+        return "\n".join([*lines, f"    {', '.join(settings)}"] if settings else lines)
+
+
+def backward_steps(loss, grad=None, retain_graph=False):
+    """`loss.backward(grad, retain_graph)` one rule at a time: an iterator of a Step after each.
+
+    Gives the same gradients, bit for bit. Whoever stops before the end gets the leaves' gradients back as they
+    were. Raises as `Tensor.backward` does.
+    """
+    dout = loss.upstream(grad)
+    if loss.node is None:
+        loss.accumulate_grad(dout)
+        return iter(())
+    return _steps(loss.node, dout, retain_graph)
+
+
+def _steps(root, dout, retain_graph):
+    with all_or_nothing(root):
+        for step in graph.steps(root, dout, retain_graph, keep_arrays=True):
+            yield Step.of(*step)
+
+
+@contextmanager
+def all_or_nothing(root):
+    """Around a backward from `root`: if it does not come to its end, the leaves' gradients are what they were."""
+    edges = {id(parent): parent for node in graph.ancestors(root) for parent in node.parents}
+    leaves = [edge for edge in edges.values() if edge is not None and not isinstance(edge, graph.Node)]
+    # only into an optimizer's buffer does the engine add in place
+    before = [(t, t.grad, t.grad.copy() if t.grad is not None and t.grad is t.grad_buffer else None) for t in leaves]
+    try:
+        yield
+    except BaseException:  # whoever leaves an iterator early raises GeneratorExit
+        for leaf, grad, values in before:
+            leaf.grad = grad
+            if values is not None:
+                grad[...] = values
+        raise
+
+
+# ------------------------------------------------------------------------------- names of the gradients
+
+
+def named_gradients(node, grads):
+    """{"dx": gradient, ...} in the order of the node's parents; see `Step.grads`."""
+    found = _input_names(node.backward).get(len(grads), set())
+    names = next(iter(found)) if len(found) == 1 else range(len(grads))
+    names = names if len(set(names)) == len(grads) else range(len(grads))
+    return {f"d{name}": grad for name, grad in zip(names, grads, strict=True)}
+
+
+@functools.cache
+def _input_names(rule):
+    """{number of inputs: {their names}}, read from `record(out, (x, weight), rule, ...)` in the rule's module."""
+    try:
+        module = ast.parse(inspect.getsource(sys.modules[rule.__module__]))
+    except (KeyError, OSError, TypeError):  # defined in a REPL
+        return {}
+    found = {}
+    for function in ast.walk(module):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for call in ast.walk(function):
+            if _records(call, rule.__name__):
+                for names in _tuples_of_names(call.args[1], function):
+                    found.setdefault(len(names), set()).add(names)
+    return found
+
+
+def _records(call, rule_name):
+    """Whether this is a call record(out, parents, rule, ...)."""
+    if not isinstance(call, ast.Call) or ast.unparse(call.func).split(".")[-1] != "record" or len(call.args) < 3:
+        return False
+    return ast.unparse(call.args[2]).split(".")[-1] == rule_name
+
+
+def _tuples_of_names(parents, function):
+    """The tuples of plain names in an expression, or, if it is a variable, in what the function assigns to it."""
+    places = [parents]
+    if isinstance(parents, ast.Name):
+        assigned = [node for node in ast.walk(function) if isinstance(node, ast.Assign)]
+        places = [node.value for node in assigned if ast.unparse(node.targets[0]) == parents.id]
+    tuples = [node for place in places for node in ast.walk(place) if isinstance(node, ast.Tuple)]
+    return {tuple(e.id for e in t.elts) for t in tuples if all(isinstance(e, ast.Name) for e in t.elts)}

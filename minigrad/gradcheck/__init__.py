@@ -1,0 +1,183 @@
+"""Gradient checks: the gradient that backward gives, against the slope that is measured.
+
+    minigrad.gradcheck(lambda x, w: my_op(x, w), {"x": x, "w": w})
+    python -m minigrad.gradcheck                # every operation on every backend, as a table
+
+Everything happens in float64. The output is multiplied with a random upstream gradient (all ones would hide
+errors in softmax and layernorm, whose gradients cancel then), so the check compares scalars. What it costs
+to explain a failure is paid only by a failure: see `explain`.
+"""
+
+import numpy as np
+
+from minigrad.gradcheck.errors import GradcheckError, GradcheckReport
+from minigrad.gradcheck.measure import Kink, Probe, kink, slope, sweep
+
+__all__ = ["GradcheckError", "GradcheckReport", "Kink", "gradcheck"]
+
+
+def gradcheck(fn, inputs, *, rtol=1e-6, step=1e-3, max_coordinates=200, n_directions=8, seed=0):
+    """Compare the gradients of `fn(*inputs)` with central differences.
+
+    fn       returns a Tensor, or a list of Tensors; called often, must be deterministic
+    inputs   arrays or Tensors, in a list or a dict of names. Float arrays are checked in float64, integer
+             arrays are passed on. A float64 Tensor is handed to fn itself, so that the parameters of a
+             module can be checked: `gradcheck(lambda *_: model.loss(ids, targets), dict(model.named_parameters()))`
+    rtol     tolerance on |analytic - numeric|, relative to the gradient's norm in the direction looked at
+    step     of the differences, times max(1, |x|); two steps are combined, so the error is of order step**4
+
+    An input of at most max_coordinates elements is checked in every coordinate, a larger one in n_directions
+    random directions. Where these disagree, the slope is measured again over many steps; a point where the
+    slopes from both sides differ is listed in the report's `kinks` instead of failing, unless the gradient
+    lies outside of both. Returns a GradcheckReport. Raises GradcheckError naming the input, the coordinates,
+    both values, the noise and the likely cause, also if fn is not deterministic, or if a rule changes arrays
+    that are not its own; and TypeError for an input or output that is not float64.
+    """
+    named = inputs if isinstance(inputs, dict) else {f"input {i}": x for i, x in enumerate(inputs)}
+    probe = Probe(fn, named)
+    if not probe.checked:
+        raise TypeError("nothing to check: no input is a float array or a float64 Tensor that requires a gradient")
+    rng = np.random.default_rng([seed, 0x47524144])  # or default_rng(0) inputs would meet themselves as upstream
+    upstream, grads = _analytic(probe, rng)
+    here = _values_here(probe, upstream)
+    errors, kinks = {}, []
+    for name, tensor in probe.checked.items():
+        directions = _directions(tensor.data, max_coordinates, n_directions, rng)
+        check = _InputCheck(probe, name, grads, upstream, here, rtol, step)
+        errors[name] = check.run(directions, rng)
+        kinks += check.kinks
+    return GradcheckReport(errors, tuple(kinks))
+
+
+def _analytic(probe, rng):
+    """A random upstream gradient per output, and the inputs' gradients by backward, which must be the same twice."""
+    before = {name: tensor.data.tobytes() for name, tensor in probe.checked.items()}
+    upstream = []
+
+    def drawn(shapes):
+        upstream[:] = [rng.standard_normal(shape) for shape in shapes]
+        return [upstream, upstream]
+
+    grads, again = probe.pull(drawn)
+    for name, tensor in probe.checked.items():
+        if tensor.data.tobytes() != before[name]:
+            raise GradcheckError(f"fn changed {name}, its own input", input=name, cause="modifies inputs")
+        with np.errstate(invalid="ignore"):  # a gradient of NaN passes here, and is reported by its coordinate
+            same = not np.abs(grads[name] - again[name]).max(initial=0.0) > 1e-9 * np.abs(grads[name]).max(initial=0.0)
+        if not same:
+            raise GradcheckError(
+                f"the gradient of {name} differs between two backward passes through the same graph: "
+                "a rule is not deterministic",
+                input=name, cause="nondeterministic",
+            )  # fmt: skip
+    return upstream, grads
+
+
+def _values_here(probe, upstream):
+    with np.errstate(invalid="ignore"):
+        here = probe.values(upstream)
+    if not np.isfinite(here).all():
+        raise GradcheckError("fn's output holds NaN or infinity: no slope can be measured here", cause="not finite")
+    if here != probe.values(upstream):
+        raise GradcheckError(
+            "fn gave two different results for the same inputs: it is not deterministic", cause="nondeterministic"
+        )
+    return here
+
+
+def _directions(x, max_coordinates, n_directions, rng):
+    """(label, direction) pairs: unit vectors for a small array, random ones of length 1 for a large one."""
+    if x.size <= max_coordinates:
+        for index in np.ndindex(x.shape):
+            direction = np.zeros_like(x)
+            direction[index] = 1.0
+            yield f"index {index}", direction
+    else:
+        for i in range(n_directions):
+            direction = rng.standard_normal(x.shape)
+            yield f"random direction {i}", direction / np.linalg.norm(direction)
+
+
+class _InputCheck:
+    """The check of one input: all its directions, then a closer look at those that disagree."""
+
+    def __init__(self, probe, name, grads, upstream, here, rtol, step):
+        self.probe, self.name, self.tensor = probe, name, probe.checked[name]
+        self.grads, self.grad, self.upstream, self.here = grads, grads[name], upstream, here
+        self.rtol, self.step = rtol, step
+        self.kinks, self.kinked = [], []  # for the report; flat indices
+
+    def run(self, directions, rng):
+        """The largest error relative to the gradient's size. Raises GradcheckError."""
+        rows = [(label, direction, *self.slopes(direction)) for label, direction in directions]
+        if not rows:
+            return 0.0
+        # what a slope along one of these directions is, typically: the norm for coordinates, its share for random ones
+        self.scale = float(np.sqrt(np.mean([max(abs(a), abs(m.numeric)) ** 2 for _, _, a, m in rows])))
+        worst, wrong = 0.0, []
+        for label, direction, analytic, measured in rows:
+            error, tolerance = abs(analytic - measured.numeric), self.rtol * self.scale + measured.noise
+            bent = self._bent(measured)
+            if not error <= tolerance or bent:  # also when either is NaN
+                error = self._closer(label, direction, analytic, error <= tolerance, error)
+            if error is None:
+                wrong.append((label, direction, analytic, measured))
+            else:
+                worst = max(worst, error / self.scale if self.scale > measured.noise else 0.0)
+        if wrong:
+            from minigrad.gradcheck.explain import failure  # only a failure pays for it
+
+            raise failure(self, wrong, len(rows), rng)
+        return worst
+
+    def slopes(self, direction):
+        """(analytic, measured) along one direction."""
+        measured = slope(self.probe, self.tensor, direction, self.upstream, self.step, self.here)
+        return float((self.grad * direction).sum()), measured
+
+    def _bent(self, measured):
+        """Does it look like a kink? Then the gap between the two sides does not shrink with the step."""
+        wide, narrow = measured.bends
+        return narrow > 0.9 * wide and narrow > 1e-3 * self.scale + 100.0 * measured.noise
+
+    def _closer(self, label, direction, analytic, passed, error):
+        """The error after a closer look, or None if the gradient is wrong. A kink is noted, and is no error."""
+        sides = kink(self.probe, self.tensor, direction, self.upstream, self.scale)
+        if sides:
+            left, right, low, high, smooth = sides
+            slack = self.rtol * self.scale
+            if not low - slack <= analytic <= high + slack:
+                return None
+            if any(u.any() for u in smooth) and not self._agrees(direction, smooth):
+                return None  # the kinks do not excuse what is wrong beside them
+            self._note(label, direction, left, right, analytic)
+            return 0.0
+        if passed:
+            return error
+        numeric, noise, _ = sweep(self.probe, self.tensor, direction, self.upstream, self.here)
+        error = abs(analytic - numeric)
+        # noise excuses a difference only where the slope is well measured
+        if error <= self.rtol * self.scale + noise and noise <= 1e-4 * self.scale:
+            self._note_near_kink(label, direction, analytic)
+            return error
+        return None
+
+    def _agrees(self, direction, upstream):
+        """Is the gradient right for these upstream gradients?"""
+        (grads,) = self.probe.pull([upstream])
+        numeric, noise, _ = sweep(self.probe, self.tensor, direction, upstream, self.probe.values(upstream))
+        error = abs(float((grads[self.name] * direction).sum()) - numeric)
+        return error <= self.rtol * self.scale + noise and noise <= 1e-4 * self.scale
+
+    def _note(self, label, direction, left, right, analytic):
+        self.kinks.append(Kink(self.name, label, left, right, analytic))
+        if np.count_nonzero(direction) == 1:
+            self.kinked.append(int(np.flatnonzero(direction)[0]))
+
+    def _note_near_kink(self, label, direction, analytic):
+        """The slope was right at smaller steps only: a kink lies within `step`, or the function is strongly curved."""
+        wide = slope(self.probe, self.tensor, direction, self.upstream, self.step, self.here).bends[0]
+        narrow = slope(self.probe, self.tensor, direction, self.upstream, 1e-2 * self.step, self.here)
+        as_if_curved = 100.0 * narrow.bends[0]
+        if abs(wide - as_if_curved) > 0.9 * max(wide, as_if_curved) and wide > 100.0 * narrow.noise:
+            self._note(f"{label}, within {self.step:g}", direction, analytic, analytic, analytic)

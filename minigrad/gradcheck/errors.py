@@ -1,0 +1,33 @@
+"""What a gradient check raises, and what it returns."""
+
+from dataclasses import dataclass
+
+
+class GradcheckError(AssertionError):
+    """A gradient that differs from the measured slope by more than the tolerance, or a rule that breaks a promise.
+
+    input                       name of the input whose gradient is wrong, or None
+    index, coordinates          the coordinate shown, and all wrong ones that were looked for; tuples of ints
+    analytic, numeric           its gradient by backward, and as measured
+    tolerance, noise            what was allowed; how well the slope can be measured (None if not measured)
+    cause                       short name of the likely cause, or None
+    """
+
+    def __init__(self, message, *, input=None, index=None, coordinates=(), analytic=None, numeric=None,
+                 tolerance=None, noise=None, cause=None):  # fmt: skip
+        super().__init__(message)
+        self.input, self.index, self.coordinates = input, index, coordinates
+        self.analytic, self.numeric, self.tolerance, self.noise = analytic, numeric, tolerance, noise
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class GradcheckReport:
+    """Largest error of each input, relative to the size of its gradient; kinks where no slope exists."""
+
+    errors: dict[str, float]
+    kinks: tuple = ()
+
+    @property
+    def largest(self):
+        return max(self.errors.values(), default=0.0)

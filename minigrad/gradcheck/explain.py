@@ -1,0 +1,144 @@
+"""From a failed check to its explanation: which coordinates are wrong, how well that is known, and the likely cause."""
+
+import numpy as np
+
+from minigrad.gradcheck.causes import WEAKEST, Evidence, likely_cause
+from minigrad.gradcheck.errors import GradcheckError
+from minigrad.gradcheck.measure import locate, sweep
+
+_LISTED = 5  # coordinates named in a message
+_SAMPLE = 40  # further coordinates looked at in a large input
+_OUTPUTS = 256  # outputs of which each is followed back on its own
+_NUMBERS = 2e7  # what a matrix of outputs x coordinates may hold
+
+
+def failure(check, wrong, n_rows, rng):
+    """The GradcheckError for an input. check: its _InputCheck; wrong: (label, direction, analytic, Slope) rows."""
+    x = check.tensor.data
+    exact = n_rows == x.size and np.count_nonzero(wrong[0][1]) == 1
+    if exact:
+        indices = [int(np.flatnonzero(direction)[0]) for _, direction, *_ in wrong]
+        label, direction, analytic, measured = max(wrong, key=lambda row: abs(row[2] - row[3].numeric))
+    else:
+        tolerance = check.rtol * float(np.sqrt(np.mean(np.square(check.grad)))) if np.isfinite(check.grad).all() else 0
+        indices = locate(check.probe, check.tensor, check.grad, check.upstream, check.here, tolerance, rng)
+        label, direction, analytic, measured = wrong[0]
+        if indices:
+            direction = _unit(x, indices[0])
+            analytic, measured = check.slopes(direction)
+            label = f"index {_index(x, indices[0])}, found from {label}"
+    steady, floor, best_step = sweep(check.probe, check.tensor, direction, check.upstream, check.here)
+    numeric = steady if floor < abs(steady - analytic) else measured.numeric
+    scale = check.scale if exact else max(abs(analytic), abs(numeric))
+    tolerance = check.rtol * scale + measured.noise
+    cause, sentence = _cause(check, indices)
+    coordinates = tuple(_index(x, i) for i in indices)
+    lines = [
+        f"{check.name}, {label}: analytic {analytic:.10g}, numeric {numeric:.10g}, "
+        f"difference {abs(analytic - numeric):.3g}, tolerance {tolerance:.3g} (shape {x.shape})"
+    ]
+    if coordinates:
+        named = ", ".join(map(str, coordinates[:_LISTED])) + (" ..." if len(coordinates) > _LISTED else "")
+        count = f"{len(indices)} of {x.size}" if exact else f"at least {len(indices)} of {x.size}"
+        lines.append(f"  wrong: {count} coordinates: {named}")
+    lines.append(f"  noise: the slope is measured to {floor:.2g}, best at a step of {best_step:g}")
+    lines.append(f"  likely cause: {sentence}")
+    index = coordinates[indices.index(int(np.argmax(direction)))] if coordinates else None
+    return GradcheckError(
+        "\n".join(lines), input=check.name, index=index, coordinates=coordinates, analytic=analytic, numeric=numeric,
+        tolerance=tolerance, noise=floor, cause=cause,
+    )  # fmt: skip
+
+
+def _cause(check, indices):
+    """(short name or None, a sentence) from the first input whose error shows a pattern; this one's comes first."""
+    here = _evidence(check, check.name, indices)
+    sizes = {name: t.size for name, t in check.probe.checked.items() if name != check.name}
+    # a large input's wrong coordinates would have to be searched for
+    there = {name: _evidence(check, name, range(size)) for name, size in sizes.items() if size <= 200}
+    for name, other in there.items():
+        if other.shape == here.shape and np.allclose(here.gradient.reshape(-1), other.numeric, 1e-5, 1e-9):
+            return "inputs swapped", f"this is the gradient of {name}: the rule returns its results in another order"
+    cause, sentence = likely_cause(here)
+    if cause in (None, WEAKEST):
+        for name, other in there.items():
+            other_cause, other_sentence = likely_cause(other) if other.wrong.any() else (None, "")
+            if other_cause not in (None, WEAKEST):
+                return other_cause, f"{other_sentence} (seen in {name}, whose gradient is wrong too)"
+    return cause, sentence
+
+
+def _evidence(check, name, indices):
+    """Everything that the patterns look at, for one input: a sample of its coordinates, wrong ones first."""
+    probe, tensor = check.probe, check.probe.checked[name]
+    x, grad = tensor.data, check.grads[name]
+    outs = probe.outputs()
+    shapes = [out.shape for out in outs]
+    upstream = np.concatenate([np.ravel(u) for u in check.upstream])
+    most = int(_NUMBERS / upstream.size)
+    sample = list(indices)
+    others = np.random.default_rng(0).integers(0, x.size, min(_SAMPLE, max(most - len(sample), 4)))
+    others = np.setdiff1d(np.arange(x.size) if x.size <= 200 else others, sample)
+    sample = np.array([*sample, *others], dtype=np.int64)
+    if name == check.name:
+        sample = np.setdiff1d(sample, check.kinked)
+    jacobian = np.stack([_column(probe, tensor, _unit(x, i)) for i in sample], axis=1)  # (outputs, sample)
+    numeric = jacobian.T @ upstream
+    analytic = grad.reshape(-1)[sample]
+    size = max(np.abs(numeric).max(initial=0.0), np.abs(analytic[np.isfinite(analytic)]).max(initial=0.0))
+    wrong = ~(np.abs(analytic - numeric) <= max(check.rtol, 1e-7) * size)
+
+    def pull(upstreams):
+        """Gradients at the sample for flat upstream gradients, a row each."""
+        parts = (_split(u, shapes) for u in upstreams)  # one at a time: each may be large
+        return np.stack([grads[name].reshape(-1)[sample] for grads in probe.pull(parts)])
+
+    along = None  # the outputs' change along upstream, where it has the input's shape: what a transposed rule gives
+    if shapes == [x.shape]:
+        along = _column(probe, tensor, check.upstream[0])
+    chosen = np.arange(upstream.size)
+    if upstream.size > _OUTPUTS:  # those that depend on the sample
+        chosen = np.sort(np.argsort(np.abs(jacobian[:, wrong]).sum(axis=1))[-min(_OUTPUTS, max(most, 24)) :])
+    return Evidence(
+        shape=x.shape, out_shapes=shapes, sample=sample, gradient=grad, analytic=analytic, numeric=numeric,
+        wrong=wrong, jacobian=jacobian, upstream=upstream, chosen=chosen, pull=pull, along=along,
+        arrays={n: t.data for n, t in probe.checked.items()} | {"the output": outs[0]},
+        sizes=_sizes([*(np.shape(getattr(t, "data", t)) for t in probe.inputs.values()), *shapes]),
+    )  # fmt: skip
+
+
+def _column(probe, tensor, direction):
+    """All outputs' slopes along a direction, flat; with small steps where larger ones disagree, as beside a kink."""
+    x = tensor.data
+    for h in 1e-4, 1e-6:
+        differences = []
+        for size in (h, 0.5 * h):
+            with np.errstate(all="ignore"):  # a step may leave the function's domain
+                above, below = (probe.moved(tensor, x + s * direction, probe.outputs) for s in (size, -size))
+                change = np.concatenate([np.ravel(a - b) for a, b in zip(above, below, strict=True)])
+            differences.append(change / (2.0 * size))
+        wide, narrow = differences
+        if np.abs(wide - narrow).max(initial=0.0) <= 1e-3 * np.abs(narrow).max(initial=0.0):
+            break
+    return (4.0 * narrow - wide) / 3.0
+
+
+def _split(flat, shapes):
+    cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+    return [part.reshape(shape) for part, shape in zip(np.split(flat, cuts), shapes, strict=True)]
+
+
+def _sizes(shapes):
+    """Lengths of axes, and products of neighbouring ones: the numbers that a mean may divide by."""
+    spans = ((s, i, j) for s in shapes for i in range(len(s)) for j in range(i + 1, len(s) + 1))
+    return {int(np.prod(s[i:j])) for s, i, j in spans}
+
+
+def _unit(x, flat_index):
+    direction = np.zeros(x.shape)
+    direction.flat[flat_index] = 1.0
+    return direction
+
+
+def _index(x, flat_index):
+    return tuple(int(i) for i in np.unravel_index(flat_index, x.shape))

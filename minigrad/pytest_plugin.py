@@ -1,0 +1,39 @@
+"""A pytest plugin for people's own operations: the fixture `gradcheck`, and failures that show the explanation.
+
+    def test_my_op(gradcheck):
+        gradcheck(my_op, {"x": np.random.default_rng(0).standard_normal((3, 5))})
+
+pytest finds it once minigrad is installed; without that, `pytest -p minigrad.pytest_plugin`.
+"""
+
+import pytest
+
+
+@pytest.fixture(name="gradcheck")
+def gradcheck_fixture():
+    """`minigrad.gradcheck`, failing in the test's own line."""
+    from minigrad.gradcheck import GradcheckError, gradcheck  # not before a test asks for it
+
+    def check(fn, inputs, **settings):
+        __tracebackhide__ = True  # pytest then shows the line that called
+        try:
+            return gradcheck(fn, inputs, **settings)
+        except GradcheckError as error:
+            raise error.with_traceback(None) from None  # the checker's own frames explain nothing
+
+    return check
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Put what is known of a wrong gradient under the failure, one fact a line."""
+    report = yield
+    error = call.excinfo.value if call.excinfo else None
+    if report.when == "call" and type(error).__name__ == "GradcheckError" and error.cause is not None:
+        facts = {
+            "input": error.input, "index": error.index, "analytic": error.analytic, "numeric": error.numeric,
+            "tolerance": error.tolerance, "noise": error.noise, "likely cause": error.cause,
+        }  # fmt: skip
+        lines = [f"{name:<13} {value}" for name, value in facts.items() if value is not None]
+        report.sections.append(("gradient check", "\n".join(lines)))
+    return report

@@ -1,0 +1,201 @@
+"""A failed check explains itself: which coordinates, how well that is known, why; and kinks are no failures."""
+
+import numpy as np
+import pytest
+from test_gradcheck import BUGS, normal, with_rule
+
+import minigrad as mg
+from minigrad.gradcheck.measure import Probe, sweep
+
+CAUSES = {
+    "sign": "sign", "factor-2": "factor 2", "zero": "no gradient", "nothing-returned": "no gradient",
+    "nan": "not finite", "dout-ignored": "right only for all-ones upstream", "broadcast-sum-scaled": "factor N",
+    "broadcast-first-row": "missing broadcast sum", "transposed": "transposed", "inputs-swapped": "inputs swapped",
+    "softmax-without-mean": "mean not subtracted", "softmax-right-for-ones": "right only for all-ones upstream",
+    "set-for-add": "overwritten", "fancy-plus-equals": "overwritten", "one-row-of-many": "scale forgotten",
+    "large-transposed": "transposed",
+}  # fmt: skip
+
+
+def failure(fn, inputs, **setting):
+    with pytest.raises(mg.GradcheckError) as caught:
+        mg.gradcheck(fn, inputs, **setting)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_the_likely_cause(name):
+    forward, _, wrong, shapes = BUGS[name]
+    error = failure(with_rule(forward, wrong, len(shapes)), normal(*shapes))
+    assert error.cause == CAUSES[name]
+    assert "likely cause: " in str(error)
+
+
+@pytest.mark.parametrize("size,n_wrong", [(1_000_000, 1), (50_000, 3)])
+def test_wrong_coordinates_among_a_million_take_few_evaluations(size, n_wrong):
+    calls = 0
+    places = np.random.default_rng(5).choice(size, n_wrong, replace=False)
+
+    def wrong(dout, x):
+        dx = dout * 2 * x
+        dx.flat[places] += 1.0
+        return dx
+
+    square = with_rule(np.square, wrong)
+
+    def counted(x):
+        nonlocal calls
+        calls += 1
+        return square(x)
+
+    error = failure(counted, normal((1000, size // 1000)), n_directions=1)
+    assert {int(np.ravel_multi_index(c, (1000, size // 1000))) for c in error.coordinates} == set(places.tolist())
+    assert error.index in error.coordinates
+    assert error.analytic - error.numeric == pytest.approx(1.0, rel=1e-6)
+    # 20 halvings of 4 evaluations for each; the rest measures noise and looks for a pattern in a sample of 40
+    assert calls < 4 * 20 * n_wrong + 300
+
+
+def test_all_wrong_coordinates_of_a_small_input_are_counted():
+    def wrong(dout, x):
+        dx = np.array(dout * 2 * x)
+        dx[1] = 0.0
+        return dx
+
+    error = failure(with_rule(np.square, wrong), {"x": normal((3, 7))[0]})
+    assert (error.input, error.coordinates) == ("x", tuple((1, i) for i in range(7)))
+    assert "wrong: 7 of 21 coordinates: (1, 0), (1, 1), (1, 2), (1, 3), (1, 4) ..." in str(error)
+
+
+def test_the_noise_floor_is_measured():
+    """Around a large constant the slope is known to fewer digits, and the sweep says how few."""
+    plain, lifted = (Probe(lambda x, c=c: x.exp() + c, {"x": np.array([0.5])}) for c in (0.0, 1e9))
+    floors = []
+    for probe in (plain, lifted):
+        upstream = [np.ones(1)]
+        numeric, floor, _ = sweep(probe, probe.checked["x"], np.ones(1), upstream, probe.values(upstream))
+        assert abs(numeric - np.exp(0.5)) < 10 * floor + 1e-9
+        floors.append(floor)
+    assert floors[0] < 1e-9
+    assert 1e-7 < floors[1] < 1e-2
+
+
+def test_a_strong_curvature_is_measured_with_smaller_steps():
+    x = np.array([1e-3, 2e-3])
+    report = mg.gradcheck(lambda x: mg.log(x), [x], step=3e-4)  # that step is a third of x
+    assert report.largest < 1e-6
+    off = with_rule(np.log, lambda dout, x: dout / x * (1 + 1e-4))
+    failure(off, [x], step=3e-4)
+
+
+# --------------------------------------------------------------------------------------------- kinks
+
+
+def test_a_kink_is_reported_and_is_no_failure():
+    report = mg.gradcheck(lambda x: mg.relu(x), {"x": np.array([0.0, 1.0, -1.0])})
+    (kink,) = report.kinks
+    assert (kink.input, kink.where, kink.analytic) == ("x", "index (0,)", 0.0)
+    sides = sorted([abs(kink.left), abs(kink.right)])
+    assert sides[0] == pytest.approx(0.0, abs=1e-8)
+    assert sides[1] > 0.1
+    assert mg.gradcheck(lambda x: mg.relu(x), [np.array([0.5, 1.0])]).kinks == ()
+
+
+def test_a_kink_is_reported_even_where_the_central_difference_agrees():
+    (kink,) = mg.gradcheck(lambda x: mg.abs(x), [np.array([0.0, 1.0])]).kinks
+    assert kink.left == pytest.approx(-kink.right)
+
+
+def test_a_kink_nearby_is_reported_and_the_gradient_still_checked():
+    x = np.array([1e-4, 1.0])  # closer than the step
+    (kink,) = mg.gradcheck(lambda x: mg.relu(x), [x]).kinks
+    assert "within" in kink.where
+    half = with_rule(lambda x: np.maximum(x, 0), lambda dout, x: 0.5 * dout * (x > 0))
+    assert failure(half, [x]).cause == "factor 2"
+
+
+def test_a_gradient_outside_both_sides_of_a_kink_fails():
+    beyond = with_rule(np.abs, lambda dout, x: dout * np.where(x == 0, 1.5, np.sign(x)))
+    error = failure(beyond, [np.array([0.0, 1.0])])
+    assert error.coordinates == ((0,),)
+
+
+def test_a_bug_elsewhere_is_not_excused_by_kinks_in_a_large_input():
+    def wrong(dout, x):
+        dx = dout * (x > 0)
+        dx[7] *= 2.0
+        return dx
+
+    x = np.abs(normal((3000,))[0]) + 0.1
+    x[:20] = 0.0
+    x[7] = 1.0
+    mg.gradcheck(lambda x: mg.relu(x), [x])
+    failure(with_rule(lambda x: np.maximum(x, 0), wrong), [x], n_directions=32)
+
+
+# ------------------------------------------------------------------------------- promises of a rule
+
+
+def test_a_rule_that_modifies_dout_is_refused():
+    def wrong(dout, x):
+        dout *= 2.0
+        return dout * x
+
+    error = failure(with_rule(np.square, wrong), normal((3,)))
+    assert error.cause == "modifies dout"
+    assert "rule_backward changed dout" in str(error)
+
+
+def scale_backward(dout, x):
+    x *= 2.0
+    return dout * x
+
+
+def test_a_rule_that_modifies_what_was_saved_is_refused():
+    error = failure(lambda x: mg.record(np.square(x.data), (x,), scale_backward, x=x.data), normal((3,)))
+    assert error.cause == "modifies inputs"
+    assert "scale_backward changed x" in str(error)
+
+
+def test_a_function_that_modifies_its_input_is_refused():
+    def wrong(x):
+        x.data += 1.0
+        return x * 2.0
+
+    assert failure(wrong, normal((3,))).cause == "modifies inputs"
+
+
+def test_a_rule_that_is_not_deterministic_is_refused():
+    rng = np.random.default_rng(0)
+    error = failure(with_rule(np.sin, lambda dout, x: dout * rng.random(x.shape)), {"angle": normal((3,))[0]})
+    assert (error.input, error.cause) == ("angle", "nondeterministic")
+
+
+@pytest.mark.parametrize("rule,cause", [(lambda d, x: d.astype(np.float32), "dtype"), (lambda d, x: d.T, "transposed"),
+                                        (lambda d, x: d.sum(), "shape")])  # fmt: skip
+def test_a_gradient_of_another_kind_is_refused(rule, cause):
+    error = failure(with_rule(np.copy, rule), {"x": normal((2, 3))[0]})
+    assert (error.input, error.cause) == ("x", cause)
+    assert "rule_backward returned a gradient of" in str(error)
+
+
+def test_an_output_that_is_not_finite_is_said_to_be_so():
+    with np.errstate(divide="ignore"):
+        assert failure(lambda x: mg.log(x), [np.zeros(2)]).cause == "not finite"
+
+
+def test_a_rule_that_does_not_follow_dout_is_named():
+    error = failure(with_rule(np.square, lambda dout, x: dout * 2 * x + 0.1), normal((3,)))
+    assert error.cause == "not linear in dout"
+
+
+def test_the_watcher_in_place_is_put_back():
+    seen = []
+    mg.graph.watcher = lambda *args: seen.append(args)
+    try:
+        before = mg.graph.watcher
+        mg.gradcheck(lambda x: x.exp(), normal((3,)))
+        assert mg.graph.watcher is before
+    finally:
+        mg.graph.watcher = None
+    assert not seen

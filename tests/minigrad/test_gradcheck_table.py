@@ -1,0 +1,78 @@
+"""`python -m minigrad.gradcheck`: a row for every operation, a picture, and exit status 1 if a rule is wrong."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minigrad import ops
+from minigrad.gradcheck import table
+from minigrad.gradcheck.__main__ import main
+from minigrad.opcases import CASES
+from minigrad.ops import elementwise
+
+
+def test_every_operation_has_a_sample_call():
+    assert {case.op for case in CASES} == set(ops.__all__)
+    assert len({(case.op, case.case) for case in CASES}) == len(CASES)
+
+
+def test_a_sample_call_calls_its_operation():
+    """By name: a case that calls another operation would leave its own unchecked."""
+    aliases = {"split": "getitem"}  # made of it
+    for case in CASES:
+        tensors = [table.Tensor(a, requires_grad=True) if a.dtype.kind == "f" else a for a in case.arrays()]
+        out = case.fn(*tensors)
+        node = (out[0] if isinstance(out, list) else out).node
+        assert node.op == aliases.get(case.op, case.op)
+
+
+def test_the_whole_table():
+    rows = table.rows()
+    assert len(rows) == len(ops.__all__) * 2 * 2
+    assert not [row.problem for row in rows if row.problem]
+    assert all(row.error < 1e-9 for row in rows if row.dtype == "float64")
+    assert any(row.error > 0 for row in rows if row.dtype == "float32")
+
+
+def test_a_wrong_rule_shows_in_the_table_the_file_and_the_status(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(elementwise, "tanh_backward", lambda dout, out: -dout * (1 - out * out))
+    files = tmp_path / "rows.json", tmp_path / "map.png"
+    assert main(["--op", "tanh", "--json", str(files[0]), "--plot", str(files[1])]) == 1
+    printed = capsys.readouterr()
+    assert "2.0e+00 !" in printed.out
+    assert "likely cause: the sign is reversed" in printed.err
+    rows = json.loads(files[0].read_text())
+    assert [(row["backend"], row["dtype"], bool(row["problem"])) for row in rows] == [
+        ("reference", "float64", True), ("reference", "float32", False),
+        ("fast", "float64", True), ("fast", "float32", False)]  # fmt: skip
+    assert files[1].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("spoil", [lambda d: d * np.float64(1.1), lambda d: d * np.float32(1 + 1e-4)])
+def test_float32_is_compared_with_float64(monkeypatch, spoil):
+    right = elementwise.tanh_backward
+
+    def wrong_in_float32(dout, out):
+        return spoil(right(dout, out)).astype(dout.dtype) if dout.itemsize == 4 else right(dout, out)
+
+    monkeypatch.setattr(elementwise, "tanh_backward", wrong_in_float32)
+    row = next(row for row in table.rows("tanh") if row.dtype == "float32")
+    assert row.error > 5e-5
+    assert row.problem
+
+
+def test_the_command_prints_and_warns_of_nothing():
+    command = [sys.executable, "-W", "error", "-m", "minigrad.gradcheck", "--op", "add"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1].startswith("add ")
+
+
+def test_an_unknown_operation_is_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--op", "sine"])
+    assert stopped.value.code == 2
+    assert "no operation named 'sine'; there are add, sub" in capsys.readouterr().err

@@ -1,0 +1,192 @@
+"""What a seeded bug is, how it is put in place, and the checks that are to catch it.
+
+A bug replaces one function, a rule or a kernel, for the length of a `with` block. Nothing else is changed.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kernels"))
+
+import parity
+
+import kernels
+from minigrad import optim
+from minigrad.gradcheck import GradcheckError, table
+from minigrad.opcases import CASES, OpCase
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One seeded bug.
+
+    name    in words, as the table shows it
+    where   module and function, "minigrad.ops.reduce.sum_backward"
+    wrong   wrong(right) -> the function that takes its place
+    op      the operation in minigrad.opcases that is to show it; "" for optimizers and norms
+    cause   what the explanation should say; "" where it is not a kind of error that a pattern could tell
+    case    a call that shows it, where those of opcases do not
+    """
+
+    name: str
+    where: str
+    wrong: Callable
+    op: str
+    cause: str = ""
+    case: OpCase | None = None
+
+    @property
+    def kernel(self):
+        """The kernel it is in, or None."""
+        module, _, function = self.where.rpartition(".")
+        function = {"_scores": "attention_forward"}.get(function, function)
+        return function if module.startswith("kernels") else None
+
+    @property
+    def backend(self):
+        return "fast" if self.where.startswith("kernels.cpu") else "reference"
+
+
+@contextmanager
+def planted(bug):
+    """The bug in place."""
+    owner, _, name = bug.where.rpartition(".")
+    try:
+        owner = importlib.import_module(owner)
+    except ModuleNotFoundError:  # a method
+        module, _, cls = owner.rpartition(".")
+        owner = getattr(importlib.import_module(module), cls)
+    right = getattr(owner, name)
+    wrong = bug.wrong(right)
+    wrong.__name__ = name  # rules are called by their name in messages
+    setattr(owner, name, wrong)
+    try:
+        yield
+    finally:
+        setattr(owner, name, right)
+
+
+# ---------------------------------------------------------------------------------------------- checks
+# each returns None if nothing was noticed, else (message, likely cause)
+
+
+def by_gradcheck(bug):
+    """float64, against finite differences."""
+    with kernels.use(bug.backend):
+        for case in _cases(bug):
+            try:
+                table.float64_error(case)
+            except GradcheckError as error:
+                return str(error), error.cause
+    return None
+
+
+def by_float32(bug):
+    """float32, against the same rule in float64."""
+    with kernels.use(bug.backend):
+        for case in _cases(bug):
+            try:
+                error = table.float32_error(case)
+            except RuntimeError as refused:  # the engine refuses a gradient of another dtype
+                return str(refused), None
+            if not error <= table.LIMITS["float32"]:
+                return f"error {error:.2g}", None
+    return None
+
+
+def by_parity(bug):
+    """The fast kernel against the reference kernel in float64, on shapes of several tiles."""
+    if bug.kernel is None:
+        return None
+    for dtype in np.float32, np.float64:
+        arguments = parity.arguments(bug.kernel, np.random.default_rng(0), np.dtype(dtype))
+        if bug.kernel == "attention_backward":
+            arguments = arguments[:-1]  # arrays to write into, while `check` wants its arguments untouched
+        try:
+            if bug.kernel == "adamw_step":
+                _same_step(*arguments)
+            else:
+                parity.check(bug.kernel, *arguments)
+        except AssertionError as error:
+            return str(error), None
+    return None
+
+
+def _same_step(*arguments):
+    """The fast step against the reference one in float64: it works in place, so `parity.check` does not fit."""
+    param, grad, m, v, *settings = arguments
+    fast, plain = ([a.copy() for a in (param, grad, m, v)] for _ in range(2))
+    plain = parity.widened(plain)
+    kernels.cpu.adamw_step(*fast, *settings)
+    kernels.reference.adamw_step(*plain, *settings)
+    for ours, expected in zip(fast, plain, strict=True):
+        parity.assert_close("adamw_step", ours, expected, param.dtype)
+
+
+def by_optimizer_oracle(bug):
+    """Five steps of each optimizer against the update written out for one number at a time."""
+    if bug.op:
+        return None
+    rng = np.random.default_rng(0)
+    start, grads = rng.standard_normal(7), rng.standard_normal((5, 7)) * 10.0 ** rng.uniform(-5, 1, (5, 7))
+    with kernels.use(bug.backend):
+        for steps in (_adamw_steps, _sgd_steps):
+            ours, expected = steps(start.copy(), grads)
+            if not np.allclose(ours, expected, rtol=1e-12, atol=1e-13):
+                return f"{steps.__name__}: off by {np.abs(ours - expected).max():.2g}", None
+    return None
+
+
+CHECKS = {
+    "gradcheck": by_gradcheck,
+    "float32 against float64": by_float32,
+    "parity with reference": by_parity,
+    "optimizer oracle": by_optimizer_oracle,
+}
+
+
+def caught_by(bug):
+    """{check: (message, likely cause)} of all checks that notice the bug."""
+    with planted(bug):
+        found = {name: check(bug) for name, check in CHECKS.items()}
+    return {name: result for name, result in found.items() if result}
+
+
+def _cases(bug):
+    if bug.case is not None:
+        return [bug.case]
+    return [case for case in CASES if case.op == bug.op]
+
+
+def _adamw_steps(param, grads, rate=0.1, beta1=0.8, beta2=0.95, eps=1e-3, decay=0.3, grad_scale=0.5):
+    ours, m, v = param.copy(), np.zeros(7), np.zeros(7)
+    step = kernels.for_array(ours).adamw_step
+    for t, grad in enumerate(grads, start=1):
+        step(ours, grad.copy(), m, v, t, rate, beta1, beta2, eps, decay, grad_scale)
+    for i in range(len(param)):
+        p, first, second = param[i], 0.0, 0.0
+        for t, grad in enumerate(grads[:, i] * grad_scale, start=1):
+            first = beta1 * first + (1 - beta1) * grad
+            second = beta2 * second + (1 - beta2) * grad**2
+            p -= rate * decay * p
+            p -= rate * (first / (1 - beta1**t)) / ((second / (1 - beta2**t)) ** 0.5 + eps)
+        param[i] = p
+    return ours, param
+
+
+def _sgd_steps(param, grads, rate=0.1, momentum=0.9, decay=0.2):
+    ours, buffer = param.copy(), np.zeros(7)
+    for grad in grads:
+        optim.sgd_step(ours, grad.copy(), buffer, rate, momentum, decay)
+    for i in range(len(param)):
+        velocity = 0.0
+        for grad in grads[:, i]:
+            velocity = momentum * velocity + grad + decay * param[i]
+            param[i] -= rate * velocity
+    return ours, param

@@ -1,0 +1,104 @@
+"""Three backward rules of a real training run, entered with pdb and through the protocol that VS Code speaks.
+
+At each stop every saved array is read by its name, lines are stepped, and the run goes on to its end, which is the
+same as without a debugger.
+"""
+
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minigrad.ops import nn
+from tiny_transformer_np.training import checkpoint
+
+ROOT = Path(__file__).parent.parent
+B, T, C, H, V = 2, 8, 16, 2, 45
+FLAGS = ["--n-layer", "2", "--n-embd", str(C), "--n-head", str(H), "--seq-len", str(T), "--batch-size", str(B),
+         "--max-steps", "2", "--sample-tokens", "0", "--kernels", "reference", "--no-preflight"]  # fmt: skip
+# rule -> shapes of what it saved; in the order in which backward comes to them
+RULES = {
+    "softmax_cross_entropy_backward": {"logits": (B, T, V), "targets": (B, T), "logsumexp": (B, T), "divisor": ()},
+    "layernorm_backward": {"x": (B, T, C), "weight": (C,), "mean": (B, T), "rstd": (B, T)},
+    "causal_self_attention_backward": {"qkv": (B, T, 3 * C), "out": (B, T, C), "logsumexp": (B, H, T)},
+}
+KERNELS = {rule: rule.replace("causal_self_", "") for rule in RULES}
+DOUT = {"softmax_cross_entropy_backward": ()}  # of the others: (B, T, C)
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    """Flags of a run on a text of V characters."""
+    path = tmp_path_factory.mktemp("data") / "text.txt"
+    path.write_text("".join(chr(ord("A") + i) for i in range(V)) * 30)
+    return [*FLAGS, "--data", str(path)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(flags, tmp_path_factory):
+    """The weights after a run that nobody looked into."""
+    out = tmp_path_factory.mktemp("plain") / "run"
+    subprocess.run([sys.executable, "train.py", *flags, "--out-dir", str(out)], cwd=ROOT, check=True, timeout=300)
+    return weights(out)
+
+
+def weights(out):
+    arrays, _ = checkpoint.load(out / "checkpoints" / "latest.safetensors")
+    return {name: array.tobytes() for name, array in arrays.items()}
+
+
+def test_pdb(flags, undisturbed, tmp_path):
+    commands = ["import minigrad.ops.nn, kernels.reference"]
+    commands += [f"tbreak minigrad.ops.nn.{rule}" for rule in RULES]
+    commands += [f"tbreak kernels.reference.{kernel}" for kernel in KERNELS.values()]
+    for rule, saved in RULES.items():
+        commands += ["continue", *(f"p ('{rule} {name}', type({name}).__name__, {name}.shape)" for name in saved)]
+        commands += [f"p ('{rule} dout', dout.shape)", "continue", "next", "next", "next", "where"]
+    result = subprocess.run(
+        [sys.executable, "-m", "pdb", "train.py", *flags, "--out-dir", str(tmp_path / "run")],
+        cwd=ROOT, input="\n".join([*commands, "continue", "quit"]) + "\n", capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    output = result.stdout
+    for rule, saved in RULES.items():
+        assert re.search(rf"nn\.py\(\d+\){rule}\(\)\n-> ", output), output
+        assert all(f"('{rule} {name}', 'ndarray', {shape})" in output for name, shape in saved.items()), output
+        assert f"('{rule} dout', {DOUT.get(rule, (B, T, C))})" in output
+        lines = re.findall(rf"> \S+reference\.py\((\d+)\){KERNELS[rule]}\(\)", output)
+        assert len(set(lines)) >= 4  # where it stopped, and three lines further on
+    assert "finished at step 2" in output and "exited via sys.exit(). Exit status: 0" in output
+    assert weights(tmp_path / "run") == undisturbed
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("debugpy"), reason="debugpy is not installed (pip install debugpy)")
+def test_debug_adapter(flags, undisturbed, tmp_path):
+    """Breakpoints on lines, variables, evaluate, step in, step over, continue: what the buttons of VS Code do."""
+    from dap import Debugger
+
+    source = inspect.getsourcefile(nn)
+    lines = {rule: inspect.getsourcelines(getattr(nn, rule))[1] + 1 for rule in RULES}
+    with Debugger(ROOT / "train.py", [*flags, "--out-dir", str(tmp_path / "run")], ROOT) as debugger:
+        debugger.break_at(source, lines.values())
+        debugger.start()
+        for i, (rule, saved) in enumerate(RULES.items()):
+            thread, frame = debugger.stopped()
+            assert (frame["name"], frame["line"], frame["source"]["path"]) == (rule, lines[rule], source)
+            shown = debugger.variables(frame)
+            for name, shape in {**saved, "dout": DOUT.get(rule, (B, T, C))}.items():
+                assert "array(" in shown[name], shown
+                assert debugger.evaluate(f"{name}.shape", frame) == str(shape)
+            debugger.break_at(source, list(lines.values())[i + 1 :])  # each of them once
+            visited = set()
+            for command in ["stepIn", "stepIn", "stepIn", "next"]:
+                debugger.request(command, threadId=thread)
+                _, frame = debugger.stopped()
+                visited.add(frame["name"])
+            assert visited - {rule}, visited  # it went into something
+            debugger.request("continue", threadId=thread)
+        debugger.wait_for("terminated")
+        assert debugger.exit_code == 0, debugger.output
+    assert "finished at step 2" in debugger.output
+    assert weights(tmp_path / "run") == undisturbed

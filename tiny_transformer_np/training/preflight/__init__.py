@@ -1,0 +1,60 @@
+"""Before the first step of a run: is this model, on this data, going to learn what it is meant to?
+
+Every check measures one thing that goes wrong in practice without an error, says what it measured, and what a
+wrong value usually means. All of them work on copies; training afterwards has the bits it would have had without.
+"""
+
+import time
+
+import numpy as np
+
+from minigrad import random
+from tiny_transformer_np.training.preflight.causality import no_lookahead
+from tiny_transformer_np.training.preflight.data import learning_rate, split, targets
+from tiny_transformer_np.training.preflight.model import gradients, initial_loss, movement, overfitting
+from tiny_transformer_np.training.preflight.slopes import gradcheck
+from tiny_transformer_np.training.preflight.twins import CheckFailed
+
+LARGE = 10_000_000  # parameters; above, only checks that cost a few short forward passes
+
+#: (check, whether it needs a model whose numbers are finite, whether it is done for large models too)
+CHECKS = (
+    (learning_rate, False, True),
+    (targets, False, True),
+    (split, False, True),
+    (initial_loss, True, True),
+    (no_lookahead, True, True),
+    (gradients, True, True),
+    (movement, True, False),
+    (overfitting, True, False),
+    (gradcheck, True, False),
+)
+
+
+def preflight(trainer, whole=False, say=print):
+    """Run the checks on a Trainer that has not trained yet, with a line for each. Returns [(name, explanation)].
+
+    An explanation is what a failed check has to say: what was measured, what was expected, what it usually means.
+    whole: all checks, however large the model. The trainer, its weights and the place on the random tape are left
+    as they were.
+    """
+    failures, numbers = [], True
+    small = whole or trainer.model.num_parameters() <= LARGE
+    with random.kept(), np.errstate(all="ignore"):  # a number that is not finite is reported, not warned about
+        for check, of_model, cheap in CHECKS:
+            name, started = check.__name__.replace("_", " "), time.perf_counter()
+            if not (cheap or small) or (of_model and not numbers):
+                say(_line("-", name, "left out: " + ("large model" if numbers else "numbers are not finite"), started))
+                continue
+            try:
+                mark, found = "ok", check(trainer)
+            except CheckFailed as failure:
+                mark, found = "FAILED", failure.measured
+                numbers = numbers and not failure.fatal
+                failures.append((name, str(failure)))
+            say(_line(mark, name, found, started))
+    return failures
+
+
+def _line(mark, name, found, started):
+    return f"preflight {mark:<7} {name:<14} {found:<58} {time.perf_counter() - started:5.2f} s"

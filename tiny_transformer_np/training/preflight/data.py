@@ -1,0 +1,132 @@
+"""Checks of the settings and the data: the first learning rate, the targets, and what is kept for validation."""
+
+import math
+
+import numpy as np
+
+from tiny_transformer_np.training.dataset import IGNORE_INDEX
+from tiny_transformer_np.training.preflight.twins import CheckFailed, first_batch
+
+PASSAGE = 64  # tokens; natural text rarely repeats as many, unless it quotes
+LONGEST = 1 << 24  # tokens of each text that are looked at: of training the last ones, of validation the first
+
+
+def learning_rate(trainer):
+    """Above 0 at step 1."""
+    rate = trainer.optimizer.learning_rate
+    if not 0.0 < rate < math.inf:
+        raise CheckFailed(
+            f"{rate:g} at step 1",
+            f"the learning rate of step 1 is {rate:g}; expected more than 0. Usually a warm-up that counts its steps "
+            "from 0, so that the first batch is thrown away.",
+        )
+    return f"{rate:.3g} at step 1"
+
+
+def targets(trainer):
+    """Each target is the token after its input, in the batch and in the text."""
+    ids, targets = first_batch(trainer)
+    counted = targets != IGNORE_INDEX
+    agreeing = {s: _agreement(ids, targets, s) for s in (1, 0, 2, -1)}  # targets[t] == ids[t + s]
+    if agreeing[1] < 1.0:
+        best = max(agreeing, key=agreeing.get)
+        means = {
+            0: "The model is asked for the token it has just read: a loss of nearly 0 that means nothing.",
+            -1: "The model is asked for a token it has read already: inputs and targets are exchanged.",
+            2: "One position too far: the slice of the targets starts at 2 and not at 1.",
+        }.get(best, "Usually inputs and targets that were shuffled or cut differently.")
+        fits = f"they are shifted by {best} instead. " if best != 1 and agreeing[best] == 1.0 else ""
+        raise CheckFailed(
+            f"{agreeing[1]:.0%} are the next input",
+            f"only {agreeing[1]:.0%} of the targets equal the input one place further on; expected all: {fits}{means}",
+        )
+    tokens = trainer.train_dataset.tokens
+    for row, last in zip(ids[:4], targets[:4, -1], strict=True):  # the last target stands in no input
+        if last != IGNORE_INDEX and not _occurs(np.append(row, last), tokens):
+            raise CheckFailed(
+                "a last target is not what follows",
+                f"a window's inputs, and its last target {last} behind them, are nowhere in the training text. Usually "
+                "targets made by rolling the inputs around (np.roll), which puts the first token behind the last.",
+            )
+    return f"the inputs shifted by one, in {int(counted.sum())} places"
+
+
+def _agreement(ids, targets, shift):
+    """The share of counted targets (B, T) with targets[t] == ids[t + shift]; 1.0 where none has such a place."""
+    T = ids.shape[1]
+    at = slice(max(0, -shift), T - max(0, shift))
+    asked, given = targets[:, at], ids[:, max(0, shift) : T + min(0, shift)]
+    counted = asked != IGNORE_INDEX
+    return float((asked == given)[counted].mean()) if counted.any() else 1.0
+
+
+def split(trainer):
+    """Nothing to validate on stands in the text to train on."""
+    if trainer.val_dataset is None:
+        return "no validation"
+    return _disjoint(trainer.train_dataset.tokens, trainer.val_dataset.tokens)
+
+
+def _disjoint(train, val):
+    """Raise CheckFailed if two texts (n,) of token ids share positions or most of what is validated. -> a few words."""
+    advice = "the validation loss would praise what was learned by heart. Split the text first, then cut windows."
+    if np.shares_memory(train, val):
+        raise CheckFailed("positions in common", f"training and validation are the same stretch of one text in part: "
+                          f"{advice}")  # fmt: skip
+    train, val = train[-LONGEST:], val[:LONGEST]
+    length = min(PASSAGE, len(train), len(val))
+    of_train, of_val = _hashes(train, length), _hashes(val, length)
+    share = float(np.isin(of_val, of_train).mean())
+    common = max(_border(train, val, of_train, of_val[0]), _border(val, train, of_val, of_train[0]))
+    if common:
+        raise CheckFailed(
+            f"{common} tokens in common at the border",
+            f"one text ends with the {common} tokens that the other begins with; expected none: the ranges overlap, so "
+            f"{advice}",
+        )
+    if share > 0.5:
+        part = "the whole validation text is" if share == 1.0 else f"{share:.0%} of the validation text is"
+        raise CheckFailed(
+            f"{share:.0%} of validation is in training",
+            f"{part} contained in the training text, in passages of {length} tokens; expected a few per cent at most: "
+            f"{advice}",
+        )
+    return f"{share:.1%} of validation's {length}-token passages recur"
+
+
+def _hashes(tokens, length):
+    """A 64-bit number for each passage of `length` tokens, (n - length + 1,): equal passages have equal numbers.
+
+    Hashes of two halves make the hash of the whole, so the work is n log(length).
+    """
+    values = {1: tokens.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x3243F6A8885A308D)}
+    while (size := max(values)) * 2 <= length:
+        values[size * 2] = _joined(values[size], values[size], size)
+    whole, done = values[size], size
+    for size in sorted(values, reverse=True)[1:]:
+        if done + size <= length:
+            whole, done = _joined(whole, values[size], done), done + size
+    return whole
+
+
+def _joined(left, right, distance):
+    """Hashes of pairs: left[i] with right[i + distance]. Arithmetic modulo 2**64."""
+    n = len(right) - distance
+    mixed = right[distance:] ^ (right[distance:] >> np.uint64(29))
+    return left[:n] * np.uint64(0xD1342543DE82EF95) + mixed * np.uint64(0xBF58476D1CE4E5B9)
+
+
+def _border(first, second, of_first, head):
+    """How many tokens, at least a passage, `first` ends with and `second` begins with; 0 if none."""
+    for start in np.flatnonzero(of_first == head):
+        if np.array_equal(first[start:], second[: len(first) - start]):
+            return len(first) - int(start)
+    return 0
+
+
+def _occurs(passage, tokens):
+    """Whether `passage` (m,) stands somewhere in `tokens` (n,)."""
+    places = np.arange(len(tokens) - len(passage) + 1)
+    for i, token in enumerate(passage):
+        places = places[tokens[places + i] == token]
+    return places.size > 0

@@ -1,0 +1,52 @@
+"""What the checks of `preflight` share: copies of a model to try things on, and short pieces of a batch."""
+
+import copy
+
+import numpy as np
+
+from minigrad import random
+from tiny_transformer_np.training.dataset import IGNORE_INDEX
+
+WORK = 5_000_000_000  # parameters times tokens in a forward pass: well below a second
+
+
+class CheckFailed(Exception):
+    """A check that failed: `measured` in a few words, the message in full. fatal: others would fail for it too."""
+
+    def __init__(self, measured, explanation, fatal=False):
+        super().__init__(explanation)
+        self.measured, self.fatal = measured, fatal
+
+
+def twin(model):
+    """A copy of a model, weights included, that shares nothing with it and belongs to no optimizer."""
+    twin = copy.deepcopy(model)
+    for parameter in twin.parameters():
+        parameter.grad = parameter.grad_buffer = None
+    return twin
+
+
+def first_batch(trainer):
+    """The batch (B, T) that the first step begins with: inputs, targets."""
+    return trainer._batch(1, 0)
+
+
+def cut(batch, rows, length):
+    """The first `rows` windows of a batch, each up to `length` tokens. Contiguous, as kernels see them in training."""
+    return tuple(np.ascontiguousarray(part[:rows, :length]) for part in batch)
+
+
+def shortened(trainer, copies=1):
+    """As much of the first batch as takes WORK, `copies` times: all of it, unless the model is large."""
+    batch = first_batch(trainer)
+    tokens = max(32, WORK // trainer.model.num_parameters() // copies)
+    T = min(tokens, batch[0].shape[1])
+    return cut(batch, max(1, tokens // T), T)
+
+
+def backward(model, ids, targets, seed):
+    """Forward and backward, with the randomness of step 1."""
+    random.seek(seed, 1)
+    loss = model.loss(ids, targets, IGNORE_INDEX)
+    if loss.requires_grad:
+        loss.backward()
