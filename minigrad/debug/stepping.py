@@ -72,7 +72,7 @@ class Step:
     @classmethod
     def of(cls, node, dout, grads=None):
         named = {} if grads is None else named_gradients(node, grads)
-        saved, dout, named = (node.saved, dout, named)
+        saved, dout, named = copy.deepcopy((node.saved, dout, named))
         return cls(node.id, node.op, node.module, node.source, saved, dout, named)
 
     @property
@@ -114,7 +114,7 @@ def backward_steps(loss, grad=None, retain_graph=False):
 
 def _steps(root, dout, retain_graph):
     with all_or_nothing(root):
-        for step in graph.steps(root, dout, retain_graph, keep_arrays=True):
+        for step in graph.steps(root, dout, retain_graph, keep_arrays=False):
             yield Step.of(*step)
 
 

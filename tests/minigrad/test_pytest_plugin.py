@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITE = '''
+SUITE = """
 import numpy as np
 import minigrad as mg
 
@@ -31,7 +31,7 @@ def test_wrong(gradcheck):
 
 def test_unrelated():
     assert 1 == 2
-'''
+"""
 
 
 def test_a_wrong_rule_is_explained_under_its_test(tmp_path):
