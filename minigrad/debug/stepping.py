@@ -114,7 +114,7 @@ def backward_steps(loss, grad=None, retain_graph=False):
 
 def _steps(root, dout, retain_graph):
     with all_or_nothing(root):
-        for step in graph.steps(root, dout, retain_graph, keep_arrays=False):
+        for step in graph.steps(root, dout, retain_graph, keep_arrays=True):
             yield Step.of(*step)
 
 
