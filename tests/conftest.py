@@ -6,6 +6,14 @@ import os
 # the cores from each other. Read when the OpenMP library is loaded, which PyTorch may do first.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from minigrad import device
+import pytest
+
+from minigrad import device, random
 
 device.configure()  # one pool of threads, as in train.py
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers():
+    """Every test starts at the same place of the random tape, whichever ran before it."""
+    random.seek(0)
