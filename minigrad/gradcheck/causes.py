@@ -201,15 +201,21 @@ def _symmetric(rule, true):
 
 def _centred(e, rule, true, size):
     """Normalisations give no gradient to a shift of all coordinates; a rule without its mean does."""
-    if e.sample.size != np.prod(e.shape, dtype=int) or e.sample.size < 3:
-        return None
-    order = np.argsort(e.sample)
     small = 1e-4 * size
     for axis in range(len(e.shape)):
-        sums = [np.abs(m[:, order].reshape(len(m), *e.shape).sum(axis=1 + axis)).max() for m in (true, rule)]
-        if e.shape[axis] > 1 and sums[0] <= small < sums[1]:
+        lines = _lines(e, axis)
+        sums = [np.abs(matrix @ lines).max(initial=0.0) for matrix in (true, rule)]
+        if e.shape[axis] > 2 and sums[0] <= small < sums[1]:
             return "mean not subtracted", f"the true gradient sums to 0 over axis {axis}; this one, lacking a mean, not"
     return None
+
+
+def _lines(e, axis):
+    """(n, lines): which sampled coordinates make up each line along an axis; only lines that were sampled whole."""
+    at = np.unravel_index(e.sample, e.shape)
+    line = np.ravel_multi_index([0 * i if k == axis else i for k, i in enumerate(at)], e.shape)
+    numbers, counts = np.unique(line, return_counts=True)
+    return (line[:, None] == numbers[counts == e.shape[axis]]).astype(np.float64)
 
 
 def _extra(absent, silent):

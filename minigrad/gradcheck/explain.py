@@ -76,10 +76,7 @@ def _evidence(check, name, indices):
     shapes = [out.shape for out in outs]
     upstream = np.concatenate([np.ravel(u) for u in check.upstream])
     most = int(_NUMBERS / upstream.size)
-    sample = list(indices)
-    others = np.random.default_rng(0).integers(0, x.size, min(_SAMPLE, max(most - len(sample), 4)))
-    others = np.setdiff1d(np.arange(x.size) if x.size <= 200 else others, sample)
-    sample = np.array([*sample, *others], dtype=np.int64)
+    sample = _sampled(x.shape, list(indices), most)
     if name == check.name:
         sample = np.setdiff1d(sample, check.kinked)
     jacobian = np.stack([_column(probe, tensor, _unit(x, i)) for i in sample], axis=1)  # (outputs, sample)
@@ -105,6 +102,22 @@ def _evidence(check, name, indices):
         arrays={n: t.data for n, t in probe.checked.items()} | {"the output": outs[0]},
         sizes=_sizes([*(np.shape(getattr(t, "data", t)) for t in probe.inputs.values()), *shapes]),
     )  # fmt: skip
+
+
+def _sampled(shape, wrong, most):
+    """Flat indices to look at: the wrong ones, the lines through the first of them, and some others; at most `most`."""
+    size = int(np.prod(shape))
+    if size <= 200:
+        return np.array([*wrong, *np.setdiff1d(np.arange(size), wrong)], dtype=np.int64)
+    sample = list(wrong)
+    for axis in reversed(range(len(shape)) if wrong else ()):  # sums along a line tell of a mean that was not taken off
+        line = np.arange(size).reshape(shape)[tuple(
+            slice(None) if i == axis else at for i, at in enumerate(np.unravel_index(wrong[0], shape))
+        )]  # fmt: skip
+        if len(sample) + len(line) <= min(most, 200):
+            sample += np.setdiff1d(line, sample).tolist()
+    others = np.random.default_rng(0).integers(0, size, min(_SAMPLE, max(most - len(sample), 4)))
+    return np.array([*sample, *np.setdiff1d(others, sample)], dtype=np.int64)
 
 
 def _column(probe, tensor, direction):
