@@ -1,4 +1,4 @@
-"""The gradient of the whole model against slopes that are measured, and the kernels in use against the plain ones."""
+"""The gradient of the whole model against slopes that are measured, and what training makes of it against that."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 import kernels
 import minigrad
-from minigrad import random
+from minigrad import optim, random
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.twins import CheckFailed, backward, cut, first_batch, twin
 
@@ -14,38 +14,45 @@ GRADCHECK_TOKENS = 12
 
 
 def gradcheck(trainer):
-    """Backward's gradient against measured slopes of the whole model, and the kernels in use against the plain ones."""
+    """Backward's gradient against measured slopes of the whole model; then what the kernels in use give, and sums."""
     ids, targets = cut(first_batch(trainer), 1, GRADCHECK_TOKENS)
-    used = twin(trainer.model).train()
-    backward(used, ids, targets, trainer.config.seed)
+    seed = trainer.config.seed
     with kernels.use("reference"):
         model = twin(trainer.model).train().astype(np.float64)
         named = dict(model.named_parameters())
 
         def loss(*_):
-            random.seek(trainer.config.seed, 1)  # the same dropout every time
+            random.seek(seed, 1)  # the same dropout every time
             return model.loss(ids, targets, IGNORE_INDEX)
 
         error = _slopes(model, loss)
         if error is not None:
             raise CheckFailed("the gradient is not the slope", _explain_slopes(loss, named, error))
-        backward(model, ids, targets, trainer.config.seed)
-    _compare(dict(used.named_parameters()), named)
+        backward(model, ids, targets, seed)
+    exact = {name: p.grad for name, p in named.items() if p.grad is not None}
+    used, summing = twin(trainer.model).train(), twin(trainer.model).train()
+    backward(used, ids, targets, seed)
+    _compare(used, exact, "Usually a wrong fast kernel: rule it out with --kernels reference.")
+    optim.AdamW(optim.decay_groups(summing, 0.0))  # in training gradients add up in the optimizer's buffers
+    for n in 1, 2:
+        backward(summing, ids, targets, seed)
+        _compare(summing, {name: n * grad for name, grad in exact.items()},
+                 "It is right in a model without an optimizer, in whose buffers gradients are added up. Usually `=` "
+                 "for `+=` where a parameter is used more than once.")  # fmt: skip
     return f"the slope in random directions, on {ids.size} tokens"
 
 
-def _compare(used, plain):
-    """CheckFailed if a gradient of the kernels in use is not that of the plain ones, up to float32's rounding."""
-    exact = {name: p.grad for name, p in plain.items() if p.grad is not None}
+def _compare(model, exact, usually):
+    """CheckFailed if a gradient of the model is not that of the plain kernels, up to float32's rounding."""
     total = math.sqrt(sum(float((grad**2).sum()) for grad in exact.values()))
+    used = dict(model.named_parameters())
     for name, grad in reversed(exact.items()):  # from the output on: the first to differ is nearest to the fault
         norm, off = np.linalg.norm(grad), np.linalg.norm(used[name].grad - grad)
         if not off <= 1e-2 * norm + 1e-6 * total:
             raise CheckFailed(
                 f"another gradient of {name}",
                 f"the gradient of {name} differs from that of the plain kernels in float64 by {off:.2g}, where its "
-                f"norm is {norm:.2g}; expected rounding. Usually a wrong fast kernel: rule it out with "
-                "--kernels reference.",
+                f"norm is {norm:.2g}; expected rounding. {usually}",
             )
 
 
