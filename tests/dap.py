@@ -11,7 +11,7 @@ import time
 class Debugger:
     """A program under debugpy, which is spoken to over stdin and stdout. Use as a `with` block."""
 
-    def __init__(self, program, args, cwd, timeout=120):
+    def __init__(self, program, args, cwd, timeout=120, env=None):
         self.timeout = timeout
         self.output = ""  # of the program
         self.exit_code = None
@@ -27,7 +27,7 @@ class Debugger:
         self.request("initialize", adapterID="debugpy", pathFormat="path", linesStartAt1=True, columnsStartAt1=True)
         self._launch = self._send(
             "launch", program=str(program), args=args, cwd=str(cwd), console="internalConsole", python=[sys.executable],
-            justMyCode=True, redirectOutput=True,
+            justMyCode=True, redirectOutput=True, env=env or {},
         )  # fmt: skip
         self.wait_for("initialized")
 
@@ -47,16 +47,22 @@ class Debugger:
         self._answer(self._launch)
 
     def break_at(self, path, lines):
-        """Make these the breakpoints of a file."""
-        answer = self.request(
-            "setBreakpoints", source={"path": str(path)}, breakpoints=[{"line": line} for line in lines]
-        )
+        """Make these lines the breakpoints of a file."""
+        self.set_breakpoints(path, [{"line": line} for line in lines])
+
+    def set_breakpoints(self, path, breakpoints):
+        """Make these the breakpoints of a file: {"line": ..., "condition": expression or None} each."""
+        answer = self.request("setBreakpoints", source={"path": str(path)}, breakpoints=breakpoints)
         assert all(b["verified"] for b in answer["breakpoints"]), answer
 
     def stopped(self):
         """Wait for a stop -> (thread, the top frame of its stack)."""
         thread = self.wait_for("stopped")["threadId"]
-        return thread, self.request("stackTrace", threadId=thread)["stackFrames"][0]
+        return thread, self.frames(thread)[0]
+
+    def frames(self, thread):
+        """A stopped thread's stack, the innermost frame first."""
+        return self.request("stackTrace", threadId=thread)["stackFrames"]
 
     def variables(self, frame):
         """{name: what the debugger shows for it} of a frame's local variables."""

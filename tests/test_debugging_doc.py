@@ -1,0 +1,44 @@
+"""docs/debugging.md: every command does what the page shows, and the bugs that it finds are real."""
+
+import sys
+
+import pytest
+import sessions
+
+if sys.platform == "win32":
+    pytest.skip("its commands are for a POSIX shell", allow_module_level=True)
+pytest.importorskip("debugpy", reason="debugpy is not installed (pip install debugpy)")
+
+PAGE = sessions.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_its_sessions_print_what_the_page_shows(tmp_path):
+    tree = sessions.copy_of_the_project(tmp_path.resolve() / "minigrad")
+    differing = sessions.differences(PAGE, sessions.performed(PAGE, tree))
+    lines = "\n".join(f"page: {page}\nnow:  {now}" for page, now in differing[:10])
+    assert not differing, f"{lines}\nif it is right as it is now: python tests/sessions.py writes it into the page"
+    for path in ("kernels/reference.py", "minigrad/tensor.py"):  # seeded, and repaired
+        assert (tree / path).read_text() == (sessions.ROOT / path).read_text(), path
+
+
+def test_a_page_that_is_no_longer_so_is_noticed(tmp_path):
+    page = "```console\n$ python -c 'print(1.234567, 88, \"abc\")'\n{}```\n"
+    assert not sessions.differences(page.format("1.2346 88 abc\n"), sessions.performed(page.format(""), tmp_path))
+    for other in ("1.26 88 abc\n", "1.234567 89 abc\n", "1.234567 88 abd\n", "", "1.234567 88 abc\nmore\n"):
+        assert sessions.differences(page.format(other), sessions.performed(page.format(""), tmp_path)), other
+
+
+def test_prompts_are_answered_with_what_stands_behind_them(tmp_path):
+    (tmp_path / "program.py").write_text("a = 41\nb = a + 1\n")
+    page = "```console\n$ python -m pdb program.py\n(Pdb) next\n(Pdb) p a + 1\n(Pdb) quit\n```\n"
+    assert sessions.performed(page, tmp_path) == (
+        "```console\n$ python -m pdb program.py\n> program.py(1)<module>()\n-> a = 41\n(Pdb) next\n"
+        "> program.py(2)<module>()\n-> b = a + 1\n(Pdb) p a + 1\n42\n(Pdb) quit\n```\n"
+    )
+
+
+def test_a_change_that_does_not_fit_is_refused(tmp_path):
+    (tmp_path / "file.py").write_text("a = 1\na = 1\n")
+    with pytest.raises(AssertionError, match="2 places"):
+        sessions.performed("```diff\n--- file.py\n-a = 1\n+a = 2\n```\n", tmp_path)
