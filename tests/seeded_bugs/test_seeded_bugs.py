@@ -9,7 +9,7 @@ import pytest
 from seeded import CHECKS, Bug, caught_by, planted
 from seeded_kernels import KERNELS
 from seeded_rules import RULES
-from table import BUGS, markdown
+from table import BUGS, for_readme, in_readme, markdown
 
 import kernels
 from minigrad import gradcheck
@@ -95,6 +95,10 @@ def test_the_table_has_a_row_for_each_bug():
     rows = markdown([bug, BUGS[0]])
     assert rows[2] == "| nothing wrong | `minigrad.ops.elementwise.neg_backward` | **missed** |  |"
     assert "| gradcheck | missing broadcast sum |" in rows[3]
+
+
+def test_the_readme_shows_the_table_as_it_is():
+    assert in_readme() == for_readme(caught), "run python tests/seeded_bugs/table.py"
 
 
 @pytest.mark.slow
