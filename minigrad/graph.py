@@ -97,8 +97,12 @@ def steps(root, dout, retain_graph=False, keep_arrays=False):
     arrays are freed when the next step is asked for. Giving up half-way leaves the rest of the graph as it was.
     """
     order = ancestors(root)
-    # somebody who looks at gradients, or runs backward again, may still look at the arrays
-    keep_arrays = keep_arrays or retain_graph or watcher is not None or any(node.hooks for node in order)
+    keep_arrays = keep_arrays or retain_graph  # somebody who runs backward again needs the arrays
+    if watcher is not None:
+        keep_arrays = True  # and so does somebody who looks
+    for node in order:
+        if node.hooks:
+            keep_arrays = True
     root.grad = dout
     try:
         for node in order:
