@@ -1,8 +1,8 @@
 """Numeric routines on raw arrays: written once in plain NumPy, once for speed, under the same names.
 
 A kernel never sees a Tensor. Every kernel has one name and one signature on every backend, returns its
-outputs (only `adamw_step` works in place), never modifies an input, and accumulates in float32 for float32
-arrays and in float64 for float64 arrays. `dx` is the gradient of `x`; `dout` the one that comes in.
+outputs (only the AdamW steps and `scale_and_check` work in place), never modifies an input, and accumulates in
+float64 for float64 arrays and in float32 for all others. `dx` is the gradient of `x`; `dout` the one that comes in.
 
     kernels.for_array(x).layernorm_forward(x, weight, bias, eps)      # the backend follows the array
     with kernels.use("reference", ops=["attention"]): ...             # rule a suspect kernel out
@@ -14,24 +14,30 @@ import importlib
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-import numpy as np
-
 #: op -> its kernels. The contract: `kernels.reference` and every fast backend define exactly these.
 KERNELS = {
     "linear": ("linear_forward", "linear_backward"),
     "layernorm": ("layernorm_forward", "layernorm_backward"),
+    "residual_layernorm": ("residual_layernorm_forward", "residual_layernorm_backward"),
     "gelu": ("gelu_forward", "gelu_backward"),
+    "bias_gelu": ("bias_gelu_forward", "bias_gelu_backward"),
     "embedding": ("embedding_forward", "embedding_backward"),
     "dropout": ("dropout_forward", "dropout_backward"),
     "attention": ("attention_forward", "attention_backward"),
     "softmax_cross_entropy": ("softmax_cross_entropy_forward", "softmax_cross_entropy_backward"),
     "adamw": ("adamw_step",),
     "global_norm": ("global_norm",),
+    "linear_cross_entropy": ("linear_cross_entropy_forward", "linear_cross_entropy_backward"),
+    "fused_adamw": ("fused_adamw_step",),
+    "scale_and_check": ("scale_and_check",),
+    "cast": ("cast",),
 }
 SETS = ("fast", "reference")
 
-# array type -> the module of its fast kernels, imported on first use so that `import minigrad` stays quick
-_FAST_MODULES = {np.ndarray: "kernels.cpu"}
+# array type -> the module of its fast kernels; by name, since neither CuPy nor a compiler is imported before its use
+_FAST_MODULES = {
+    "numpy.ndarray": "kernels.cpu", "cupy.ndarray": "kernels.cuda", "kernels.cuda.sim.array.SimArray": "kernels.cuda",
+}  # fmt: skip
 _active: dict[type, object] = {}  # array type -> the kernels in use; filled on first use
 _choice: dict[str, str] = dict.fromkeys(KERNELS, "fast")
 
@@ -77,9 +83,13 @@ def describe():
 
 
 def _load(array_type):
-    if array_type not in _FAST_MODULES:
-        raise TypeError(f"no kernels for arrays of type {array_type.__name__}; expected a NumPy array")
-    paths = {"fast": _FAST_MODULES[array_type], "reference": "kernels.reference"}
+    name = f"{array_type.__module__}.{array_type.__qualname__}".replace("cupy._core.core", "cupy")
+    if name not in _FAST_MODULES:
+        raise TypeError(
+            f"no kernels for arrays of type {array_type.__name__}; expected a NumPy array, or one of CuPy's or of the "
+            "simulated device"
+        )
+    paths = {"fast": _FAST_MODULES[name], "reference": "kernels.reference"}
     # only what is in use is imported: the plain kernels must not wake the compiler
     modules = {name: importlib.import_module(paths[name]) for name in set(_choice.values())}
     if len(modules) == 1:

@@ -88,7 +88,7 @@ def gelu_backward(dout, x, approximate):
 def _normal_cdf(x):
     """P(Z <= x); through erfc, which unlike 1 + erf keeps its digits far in the negative tail."""
     cdf = [0.5 * math.erfc(-v * math.sqrt(0.5)) for v in x.ravel().tolist()]  # NumPy has no erf
-    return np.array(cdf, dtype=x.dtype).reshape(x.shape)
+    return np.array(cdf, dtype=x.dtype, like=x).reshape(x.shape)
 
 
 # ------------------------------------------------------------------------------------------- embedding
@@ -101,7 +101,7 @@ def embedding_forward(weight, ids):
 
 def embedding_backward(dout, ids, num_embeddings):
     """-> dweight (V, C). Repeated ids add up, in the order in which they stand."""
-    dweight = np.zeros((num_embeddings, dout.shape[-1]), dtype=dout.dtype)
+    dweight = np.zeros((num_embeddings, dout.shape[-1]), dtype=dout.dtype, like=dout)
     np.add.at(dweight, ids.reshape(-1), dout.reshape(-1, dout.shape[-1]))
     return dweight
 
@@ -112,7 +112,8 @@ def embedding_backward(dout, ids, num_embeddings):
 def dropout_forward(x, p, seed, step, stream):
     """Zero elements with probability p, divide the rest by 1 - p. Element i uses random word i. Any shape."""
     words = random_bits(x.size, seed, step, stream).reshape(x.shape)
-    return np.where(words < keep_threshold(p), x * (1.0 / (1.0 - p)), 0.0).astype(x.dtype, copy=False)
+    kept = np.asarray(words < keep_threshold(p), like=x)
+    return np.where(kept, x * (1.0 / (1.0 - p)), 0.0).astype(x.dtype, copy=False)
 
 
 def dropout_backward(dout, p, seed, step, stream):
@@ -133,7 +134,7 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     highest = scores.max(axis=-1, keepdims=True)
     weights = np.exp(scores - highest)
     total = weights.sum(axis=-1, keepdims=True)
-    dropped = weights / total * _attention_mask(scores.shape, p, seed, step, stream, q.dtype)
+    dropped = weights / total * _attention_mask(scores.shape, p, seed, step, stream, q)
     return dropped @ v, (highest + np.log(total))[..., 0]
 
 
@@ -143,7 +144,7 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
     The probabilities are formed again from logsumexp, so nothing of size T * S was kept.
     """
     probs = np.exp(_scores(q, k, scale, causal) - logsumexp[..., None])  # (B, H, T, S)
-    mask = _attention_mask(probs.shape, p, seed, step, stream, q.dtype)
+    mask = _attention_mask(probs.shape, p, seed, step, stream, q)
     dv = (probs * mask).swapaxes(-1, -2) @ dout
     dprobs = (dout @ v.swapaxes(-1, -2)) * mask
     # softmax: dscores = probs * (dprobs - sum(probs * dprobs)); that sum equals sum(dout * out)
@@ -159,19 +160,19 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
 def _scores(q, k, scale, causal):
     scores = (q @ k.swapaxes(-1, -2)) * scale  # (B, H, T, S)
     if causal:  # set, never added: no finite score can overpower the mask
-        scores[..., ~np.tri(q.shape[2], k.shape[2], dtype=bool)] = -np.inf
+        scores[..., ~np.tri(q.shape[2], k.shape[2], dtype=bool, like=scores)] = -np.inf
     return scores
 
 
-def _attention_mask(shape, p, seed, step, stream, dtype):
-    """0 or 1/(1-p) for every (b, h, i, j): lane j % 4 of the counter (j // 4, i, b * H + h, 0)."""
+def _attention_mask(shape, p, seed, step, stream, q):
+    """0 or 1/(1-p) for every (b, h, i, j): lane j % 4 of the counter (j // 4, i, b * H + h, 0). An array like q."""
     if p == 0.0:
-        return np.ones((1, 1, 1, 1), dtype=dtype)
+        return np.ones_like(q, shape=(1, 1, 1, 1))
     B, H, T, S = shape
     j4, i, bh = np.arange((S + 3) // 4), np.arange(T)[:, None], np.arange(B * H)[:, None, None]
     words = np.stack(philox4x32(j4, i, bh, 0, *derive_key(seed, step, stream)), axis=-1)
     kept = words.reshape(B, H, T, -1)[..., :S] < keep_threshold(p)
-    return kept.astype(dtype) * (1.0 / (1.0 - p))
+    return np.asarray(kept, like=q).astype(q.dtype) * (1.0 / (1.0 - p))
 
 
 # ------------------------------------------------------------------------------- softmax cross-entropy
@@ -190,7 +191,7 @@ def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
     chosen = np.take_along_axis(logits, np.where(counted, targets, 0)[..., None], axis=-1)[..., 0]
     divisor = max(int(counted.sum()), 1) if reduction == "mean" else 1
     loss = np.where(counted, logsumexp - chosen, 0.0).sum(dtype=np.float64) / divisor
-    return np.asarray(loss, dtype=logits.dtype), logsumexp, np.asarray(divisor)
+    return np.asarray(loss, dtype=logits.dtype, like=logits), logsumexp, np.asarray(divisor, like=logits)
 
 
 def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index, overwrite):
@@ -198,13 +199,38 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
 
     dout (). overwrite: write it over `logits`, so that no second array of that size exists.
     """
-    dlogits = logits if overwrite else np.empty(logits.shape, logits.dtype)
+    dlogits = logits if overwrite else np.empty(logits.shape, logits.dtype, like=logits)
     np.exp(logits - logsumexp[..., None], out=dlogits)
     counted = targets != ignore_index
     chosen = np.where(counted, targets, 0)[..., None]  # (..., 1)
     np.put_along_axis(dlogits, chosen, np.take_along_axis(dlogits, chosen, axis=-1) - 1.0, axis=-1)
     dlogits *= np.where(counted, float(dout) / float(divisor), 0.0).astype(logits.dtype)[..., None]
     return dlogits
+
+
+# ------------------------------------------------------------------- the head and its loss, fused elsewhere
+
+
+def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads):
+    """Cross-entropy of the logits x @ weight.T, and its gradients at once. x (..., K), weight (V, K), targets (...).
+
+    -> loss (), dx (..., K), dweight (V, K), the gradients for an upstream one of grad_scale; None, None without
+    with_grads. The fast kernels do this for a chunk of tokens at a time, so that no array of all logits exists.
+    """
+    logits = linear_forward(x, weight, None)
+    loss, logsumexp, divisor = softmax_cross_entropy_forward(logits, targets, ignore_index, reduction)
+    if not with_grads:
+        return loss, None, None
+    dout = np.asarray(grad_scale, dtype=logits.dtype, like=logits)
+    dlogits = softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index, True)
+    dx, dweight, _ = linear_backward(dlogits, x, weight, None)
+    return loss, dx, dweight
+
+
+def linear_cross_entropy_backward(dout, dx, dweight, grad_scale):
+    """What forward prepared for grad_scale, for dout () instead -> dx, dweight."""
+    factor = float(dout) / grad_scale
+    return dx * factor, dweight * factor
 
 
 # ------------------------------------------------------------------------------------------- optimizer
@@ -226,6 +252,87 @@ def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight
     param -= learning_rate * mhat / (np.sqrt(vhat) + eps)
 
 
+def fused_adamw_step(param, grad, m, v, low, step, ends, decays, learning_rate, beta1, beta2, eps, norm, max_norm):
+    """One step of AdamW over a flat arena, in place on param, m and v (n,), float32 or float64.
+
+    grad (n,) of that dtype or a 16-bit one; low (n,): a 16-bit copy of param kept up to date, or None. step (): int64,
+    how many steps were taken before, counted up here. Segment s of the arena ends before ends[s] and decays by
+    decays[s]; the last one ends at n. norm (): the gradient's norm, float64; with max_norm > 0 the gradient is
+    multiplied by min(1, max_norm / (norm + 1e-6)). If norm is not finite nothing changes, step included.
+    """
+    if not math.isfinite(norm):
+        return
+    step[...] += 1
+    clip = min(1.0, max_norm / (float(norm) + 1e-6)) if max_norm > 0 else 1.0
+    g, start = grad.astype(param.dtype, copy=False), 0
+    for end, decay in zip(ends.tolist(), decays.tolist(), strict=True):
+        s = slice(start, end)
+        adamw_step(param[s], g[s], m[s], v[s], int(step), learning_rate, beta1, beta2, eps, decay, clip)
+        start = end
+    if low is not None:
+        low[...] = cast(param, low.dtype)
+
+
 def global_norm(arrays):
     """sqrt of the sum of all squares over a list of arrays, summed in float64 -> Python float."""
     return math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
+
+
+# ---------------------------------------------------------------------------------------- mixed precision
+
+
+def scale_and_check(arrays, scale):
+    """Multiply every array by scale, in place -> flag () uint8: 1 if all elements were finite before."""
+    finite = [bool(np.isfinite(a).all()) for a in arrays]
+    for a in arrays:
+        a[...] = a.astype(np.promote_types(a.dtype, np.float32), copy=False) * scale  # 16 bits may not hold scale
+    return np.asarray(all(finite), dtype=np.uint8, like=arrays[0])
+
+
+def cast(x, dtype):
+    """x of any shape as `dtype`, rounded to the nearest, ties to even; x itself where it has that dtype."""
+    dtype = np.dtype(dtype)
+    if (x.dtype.name, dtype.name) == ("float64", "bfloat16"):
+        x = _round_to_odd(x)  # ml_dtypes rounds to float32 first: a second rounding would meet ties that are none
+    return x.astype(dtype, copy=False)
+
+
+def _round_to_odd(x):
+    """float64 -> float32 with the last bit 1 where digits were lost (Boldo & Melquiond 2008): never a false tie."""
+    y = x.astype(np.float32)
+    wide = y.astype(np.float64)
+    inexact, outward = (wide != x) & ~np.isnan(x), np.abs(wide) > np.abs(x)
+    bits = y.view(np.uint32) - (inexact & outward)  # where it was rounded away from 0: the neighbour nearer to it
+    return (bits | inexact).astype(np.uint32, copy=False).view(np.float32)
+
+
+# --------------------------------------------------------------------- two kernels in one pass over memory
+
+
+def residual_layernorm_forward(x, residual, weight, bias, eps):
+    """layernorm of a residual sum. x, residual (..., C), weight (C,), bias (C,) or None.
+
+    -> total (..., C) = x + residual, out (..., C) = layernorm(total), mean (...), rstd (...).
+    """
+    total = x + residual
+    return total, *layernorm_forward(total, weight, bias, eps)
+
+
+def residual_layernorm_backward(dout, dtotal, total, weight, mean, rstd):
+    """-> dx (..., C), dweight (C,), dbias (C,). dx is the gradient of x and of residual alike.
+
+    dtotal: the gradient that reaches `total` beside the one through `out`; None if there is none.
+    """
+    dx, dweight, dbias = layernorm_backward(dout, total, weight, mean, rstd)
+    return (dx if dtotal is None else dx + dtotal), dweight, dbias
+
+
+def bias_gelu_forward(x, bias, approximate):
+    """gelu(x + bias). x (..., C), bias (C,), approximate "none" (erf) or "tanh" -> (..., C)."""
+    return gelu_forward(x + bias, approximate)
+
+
+def bias_gelu_backward(dout, x, bias, approximate):
+    """-> dx (..., C), dbias (C,)."""
+    dx = gelu_backward(dout, x + bias, approximate)
+    return dx, dx.sum(axis=tuple(range(x.ndim - 1)))

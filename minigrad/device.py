@@ -5,18 +5,16 @@ Nothing here runs on import, since threads and memory belong to whoever owns the
 
 import ctypes
 import importlib
-import importlib.util
 import os
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 import kernels
+from kernels.cuda.errors import DeviceError
 
+_MODULES = {"cuda": "kernels.cuda.gpu", "cuda-sim": "kernels.cuda.sim.device"}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-
-
-class DeviceError(RuntimeError):
-    """The device asked for cannot be used; the message says what is missing and what to do."""
 
 
 def configure(device="cpu", threads=0):
@@ -31,7 +29,7 @@ def configure(device="cpu", threads=0):
         raise DeviceError(f"threads is {threads}, but this process may use {cores} cores; give at most {cores}")
     threads = threads or cores
     blas_threads = threads
-    if kernels.describe() != "reference":  # the plain kernels need no compiler, so do not wake it
+    if device == "cpu" and kernels.describe() != "reference":  # the plain kernels need no compiler, so do not wake it
         import numba
 
         blas = importlib.import_module("kernels.cpu.blas")
@@ -44,14 +42,18 @@ def configure(device="cpu", threads=0):
 
 def require(device):
     """DeviceError unless `device` can be used."""
-    if device == "cpu":
-        return
-    if importlib.util.find_spec("cupy") is None:
-        raise DeviceError(
-            "device 'cuda' needs an NVIDIA GPU and CuPy, and CuPy is not installed; on a machine with a GPU run "
-            "pip install -e '.[cuda12]' (or cuda13, as the driver has it), else use --device cpu"
-        )
-    raise DeviceError("device 'cuda' is not built yet: there are no CUDA kernels in this version; use --device cpu")
+    if device != "cpu":
+        module(device).require()
+
+
+def module(device):
+    """What holds arrays and runs kernels there, `kernels.cuda.gpu` or its simulated twin; None for the CPU."""
+    return importlib.import_module(_MODULES[device]) if device != "cpu" else None
+
+
+def asarray(device):
+    """The function that puts NumPy arrays on `device`."""
+    return np.asarray if device == "cpu" else module(device).asarray
 
 
 def _keep_pages():

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from kernels.arrays import as_array, is_array
+
 recording = True  # False inside no_grad
 keep_calls = None  # set by debug.check_mode: keep_calls(frame of an operation, out) -> the node's call
 watcher = None  # set by debug: called as watcher(node, dout, grads) before (grads None) and after every rule
@@ -145,15 +147,14 @@ def _perform(node, dout, keep_arrays):
     for parent, grad in zip(node.parents, grads, strict=True):
         if parent is None or grad is None:
             continue
-        if type(grad) is not np.ndarray and isinstance(grad, np.generic):
-            grad = np.asarray(grad)  # NumPy turns 0-d results into scalars
+        grad = as_array(grad)
         if grad.shape != parent.shape or grad.dtype != parent.dtype:
             raise RuntimeError(
                 f"{node.op}_backward returned a gradient of {grad.shape} {grad.dtype} "
                 f"for an input of {parent.shape} {parent.dtype}"
             )
         if isinstance(parent, Node):  # never in place: the first gradient may be dout itself, or be shared
-            parent.grad = grad if parent.grad is None else np.asarray(parent.grad + grad)
+            parent.grad = grad if parent.grad is None else as_array(parent.grad + grad)
         else:
             parent.accumulate_grad(grad)
     return dout, grads
@@ -181,7 +182,7 @@ def run_hooks(hooks, grad):
     for hook in tuple(hooks):
         replaced = hook(grad)
         if replaced is not None:
-            replaced = np.asarray(replaced, dtype=grad.dtype)
+            replaced = np.asarray(replaced, dtype=grad.dtype, like=grad)
             if replaced.shape != grad.shape:
                 raise RuntimeError(f"a hook turned a gradient of shape {grad.shape} into one of {replaced.shape}")
             grad = replaced
@@ -197,7 +198,7 @@ def mark_overwritten(array):
 
 def _owner(array):
     """The array whose memory `array` shows: itself, unless it is a view."""
-    while isinstance(array, np.ndarray) and isinstance(array.base, np.ndarray):
+    while is_array(array) and type(array.base) is type(array):
         array = array.base
     return array
 
@@ -210,7 +211,7 @@ def _refuse_overwritten(saved):
 
 def _describe(node, dout):
     path, line, text = node.source
-    arrays = ", ".join(f"{k} {v.shape}" for k, v in (node.saved or {}).items() if isinstance(v, np.ndarray))
+    arrays = ", ".join(f"{k} {v.shape}" for k, v in (node.saved or {}).items() if is_array(v))
     where = f" in module {node.module}" if node.module else ""
     return (
         f"during backward of node #{node.id}, {node.op}{where}, made at {path}:{line}\n"

@@ -91,7 +91,7 @@ class Module:
         if problems:
             raise ValueError(f"cannot load these weights into {type(self).__name__}: " + "; ".join(problems))
         for name, parameter in own.items():
-            parameter.data[...] = state[name]
+            parameter.data[...] = np.asarray(state[name], like=parameter.data)
 
     def train(self, mode=True):
         """Switch dropout on (or off) in this module and all below it. Returns the module."""
@@ -112,6 +112,12 @@ class Module:
         """Convert all parameters, e.g. to float64 for a gradient check. Returns the module."""
         for parameter in self.parameters():
             parameter.data, parameter.grad = parameter.data.astype(dtype), None
+        return self
+
+    def to(self, asarray):
+        """Move all parameters by the function `asarray` of a device (see `minigrad.device`). Returns the module."""
+        for parameter in self.parameters():
+            parameter.data, parameter.grad = asarray(parameter.data), None
         return self
 
     def __repr__(self):

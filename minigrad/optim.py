@@ -1,7 +1,7 @@
 """Optimizers. The update rules are functions of arrays; the classes hold the arrays and call them.
 
-AdamW lays the parameters of a group, their gradients and both moments out in four flat arrays (an arena), so
-that a step is one pass over memory. `Parameter.data` and `.grad` are views of it: indexing, printing and
+AdamW lays parameters, their gradients and both moments out in four flat arrays (an arena), so that a step, clipping
+included, is one pass over memory. `Parameter.data` and `.grad` are views of it: indexing, printing and
 `load_state_dict` work as ever, and a `.data` that was rebound to another array is copied back in.
 """
 
@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 import kernels
+from kernels.arrays import on_host
 from minigrad.nn import Embedding, Parameter
 
 _TWICE = "a parameter, or the name of one, stands twice in the optimizer's groups"
@@ -87,12 +88,12 @@ def _named(params, group):
 
 
 class _Segment:
-    """One parameter's place in an arena."""
+    """One parameter's place in an arena. age: how many steps it has taken part in."""
 
-    __slots__ = ("name", "param", "span", "data", "grad", "step")
+    __slots__ = ("name", "param", "span", "data", "grad", "age")
 
     def __init__(self, name, param, span, arena):
-        self.name, self.param, self.span, self.step = name, param, span, 0
+        self.name, self.param, self.span, self.age = name, param, span, 0
         self.data, self.grad = arena.data[span].reshape(param.shape), arena.grad[span].reshape(param.shape)
         self.gather()
 
@@ -117,30 +118,53 @@ class _Segment:
 
 
 class _Arena:
-    """Parameters of one group and one dtype, flat: data, grad and both moments."""
+    """All parameters of one dtype, flat: data, grad and both moments, group after group; and each one's step count.
 
-    def __init__(self, group, dtype):
-        params = {name: p for name, p in group["params"].items() if p.dtype == dtype}
-        size = sum(p.size for p in params.values())
-        self.group = group
-        self.data, self.grad, self.m, self.v = (np.zeros(size, dtype) for _ in range(4))
-        self.segments, start = [], 0
-        for name, param in params.items():
-            self.segments.append(_Segment(name, param, slice(start, start + param.size), self))
-            start += param.size
+    ends, decays: the elements before ends[g] and not before ends[g - 1] decay by decays[g].
+    """
+
+    def __init__(self, groups, dtype):
+        groups = [([*group["params"].items()], group["weight_decay"]) for group in groups]
+        groups = [([(name, p) for name, p in params if p.dtype == dtype], decay) for params, decay in groups]
+        groups = [(params, decay) for params, decay in groups if params]
+        size, like = sum(p.size for params, _ in groups for _, p in params), groups[0][0][0][1].data
+        self.data, self.grad, self.m, self.v = (np.zeros(size, dtype, like=like) for _ in range(4))
+        self.segments, ends, start = [], [], 0
+        for params, _ in groups:
+            for name, param in params:
+                self.segments.append(_Segment(name, param, slice(start, start + param.size), self))
+                start += param.size
+            ends.append(start)
+        self.steps = np.zeros(len(self.segments), np.int64, like=like)  # where the arena is: nobody waits for them
+        self._ends, decays = np.array(ends, np.int64), np.array([decay for _, decay in groups], dtype)
+        self.ends, self.decays = np.asarray(self._ends, like=like), np.asarray(decays, like=like)
 
     def runs(self):
-        """Spans of neighbours that have a gradient and the same age: nearly always one, the whole arena."""
-        spans = []
-        for segment in self.segments:
+        """(span, first segment, last + 1) of neighbours with a gradient and of one age: nearly always the whole."""
+        runs = []
+        for i, segment in enumerate(self.segments):
             if not segment.gather():
                 continue
-            start, stop = segment.span.start, segment.span.stop
-            if spans and spans[-1][1:] == (start, segment.step):
-                spans[-1] = (spans[-1][0], stop, segment.step)
+            if runs and runs[-1][2] == i and self.segments[i - 1].age == segment.age:
+                runs[-1] = (slice(runs[-1][0].start, segment.span.stop), runs[-1][1], i + 1)
             else:
-                spans.append((start, stop, segment.step))
-        return [(slice(start, stop), step) for start, stop, step in spans]
+                runs.append((segment.span, i, i + 1))
+        return runs
+
+    def step(self, *setting):
+        """One step of all that have a gradient; setting: what follows `decays` in the kernel's signature."""
+        step_kernel = kernels.for_array(self.data).fused_adamw_step
+        for span, first, last in self.runs():
+            ends = self.ends
+            if span != slice(0, self.data.size):
+                ends = np.asarray(np.clip(self._ends - span.start, 0, span.stop - span.start), like=self.data)
+            step = self.steps[first : first + 1].reshape(())
+            step_kernel(
+                self.data[span], self.grad[span], self.m[span], self.v[span], None, step, ends, self.decays, *setting
+            )
+            self.steps[first:last] = step
+            for segment in self.segments[first:last]:
+                segment.age += 1
 
 
 class AdamW(Optimizer):
@@ -151,55 +175,55 @@ class AdamW(Optimizer):
         if not all(0.0 <= beta < 1.0 for beta in betas) or eps <= 0.0:
             raise ValueError(f"betas {betas} must lie in [0, 1), and eps {eps} above 0")
         self.betas, self.eps = betas, eps
-        self._arenas = [
-            _Arena(group, dtype)
-            for group in self.groups
-            for dtype in sorted({p.dtype for p in group["params"].values()}, key=str)
-        ]
+        dtypes = sorted({p.dtype for _, p in self.named_parameters()}, key=str)
+        self._arenas = [_Arena(self.groups, dtype) for dtype in dtypes]
 
     def grad_norm(self):
-        """The norm of all gradients together, as a float; nan or inf if any is."""
-        spans = [arena.grad[span] for arena in self._arenas for span, _ in arena.runs()]
+        """The norm of all gradients together: a float, or on a device a () array, so that nobody waits for it."""
+        spans = [arena.grad[span] for arena in self._arenas for span, _, _ in arena.runs()]
         return kernels.for_array(self._arenas[0].data).global_norm(spans)
 
-    def step(self, grad_scale=1.0):
-        """Update all parameters that have a gradient, which is multiplied by `grad_scale` first (clipping)."""
+    def step(self, norm=0.0, max_norm=0.0):
+        """Update all parameters that have a gradient, as if it had been clipped to max_norm before.
+
+        norm: what `grad_norm` gave; max_norm 0: no clipping. If the norm is not finite nothing changes, not even the
+        step count.
+        """
         for arena in self._arenas:
-            step_kernel = kernels.for_array(arena.data).adamw_step
-            for span, age in arena.runs():
-                step_kernel(
-                    arena.data[span], arena.grad[span], arena.m[span], arena.v[span], age + 1, self.learning_rate,
-                    *self.betas, self.eps, arena.group["weight_decay"], grad_scale,
-                )  # fmt: skip
-            for segment in arena.segments:
-                segment.step += segment.param.grad is not None
+            norm = np.asarray(norm, np.float64, like=arena.data)
+            arena.step(self.learning_rate, *self.betas, self.eps, norm, max_norm)
+
+    def steps_taken(self):
+        """How many steps have changed something, for the parameter that has seen most. The host waits for a device."""
+        return max(int(arena.steps.max()) for arena in self._arenas)
 
     def state_dict(self):
-        """{"step": {name: int}, "m": {name: array}, "v": {name: array}}; arrays are copies."""
+        """{"step": {name: int}, "m": {name: array}, "v": {name: array}}; arrays are copies, on the host."""
         state = {"step": {}, "m": {}, "v": {}}
-        for arena, segment in self._segments():
-            state["step"][segment.name] = segment.step
-            for moment in ("m", "v"):
-                state[moment][segment.name] = getattr(arena, moment)[segment.span].reshape(segment.data.shape).copy()
+        for arena in self._arenas:
+            steps, moments = on_host(arena.steps), {"m": on_host(arena.m), "v": on_host(arena.v)}
+            for segment, step in zip(arena.segments, steps.tolist(), strict=True):
+                state["step"][segment.name] = step
+                for key, moment in moments.items():
+                    state[key][segment.name] = moment[segment.span].reshape(segment.data.shape).copy()
         return state
 
     def load_state_dict(self, state):
         """The inverse of `state_dict`. ValueError, with nothing changed, unless names and shapes match."""
-        segments = list(self._segments())
+        segments = [segment for arena in self._arenas for segment in arena.segments]
         for key in ("step", "m", "v"):
-            if wrong := set(state[key]) ^ {segment.name for _, segment in segments}:
+            if wrong := set(state[key]) ^ {segment.name for segment in segments}:
                 raise ValueError(f"optimizer state {key!r} does not fit these parameters: {', '.join(sorted(wrong))}")
         for moment in ("m", "v"):
-            for _, segment in segments:
+            for segment in segments:
                 if state[moment][segment.name].shape != segment.data.shape:
                     raise ValueError(f"optimizer state {moment!r} of {segment.name} has another shape than it")
-        for arena, segment in segments:
-            segment.step = int(state["step"][segment.name])
-            for moment in ("m", "v"):
-                getattr(arena, moment)[segment.span] = state[moment][segment.name].reshape(-1)
-
-    def _segments(self):
-        return ((arena, segment) for arena in self._arenas for segment in arena.segments)
+        for arena in self._arenas:
+            for segment in arena.segments:
+                segment.age = int(state["step"][segment.name])
+                for key, moment in (("m", arena.m), ("v", arena.v)):
+                    moment[segment.span] = np.asarray(state[key][segment.name].reshape(-1), like=moment)
+            arena.steps[...] = np.asarray(np.array([s.age for s in arena.segments], np.int64), like=arena.steps)
 
 
 def sgd_step(param, grad, momentum_buffer, learning_rate, momentum, weight_decay):
@@ -256,7 +280,7 @@ def clip_grad_norm_(parameters, max_norm):
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
         return 0.0
-    norm = kernels.for_array(grads[0]).global_norm(grads)
+    norm = float(kernels.for_array(grads[0]).global_norm(grads))
     if not math.isfinite(norm):
         bad = next((i for i, grad in enumerate(grads) if not np.isfinite(grad).all()), None)
         which = "their squares overflow" if bad is None else f"gradient {bad} of shape {grads[bad].shape} is not finite"

@@ -4,11 +4,12 @@ import sys
 
 import numpy as np
 
+from kernels.arrays import as_array, is_array, on_host
 from minigrad import graph
 
 
 class Tensor:
-    """A NumPy array that remembers how it was made.
+    """An array, NumPy's or a device's, that remembers how it was made.
 
     data           the array itself
     grad           the gradient after `backward`, an array like data; leaves only
@@ -25,7 +26,7 @@ class Tensor:
     def __init__(self, data, requires_grad=False, dtype=None):
         if isinstance(data, Tensor):
             data = data.data
-        if not isinstance(data, np.ndarray):
+        if not is_array(data):
             data = np.asarray(data, dtype=dtype)
             if dtype is None and data.dtype == np.float64:
                 data = data.astype(np.float32)
@@ -45,7 +46,7 @@ class Tensor:
 
     def __repr__(self):
         made = f", made by {self.node!r}" if self.node else ", requires_grad=True" if self.requires_grad else ""
-        return f"Tensor({np.array2string(self.data, precision=4, threshold=20)}, {self.dtype}{made})"
+        return f"Tensor({np.array2string(on_host(self.data), precision=4, threshold=20)}, {self.dtype}{made})"
 
     def __len__(self):
         return len(self.data)
@@ -89,7 +90,7 @@ class Tensor:
             if self.size != 1:
                 raise RuntimeError(f"backward of a tensor of shape {self.shape} needs the gradient `grad`")
             grad = np.ones_like(self.data)
-        grad = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
+        grad = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype, like=self.data)
         if grad.shape != self.shape:
             raise ValueError(f"grad has shape {grad.shape}; the tensor has {self.shape}")
         return grad
@@ -107,7 +108,7 @@ class Tensor:
         elif self.grad is self.grad_buffer:
             self.grad += grad
         else:
-            self.grad = np.asarray(self.grad + grad)  # NumPy makes a 0-d sum a scalar, not an array
+            self.grad = as_array(self.grad + grad)
 
     def zero_grad(self):
         """Forget the gradient."""
@@ -166,7 +167,7 @@ def as_tensor(value, like=None):
     if like is not None and np.ndim(value) == 0:
         # beside integers the scalar's kind counts: 0.5 must not become 0
         dtype = like.dtype if like.dtype.kind == "f" else np.result_type(like.dtype, np.asarray(value).item())
-        return Tensor(np.asarray(value, dtype=dtype))
+        return Tensor(np.asarray(value, dtype=dtype, like=_array(like)))
     return Tensor(value)
 
 
@@ -178,7 +179,7 @@ def record(out, parents, backward, /, **saved):
     backward  the rule, a module-level function: backward(dout, **saved) -> one gradient per parent
     saved     what the rule needs, by name: raw arrays and settings, never a Tensor
     """
-    if not isinstance(out, np.ndarray):
+    if not is_array(out):
         out = np.asarray(out)
     result = Tensor.__new__(Tensor)
     result.data = out

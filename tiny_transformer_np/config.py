@@ -71,7 +71,7 @@ class TrainingConfig:
     sample_tokens: int = option(300, "tokens of generated text at each evaluation; 0: none")
     seed: int = option(1337, "of weights, order of data, dropout and samples")
     overfit_one_batch: bool = option(False, "train on the first batch only; a sound model's loss goes to nearly 0")
-    device: str = option("cpu", "where to compute", ("cpu", "cuda"))
+    device: str = option("cpu", "where to compute", ("cpu", "cuda", "cuda-sim"))
     kernels: str = option("fast", "compiled kernels, or plain NumPy to step through", ("fast", "reference"))
     threads: int = option(0, "CPU threads for matrix products and kernels together; 0: one a core")
 

@@ -100,7 +100,8 @@ class TransformerLM(Module):
     def _positions(self, T):
         if self.config.positions == "learned":
             return self.position_embedding(np.arange(T))
-        return Tensor(self.sinusoids[:T].astype(self.token_embedding.weight.dtype, copy=False))
+        weight = self.token_embedding.weight.data
+        return Tensor(np.asarray(self.sinusoids[:T], dtype=weight.dtype, like=weight))
 
     def loss(self, ids, targets, ignore_index=-100, reduction="mean", overwrite_logits=False):
         """Cross-entropy of the next token. ids and targets (B, T); see `functional.softmax_cross_entropy`."""

@@ -11,8 +11,7 @@ import inspect
 import re
 from pathlib import Path
 
-import numpy as np
-
+from kernels.arrays import is_array
 from minigrad import functional, ops
 from minigrad.graph import Node
 
@@ -84,7 +83,7 @@ def _instance(node):
 
 
 def _short(value):
-    return f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else f"= {value!r:.40}"
+    return f"{value.shape} {value.dtype}" if is_array(value) else f"= {value!r:.40}"
 
 
 def _source(function):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import kernels
+from kernels.arrays import on_host
 from minigrad import graph
 from minigrad.debug.calls import check_mode
 
@@ -64,7 +65,7 @@ def _bad_node(make_loss):
 
 def _bad_gradient(loss, nodes):
     """The first rule, in the order of backward, that returns something bad for a finite dout."""
-    grads = {loss.node: np.ones(loss.shape, loss.dtype)}
+    grads = {loss.node: np.ones_like(loss.data)}
     for node in nodes:  # by hand, so that no leaf's gradient is touched
         dout = grads.pop(node, None)
         if dout is None:
@@ -108,6 +109,7 @@ def _describe(array):
     """Shape, range and the first bad element of an array, e.g. ``(3, 5) float32, 1 of 15 not finite, ...``."""
     if array.dtype.kind != "f":
         return f"{array.shape} {array.dtype}"
+    array = on_host(array)
     bad = ~np.isfinite(array)
     text = f"{array.shape} {array.dtype}"
     if bad.any():

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 import numpy as np
 
 import kernels
+from kernels.arrays import is_array, on_host
 from minigrad import graph
 from minigrad.debug import stepping
 from minigrad.debug.breakpoints import did_you_mean, in_module, names_in
@@ -155,8 +156,8 @@ class Session(cmd.Cmd):
         else:
             value = arrays[name]
             self._say(f"{name} {_short(value)}")
-            if isinstance(value, np.ndarray):
-                self._say(np.array2string(value, precision=5, threshold=60, edgeitems=3, max_line_width=110))
+            if is_array(value):
+                self._say(np.array2string(on_host(value), precision=5, threshold=60, edgeitems=3, max_line_width=110))
 
     def do_grad(self, _):
         """grad: what the rule performed last gave its inputs, and the sums there so far."""
@@ -174,7 +175,7 @@ class Session(cmd.Cmd):
         call = self._node.call
         if call is None:
             return self._say("this node was not made in check mode, so it cannot be run again")
-        inputs = [Tensor(t.data.astype(np.float64), t.requires_grad) if t.dtype.kind == "f" else t
+        inputs = [Tensor(on_host(t.data).astype(np.float64), t.requires_grad) if t.dtype.kind == "f" else t
                   for t in call.tensors()]  # fmt: skip
         names = [name[1:] for name in stepping.named_gradients(self._node, self._node.parents)]
         names = names if len(names) == len(inputs) else range(len(inputs))
@@ -239,4 +240,4 @@ def _title(node):
 
 
 def _short(value):
-    return str(stepping.Stats.of(value)) if isinstance(value, (np.ndarray, np.generic)) else repr(value)
+    return str(stepping.Stats.of(value)) if is_array(value) or isinstance(value, np.generic) else repr(value)

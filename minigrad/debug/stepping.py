@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels.arrays import on_host
 from minigrad import graph
 
 
@@ -34,7 +35,7 @@ class Stats:
 
     @classmethod
     def of(cls, array):
-        values = array.astype(np.float64).ravel()
+        values = on_host(array).astype(np.float64).ravel()
         finite = values[np.isfinite(values)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (math.nan, math.nan)
         largest = max(abs(low), abs(high))

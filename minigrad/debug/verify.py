@@ -13,6 +13,7 @@ measured: it is what the plain kernels themselves lose in the node's own dtype.
 import numpy as np
 
 import kernels
+from kernels.arrays import on_host
 from minigrad import graph
 from minigrad.gradcheck import GradcheckError, gradcheck
 from minigrad.tensor import Tensor
@@ -58,7 +59,7 @@ def verify_node(node, seed=0):
         exact_out, exact_grads = _replay(node, np.float64, dout)
         plain_out, plain_grads = _replay(node, node.dtype, dout)
     _compare(node, "output", "output", node.call.out, exact_out, plain_out)
-    grads = node.backward(dout.astype(node.dtype), **_saved(node))
+    grads = node.backward(np.asarray(dout.astype(node.dtype), like=node.call.out), **_saved(node))
     grads = grads if isinstance(grads, tuple) else (grads,)
     for i, (parent, grad) in enumerate(zip(node.parents, grads, strict=True)):
         if parent is not None:
@@ -83,9 +84,10 @@ def _check_slopes(node, seed):
 
 
 def _copy(tensor, dtype):
-    """A leaf with the same numbers; integers stay integers."""
+    """A leaf with the same numbers, on the host; integers stay integers."""
     wanted = tensor.requires_grad
-    data = tensor.data.astype(dtype) if tensor.dtype.kind == "f" else tensor.data
+    data = on_host(tensor.data)
+    data = data.astype(dtype) if tensor.dtype.kind == "f" else data
     return Tensor(data, requires_grad=wanted)
 
 
@@ -106,6 +108,7 @@ def _saved(node):
 
 def _compare(node, check, what, array, exact, plain):
     """VerificationError if `array` is further from `exact` than rounding in its dtype explains."""
+    array = on_host(array)
     if array.shape != exact.shape:
         raise VerificationError(node, check, f"the {what} has shape {array.shape}, expected {exact.shape}")
     largest = _largest(exact)

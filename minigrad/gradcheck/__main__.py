@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+from minigrad import device
 from minigrad.gradcheck import table
 
 
@@ -16,10 +17,12 @@ def main(argv=None):
     parser.add_argument("--op", metavar="NAME", help="check this operation alone")
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON too")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the table as a heat map too")
+    parser.add_argument("--device", choices=("cpu", "cuda", "cuda-sim"), default="cpu", help="where to compute")
     args = parser.parse_args(argv)
     try:
-        rows = table.rows(args.op)
-    except ValueError as error:
+        device.require(args.device)
+        rows = table.rows(args.op, args.device)
+    except (ValueError, device.DeviceError) as error:
         parser.error(str(error))
     print(table.text(rows))
     if args.json:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.arrays import is_array, on_host
 from minigrad import graph
 from minigrad.gradcheck.errors import GradcheckError
 from minigrad.tensor import Tensor
@@ -95,11 +96,11 @@ class _RuleGuard:
 
     def __call__(self, node, dout, grads):
         if grads is None:
-            arrays = [("dout", dout), *((k, v) for k, v in node.saved.items() if isinstance(v, np.ndarray))]
+            arrays = [("dout", dout), *((k, v) for k, v in node.saved.items() if is_array(v))]
             self.before = [(name, array, array.copy()) for name, array in arrays]
             return
         for name, array, copy in self.before:
-            if array.tobytes() != copy.tobytes():
+            if on_host(array).tobytes() != on_host(copy).tobytes():
                 cause = "modifies dout" if name == "dout" else "modifies inputs"
                 raise GradcheckError(f"{node.op}_backward changed {name}, which is not its own", cause=cause)
         for i, (parent, grad) in enumerate(zip(node.parents, grads, strict=False)):

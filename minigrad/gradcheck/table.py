@@ -1,6 +1,7 @@
 """Every operation on every backend in both precisions: the largest error of its gradient, as a table or a picture.
 
-float64 is held against finite differences; float32, too coarse for those, against the rule in float64.
+float64 is held against finite differences; float32, too coarse for those, against the rule in float64. On a device
+inputs are moved there and outputs back, as part of what is checked.
 """
 
 from typing import NamedTuple
@@ -8,9 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
+from kernels.arrays import on_host
+from minigrad.device import asarray
 from minigrad.gradcheck import GradcheckError, gradcheck
 from minigrad.opcases import CASES
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, record
 
 LIMITS = {"float64": 1e-8, "float32": 1e-5}
 
@@ -25,8 +28,8 @@ class Row(NamedTuple):
     problem: str
 
 
-def rows(only=None):
-    """A Row for each op (or the one named), backend and dtype: the largest error of the op's cases."""
+def rows(only=None, device="cpu"):
+    """A Row for each op (or the one named), backend and dtype: the largest error of the op's cases, on a device."""
     names = list(dict.fromkeys(case.op for case in CASES))
     if only is not None and only not in names:
         raise ValueError(f"no operation named {only!r}; there are {', '.join(names)}")
@@ -34,12 +37,14 @@ def rows(only=None):
     for op in names if only is None else [only]:
         for backend in ("reference", "fast"):
             with kernels.use(backend):
-                table += [_row(op, backend, dtype) for dtype in LIMITS]
+                table += [_row(op, backend, dtype, device) for dtype in LIMITS]
     return table
 
 
-def _row(op, backend, dtype):
+def _row(op, backend, dtype, device):
     cases, worst = [case for case in CASES if case.op == op], 0.0
+    if device != "cpu":
+        cases = [on_device(case, device) for case in cases if not case.host_only]
     try:
         for case in cases:
             error = float64_error(case) if dtype == "float64" else float32_error(case)
@@ -50,6 +55,26 @@ def _row(op, backend, dtype):
         return Row(op, backend, dtype, abs(analytic - numeric) / size if size else np.nan, str(failure))
     over = "" if worst <= LIMITS[dtype] else f"{op}, {backend}, {dtype}: error {worst:.2g}, allowed {LIMITS[dtype]:.0e}"
     return Row(op, backend, dtype, worst, over)
+
+
+def on_device(case, device):
+    """The same case, computed on a device from inputs on the host."""
+    there = asarray(device)
+
+    def fn(*inputs):
+        outs = case.fn(*(_moved(x, there, on_host) if isinstance(x, Tensor) else x for x in inputs))
+        back = [_moved(out, on_host, there) for out in (outs if isinstance(outs, list) else [outs])]
+        return back if isinstance(outs, list) else back[0]
+
+    return case._replace(fn=fn)
+
+
+def _moved(x, move, back):
+    return record(move(x.data), (x,), moved_backward, back=back)
+
+
+def moved_backward(dout, back):
+    return back(dout)
 
 
 def float64_error(case, seed=0):
@@ -80,7 +105,7 @@ def _gradients(case, arrays, seed):
 
 def text(table):
     """The table as aligned text, one op a line."""
-    columns = [(backend, dtype) for backend in ("reference", "fast") for dtype in LIMITS]
+    columns = list(dict.fromkeys((row.backend, row.dtype) for row in table))
     cells = {(row.op, row.backend, row.dtype): row for row in table}
     width = max(len(row.op) for row in table)
     lines = [" " * width + "".join(f"{f'{b} {d}':>19}" for b, d in columns)]

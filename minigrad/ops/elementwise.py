@@ -219,13 +219,13 @@ def _share(chosen, tied):
 def where(condition, a, b):
     """a where condition holds, else b. condition: a boolean array, no gradient."""
     a, b = _operands(a, b)
-    condition = np.asarray(condition.data if hasattr(condition, "node") else condition, dtype=bool)
+    condition = np.asarray(condition.data if hasattr(condition, "node") else condition, dtype=bool, like=a.data)
     out = np.where(condition, a.data, b.data)
     return record(out, (a, b), where_backward, condition=condition, a_shape=a.shape, b_shape=b.shape)
 
 
 def where_backward(dout, condition, a_shape, b_shape):
-    zero = np.zeros((), dtype=dout.dtype)
+    zero = np.zeros((), dtype=dout.dtype, like=dout)
     da, db = np.where(condition, dout, zero), np.where(condition, zero, dout)
     return unbroadcast(da, a_shape), unbroadcast(db, b_shape)
 

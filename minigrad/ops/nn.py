@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 import kernels
+from kernels.arrays import is_array
 from minigrad import graph
 from minigrad.tensor import record
 
@@ -81,9 +82,11 @@ def gelu_backward(dout, x, approximate):
 
 
 def embedding(weight, ids):
-    """Rows of a table. weight (V, C), ids (...) an integer array -> (..., C). IndexError outside 0..V-1."""
-    ids = np.asarray(ids.data if hasattr(ids, "node") else ids)
-    _check_ids("embedding: id", ids, weight.shape[0])
+    """Rows of a table. weight (V, C), ids (...) an integer array -> (..., C). IndexError outside 0..V-1.
+
+    ids may be on the host, wherever the weight is: there they are checked without waiting for a device.
+    """
+    ids = _checked_ids("embedding: id", ids, weight.shape[0], weight.data)
     out = kernels.for_array(weight.data).embedding_forward(weight.data, ids)
     return record(out, (weight,), embedding_backward, ids=ids, num_embeddings=weight.shape[0])
 
@@ -146,7 +149,7 @@ def causal_self_attention(qkv, n_head, p=0.0, seed=0, step=0, stream=0):
 
 
 def causal_self_attention_backward(dout, qkv, out, logsumexp, n_head, **setting):
-    dqkv = np.empty(qkv.shape, qkv.dtype)  # (B, T, 3 C)
+    dqkv = np.empty(qkv.shape, qkv.dtype, like=qkv)  # (B, T, 3 C)
     dout, out = _heads(dout, n_head), _heads(out, n_head)  # (B, H, T, D)
     kernels.for_array(dout).attention_backward(
         dout, *_split_heads(qkv, n_head), out, logsumexp, **setting, into=_split_heads(dqkv, n_head)
@@ -186,14 +189,15 @@ def softmax_cross_entropy(logits, targets, ignore_index=-100, reduction="mean", 
 
     logits (..., V), targets (...) an integer array, reduction "mean" or "sum" -> (). If no row counts, the
     loss is 0. overwrite_logits lets backward write its result over `logits.data`, which saves an array of
-    that size; the logits are lost then. Raises IndexError for a target outside 0..V-1.
+    that size; the logits are lost then. Raises IndexError for a target outside 0..V-1. targets may be on the
+    host, wherever the logits are.
     """
-    targets = np.asarray(targets.data if hasattr(targets, "node") else targets)
+    targets = _integers(targets)
     if targets.shape != logits.shape[:-1]:
         raise ValueError(f"cross-entropy: logits {logits.shape} need targets {logits.shape[:-1]}, not {targets.shape}")
     if reduction not in ("mean", "sum"):
         raise ValueError(f'cross-entropy: reduction is {reduction!r}; expected "mean" or "sum"')
-    _check_ids("cross-entropy: target", targets, logits.shape[-1], ignore_index)
+    targets = _checked_ids("cross-entropy: target", targets, logits.shape[-1], logits.data, ignore_index)
     loss, logsumexp, divisor = kernels.for_array(logits.data).softmax_cross_entropy_forward(
         logits.data, targets, ignore_index, reduction
     )
@@ -218,8 +222,14 @@ def _check_vector(what, vector, n):
         raise ValueError(f"{what} has shape {vector.shape}, expected {(n,)}")
 
 
-def _check_ids(what, ids, n, ignore_index=None):
-    """One pass over the ids; kernels rely on it, since an index out of range would read foreign memory."""
+def _integers(ids):
+    ids = ids.data if hasattr(ids, "node") else ids
+    return ids if is_array(ids) else np.asarray(ids)
+
+
+def _checked_ids(what, ids, n, like, ignore_index=None):
+    """The ids where the array `like` is. Kernels rely on the check: an index out of range would read foreign memory."""
+    ids = _integers(ids)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{what}s must be integers, not {ids.dtype}")
     bad = (ids < 0) | (ids >= n)
@@ -227,3 +237,4 @@ def _check_ids(what, ids, n, ignore_index=None):
         bad &= ids != ignore_index
     if bad.any():
         raise IndexError(f"{what} {ids[bad][0]} is outside 0..{n - 1}")
+    return np.asarray(ids, like=like)

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 
+from kernels.arrays import is_array
 from minigrad.ops.elementwise import astype
 from minigrad.tensor import as_tensor, record
 
@@ -93,7 +94,7 @@ def concatenate(tensors, axis=0):
 
 
 def concatenate_backward(dout, sizes, axis):
-    return tuple(np.split(dout, np.cumsum(sizes)[:-1], axis=axis))
+    return tuple(np.split(dout, np.cumsum(sizes)[:-1].tolist(), axis=axis))
 
 
 def stack(tensors, axis=0):
@@ -129,12 +130,12 @@ def split(x, sections, axis=0):
 
 def getitem(x, index):
     """x[index]: slices, ints, None, Ellipsis, integer or boolean arrays, or a tuple of them."""
-    index = tuple(_raw(i) for i in index) if isinstance(index, tuple) else _raw(index)
+    index = tuple(_raw(i, x.data) for i in index) if isinstance(index, tuple) else _raw(index, x.data)
     return record(x.data[index], (x,), getitem_backward, x_shape=x.shape, index=index)
 
 
 def getitem_backward(dout, x_shape, index):
-    dx = np.zeros(x_shape, dtype=dout.dtype)
+    dx = np.zeros(x_shape, dtype=dout.dtype, like=dout)
     parts = index if isinstance(index, tuple) else (index,)
     if all(i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice)) for i in parts):
         dx[index] = dout
@@ -143,5 +144,7 @@ def getitem_backward(dout, x_shape, index):
     return dx
 
 
-def _raw(index):
-    return index.data if hasattr(index, "node") else index
+def _raw(index, x):
+    """A part of an index as x takes it: arrays lie where x lies."""
+    index = index.data if hasattr(index, "node") else index
+    return np.asarray(index, like=x) if is_array(index) else index

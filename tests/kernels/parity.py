@@ -23,6 +23,10 @@ TOLERANCES = {
     "layernorm_backward": (6e-7, 6e-15),
     "gelu_forward": (3e-7, 5e-16),
     "gelu_backward": (4e-6, 3e-14),  # loose: tanh form, 1 - sigmoid cancels and meets x * (1 + 3 * 0.0447 * x^2)
+    "residual_layernorm_forward": (5e-7, 2e-15),
+    "residual_layernorm_backward": (6e-7, 6e-15),
+    "bias_gelu_forward": (4e-7, 1e-15),
+    "bias_gelu_backward": (4e-6, 3e-14),  # loose like gelu_backward
     "embedding_forward": (0.0, 0.0),  # a copy
     "embedding_backward": (4e-7, 4e-16),
     "dropout_forward": (2e-7, 4e-16),
@@ -33,7 +37,14 @@ TOLERANCES = {
     "softmax_cross_entropy_backward": (2.5e-7, 6e-16),
     "adamw_step": (3.5e-7, 1.2e-15),
     "global_norm": (2e-15, 2e-15),  # float64 whatever the input
+    "linear_cross_entropy_forward": (1.5e-6, 5e-15),  # as of its products
+    "linear_cross_entropy_backward": (2e-7, 4e-16),
+    "fused_adamw_step": (3.5e-7, 1.2e-15),
+    "scale_and_check": (1.5e-7, 3e-16),
+    "cast": (0.0, 0.0),  # to float16: one rounding, and that the same
 }
+#: kernels that change the arrays they are given
+IN_PLACE = ("adamw_step", "fused_adamw_step", "scale_and_check")
 
 
 def relative_error(actual, expected, scale=0.0):
@@ -55,7 +66,9 @@ def widened(value):
     """The same value with every float array in float64."""
     if isinstance(value, list | tuple):
         return type(value)(widened(v) for v in value)
-    return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float64 if value.dtype.kind == "f" else value.dtype)
+    return value
 
 
 def outputs(result):
@@ -84,10 +97,22 @@ def check(name, *args, scale=0.0):
     actual = outputs(getattr(cpu, name)(*args))
     assert_same_bits(args, before)
     expected = outputs(getattr(reference, name)(*widened(before)))
+    dtype = np.dtype(args[1]) if name == "cast" else first.dtype
     scales = scale if isinstance(scale, tuple) else (scale,) * len(expected)
     for i, (a, e, s) in enumerate(zip(actual, expected, scales, strict=True)):
-        assert_close(name, a, e, first.dtype, s, f"output {i}")
+        assert_close(name, a, e, dtype, s, f"output {i}")
     return actual
+
+
+def check_in_place(name, *args):
+    """`check` for the kernels IN_PLACE: every array among the arguments is compared after the call too."""
+    fast, plain = copy.deepcopy(args), widened(args)
+    results = [(getattr(cpu, name)(*fast), getattr(reference, name)(*plain)), *zip(fast, plain, strict=True)]
+    for i, (actual, expected) in enumerate(results):
+        pairs = zip(actual, expected, strict=True) if isinstance(actual, list) else [(actual, expected)]
+        for a, e in pairs:
+            if isinstance(e, np.ndarray):
+                assert_close(name, a, e, a.dtype, what="result" if i == 0 else f"argument {i - 1}")
 
 
 def assert_close(name, actual, expected, dtype, scale=0.0, what="output"):
@@ -169,4 +194,15 @@ def arguments(name, rng, dtype, rows=150, C=70):
         "adamw_step": (*(normal(rng, dtype, 40000) for _ in range(3)), np.abs(normal(rng, dtype, 40000)),
                        3, 0.1, 0.9, 0.99, 1e-3, 0.1, 0.5),
         "global_norm": ([normal(rng, dtype, 40000), x],),
+        "linear_cross_entropy_forward": (x, normal(rng, dtype, 33, C), rng.integers(0, 33, rows), 3, "mean", 0.7, True),
+        "linear_cross_entropy_backward": (np.asarray(0.7, dtype), x, normal(rng, dtype, 33, C), 2.0),
+        "fused_adamw_step": (*(normal(rng, dtype, 40000) for _ in range(3)), np.abs(normal(rng, dtype, 40000)), None,
+                             np.asarray(2), np.array([7, 7, 20001, 40000]), np.array([0.1, 0.3, 0.0, 0.2], dtype),
+                             0.1, 0.9, 0.99, 1e-3, np.asarray(3.0), 2.0),
+        "scale_and_check": ([normal(rng, dtype, 40000), dout], 0.3),
+        "cast": (x, np.float16),
+        "residual_layernorm_forward": (x, dout, weight, bias, 1e-5),
+        "residual_layernorm_backward": (dout, normal(rng, dtype, rows, C), x, weight, mean, rstd),
+        "bias_gelu_forward": (x, bias, "tanh"),
+        "bias_gelu_backward": (dout, x, bias, "tanh"),
     }[name]  # fmt: skip

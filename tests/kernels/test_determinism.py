@@ -8,7 +8,7 @@ import copy
 import numba
 import numpy as np
 import pytest
-from parity import ALL_KERNELS, arguments, assert_same_bits
+from parity import ALL_KERNELS, IN_PLACE, arguments, assert_same_bits
 
 from kernels import cpu
 
@@ -23,7 +23,7 @@ def threads():
 
 def run(name, args):
     """Copies of all that one call gives; of what it changed in place as well."""
-    if name == "adamw_step":
+    if name in IN_PLACE:
         args = copy.deepcopy(args)
     return copy.deepcopy((getattr(cpu, name)(*args), args))
 

@@ -5,11 +5,13 @@ A compiler told that there is no NaN (nnan, ninf) deletes the code that these te
 
 import numpy as np
 import pytest
-from parity import ALL_KERNELS, arguments, assert_same_bits, outputs
+from parity import ALL_KERNELS, IN_PLACE, arguments, assert_same_bits, outputs
 
 from kernels import cpu
 
 SETTING = (0.25, True, 0.0, 1, 2, 3)  # scale, causal, p, seed, step, stream
+#: kernels whose second argument gets the bad number: the gradient, or what the scalar dout is multiplied with
+BAD_SECOND = ("softmax_cross_entropy_backward", "adamw_step", "fused_adamw_step", "linear_cross_entropy_backward")
 POISON = pytest.mark.parametrize("value", [np.nan, np.inf], ids=["nan", "inf"])
 
 
@@ -18,14 +20,16 @@ POISON = pytest.mark.parametrize("value", [np.nan, np.inf], ids=["nan", "inf"])
 @pytest.mark.parametrize("name", ALL_KERNELS)
 def test_a_bad_number_comes_out(name, dtype, value):
     args = arguments(name, np.random.default_rng(1), dtype)
-    target = args[1] if name in ("softmax_cross_entropy_backward", "adamw_step") else args[0]
-    target = target[0] if name == "global_norm" else target
+    target = args[1] if name in BAD_SECOND else args[0]
+    target = target[0] if isinstance(target, list) else target
     clean = outputs(getattr(cpu, name)(*args))[0]
     assert clean is None or np.isfinite(clean).all()
     target[..., 3:8] = value  # several: dropout may drop one
     with np.errstate(invalid="ignore"):  # inf - inf inside a matrix product
         out = outputs(getattr(cpu, name)(*args))[0]
-    out = args[0] if name == "adamw_step" else out
+    if name == "scale_and_check":
+        assert clean == 1 and out == 0
+    out = (args[0][0] if name == "scale_and_check" else args[0]) if name in IN_PLACE else out
     assert np.isnan(out).any() if np.isnan(value) else not np.isfinite(out).all()
 
 

@@ -77,16 +77,34 @@ def test_sgd_walks_as_torch_does(momentum, weight_decay, skipped):
     compare_with_torch(ours, theirs, params, peers, skipped)
 
 
-def test_grad_scale_is_a_gradient_scaled_beforehand():
+def test_clipping_in_the_step_is_a_gradient_scaled_beforehand():
     scaled, plain = parameters(), parameters()
     one, two = optim.AdamW(scaled.items()), optim.AdamW(plain.items())
     for step in range(3):
         for name, grad in gradients(step).items():
             scaled[name].grad, plain[name].grad = grad, grad * 0.25
-        one.step(grad_scale=0.25)
-        two.step()
+        one.step(norm=8.0 - 1e-6, max_norm=2.0)
+        two.step(norm=1.5, max_norm=2.0)  # within it: as it is
     for name in SHAPES:
         np.testing.assert_allclose(scaled[name].data, plain[name].data, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+@pytest.mark.parametrize("norm", [np.nan, np.inf])
+def test_a_norm_that_is_not_finite_changes_nothing(kernel_set, norm):
+    params = parameters()
+    optimizer = optim.AdamW(params.items())
+    with kernels.use(kernel_set):
+        for step, size in enumerate((1.0, norm, 1.0)):
+            for name, grad in gradients(step).items():
+                params[name].grad = grad
+            before = {name: p.data.copy() for name, p in params.items()}, optimizer.state_dict()
+            optimizer.step(size, max_norm=1.0)
+            same = all(np.array_equal(p.data, before[0][name]) for name, p in params.items())
+            assert same == (size != 1.0)
+            if same:
+                np.testing.assert_equal(optimizer.state_dict(), before[1])
+    assert set(optimizer.state_dict()["step"].values()) == {2} and optimizer.steps_taken() == 2
 
 
 # ------------------------------------------------------------------------------------------- groups
@@ -181,8 +199,8 @@ def test_a_gradient_set_by_hand_is_used_and_the_callers_array_left_alone():
     (q * 3.0).sum().backward()
     mine = np.full(3, 3.0)
     p.grad = mine
-    optimizer.step(grad_scale=0.5)
-    other.step(grad_scale=0.5)
+    optimizer.step(norm=4.0, max_norm=2.0)
+    other.step(norm=4.0, max_norm=2.0)
     np.testing.assert_array_equal(p.data, q.data)
     (p * 3.0).sum().backward()  # adds to the one set by hand
     np.testing.assert_array_equal(p.grad, np.full(3, 6.0))

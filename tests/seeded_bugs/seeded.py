@@ -109,24 +109,13 @@ def by_parity(bug):
         if bug.kernel == "attention_backward":
             arguments = arguments[:-1]  # arrays to write into, while `check` wants its arguments untouched
         try:
-            if bug.kernel == "adamw_step":
-                _same_step(*arguments)
+            if bug.kernel in parity.IN_PLACE:
+                parity.check_in_place(bug.kernel, *arguments)
             else:
                 parity.check(bug.kernel, *arguments)
         except AssertionError as error:
             return str(error), None
     return None
-
-
-def _same_step(*arguments):
-    """The fast step against the reference one in float64: it works in place, so `parity.check` does not fit."""
-    param, grad, m, v, *settings = arguments
-    fast, plain = ([a.copy() for a in (param, grad, m, v)] for _ in range(2))
-    plain = parity.widened(plain)
-    kernels.cpu.adamw_step(*fast, *settings)
-    kernels.reference.adamw_step(*plain, *settings)
-    for ours, expected in zip(fast, plain, strict=True):
-        parity.assert_close("adamw_step", ours, expected, param.dtype)
 
 
 def by_optimizer_oracle(bug):

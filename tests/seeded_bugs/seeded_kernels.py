@@ -33,6 +33,19 @@ def eps_outside_the_root(right, x, weight, bias, eps):
     return (x - mean[..., None]) * rstd[..., None] * weight + bias, mean, rstd
 
 
+def no_gradient_beside(right, dout, dtotal, total, weight, mean, rstd):
+    return right(dout, None, total, weight, mean, rstd)
+
+
+def norm_of_x_alone(right, x, residual, weight, bias, eps):
+    total, _, _, _ = right(x, residual, weight, bias, eps)
+    return total, *right(x, np.zeros_like(x), weight, bias, eps)[1:]
+
+
+def bias_gradient_before_the_gelu(right, dout, x, bias, approximate):
+    return right(dout, x, bias, approximate)[0], dout.reshape(-1, len(bias)).sum(axis=0)
+
+
 def first_row_as_dweight(right, *args):
     dx, _, dbias = right(*args)
     dout, x, _, mean, rstd = args
@@ -94,6 +107,11 @@ def adamw(corrected=True, root_eps=False, decoupled=True, scaled=True, squared=T
     return change
 
 
+def truncated(right, x, dtype):
+    out = right(x, dtype)
+    return np.where(np.abs(out.astype(x.dtype)) > np.abs(x), np.nextafter(out, out.dtype.type(0)), out)
+
+
 def sgd_forgets(right, param, grad, momentum_buffer, rate, momentum, weight_decay):
     right(param, grad, None, rate, momentum, weight_decay)
 
@@ -128,6 +146,11 @@ KERNELS = [
     kernel("density forgotten", f"{REFERENCE}gelu_backward",
            lambda right, dout, x, how: dout * reference._normal_cdf(x), "gelu", "wrong term"),
     kernel("half precision inside float32", f"{FAST}gelu_backward", half_precision, "gelu"),
+    kernel("layernorm of x instead of the sum", f"{FAST}residual_layernorm_forward", norm_of_x_alone),
+    kernel("gradient past the norm forgotten", f"{FAST}residual_layernorm_backward", no_gradient_beside),
+    kernel("bias added after the gelu", f"{REFERENCE}bias_gelu_forward",
+           lambda right, x, bias, how: reference.gelu_forward(x, how) + bias),
+    kernel("bias gradient from before the gelu", f"{FAST}bias_gelu_backward", bias_gradient_before_the_gelu),
     kernel("next row of the table", f"{FAST}embedding_forward", next_row, "embedding", "shifted"),
     kernel("`=` for `+=` at repeated ids", f"{REFERENCE}embedding_backward", last_id_wins, "embedding", "overwritten"),
     kernel("an id at the seam added twice", f"{FAST}embedding_backward", one_id_twice, "embedding",
@@ -154,6 +177,19 @@ KERNELS = [
     kernel("root forgotten", f"{FAST}global_norm", lambda right, arrays: right(arrays) ** 2),
     kernel("summed in float32", f"{REFERENCE}global_norm",
            lambda right, arrays: float(np.sqrt(sum(np.square(a, dtype=np.float32).sum() for a in arrays)))),
+    kernel("targets of another token", f"{FAST}linear_cross_entropy_forward",
+           lambda right, x, weight, targets, *a: right(x, weight, np.roll(targets, 1), *a)),
+    kernel("gradient scale applied twice", f"{REFERENCE}linear_cross_entropy_forward",
+           lambda right, *a: (right(*a)[0], *(a[5] * d for d in right(*a)[1:]))),
+    kernel("gradient scale not taken out", f"{FAST}linear_cross_entropy_backward",
+           lambda right, dout, dx, dweight, grad_scale: right(dout, dx, dweight, 1.0)),
+    kernel("norm ignored: nothing is clipped", f"{FAST}fused_adamw_step", lambda right, *a: right(*a[:-1], 0.0)),
+    kernel("decays shifted by a segment", f"{REFERENCE}fused_adamw_step",
+           lambda right, *a: right(*a[:7], np.roll(a[7], 1), *a[8:])),
+    kernel("step not counted", f"{FAST}fused_adamw_step", lambda right, *a: right(*a[:5], a[5].copy(), *a[6:])),
+    kernel("last array left as it was", f"{FAST}scale_and_check",
+           lambda right, arrays, scale: right([*arrays[:-1], arrays[-1].copy()], scale)),
+    kernel("truncated instead of rounded", f"{FAST}cast", truncated),
     Bug("momentum forgotten", "minigrad.optim.sgd_step",
         lambda right: lambda *a: sgd_forgets(right, *a), ""),
     Bug("weight decay scaled by the learning rate twice", "minigrad.optim.sgd_step",

@@ -108,7 +108,7 @@ def test_twenty_steps_of_training(kernel_set, tie_weights):
             ours.zero_grad()
             model.loss(ids, targets).backward()
             assert ours.grad_norm() == pytest.approx(norm, rel=1e-8)
-            ours.step(grad_scale=optim.clip_factor(ours.grad_norm(), 0.5))
+            ours.step(ours.grad_norm(), max_norm=0.5)
             clipped += norm > 0.5
     assert 0 < clipped < 20  # both with and without clipping
     for name, parameter in model.named_parameters():

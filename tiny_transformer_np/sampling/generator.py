@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kernels.arrays import on_host
 from minigrad.graph import no_grad
 from tiny_transformer_np.sampling.strategies import choose
 
@@ -20,6 +21,6 @@ def generate(model, prompt, n_tokens, rng, temperature=1.0, top_k=None, top_p=No
         ids = ids[-model.config.block_size :]
         with no_grad():
             logits = model(ids[None], last_only=True)
-        token = choose(logits.data[0, -1], rng, temperature, top_k, top_p)
+        token = choose(on_host(logits.data)[0, -1], rng, temperature, top_k, top_p)
         ids = np.append(ids, token)
         yield token

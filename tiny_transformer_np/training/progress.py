@@ -29,11 +29,11 @@ class Progress:
                 self.bar = None
 
     def step(self, step, loss, learning_rate, grad_norm, tokens_per_second):
-        """After every step."""
+        """After every step; on a device, where nobody waits for each, after some."""
         if self.bar is not None:
             rates = f"grad norm {grad_norm:.2f}, {tokens_per_second:,.0f} tokens/s"
             self.bar.set_postfix_str(f"loss {loss:.3f}, lr {learning_rate:.1e}, {rates}", refresh=False)
-            self.bar.update()
+            self.bar.update(step - self.bar.n)
 
     def log(self, row):
         """A row of metrics."""

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from minigrad import optim, random
+from kernels.arrays import on_host
+from minigrad import device, optim, random
 from minigrad.graph import no_grad
 from minigrad.tensor import Tensor
 from tiny_transformer_np.config import ConfigError
@@ -41,10 +42,12 @@ class Trainer:
     backward = staticmethod(Tensor.backward)  # backward(loss, grad); who steps through it puts another in its place
 
     def __init__(self, model, train_dataset, val_dataset, config, run=None, progress=None):
-        self.model, self.train_dataset, self.val_dataset = model, train_dataset, val_dataset
+        self.model = model.to(device.asarray(config.device))
+        self.train_dataset, self.val_dataset = train_dataset, val_dataset
         self.config, self.run, self.progress = config, run, progress or Progress(quiet=True)
         self.samples_per_step = config.batch_size * config.grad_accumulation_steps
         self.total_steps = config.max_steps or max(1, config.epochs * len(train_dataset) // self.samples_per_step)
+        self.on_host = config.device == "cpu"  # then results of a step are floats, else arrays on the device
         self.step = 0  # updates made so far
         self.best_val_loss = math.inf
         self.optimizer = optim.AdamW(
@@ -56,6 +59,8 @@ class Trainer:
         self.metrics = MetricsLog()
         self.stopped_by = None  # the signal that asked to stop
         self._clock = time.perf_counter()
+        self._bad = 0.0  # on a device an array: NaN once a step had numbers that are not finite
+        self._reported = 0, self._clock  # step and time at which the last report ended
 
     # ---------------------------------------------------------------------------------- the loop
 
@@ -77,24 +82,24 @@ class Trainer:
         """Steps up to the next epoch's border, or the end of training. Returns their mean loss; nan without any."""
         epoch = self.step * self.samples_per_step // len(self.train_dataset)
         border = math.ceil((epoch + 1) * len(self.train_dataset) / self.samples_per_step)
-        losses = []
+        losses, self._reported = [], (self.step, time.perf_counter())
         while self.step < min(border, self.total_steps) and not self.stopped_by:
             if self.config.verify_every and (self.step + 1) % self.config.verify_every == 0:
                 verify_step(self)
-            started = time.perf_counter()
             learning_rate = self.optimizer.learning_rate
             loss, grad_norm = self.train_step()
-            tokens = self.samples_per_step * self.train_dataset.seq_len
-            self._report(loss, learning_rate, grad_norm, tokens / (time.perf_counter() - started))
             losses.append(loss)
-        return sum(losses) / len(losses) if losses else math.nan  # none when a signal has just come
+            if self.on_host or self._is_due():
+                self._report(*self._known(loss, grad_norm), learning_rate)
+        return float(sum(losses)) / len(losses) if losses else math.nan  # none when a signal has just come
 
     def train_step(self):
         """One update of the weights from `grad_accumulation_steps` batches. Returns (loss per token, gradient norm).
 
         Every target counts the same, in whatever batch it stands: each batch's loss is a sum, divided by the
         number of targets in all of them. Raises FloatingPointError, before the weights are touched, if the loss
-        or a gradient is not finite.
+        or a gradient is not finite. On a device the two results stay there, and a step with numbers that are not
+        finite changes nothing: the host does not wait for a step, it learns of it in `_report`.
         """
         step = self.step + 1
         batches = [self._batch(step, micro) for micro in range(self.config.grad_accumulation_steps)]
@@ -104,17 +109,18 @@ class Trainer:
         total = 0.0
         for micro, batch in enumerate(batches):
             loss = self.loss_of(step, micro, batch, overwrite_logits=True)
-            total += loss.item()
+            total = loss.data.astype(np.float64) + total
             self.backward(loss, np.asarray(1.0 / n_targets, loss.dtype))
 
-        grad_norm = self.optimizer.grad_norm()
-        if not (math.isfinite(total) and math.isfinite(grad_norm)):
-            raise FloatingPointError(self._diverged(step, total / n_targets, grad_norm))
-        clip = self.config.grad_clip
-        self.optimizer.step(grad_scale=optim.clip_factor(grad_norm, clip) if clip else 1.0)
+        loss, grad_norm = total / n_targets, self.optimizer.grad_norm()
+        if self.on_host:
+            loss, grad_norm = self._finite(step, loss, grad_norm)
+        else:  # once NaN, always NaN: after a bad step the ones behind it change nothing either
+            self._bad = 0.0 * (grad_norm + loss) + self._bad
+        self.optimizer.step(grad_norm + self._bad, self.config.grad_clip)
         self.scheduler.step()
         self.step = step
-        return total / n_targets, grad_norm
+        return loss, grad_norm
 
     def loss_of(self, step, micro, batch=None, overwrite_logits=False):
         """The summed loss of one micro-batch of a step, made with the weights as they are; always the same."""
@@ -128,8 +134,15 @@ class Trainer:
             number = micro
         return self.train_dataset.batch(number, self.config.batch_size, self.config.seed)
 
+    def _finite(self, step, loss, grad_norm):
+        """Both as floats. FloatingPointError if one is not finite."""
+        loss, grad_norm = float(loss), float(grad_norm)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise FloatingPointError(self._diverged(step, loss, grad_norm))
+        return loss, grad_norm
+
     def _diverged(self, step, loss, grad_norm):
-        bad = [name for name, p in self.optimizer.named_parameters() if not np.isfinite(p.grad).all()]
+        bad = [name for name, p in self.optimizer.named_parameters() if not np.isfinite(on_host(p.grad)).all()]
         where = f"; the gradient of {bad[0]} is not finite" if bad else ""
         return (
             f"loss {loss} with gradient norm {grad_norm} at step {step}{where}; the weights are still those of step "
@@ -158,13 +171,35 @@ class Trainer:
 
     # ------------------------------------------------------------------------- what is due after a step
 
-    def _report(self, loss, learning_rate, grad_norm, tokens_per_second):
+    def _is_due(self):
+        """Whether this step ends with something that has to know how it went."""
+        step, config = self.step, self.config
+        intervals = (config.log_interval, config.eval_interval, config.save_interval)
+        return step in (1, self.total_steps) or any(step % n == 0 for n in intervals) or bool(self.stopped_by)
+
+    def _known(self, loss, grad_norm):
+        """The loss and norm of the last step as floats. FloatingPointError if a step since the last time went bad.
+
+        Then the steps after it changed nothing, and the Trainer stands again before the first bad one.
+        """
+        if self.on_host:
+            return loss, grad_norm
+        taken = self.optimizer.steps_taken()
+        if taken < self.step:
+            self.step, self._bad = taken, 0.0
+            self.scheduler.seek(taken)
+            self._finite(taken + 1, loss, math.nan)
+        return float(loss), float(grad_norm)
+
+    def _report(self, loss, grad_norm, learning_rate):
         """A line of metrics, an evaluation, checkpoints, and last what only shows how it goes.
 
         A run killed before its checkpoint resumes further back and does all of this again; one killed after it
         draws the picture when it resumes. So nothing here can cost the run.
         """
         step, config, last = self.step, self.config, self.step == self.total_steps
+        now, before = time.perf_counter(), self._reported
+        tokens_per_second = (step - before[0]) * self.samples_per_step * self.train_dataset.seq_len / (now - before[1])
         self.progress.step(step, loss, learning_rate, grad_norm, tokens_per_second)
         if step == 1 or step % config.log_interval == 0 or last:
             elapsed = time.perf_counter() - self._clock
@@ -179,6 +214,7 @@ class Trainer:
             self.save_checkpoint(self.run.latest)
         if self._is_eval_step():
             self._show()
+        self._reported = step, time.perf_counter()
 
     def _is_eval_step(self):
         due = self.step % self.config.eval_interval == 0 or self.step == self.total_steps
@@ -214,7 +250,7 @@ class Trainer:
     def save_checkpoint(self, path):
         """Write all that training needs to go on from here, bit for bit, as one file."""
         state = self.optimizer.state_dict()
-        arrays = {checkpoint.MODEL + name: array for name, array in self.model.state_dict().items()}
+        arrays = {checkpoint.MODEL + name: on_host(array) for name, array in self.model.state_dict().items()}
         arrays |= {f"adamw.{moment}.{name}": array for moment in ("m", "v") for name, array in state[moment].items()}
         checkpoint.save(path, arrays, {
             "step": self.step,

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from kernels.arrays import on_host
 from minigrad import graph, random
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.twins import CheckFailed, cut, shortened, twin
@@ -48,7 +49,7 @@ def _change(model, ids, places):
     other = ids.copy()
     rows = np.arange(len(places))
     other[rows, places] = (other[rows, places] + 1) % model.config.vocab_size
-    before, after = model(ids).data, model(other).data  # (R, T, V)
+    before, after = on_host(model(ids).data), on_host(model(other).data)  # (R, T, V)
     if np.array_equal(before, after):
         raise CheckFailed("tokens make no difference", "the logits do not change with the tokens at all; expected "
                           "them to. Usually a forward that does not use its input, or weights of zeros.")  # fmt: skip
@@ -65,11 +66,11 @@ def _gradient(model, ids, places, seed):
 
 
 def _embedding_gradient(model, ids, targets):
-    """The gradient that arrives at the embedded tokens, (R, T, C)."""
+    """The gradient that arrives at the embedded tokens, (R, T, C), on the host."""
     loss = model.loss(ids, targets, IGNORE_INDEX)
     for node, dout, _ in graph.steps(loss.node, np.ones_like(loss.data)) if loss.requires_grad else ():
         if node.op == "embedding" and node.saved["ids"].shape == ids.shape:
-            return dout
+            return on_host(dout)
     raise CheckFailed("no embedded tokens", "backward does not reach an embedding of the tokens, so there is nothing "
                       "to follow. Usually something cut off the graph (detach, .data, no_grad).")  # fmt: skip
 

@@ -6,6 +6,7 @@ import numpy as np
 
 import kernels
 import minigrad
+from kernels.arrays import on_host
 from minigrad import optim, random
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.twins import CheckFailed, backward, cut, first_batch, twin
@@ -18,7 +19,7 @@ def gradcheck(trainer):
     ids, targets = cut(first_batch(trainer), 1, GRADCHECK_TOKENS)
     seed = trainer.config.seed
     with kernels.use("reference"):
-        model = twin(trainer.model).train().astype(np.float64)
+        model = twin(trainer.model).to(on_host).train().astype(np.float64)
         named = dict(model.named_parameters())
 
         def loss(*_):
@@ -47,7 +48,7 @@ def _compare(model, exact, usually):
     total = math.sqrt(sum(float((grad**2).sum()) for grad in exact.values()))
     used = dict(model.named_parameters())
     for name, grad in reversed(exact.items()):  # from the output on: the first to differ is nearest to the fault
-        norm, off = np.linalg.norm(grad), np.linalg.norm(used[name].grad - grad)
+        norm, off = np.linalg.norm(grad), np.linalg.norm(on_host(used[name].grad) - grad)
         if not off <= 1e-2 * norm + 1e-6 * total:
             raise CheckFailed(
                 f"another gradient of {name}",

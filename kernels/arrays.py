@@ -1,0 +1,23 @@
+"""Arrays: NumPy's on the host, CuPy's or the simulator's on a device.
+
+A device's arrays take part in NumPy's functions and operators by NEP 13 and 18, so `np.exp(x)` runs where x is. New
+arrays are made beside others by `np.zeros(shape, like=x)`, and `np.asarray(host, like=x)` moves one there. The two
+kinds never mix by themselves.
+"""
+
+import numpy as np
+
+
+def is_array(x):
+    """Whether x is an array, on whichever device; not so for NumPy's scalars and for Tensors."""
+    return type(x) is np.ndarray or hasattr(x, "__array_function__")
+
+
+def as_array(x):
+    """x, or a 0-d array in place of the scalar that NumPy makes of a 0-d result."""
+    return np.asarray(x) if isinstance(x, np.generic) else x
+
+
+def on_host(x):
+    """x as a NumPy array; from a device that is a copy, for which the host waits."""
+    return x.get() if hasattr(x, "get") else x

@@ -1,0 +1,13 @@
+"""What is checked of every kernel without a GPU: it compiles, its resources stay within budgets, its machine code is as meant.
+
+    python -m kernels.cuda.gates            # measure, print the table, check; exit status 1 if a gate is broken
+    python -m kernels.cuda.gates --write    # measure and write the budgets anew, after a change that is meant
+
+Every .cu beside `kernels/cuda/common.cuh` is compiled for every storage type and architecture.
+    facts.py          what is meant: the one table to edit when a kernel is added
+    measure.py        compile, disassemble, count
+    architectures.py  the limits of each architecture, and how many warps of a kernel fit
+    loops.py          which instructions stand inside a loop
+    check.py          measurements against facts and against ../budgets.json
+Needs NVIDIA's compiler and disassembler: pip install -e '.[gpu-check]'.
+"""

@@ -1,0 +1,73 @@
+"""python -m kernels.cuda.gates [--write] [--at-once N] [FILE.cu ...]: measure every kernel, print the table, check."""
+
+import argparse
+import sys
+
+from kernels.cuda import nvrtc
+from kernels.cuda.gates import check, facts
+from kernels.cuda.gates.measure import measure
+
+
+def main(argv=None):
+    """Returns the exit status: 1 if a gate is broken, 2 if nothing can be measured."""
+    parser = argparse.ArgumentParser(prog="python -m kernels.cuda.gates", description=__doc__)
+    parser.add_argument("files", nargs="*", metavar="FILE.cu", help="names of files in kernels/cuda; all by default")
+    parser.add_argument("--write", action="store_true", help="write what is measured as the new budgets")
+    parser.add_argument("--at-once", type=int, default=2, help="compilations at once (default: 2)")
+    arguments = parser.parse_args(argv)
+    if message := nvrtc.missing():
+        print(f"the gates need NVIDIA's compiler: {message}", file=sys.stderr)
+        return 2
+    paths = [path for path in facts.sources() if not arguments.files or path.name in arguments.files]
+    if unknown := set(arguments.files) - {path.name for path in paths}:
+        parser.error(f"no {', '.join(sorted(unknown))} in kernels/cuda")
+    results = measure([job for path in paths for job in check.jobs(path)], arguments.at_once)
+    print(table(results))
+    if arguments.write:
+        return write(results, complete=not arguments.files)
+    lines = check.violations(results, check.read_budgets(nvrtc.version()) or {})
+    print("\n".join(lines) or f"\nall gates hold: {len(results)} compilations, NVRTC {version_text()}")
+    return 1 if lines else 0
+
+
+def table(results):
+    """A line for each kernel and its macros: registers and the part of an SM's warps that fit, for each architecture."""
+    cells = {}
+    for job, found in results.items():
+        if isinstance(found, nvrtc.CompileError):
+            continue
+        for kernel, measured in sorted(found.items()):
+            registers, spills, _, warps = check.row(job, measured, kernel)
+            text = f"{registers}r {warps}w" + (f" {spills}s" if spills else "")
+            cells.setdefault(check.key(job, kernel), {})[job.arch] = text
+    width = max(map(len, cells), default=0)
+    head = " " * width + "".join(f"  {f'sm_{arch}':>13}" for arch in facts.ARCHITECTURES)
+    lines = [
+        f"{name:{width}}" + "".join(f"  {row.get(arch, '-'):>13}" for arch in facts.ARCHITECTURES)
+        for name, row in cells.items()
+    ]
+    return "\n".join(["r registers of a thread, w warps on an SM, s bytes spilled", head, *lines])
+
+
+def write(results, complete):
+    """Write the budgets: all anew, or those of some files into what stands there."""
+    errors = [str(found) for found in results.values() if isinstance(found, nvrtc.CompileError)]
+    if errors:
+        print("\n".join(errors), file=sys.stderr)
+        return 1
+    new = check.measured_budgets(results)
+    if not complete:
+        files = {name.split()[0] for name in new}
+        old = check.read_budgets(nvrtc.version()) or {}
+        new = {**{name: rows for name, rows in old.items() if name.split()[0] not in files}, **new}
+    check.write_budgets(dict(sorted(new.items())), nvrtc.version())
+    print(f"wrote {check.BUDGETS.name}: {len(new)} kernels, NVRTC {version_text()}")
+    return 0
+
+
+def version_text():
+    return "{}.{}".format(*nvrtc.version())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

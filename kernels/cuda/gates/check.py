@@ -1,0 +1,128 @@
+"""Measurements against the facts that are meant (facts.py) and against the budgets (../budgets.json).
+
+A budget stands per kernel, storage type, further macros, architecture and major version of NVRTC, as
+[registers, bytes spilled, bytes of shared memory, warps on an SM]: no more of the first three, no less of the last.
+Registers are compared as the hardware hands them out, eight at a time.
+"""
+
+import json
+
+from kernels.cuda import nvrtc
+from kernels.cuda.gates import facts
+from kernels.cuda.gates.architectures import REGISTER_UNIT, resident_warps, rounded
+from kernels.cuda.gates.measure import Job
+from kernels.cuda.launch import SOURCES, STORAGE
+
+BUDGETS = SOURCES / "budgets.json"
+COLUMNS = ("registers", "bytes spilled", "bytes of shared memory", "warps on an SM")
+_TYPES = {macro: name for name, (macro, _) in STORAGE.items()}
+
+
+def jobs(path, architectures=facts.ARCHITECTURES):
+    """What there is to compile of a file."""
+    source = facts.source(path)
+    return [
+        Job(path, ((STORAGE[type_name][0], 1), *variant.items()), arch)
+        for type_name in source.types
+        for variant in source.variants(type_name)
+        for arch in architectures
+        if arch >= source.oldest
+    ]
+
+
+def key(job, kernel):
+    """The name of a kernel's budgets: "layernorm.cu layernorm_forward float16 ITEMS=2"."""
+    (macro, _), *others = job.macros
+    return " ".join([job.path.name, kernel, _TYPES[macro], *(f"{name}={value}" for name, value in others)])
+
+
+def row(job, measured, kernel):
+    """The four numbers of a budget, as measured."""
+    threads = measured.threads or facts.source(job.path).of(kernel).threads
+    warps = resident_warps(job.arch, measured.registers, measured.shared, threads)
+    return [measured.registers, measured.spills, measured.shared, warps]
+
+
+def violations(results, budgets):
+    """What is wrong, a line each. results: what `measure` returned; budgets: of this NVRTC, {key: {"sm_80": row}}."""
+    errors, wrong = [], {}
+    for job, found in results.items():
+        if isinstance(found, nvrtc.CompileError):
+            errors.append(str(found).strip())
+            continue
+        for kernel in facts.kernels(job.path):
+            for text in _wrong(job, kernel, found.get(kernel), budgets):
+                wrong.setdefault((key(job, kernel), text), []).append(f"sm_{job.arch}")
+    return errors + [f"{where}: {text} ({' '.join(where_on)})" for (where, text), where_on in wrong.items()]
+
+
+def _wrong(job, kernel, measured, budgets):
+    if measured is None:
+        return ["declared, but not compiled"]
+    budget = budgets.get(key(job, kernel), {}).get(f"sm_{job.arch}")
+    return broken_facts(measured, facts.source(job.path).of(kernel)) + over_budget(row(job, measured, kernel), budget)
+
+
+def broken_facts(measured, meant):
+    """The demands of a facts.Kernel that a kernel does not meet."""
+    loads, stores = measured.count(r"LDG.*\.128"), measured.count(r"STG.*\.128")
+    wrong = []
+    if meant.wide in ("loads", "both") and not loads:
+        wrong.append("no 128-bit load from global memory (LDG.E.128)")
+    if meant.wide in ("stores", "both") and not stores:
+        wrong.append("no 128-bit store to global memory (STG.E.128)")
+    if meant.wide == "either" and not loads + stores:
+        wrong.append("no 128-bit access to global memory")
+    wrong += [f"no {opcode} instruction" for opcode in meant.opcodes if not measured.count(opcode)]
+    if measured.local_in_loops:
+        wrong.append(f"{measured.local_in_loops} accesses to local memory inside of loops")
+    elif not meant.local_outside_loops and (measured.count(r"(LDL|STL)\b") or measured.stack):
+        wrong.append(f"local memory: {measured.stack} bytes of stack, {measured.spills} bytes spilled")
+    return wrong
+
+
+def over_budget(measured, budget):
+    """In what a row of numbers is worse than its budget."""
+    if budget is None:
+        return ["has no budget; run: python -m kernels.cuda.gates --write"]
+    allowed = [rounded(budget[0], REGISTER_UNIT), *budget[1:]]
+    wrong = [
+        f"{value} {name}, budget {limit}"
+        for name, value, limit in zip(COLUMNS[:3], measured[:3], allowed[:3], strict=True)
+        if value > limit
+    ]
+    if measured[3] < budget[3]:
+        wrong.append(f"{measured[3]} {COLUMNS[3]}, budget at least {budget[3]}")
+    if measured[3] == 0:
+        wrong.append("a block does not fit on an SM")
+    return wrong
+
+
+# ------------------------------------------------------------------------------------------ the budgets' file
+
+
+def read_budgets(version, path=BUDGETS):
+    """{key: {"sm_80": row}} for NVRTC `version`, (13, 5); None if the file has none for its major version."""
+    return json.loads(path.read_text(encoding="utf-8"))["nvrtc"].get(str(version[0])) if path.exists() else None
+
+
+def measured_budgets(results):
+    """Budgets that are met exactly."""
+    table = {}
+    for job, found in results.items():
+        if isinstance(found, nvrtc.CompileError):
+            raise found
+        for kernel in facts.kernels(job.path):
+            table.setdefault(key(job, kernel), {})[f"sm_{job.arch}"] = row(job, found[kernel], kernel)
+    return dict(sorted(table.items()))
+
+
+def write_budgets(table, version, path=BUDGETS):
+    """Replace the budgets of one major version of NVRTC, a line for each kernel, so that a change reads well."""
+    old = json.loads(path.read_text(encoding="utf-8"))["nvrtc"] if path.exists() else {}
+    sections = []
+    for major, budgets in sorted({**old, str(version[0]): table}.items()):
+        lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(rows)}" for name, rows in budgets.items())
+        sections.append(f'  "{major}": {{\n{lines}\n  }}')
+    text = ",\n".join(sections)
+    path.write_text(f'{{"columns": {json.dumps(COLUMNS)},\n "nvrtc": {{\n{text}\n}}}}\n', encoding="utf-8")

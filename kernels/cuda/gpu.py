@@ -1,0 +1,198 @@
+"""An NVIDIA GPU as `kernels.cuda.launch` and the trainer see one: CuPy's arrays, and our kernels compiled through CuPy.
+
+`kernels.cuda.sim.device` is its simulated twin, with the same functions. CuPy is imported on first use, so that
+`require` can say what is missing.
+"""
+
+import ctypes
+import functools
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from kernels.cuda.errors import DeviceError
+
+OLDEST = 75  # compute capability, RTX 20 and T4: what the kernels are compiled for and checked on
+_PLAIN_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking for more
+#: a packed argument -> the NumPy scalar of the same width, since CuPy would make an int64 of every Python int
+_NUMPY = {
+    ctypes.c_float: np.float32, ctypes.c_double: np.float64, ctypes.c_int32: np.int32, ctypes.c_uint32: np.uint32,
+    ctypes.c_int64: np.int64, ctypes.c_uint64: np.uint64,
+}  # fmt: skip
+
+
+def asarray(values):
+    """A copy of a NumPy array on the device; a device array as it is."""
+    import cupy
+
+    return cupy.asarray(values)
+
+
+def asnumpy(array):
+    """A copy of a device array on the host. Waits for what computes it."""
+    import cupy
+
+    return cupy.asnumpy(array)
+
+
+def empty(shape, dtype=np.float64):
+    """Memory that holds nothing yet."""
+    import cupy
+
+    return cupy.empty(shape, dtype)
+
+
+def pointer(array):
+    """The address of the first element, as kernels see it."""
+    return array.data.ptr
+
+
+def synchronize():
+    """Wait until all that was launched is done."""
+    import cupy
+
+    cupy.cuda.get_current_stream().synchronize()
+
+
+@functools.cache
+def capability():
+    """The compute capability: 80 for sm_80."""
+    import cupy
+
+    return int(cupy.cuda.Device().compute_capability)
+
+
+# ------------------------------------------------------------------------------------------------ kernels
+
+
+def launch(path, name, macros, grid, block, args, shared_bytes):
+    """Start a kernel on the current stream; returns before it ends. Compiles the file the first time.
+
+    args: ctypes values, as `kernels.cuda.launch` packs them. shared_bytes: of dynamic shared memory a block.
+    """
+    kernel = _kernel(path, name, tuple(macros.items()), shared_bytes)
+    kernel(grid, block, tuple(map(_argument, args)), shared_mem=shared_bytes)
+
+
+@functools.cache
+def _kernel(path, name, macros, shared_bytes):
+    kernel = _module(path, macros).get_function(name)
+    if shared_bytes > _PLAIN_SHARED:
+        kernel.max_dynamic_shared_size_bytes = shared_bytes
+    return kernel
+
+
+@functools.cache
+def _module(path, macros):
+    """The compiled file. CuPy keeps it on disk too, in ~/.cupy/kernel_cache."""
+    import cupy
+
+    options = ("-std=c++17", f"-I{path.parent}", *(f"-D{macro}={value}" for macro, value in macros))
+    module = cupy.RawModule(code=_source(path), options=options, backend="nvrtc")
+    # what is on disk loads before the line is due
+    notice = threading.Timer(0.2, _say, [f"compiling {path.name} for sm_{capability()} (once, then cached)"])
+    notice.start()
+    try:
+        module.compile()
+    finally:
+        notice.cancel()
+    return module
+
+
+def _source(path):
+    """The file's text for CuPy, whose cache looks at nothing else: it ends with a hash of what it includes."""
+    digest = hashlib.sha256()
+    for file in included(path):
+        digest.update(file.read_bytes())
+    return f'#line 1 "{path.name}"\n{path.read_text(encoding="utf-8")}\n// includes {digest.hexdigest()}\n'
+
+
+def included(path):
+    """The files beside it that a .cu includes, directly or not, sorted."""
+    found, waiting = set(), [Path(path)]
+    while waiting:
+        text = waiting.pop().read_text(encoding="utf-8")
+        files = {Path(path).parent / name for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', text, flags=re.M)}
+        waiting += files - found
+        found |= files
+    return sorted(found)
+
+
+def _argument(value):
+    if type(value) is ctypes.c_void_p:
+        return np.uint64(value.value or 0)
+    return _NUMPY[type(value)](value.value)
+
+
+def _say(line):
+    print(line, file=sys.stderr, flush=True)
+
+
+# --------------------------------------------------------------------------------- what may be missing
+
+
+def require():
+    """DeviceError unless kernels can run here; the message says what is missing and the command that fixes it."""
+    if message := problem():
+        raise DeviceError(
+            f"device 'cuda' cannot be used: {message}. Without a GPU: --device cpu, or --device cuda-sim, which runs "
+            "the same kernels on the CPU, slowly"
+        )
+
+
+def problem():
+    """What keeps this machine from running our kernels, with the command that fixes it; None if nothing does."""
+    version, message = _driver()
+    if message:
+        return message
+    extra = "cuda13" if version >= 13 else "cuda12"
+    install = f"run: pip install -e '.[{extra}]'"
+    if importlib.util.find_spec("cupy") is None:
+        return f"CuPy is not installed; {install}"
+    import cupy
+
+    built_for = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    if built_for > version:
+        return (
+            f"the installed CuPy is for CUDA {built_for}, the driver for CUDA {version}; "
+            f"run: pip uninstall -y cupy-cuda{built_for}x; pip install -e '.[{extra}]'"
+        )
+    for what, module in (("NVRTC, the compiler", "cupy_backends.cuda.libs.nvrtc"), ("cuBLAS", "cupy.cublas")):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            return f"CuPy does not find {what} ({str(error).splitlines()[0]}); {install}"
+    folder = cupy.cuda.get_cuda_path()
+    if folder is None or not Path(folder, "include", "cuda_fp16.h").is_file():
+        return f"CUDA's header cuda_fp16.h is not there; {install}"
+    if capability() < OLDEST:
+        return f"this GPU has compute capability {capability() / 10}, the kernels need {OLDEST / 10} or newer"
+    return None
+
+
+def _driver():
+    """(the CUDA version that the driver can run, what is wrong with it or None)."""
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        return 0, (
+            f"no NVIDIA driver ({library} is not there); on a machine with an NVIDIA GPU install the driver "
+            "(Debian and Ubuntu: sudo apt install nvidia-driver-580, else https://www.nvidia.com/drivers)"
+        )
+    count, version = ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or count.value == 0:
+        return 0, "the NVIDIA driver finds no GPU that this process may use; run: nvidia-smi"
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    if version.value < 12000:
+        return 0, (
+            f"the NVIDIA driver is too old (CUDA {version.value / 1000:.1f}, 12.0 is needed); install a newer one "
+            "(Debian and Ubuntu: sudo apt install nvidia-driver-580, else https://www.nvidia.com/drivers)"
+        )
+    return version.value // 1000, None

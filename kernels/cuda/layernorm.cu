@@ -1,0 +1,196 @@
+// layernorm (Ba et al. 2016) over the last axis, alone and behind a residual sum. Arrays (N, C), mean, rstd (N).
+//
+// A block takes `rows` rows, one after the other. A thread owns the same columns of each: ITEMS groups of VEC
+// neighbours. A row stays in registers from the first pass over it to the last, weight and bias for all rows,
+// so each array is read once. The loads of the next row are under way while the block sums up the present one.
+#include "common.cuh"
+
+#ifndef ITEMS
+#define ITEMS 1  // the launcher takes more for rows that are longer than MAX_THREADS groups
+#endif
+#define MAX_THREADS (ITEMS == 1 ? 512 : 256)  // so that all of this fits the registers
+
+__device__ inline int column(int item) { return (item * blockDim.x + threadIdx.x) * VEC; }
+
+__device__ inline void load_row(vec row[ITEMS], const scalar* x, int C, bool wide) {
+#pragma unroll
+  for (int k = 0; k < ITEMS; k++) row[k] = load(x, column(k), C, wide);
+}
+
+// The row at x into `now`, and if there is another behind it, the loads of that one are sent on their way to `next`.
+// Several groups a thread are loads enough at a time, and leave no registers for that.
+__device__ inline void take_row(vec now[ITEMS], vec next[ITEMS], const scalar* x, bool another, int C, bool wide) {
+  if (ITEMS > 1) return load_row(now, x, C, wide);
+  now[0] = next[0];
+  if (another) load_row(next, x + C, C, wide);
+}
+
+// Sums of a and of b over the block, the same in every thread. scratch: shared, 2 * WARP, free again after.
+__device__ inline void block_sums(accum& a, accum& b, accum* scratch) {
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, n_warps = blockDim.x / WARP;
+  a = warp_sum(a), b = warp_sum(b);
+  if (lane == 0) scratch[warp] = a, scratch[WARP + warp] = b;
+  __syncthreads();
+  a = warp_sum(lane < n_warps ? scratch[lane] : (accum)0);
+  b = warp_sum(lane < n_warps ? scratch[WARP + lane] : (accum)0);
+  __syncthreads();
+}
+
+// -------------------------------------------------------------------------------------------------- forward
+
+// Mean and 1 / sqrt(variance + eps) of a row that lies in the registers of the block.
+__device__ inline void statistics(accum& m, accum& r, const vec row[ITEMS], accum eps, int C,
+                                  accum* scratch) {
+  accum sum = 0;
+#pragma unroll
+  for (int k = 0; k < ITEMS; k++)
+    for (int j = 0; j < VEC; j++) sum += to_accum(row[k].at[j]);  // past column C stands 0
+  m = block_sum(sum, scratch) / C;
+  accum squares = 0;  // of deviations: the mean of squares would cancel for rows far from 0
+#pragma unroll
+  for (int k = 0; k < ITEMS; k++)
+    for (int j = 0; j < VEC; j++) {
+      accum d = to_accum(row[k].at[j]) - m;
+      if (column(k) + j < C) squares += d * d;
+    }
+  r = (accum)1 / sqrt(block_sum(squares, scratch) / C + eps);
+}
+
+__device__ inline void normalise(scalar* out, const vec row[ITEMS], accum m, accum r, const vec weight[ITEMS],
+                                 const vec bias[ITEMS], int C, bool wide) {
+#pragma unroll
+  for (int k = 0; k < ITEMS; k++) {
+    vec y;
+    for (int j = 0; j < VEC; j++) {
+      accum xhat = (to_accum(row[k].at[j]) - m) * r;
+      y.at[j] = to_scalar(xhat * to_accum(weight[k].at[j]) + to_accum(bias[k].at[j]));
+    }
+    store(out, y, column(k), C, wide);
+  }
+}
+
+// total += residual, rounded as it is stored: out then is the layernorm of what backward gets to see.
+__device__ inline void add_residual(scalar* stored, vec total[ITEMS], const vec residual[ITEMS], int C,
+                                    bool wide) {
+#pragma unroll
+  for (int k = 0; k < ITEMS; k++) {
+    for (int j = 0; j < VEC; j++)
+      total[k].at[j] = to_scalar(to_accum(total[k].at[j]) + to_accum(residual[k].at[j]));
+    store(stored, total[k], column(k), C, wide);
+  }
+}
+
+__device__ inline void forward_rows(scalar* total, scalar* out, accum* mean, accum* rstd, const scalar* x,
+                                    const scalar* residual, const scalar* weight, const scalar* bias,
+                                    accum eps, long long N, int C, int rows) {
+  __shared__ accum scratch[WARP];
+  bool wide = C % VEC == 0 && aligned(total) && aligned(out) && aligned(x) && aligned(residual) &&
+              aligned(weight) && aligned(bias);
+  long long row = (long long)blockIdx.x * rows, last = row + rows < N ? row + rows : N;
+  vec w[ITEMS], b[ITEMS], now[ITEMS], next[ITEMS], residual_now[ITEMS], residual_next[ITEMS];
+  load_row(w, weight, C, wide);
+  load_row(b, bias, bias ? C : 0, wide);
+  if (ITEMS == 1) load_row(next, x + row * C, C, wide);
+  if (ITEMS == 1 && residual) load_row(residual_next, residual + row * C, C, wide);
+  for (; row < last; row++) {
+    take_row(now, next, x + row * C, row + 1 < last, C, wide);
+    if (residual) {
+      take_row(residual_now, residual_next, residual + row * C, row + 1 < last, C, wide);
+      add_residual(total + row * C, now, residual_now, C, wide);
+    }
+    accum m, r;
+    statistics(m, r, now, eps, C, scratch);
+    normalise(out + row * C, now, m, r, w, b, C, wide);
+    if (threadIdx.x == 0) mean[row] = m, rstd[row] = r;
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
+    layernorm_forward(scalar* out, accum* mean, accum* rstd, const scalar* x, const scalar* weight,
+                      const scalar* bias, accum eps, long long N, int C, int rows) {
+  forward_rows(nullptr, out, mean, rstd, x, nullptr, weight, bias, eps, N, C, rows);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
+    residual_layernorm_forward(scalar* total, scalar* out, accum* mean, accum* rstd, const scalar* x,
+                               const scalar* residual, const scalar* weight, const scalar* bias, accum eps,
+                               long long N, int C, int rows) {
+  forward_rows(total, out, mean, rstd, x, residual, weight, bias, eps, N, C, rows);
+}
+
+// ------------------------------------------------------------------------------------------------- backward
+
+// One row of dx, and what it adds to dweight and dbias.
+//     dxhat = dout * weight;  dx = (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat)) * rstd + dtotal
+__device__ inline void backward_row(scalar* dx, accum dweight[ITEMS][VEC], accum dbias[ITEMS][VEC],
+                                    const vec dout[ITEMS], const vec dtotal[ITEMS], const vec x[ITEMS],
+                                    const vec weight[ITEMS], accum m, accum r, int C, bool wide,
+                                    accum* scratch) {
+  accum along_one = 0, along_xhat = 0;  // dxhat's components along (1, ..., 1) and along xhat
+#pragma unroll
+  for (int k = 0; k < ITEMS; k++)
+    for (int j = 0; j < VEC; j++) {
+      accum d = to_accum(dout[k].at[j]), xhat = (to_accum(x[k].at[j]) - m) * r;  // past column C: d is 0
+      accum dxhat = d * to_accum(weight[k].at[j]);
+      along_one += dxhat, along_xhat += dxhat * xhat;
+      dweight[k][j] += d * xhat, dbias[k][j] += d;
+    }
+  block_sums(along_one, along_xhat, scratch);
+  along_one /= C, along_xhat /= C;
+#pragma unroll
+  for (int k = 0; k < ITEMS; k++) {
+    vec y;
+    for (int j = 0; j < VEC; j++) {
+      accum xhat = (to_accum(x[k].at[j]) - m) * r;
+      accum dxhat = to_accum(dout[k].at[j]) * to_accum(weight[k].at[j]);
+      y.at[j] = to_scalar((dxhat - along_one - xhat * along_xhat) * r + to_accum(dtotal[k].at[j]));
+    }
+    store(dx, y, column(k), C, wide);
+  }
+}
+
+// partials (2, gridDim.x, C): each block's share of dweight and of dbias, for column_sums.cu to add up.
+__device__ inline void backward_rows(scalar* dx, accum* partials, const scalar* dout, const scalar* dtotal,
+                                     const scalar* x, const scalar* weight, const accum* mean,
+                                     const accum* rstd, long long N, int C, int rows) {
+  __shared__ accum scratch[2 * WARP];
+  bool wide = C % VEC == 0 && aligned(dx) && aligned(partials) && aligned(dout) && aligned(dtotal) &&
+              aligned(x) && aligned(weight);
+  long long first = (long long)blockIdx.x * rows, last = first + rows < N ? first + rows : N;
+  int lane = threadIdx.x % WARP;
+  accum means = 0, rstds = 0;  // of the row that has this lane's number among the present 32
+  vec w[ITEMS], d_now[ITEMS], d_next[ITEMS], t[ITEMS], x_now[ITEMS], x_next[ITEMS];
+  accum dweight[ITEMS][VEC] = {}, dbias[ITEMS][VEC] = {};
+  load_row(w, weight, C, wide);
+  if (ITEMS == 1) load_row(d_next, dout + first * C, C, wide);
+  if (ITEMS == 1) load_row(x_next, x + first * C, C, wide);
+  for (long long row = first; row < last; row++) {
+    int number = (row - first) % WARP;
+    if (number == 0 && row + lane < last) means = mean[row + lane], rstds = rstd[row + lane];
+    accum m = __shfl_sync(FULL_WARP, means, number), r = __shfl_sync(FULL_WARP, rstds, number);
+    take_row(d_now, d_next, dout + row * C, row + 1 < last, C, wide);
+    take_row(x_now, x_next, x + row * C, row + 1 < last, C, wide);
+    load_row(t, dtotal ? dtotal + row * C : dtotal, dtotal ? C : 0, wide);
+    backward_row(dx + row * C, dweight, dbias, d_now, t, x_now, w, m, r, C, wide, scratch);
+  }
+  accum* dweights = partials + (long long)blockIdx.x * C;
+  accum* dbiases = dweights + (long long)gridDim.x * C;
+#pragma unroll
+  for (int k = 0; k < ITEMS; k++) {
+    store(dweights, dweight[k], column(k), C, wide);
+    store(dbiases, dbias[k], column(k), C, wide);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
+    layernorm_backward(scalar* dx, accum* partials, const scalar* dout, const scalar* x, const scalar* weight,
+                       const accum* mean, const accum* rstd, long long N, int C, int rows) {
+  backward_rows(dx, partials, dout, nullptr, x, weight, mean, rstd, N, C, rows);
+}
+
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
+    residual_layernorm_backward(scalar* dx, accum* partials, const scalar* dout, const scalar* dtotal,
+                                const scalar* total, const scalar* weight, const accum* mean,
+                                const accum* rstd, long long N, int C, int rows) {
+  backward_rows(dx, partials, dout, dtotal, total, weight, mean, rstd, N, C, rows);
+}

@@ -1,0 +1,220 @@
+"""Compile a .cu file for any NVIDIA architecture without a GPU, and read the result: registers, spills, machine code.
+
+    compiled = compile("layernorm.cu", {"SCALAR_F16": 1}, arch=80)
+    compiled.kernels["layernorm_forward"].registers
+    sass(compiled.cubin)["layernorm_forward"]            # its instructions
+
+Needs no CUDA toolkit and no driver, only NVIDIA's wheels: pip install -e '.[gpu-check]'.
+"""
+
+import ctypes
+import functools
+import importlib.util
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+#: CuPy adds the last two to every compilation, so what is measured here is what will run. -ftz: float32 numbers
+#: below 1.2e-38 count as 0.
+OPTIONS = ("-std=c++17", "--ptxas-options=-v", "-ftz=true", "--device-as-default-execution-space")
+
+
+class NotInstalled(RuntimeError):
+    """One of NVIDIA's wheels is missing; the message says which command installs it."""
+
+
+class CompileError(RuntimeError):
+    """The compiler refused the source; the message is the compiler's."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a kernel takes: registers of a thread, bytes of static shared memory of a block, and bytes of local memory
+    of a thread, which is slow, being global memory; its __launch_bounds__, 0 if it has none."""
+
+    registers: int
+    shared: int
+    stack: int
+    spill_stores: int
+    spill_loads: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Compiled:
+    cubin: bytes
+    log: str
+    kernels: dict[str, Usage]
+
+    @property
+    def warnings(self):
+        """The lines of the log that warn of something in the source."""
+        return [line for line in self.log.splitlines() if "warning" in line]
+
+
+@dataclass(frozen=True)
+class Instruction:
+    address: int
+    opcode: str  # with its modifiers: "LDG.E.128"
+    text: str  # as disassembled, predicate and operands included
+    labels: tuple[str, ...] = ()  # that stand before it
+
+
+def version():
+    """NVRTC's version, (13, 5). NotInstalled if there is none."""
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    _check(_library(), _library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+    return major.value, minor.value
+
+
+def missing():
+    """None if everything here works, else what is missing and how to get it."""
+    try:
+        version(), headers(), _disassembler()
+    except NotInstalled as error:
+        return str(error)
+    return None
+
+
+def compile(path, macros, arch):
+    """The file compiled for compute capability `arch`, e.g. 80. macros: {"SCALAR_F32": 1}. CompileError if it is wrong."""
+    path, library = Path(path), _library()
+    includes = (path.parent, Path(__file__).parent, headers(), headers() / "cccl")
+    options = [f"--gpu-architecture=sm_{arch}", *OPTIONS, *(f"-I{folder}" for folder in includes)]
+    options += [f"-D{name}={value}" for name, value in macros.items()]
+    program = ctypes.c_void_p()
+    source, name = path.read_bytes(), path.name.encode()
+    _check(library, library.nvrtcCreateProgram(ctypes.byref(program), source, name, 0, None, None))
+    try:
+        status = library.nvrtcCompileProgram(
+            program, len(options), (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+        )
+        log = _read(library, program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
+        if status:
+            raise CompileError(f"{path.name} does not compile for sm_{arch} with {_flags(macros)}:\n{log}")
+        ptx = _read(library, program, "PTX").rstrip(b"\0").decode()
+        return Compiled(_read(library, program, "CUBIN"), log, usage(log, ptx))
+    finally:
+        library.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def usage(log, ptx):
+    """{kernel: Usage} out of what ptxas -v printed and the code that it compiled."""
+    bounds = dict(re.findall(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)", ptx))
+    found = {}
+    for name, text in re.findall(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry|\Z)", log, flags=re.S):
+
+        def number(pattern, text=text):
+            match = re.search(r"(\d+) " + pattern, text)
+            return int(match[1]) if match else 0
+
+        found[name] = Usage(
+            registers=number("registers"),
+            shared=number("bytes smem"),
+            stack=number("bytes stack frame"),
+            spill_stores=number("bytes spill stores"),
+            spill_loads=number("bytes spill loads"),
+            threads=int(bounds.get(name, 0)),
+        )
+    return found
+
+
+def sass(cubin):
+    """{kernel: its instructions in order}."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "kernels.cubin")
+        file.write_bytes(cubin)
+        run = subprocess.run([_disassembler(), "-c", "-ndf", str(file)], capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"nvdisasm failed:\n{run.stderr}")
+    return parse_sass(run.stdout)
+
+
+def parse_sass(text):
+    """What `nvdisasm -c` prints, as {kernel: instructions}."""
+    kernels, instructions, labels = {}, [], []
+    for line in text.splitlines():
+        if match := re.match(r"\s*\.section\s+\.text\.(\w+)", line):
+            instructions = kernels[match[1]] = []
+            labels.clear()  # the end of the section before
+        elif match := re.match(r"(\.L_\w+):", line):
+            labels.append(match[1])
+        elif match := re.match(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*?)\s*;", line):
+            body = re.sub(r"^\s*/\*[0-9a-f]+\*/\s+", "", line).rstrip(" ;")
+            instructions.append(Instruction(int(match[1], 16), match[2], body, tuple(labels)))
+            labels.clear()
+    return kernels
+
+
+# ------------------------------------------------------------------------------------------ finding the wheels
+
+
+def _wheel_files(pattern):
+    """Files below the folder `nvidia` in which all of NVIDIA's wheels install, newest major version first."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = spec.submodule_search_locations if spec else ()
+    return sorted((file for folder in folders for file in Path(folder).glob(pattern)), reverse=True)
+
+
+@functools.cache
+def _library():
+    for file in _wheel_files("cu*/lib/libnvrtc.so.*"):
+        return ctypes.CDLL(str(file))
+    raise NotInstalled("no NVRTC, the compiler for CUDA; run: pip install -e '.[gpu-check]'")
+
+
+@functools.cache
+def _disassembler():
+    for file in _wheel_files("cu*/bin/nvdisasm"):
+        return str(file)
+    raise NotInstalled("no nvdisasm, NVIDIA's disassembler; run: pip install -e '.[gpu-check]'")
+
+
+@functools.cache
+def headers():
+    """The folder with cuda_fp16.h and the rest, which NVRTC since 13.3 carries inside itself; unpacked once."""
+    folder = cache_folder() / "nvrtc-{}.{}-headers".format(*version())
+    if folder.is_dir():
+        return folder
+    library = _library()
+    if not hasattr(library, "nvrtcInstallBundledHeaders"):
+        raise NotInstalled(
+            "NVRTC {}.{} comes without its headers; run: pip install -U -e '.[gpu-check]'".format(*version())
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as unpacked:
+        message = ctypes.c_char_p()
+        _check(library, library.nvrtcInstallBundledHeaders(unpacked.encode(), 0, ctypes.byref(message)))
+        try:
+            os.rename(unpacked, folder)  # complete or not there: another process may be looking
+            os.mkdir(unpacked)  # for the `with` to remove
+        except OSError:
+            if not folder.is_dir():
+                raise
+    return folder
+
+
+def cache_folder():
+    """Where things are kept that can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minigrad"
+
+
+def _read(library, program, what):
+    size = ctypes.c_size_t()
+    _check(library, getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+    buffer = ctypes.create_string_buffer(size.value)
+    _check(library, getattr(library, f"nvrtcGet{what}")(program, buffer))
+    return buffer.raw
+
+
+def _check(library, status):
+    if status:
+        library.nvrtcGetErrorString.restype = ctypes.c_char_p
+        raise RuntimeError(f"NVRTC: {library.nvrtcGetErrorString(status).decode()}")
+
+
+def _flags(macros):
+    return " ".join(f"-D{name}={value}" for name, value in macros.items()) or "no macros"

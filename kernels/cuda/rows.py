@@ -1,0 +1,52 @@
+"""What the launchers of row-wise kernels share: checks of shapes, rows a block, and sums over all rows."""
+
+import math
+
+from kernels.cuda.launch import STORAGE, Kernel, blocks, empty
+
+_column_sums = Kernel("column_sums.cu", "column_sums")
+
+
+def check_shapes(kernel, **expected):
+    """ValueError unless each array has its shape: name=(array, shape). An array None is left out.
+
+    A kernel trusts the shapes it is given: of a shorter array it would read what lies behind it.
+    """
+    for name, (array, shape) in expected.items():
+        if array is not None and array.shape != tuple(shape):
+            raise ValueError(f"{kernel}: {name} is {array.shape}, expected {tuple(shape)}")
+
+
+def count_rows(x):
+    """N of x (..., C); also where C is 0."""
+    return math.prod(x.shape[:-1])
+
+
+def vec(dtype):
+    """VEC in the sources: elements in 128 bits. TypeError for a dtype without kernels."""
+    if dtype.name not in STORAGE:
+        raise TypeError(f"no kernels for {dtype}; there are {', '.join(STORAGE)}")
+    return 16 // dtype.itemsize
+
+
+def threads(n, most):
+    """Threads of a block for n things to do: whole warps, one at least."""
+    return 32 * min(most // 32, max(1, blocks(n, 32)))
+
+
+def rows_per_block(N):
+    """How many rows a block adds up into one row of partial sums: set by the shape alone, so that bits repeat.
+
+    With 32 the partial sums are few bytes beside the rows; the second stage never gets more than 1024 of them.
+    """
+    return max(32, blocks(N, 1024))
+
+
+def column_sums(partials, like):
+    """partials (1 or 2, P, C) -> one or two arrays (C,) of the dtype of `like`: the sums over P."""
+    n, P, C = partials.shape
+    outs = [empty(like, (C,)) for _ in range(n)]
+    _column_sums.launch(
+        (blocks(C, 32), n), (32, 16), outs[0], outs[1] if n == 2 else None, partials, P, C, dtype=like.dtype
+    )
+    return outs

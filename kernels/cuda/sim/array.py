@@ -1,0 +1,274 @@
+"""Arrays of the simulated device: they behave as CuPy's do, and live in memory that our kernels' pointers reach.
+
+    x = asarray(np.ones(3))      # a copy "on the device"
+    y = np.exp(x) + 1            # NumPy functions and operators dispatch to it (NEP 13 and 18), as they do to CuPy
+    asnumpy(y)                   # a copy back
+
+A class of its own and not a subclass of ndarray: NumPy and Numba would run a subclass silently, and a host array
+mixed with it would go unnoticed, where CuPy raises. New memory is poisoned: what was never written is NaN.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.cuda.sim import memory
+
+#: NumPy functions that work on these arrays. Each exists in CuPy under the same name, which a test checks.
+FUNCTIONS = {
+    getattr(np, name) for name in (
+        "argsort", "array_equal", "broadcast_to", "clip", "concatenate", "count_nonzero", "cumsum", "expand_dims", "mean",
+        "moveaxis", "ones_like", "put_along_axis", "result_type", "split", "stack", "sum", "take_along_axis", "where",
+        "zeros_like",
+    )
+}  # fmt: skip
+#: functions that make an array where another is: `np.zeros(3, like=x)`. CuPy takes neither ones nor full that way.
+CREATION = {getattr(np, name) for name in ("arange", "array", "asarray", "empty", "tri", "zeros")}
+
+host_reads = 0  # how often the host has asked for a value; on a GPU each of these waits for all work before it
+
+
+class Flags(NamedTuple):
+    """What CuPy tells of an array's layout."""
+
+    c_contiguous: bool
+    f_contiguous: bool
+
+
+class SimArray(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array on the simulated device. `_values` is the ndarray over its memory, for the simulator alone."""
+
+    __slots__ = ("_values", "_base", "__weakref__")
+    __hash__ = None
+
+    def __init__(self, values, base=None):
+        self._values, self._base = values, base
+
+    # ------------------------------------------------------------------------------ what NumPy asks for
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("a device array does not become a NumPy array by itself; use asnumpy(x) or x.get()")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+        if method == "at" and ufunc is np.add:
+            target, indices, values = (_bare(x) for x in inputs)
+            np.add.at(target, indices, values)
+            _written(inputs[0])
+            return None
+        if method != "__call__":
+            raise TypeError(f"np.{ufunc.__name__}.{method} does not work on device arrays; use the array's method")
+        kwargs = {key: _bare(value) for key, value in kwargs.items()}
+        if ufunc is np.matmul:
+            ufunc = _matmul
+        with np.errstate(all="ignore"):  # a GPU does not warn of what is not finite
+            if out is None:
+                return _wrapped(ufunc(*map(_bare, inputs), **kwargs))
+            ufunc(*map(_bare, inputs), out=tuple(map(_bare, out)), **kwargs)
+        for array in out:
+            _written(array)
+        return out[0] if len(out) == 1 else out
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function is np.empty:
+            return empty(*args, **kwargs)
+        if function in CREATION:
+            first, *rest = args
+            first = _values_of(first) if function in (np.array, np.asarray) else _bare(first)
+            if function is np.asarray and type(args[0]) is SimArray and kwargs.get("dtype") in (None, args[0].dtype):
+                return args[0]
+            return _wrapped(function(first, *map(_bare, rest), **kwargs))
+        if function not in FUNCTIONS:
+            raise TypeError(f"np.{function.__name__} is not among the functions that work on device arrays")
+        with np.errstate(all="ignore"):
+            result = function(*map(_bare, args), **{key: _bare(value) for key, value in kwargs.items()})
+        if function is np.put_along_axis:
+            _written(args[0])
+            return None
+        if function is np.broadcast_to:
+            return args[0]._view(result)
+        return _wrapped(result)
+
+    # ---------------------------------------------------------------------------------- as in CuPy
+
+    shape = property(lambda self: self._values.shape)
+    dtype = property(lambda self: self._values.dtype)
+    ndim = property(lambda self: self._values.ndim)
+    size = property(lambda self: self._values.size)
+    nbytes = property(lambda self: self._values.nbytes)
+    strides = property(lambda self: self._values.strides)
+    flags = property(lambda self: Flags(self._values.flags.c_contiguous, self._values.flags.f_contiguous))
+    base = property(lambda self: self._base)
+    itemsize = property(lambda self: self._values.itemsize)
+    T = property(lambda self: self._view(self._values.T))
+
+    def get(self):
+        """A copy as a NumPy array."""
+        _count_read()
+        return self._values.copy()
+
+    def item(self):
+        """The only element as a Python number."""
+        _count_read()
+        return self._values.item()
+
+    def tolist(self):
+        _count_read()
+        return self._values.tolist()
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __bool__(self):
+        _count_read()
+        return bool(self._values)
+
+    def __len__(self):
+        return len(self._values)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index):
+        index = index if isinstance(index, tuple) else (index,)
+        basic = all(i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice)) for i in index)
+        bare = tuple(map(_bare, index))
+        if basic:  # a view, also of a single element
+            return self._view(self._values[bare if Ellipsis in index else (*bare, ...)])
+        return _wrapped(self._values[bare])
+
+    def __setitem__(self, index, value):
+        index = index if isinstance(index, tuple) else (index,)
+        bare = tuple(map(_bare, index))
+        self._values[bare] = _bare(value)
+        _written(self)
+
+    def fill(self, value):
+        self._values.fill(value)
+        _written(self)
+
+    def copy(self):
+        return _wrapped(self._values)
+
+    def astype(self, dtype, copy=True):
+        return self if not copy and self.dtype == dtype else _wrapped(self._values.astype(dtype))
+
+    def view(self, dtype):
+        return self._view(self._values.view(dtype))
+
+    def reshape(self, *shape):
+        values = self._values.reshape(*shape)
+        return self._view(values) if np.may_share_memory(values, self._values) else _wrapped(values)
+
+    def ravel(self):
+        return self.reshape(-1)
+
+    def transpose(self, *axes):
+        return self._view(self._values.transpose(*axes))
+
+    def swapaxes(self, a, b):
+        return self._view(self._values.swapaxes(a, b))
+
+    def squeeze(self, axis=None):
+        return self._view(self._values.squeeze(axis))
+
+    def _view(self, values):
+        """An array over a part of this one's memory."""
+        return SimArray(values, self if self._base is None else self._base)
+
+    def __repr__(self):
+        return f"SimArray({np.array2string(self._values, threshold=20)}, {self.dtype})"
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+
+def _reduction(name):
+    def method(self, *args, **kwargs):
+        with np.errstate(all="ignore"):
+            return _wrapped(getattr(self._values, name)(*args, **kwargs))
+
+    method.__name__ = name
+    return method
+
+
+for _name in ("all", "any", "argmax", "argmin", "argsort", "clip", "cumsum", "max", "mean", "min", "prod", "sum", "var"):
+    setattr(SimArray, _name, _reduction(_name))
+
+
+# ------------------------------------------------------------------------------------------- to and fro
+
+
+def asarray(values):
+    """A copy of a NumPy array on the device; a device array as it is."""
+    return values if type(values) is SimArray else _wrapped(np.asarray(values))
+
+
+def asnumpy(array):
+    """A copy of a device array on the host."""
+    return array.get()
+
+
+def empty(shape, dtype=np.float64):
+    """Memory that nobody has written: NaN, or what stands for it in an integer."""
+    shape, dtype = (shape,) if np.ndim(shape) == 0 else tuple(shape), np.dtype(dtype)
+    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    return SimArray(memory.allocate(nbytes)[:nbytes].view(dtype).reshape(shape))
+
+
+def pointer(array):
+    """The address of the first element, as kernels see it."""
+    return array._values.ctypes.data
+
+
+def _matmul(a, b, out=(), **kwargs):
+    """np.matmul, and as cuBLAS does it for 16-bit numbers: summed up in float32, then rounded once."""
+    if a.dtype != b.dtype or a.dtype.itemsize != 2:
+        return np.matmul(a, b, **kwargs, **({"out": out} if out else {}))
+    product = np.matmul(a.astype(np.float32), b.astype(np.float32), **kwargs).astype(a.dtype)
+    if out:
+        out[0][...] = product
+    return product
+
+
+def _wrapped(result):
+    """What NumPy computed, moved into device memory: an array, a scalar, or a list of them."""
+    if isinstance(result, (list, tuple)):
+        return type(result)(map(_wrapped, result))
+    if not isinstance(result, (np.ndarray, np.generic)):
+        return result  # np.result_type's dtype, or None
+    array = empty(np.shape(result), result.dtype)
+    array._values[...] = result
+    return _written(array)
+
+
+def _written(array):
+    """Note that the host has written all of an array. Returns it."""
+    values = array._values
+    if values.flags.c_contiguous:
+        memory.written(values.ctypes.data, values.nbytes)
+    else:
+        for part in values:  # only what belongs to it, not what lies between
+            _written(SimArray(part if part.ndim else part.reshape(1)))
+    return array
+
+
+def _bare(value):
+    """The values behind a device array; a NumPy array is refused, as CuPy does."""
+    if type(value) is SimArray:
+        return value._values
+    if isinstance(value, np.ndarray):
+        raise TypeError("a NumPy array met a device array; move it with np.asarray(x, like=array) first")
+    return type(value)(map(_bare, value)) if type(value) in (list, tuple) else value
+
+
+def _values_of(value):
+    """Like `_bare`, for the functions that copy from the host."""
+    return value if isinstance(value, np.ndarray) else _bare(value)
+
+
+def _count_read():
+    global host_reads
+    host_reads += 1

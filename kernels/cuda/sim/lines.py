@@ -1,0 +1,81 @@
+"""From an address in a compiled kernel to the line of the source, and the shared arrays that a library declares."""
+
+import functools
+import os
+import re
+import subprocess
+from pathlib import Path
+
+_SHIM = str(Path(__file__).parent / "include")
+_TOKEN = re.compile(r"<pc ([0-9a-f]+)(?: ([^>]+):(\d+))?>")
+
+
+class Lines:
+    """Looks places up in one library; `source` is the .cu file it was compiled from."""
+
+    def __init__(self, library, source):
+        self._library, self._source = str(library), str(source)
+        self._known = {}
+
+    def text(self, message):
+        """The message with "file:line" for every `<pc ...>` that the runtime wrote."""
+        self.look_up(_TOKEN.findall(message))
+        return _TOKEN.sub(lambda token: _describe(self._known[token.groups("")]), message)
+
+    def place(self, token):
+        """(file, line) of one `<pc ...>`."""
+        self.look_up(_TOKEN.findall(token))
+        return self._known[_TOKEN.match(token).groups("")][0]
+
+    def look_up(self, tokens):
+        """Fills _known: token -> ((file, line), the line of a header in which it happens or None)."""
+        new = [token for token in dict.fromkeys(tokens) if token not in self._known]
+        addresses = [f"0x{pc}" for pc, _, _ in new]
+        for token, frames in zip(new, self._frames(addresses), strict=True):
+            if token[1]:
+                frames = [(token[1], int(token[2])), *frames]
+            frames = [frame for frame in frames if not frame[0].startswith(_SHIM)] or frames
+            own = next((frame for frame in frames if frame[0] == self._source), frames[0])
+            self._known[token] = own, frames[0] if frames[0][0] != own[0] else None
+
+    def _frames(self, addresses):
+        """For each address the inlined lines it belongs to, innermost first."""
+        if not addresses:
+            return []
+        command = ["addr2line", "-a", "-i", "-e", self._library, *addresses]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = []
+        for line in output.splitlines():
+            if line.startswith("0x"):
+                found.append([])
+            else:
+                file, _, number = line.split(" (")[0].rpartition(":")
+                found[-1].append((os.path.normpath(file), int(number) if number.isdigit() else 0))
+        return found
+
+
+def _describe(known):
+    (file, line), header = known
+    text = f"{short(file)}:{line}"
+    return text + f" (in {short(header[0])}:{header[1]})" if header else text
+
+
+def short(path):
+    """The path as seen from the current directory, if it lies below that."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith(os.pardir) else relative
+
+
+@functools.cache
+def shared_arrays(library):
+    """[(offset, bytes, name)] of the static shared arrays, in their order in shared memory."""
+    output = subprocess.run(["readelf", "-sWC", library], capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"^\s*\d+: ([0-9a-f]+)\s+(\d+) TLS\s+\w+\s+\w+\s+\w+\s+(.+)$", output, flags=re.M)
+    return sorted({(int(offset, 16), int(size), _shared_name(name)) for offset, size, name in rows})
+
+
+def _shared_name(symbol):
+    """Empty for what g++ and the runtime put beside the kernel's arrays."""
+    if symbol == "sim_tls_begin" or symbol.startswith("guard variable"):
+        return ""
+    return "shared `" + re.split(r"::|\s", symbol)[-1] + "`"

@@ -1,0 +1,130 @@
+"""Kernels of one .cu file, compiled for the simulated device and ready to launch.
+
+    module = load("kernels/cuda/layernorm.cu", {"SCALAR_F32": 1})
+    module.launch("layernorm_forward", (rows, 1, 1), (128, 1, 1), [c_void_p(...), ..., c_int32(C)])
+"""
+
+import ctypes
+import functools
+import re
+import threading
+from pathlib import Path
+
+from kernels.cuda.sim import build, lines, memory, traffic
+
+SCHEDULES = ("forward", "reversed", "random")
+_lock = threading.Lock()  # one launch at a time: all libraries run their threads on the same stacks
+_stacks = None  # address of these, from the first library
+_ARRAY = re.compile(r"<array ([0-9a-f]+)>")
+
+
+class SimError(RuntimeError):
+    """A kernel did something that a GPU does not define. The message names source line, kernel, block and thread."""
+
+
+def load(path, macros, mode="fast"):
+    """The Module of a .cu file compiled with these macros, {"SCALAR_F32": 1}; compiled when its text is new.
+
+    mode: "fast", or "check" to find races, missing barriers and wrong accesses. CompileError names file and line.
+    """
+    if mode not in build.MODES:
+        raise ValueError(f"mode is {mode!r}; expected one of {', '.join(build.MODES)}")
+    return _load(Path(path).resolve(), tuple(sorted(macros.items())), mode)
+
+
+@functools.cache
+def _load(path, macros, mode):
+    return Module(path, dict(macros), mode)
+
+
+class Module:
+    """The kernels of one compiled source, in a library that holds the runtime as well."""
+
+    def __init__(self, path, macros, mode):
+        self.path, self.macros, self.mode = path, macros, mode
+        self.library_path = build.library(path, macros, mode)
+        self._library = ctypes.CDLL(str(self.library_path))
+        self._lines = lines.Lines(self.library_path, path)
+        with _lock:
+            self._share_stacks()
+
+    def launch(self, name, grid, block, args, shared_bytes=0, schedule="forward", seed=0):
+        """Run a kernel to its end. grid, block: tuples of three; args: ctypes values as the parameters are declared.
+
+        schedule: the order in which threads and blocks run; any must give the same bits. Raises SimError for what is
+        found wrong, the first fault first, and ValueError for a schedule that does not exist.
+        """
+        if schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}")
+        pointers = (ctypes.c_void_p * max(len(args), 1))(*(ctypes.addressof(arg) for arg in args))
+        sizes = (ctypes.c_int * max(len(args), 1))(*(ctypes.sizeof(arg) for arg in args))
+        message = ctypes.create_string_buffer(16384)
+        with _lock:
+            keep_alive = self._pass_memory() if self.mode == "check" else None
+            faults = self._library.sim_launch(
+                name.encode(), (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block), pointers, sizes, len(args),
+                ctypes.c_size_t(shared_bytes), SCHEDULES.index(schedule), ctypes.c_ulonglong(seed), message, len(message),
+            )  # fmt: skip
+        del keep_alive
+        if faults:
+            raise SimError(self._explain(message.value.decode(errors="replace"), faults, args))
+        if self.mode == "fast":
+            _check_guards(name, args)
+
+    def _share_stacks(self):
+        global _stacks
+        self._library.sim_stacks.restype = ctypes.c_void_p
+        _stacks = self._library.sim_stacks(ctypes.c_void_p(_stacks))
+        if not _stacks:
+            raise MemoryError("no address space for the stacks of 1024 simulated threads")
+
+    def counters(self):
+        """Traffic in check mode since the last reset: a list of `traffic.Row`, one a line, space and direction."""
+        return traffic.rows(self._library, self._lines) if self.mode == "check" else []
+
+    def reset_counters(self):
+        if self.mode == "check":
+            self._library.sim_reset_counters()
+
+    def _pass_memory(self):
+        """Tell the checker what is allocated; returns what must live as long as the launch."""
+        live = memory.live()
+        flags = [allocation.flags() for allocation in live]
+        table = (_Array * max(len(live), 1))(
+            *((a.address, a.nbytes, None if f is None else f.ctypes.data) for a, f in zip(live, flags, strict=True))
+        )
+        shared = lines.shared_arrays(self.library_path)
+        shared_table = (_SharedArray * max(len(shared), 1))(*((at, n, name.encode()) for at, n, name in shared))
+        self._library.sim_memory(table, len(live), shared_table, len(shared))
+        return flags, table, shared_table
+
+    def _explain(self, message, faults, args):
+        text = self._lines.text(message)
+        text = _ARRAY.sub(lambda found: self._array_name(int(found[1], 16), args), text)
+        return text + (f"\n  and {faults - 6} faults more" if faults > 6 else "")
+
+    def _array_name(self, address, args):
+        for number, arg in enumerate(args, 1):
+            if isinstance(arg, ctypes.c_void_p) and arg.value and memory.find(arg.value) is memory.find(address):
+                return f"argument {number}"
+        return "an array that is no argument"
+
+
+class _Array(ctypes.Structure):
+    _fields_ = [("address", ctypes.c_uint64), ("nbytes", ctypes.c_uint64), ("initialised", ctypes.c_void_p)]
+
+
+class _SharedArray(ctypes.Structure):
+    _fields_ = [("offset", ctypes.c_uint64), ("nbytes", ctypes.c_uint64), ("name", ctypes.c_char_p)]
+
+
+def _check_guards(name, args):
+    """Fast mode sees a write past the end of an array only here, and must take every array as written."""
+    addresses = (arg.value for arg in args if isinstance(arg, ctypes.c_void_p))
+    found = (memory.find(address) for address in addresses if address)
+    for array in {id(array): array for array in found if array is not None}.values():
+        memory.written(array.address, array.nbytes)
+        if not array.intact():
+            array.repair()
+            raise SimError(f"{name}: a thread has written past an end of the array of {array.nbytes} bytes "
+                           f"at {array.address:#x}; check mode names the line")  # fmt: skip

@@ -1,0 +1,185 @@
+// Softmax and cross-entropy in one, a row of logits (V,) a block. The maximum and the sum of exponentials are found
+// in one reading of the row (Milakov & Gimelshein 2018); the row is read again for its gradient.
+//
+// A row may start anywhere (V = 50257 is odd): its middle is moved 128 bits at a time, what is left at both ends one
+// by one. Forward takes the last row first, since the product that made the logits wrote that one last and it is
+// still in the cache; backward then takes the first one first.
+#include "common.cuh"
+
+__device__ inline accum infinity() { return __uint_as_float(0x7f800000u); }
+__device__ inline accum not_a_number() { return __uint_as_float(0x7fc00000u); }
+
+// ------------------------------------------------------------------------------------ one row by one block
+
+// The part of a row in whole vecs, elements begin to end. It begins at a multiple of 32 bytes, the unit in which memory
+// is moved: a warp's 512 bytes would else touch 17 of those instead of 16.
+struct middle {
+  int begin, end;
+};
+
+__device__ inline middle aligned_middle(const scalar* row, int V) {
+  int before = (int)((32 - (unsigned long long)row % 32) % 32 / sizeof(scalar));
+  int begin = before < V ? before : V;
+  return {begin, begin + (V - begin) / VEC * VEC};
+}
+
+struct running {  // the largest number so far, and the sum of exp(x - highest)
+  accum highest, sum;
+};
+
+struct wide {
+  accum at[VEC];
+};
+
+__device__ inline wide widened(const vec& v) {
+  wide x;
+  for (int j = 0; j < VEC; j++) x.at[j] = to_accum(v.at[j]);
+  return x;
+}
+
+// What is subtracted before exp: the maximum, but 0 while all is -inf, since -inf - -inf would be NaN.
+__device__ inline accum shift_of(accum highest) { return highest == -infinity() ? (accum)0 : highest; }
+
+template <int N>
+__device__ inline running include(running so_far, const accum (&x)[N]) {
+  accum highest = so_far.highest;
+  for (int j = 0; j < N; j++) highest = fmax(highest, x[j]);  // passes over a NaN, which exp below does not
+  accum shift = shift_of(highest), sum = so_far.sum * exp(so_far.highest - shift);
+  for (int j = 0; j < N; j++) sum += exp(x[j] - shift);
+  return {highest, sum};
+}
+
+// How many of the vecs that a thread reads first stay in its registers until the gradient is formed from them.
+#define KEPT (sizeof(scalar) == 8 ? 2 : 4)
+
+// log(sum(exp(row))), the same in every thread. The order of the sum depends on the row's alignment and V alone.
+__device__ inline accum row_logsumexp(const scalar* row, int V, vec (&kept)[KEPT], accum* scratch) {
+  middle part = aligned_middle(row, V);
+  running mine = {-infinity(), 0};
+  int i = part.begin + VEC * threadIdx.x, step = VEC * blockDim.x;
+#pragma unroll
+  for (int k = 0; k < KEPT; k++)
+    if (i + k * step < part.end) kept[k] = load(row + i + k * step), mine = include(mine, widened(kept[k]).at);
+#pragma unroll 2
+  for (i += KEPT * step; i < part.end; i += step) mine = include(mine, widened(load(row + i)).at);
+  int n_ends = V - (part.end - part.begin);
+  for (int j = threadIdx.x; j < n_ends; j += blockDim.x) {
+    accum x[1] = {to_accum(row[j < part.begin ? j : j - part.begin + part.end])};
+    mine = include(mine, x);
+  }
+  accum highest = block_max(mine.highest, scratch), shift = shift_of(highest);
+  return highest + log(block_sum(mine.sum * exp(mine.highest - shift), scratch));
+}
+
+struct gradient {  // (softmax(row) - onehot(target)) * scale
+  accum logsumexp, scale;
+  long long target;
+  __device__ scalar of(scalar x, int i) const {
+    return to_scalar((exp(to_accum(x) - logsumexp) - (i == target ? 1 : 0)) * scale);
+  }
+  __device__ vec of(vec v, int i) const {
+    for (int j = 0; j < VEC; j++) v.at[j] = of(v.at[j], i + j);
+    return v;
+  }
+};
+
+// The gradient into drow, which may be row itself. kept: what `row_logsumexp` left in registers, or null.
+__device__ inline void row_gradient(scalar* drow, const scalar* row, int V, const vec* kept, gradient d) {
+  middle part = aligned_middle(row, V);
+  if (((unsigned long long)drow - (unsigned long long)row) % 16 != 0) part = {V, V};  // never aligned together
+  int i = part.begin + VEC * threadIdx.x, step = VEC * blockDim.x;
+#pragma unroll
+  for (int k = 0; k < KEPT; k++) {
+    int at = i + k * step;
+    if (at < part.end) store(drow + at, d.of(kept ? kept[k] : load(row + at), at));
+  }
+  for (i += KEPT * step; i < part.end; i += step) store(drow + i, d.of(load(row + i), i));
+  int n_ends = V - (part.end - part.begin);
+  for (int k = threadIdx.x; k < n_ends; k += blockDim.x) {
+    int j = k < part.begin ? k : k - part.begin + part.end;
+    drow[j] = d.of(row[j], j);
+  }
+}
+
+__device__ inline void row_of_zeros(scalar* drow, int V) {
+  middle part = aligned_middle(drow, V);
+  vec zeros = {};
+  for (int i = part.begin + VEC * threadIdx.x; i < part.end; i += VEC * blockDim.x) store(drow + i, zeros);
+  int n_ends = V - (part.end - part.begin);
+  for (int k = threadIdx.x; k < n_ends; k += blockDim.x)
+    drow[k < part.begin ? k : k - part.begin + part.end] = to_scalar(0);
+}
+
+// A target outside of the vocabulary makes the loss NaN: it cannot raise here, and must not read elsewhere.
+__device__ inline double row_loss(const scalar* row, int V, accum logsumexp, long long target) {
+  if (target < 0 || target >= V) return not_a_number();
+  return (double)logsumexp - (double)to_accum(row[target]);
+}
+
+// --------------------------------------------------------------------------------------------- the kernels
+
+extern "C" __global__ void __launch_bounds__(512)
+    softmax_cross_entropy_forward(double* losses, accum* logsumexp, const scalar* logits, const long long* targets,
+                                  long long ignore_index, int V) {
+  __shared__ accum scratch[WARP];
+  long long n = gridDim.x - 1 - blockIdx.x;
+  const scalar* row = logits + n * V;
+  vec unused[KEPT];
+  accum lse = row_logsumexp(row, V, unused, scratch);
+  if (threadIdx.x == 0) {
+    long long target = targets[n];
+    logsumexp[n] = lse;
+    losses[n] = target == ignore_index ? 0 : row_loss(row, V, lse, target);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(512)
+    softmax_cross_entropy_backward(scalar* dlogits, const accum* dout, const scalar* logits, const long long* targets,
+                                   const accum* logsumexp, const long long* divisor, long long ignore_index, int V) {
+  long long n = blockIdx.x, target = targets[n];
+  scalar* drow = dlogits + n * V;
+  if (target == ignore_index) {
+    row_of_zeros(drow, V);
+    return;
+  }
+  row_gradient(drow, logits + n * V, V, nullptr, {logsumexp[n], dout[0] / (accum)divisor[0], target});
+}
+
+// Both at once, the gradient (for an upstream one of grad_scale) over the logits: for logits that nobody else wants.
+extern "C" __global__ void __launch_bounds__(512)
+    softmax_cross_entropy_in_place(double* losses, scalar* logits, const long long* targets, const long long* divisor,
+                                   long long ignore_index, double grad_scale, int V) {
+  __shared__ accum scratch[WARP];
+  long long n = gridDim.x - 1 - blockIdx.x, target = targets[n];
+  scalar* row = logits + n * V;
+  if (target == ignore_index) {
+    if (threadIdx.x == 0) losses[n] = 0;
+    row_of_zeros(row, V);
+    return;
+  }
+  vec kept[KEPT];
+  accum lse = row_logsumexp(row, V, kept, scratch);
+  if (threadIdx.x == 0) losses[n] = row_loss(row, V, lse, target);
+  __syncthreads();  // the target's logit is read before its gradient is written there
+  row_gradient(row, row, V, kept, {lse, (accum)(grad_scale / (double)divisor[0]), target});
+}
+
+// divisor = the number of targets that count, at least 1; or 1 if the losses are not averaged. One block.
+extern "C" __global__ void __launch_bounds__(1024)
+    count_targets(long long* divisor, const long long* targets, long long ignore_index, int average, long long N) {
+  __shared__ double scratch[WARP];
+  double count = 0;
+  for (long long n = threadIdx.x; n < N; n += blockDim.x) count += targets[n] != ignore_index;
+  count = block_sum(count, scratch);  // exact: whole numbers
+  if (threadIdx.x == 0) divisor[0] = average && count > 1 ? (long long)count : 1;
+}
+
+// loss = sum(losses) / divisor, in float64 and in a fixed order. One block.
+extern "C" __global__ void __launch_bounds__(1024)
+    sum_losses(accum* loss, const double* losses, const long long* divisor, long long N) {
+  __shared__ double scratch[WARP];
+  double sum = 0;
+  for (long long n = threadIdx.x; n < N; n += blockDim.x) sum += losses[n];
+  sum = block_sum(sum, scratch);
+  if (threadIdx.x == 0) loss[0] = (accum)(sum / (double)divisor[0]);
+}

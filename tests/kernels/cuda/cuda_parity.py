@@ -1,0 +1,99 @@
+"""How the tests of loss and optimizer kernels compare the simulated device with the reference in float64.
+
+An error is the largest difference over the largest magnitude expected. Inputs are rounded to the tested dtype first
+and then widened for the reference: both see the same numbers.
+"""
+
+import numpy as np
+import pytest
+
+from kernels import reference
+from kernels.cuda.sim import array as sim
+
+try:
+    import ml_dtypes
+except ImportError:
+    ml_dtypes = None
+
+BFLOAT16 = None if ml_dtypes is None else np.dtype(ml_dtypes.bfloat16)
+HALF = np.dtype(np.float16)
+#: for parametrize: every storage type
+STORAGE = [
+    pytest.param(np.dtype(np.float32), id="float32"),
+    pytest.param(np.dtype(np.float64), id="float64"),
+    pytest.param(HALF, id="float16"),
+    pytest.param(
+        BFLOAT16,
+        id="bfloat16",
+        marks=pytest.mark.skipif(BFLOAT16 is None, reason="bfloat16 needs pip install ml_dtypes"),
+    ),
+]
+#: largest error: some roundings of the accumulating type; of a 16-bit type one rounding of what is stored
+LIMITS = {"float32": 2e-6, "float64": 1e-14, "float16": 4.9e-4, "bfloat16": 3.95e-3}
+
+
+def device(value):
+    """The same value with every array on the device."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(device, value))
+    return sim.asarray(value) if isinstance(value, np.ndarray) else value
+
+
+def host(value):
+    """The inverse of `device`."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(host, value))
+    return sim.asnumpy(value) if type(value) is sim.SimArray else value
+
+
+def wide(value):
+    """A copy with every array of floats in float64."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(wide, value))
+    if not isinstance(value, np.ndarray):
+        return value
+    return value.astype(np.float64 if value.dtype.kind in "fV" else value.dtype)
+
+
+def error(actual, expected):
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(actual[~finite], expected[~finite])
+    difference = np.abs(actual[finite] - expected[finite]).max(initial=0.0)
+    return difference / (np.abs(expected[finite]).max(initial=0.0) or 1.0)
+
+
+def check(kernel, *args, roundings=1, accum=()):
+    """A kernel's outputs on the device against the reference's; returns them on the host.
+
+    roundings: how many times a 16-bit output was rounded. accum: which outputs have the dtype of sums.
+    """
+    dtype = next(a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype.kind in "fV" and a.ndim)
+    on_device = device(args)
+    actual = host(kernel(*on_device))
+    expected = getattr(reference, kernel.__name__)(*wide(args))
+    actual, expected = (r if isinstance(r, tuple) else (r,) for r in (actual, expected))
+    for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
+        if e is None:
+            assert a is None
+            continue
+        wanted = np.dtype(np.float64 if dtype == np.float64 else np.float32) if i in accum else dtype
+        wanted = wanted if np.asarray(e).dtype.kind == "f" else np.asarray(e).dtype
+        assert a.dtype == wanted, f"output {i} is {a.dtype}, expected {wanted}"
+        limit = LIMITS[wanted.name] * (roundings if wanted.itemsize == 2 else 1) if wanted.kind in "fV" else 0
+        assert error(a, e) <= limit, f"{kernel.__name__}, output {i} in {dtype}: error {error(a, e):.2g} > {limit:.2g}"
+    for before, after in zip(args, host(on_device), strict=True):
+        if isinstance(before, np.ndarray):
+            assert before.tobytes() == after.tobytes(), "an input was modified"
+    return actual
+
+
+def normal(rng, dtype, *shape):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def misaligned(x):
+    """x on the device, one element past where its memory begins."""
+    flat = np.concatenate([np.zeros(1, x.dtype), x.reshape(-1)])
+    return sim.asarray(flat)[1:].reshape(x.shape)
