@@ -20,7 +20,25 @@ ROOT = Path(__file__).parent.parent
 SHAPE = {"n_layer": 2, "n_embd": 32, "n_head": 2, "dropout": 0.1}
 TRAINING = {"seq_len": 16, "batch_size": 4, "max_steps": 20, "learning_rate": 3e-3, "min_lr": 3e-4, "warmup_steps": 5,
             "log_interval": 1, "eval_interval": 10, "save_interval": 10, "sample_tokens": 8, "threads": 1}  # fmt: skip
-WORDS = "the quick brown fox jumps over a lazy dog pack my box with five dozen liquor jugs".split()
+WORDS = [
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "a",
+    "lazy",
+    "dog",
+    "pack",
+    "my",
+    "box",
+    "with",
+    "five",
+    "dozen",
+    "liquor",
+    "jugs",
+]
 TEXT = " ".join(np.random.default_rng(0).choice(WORDS, 400))  # in random order: preflight looks for repeats
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the simulated device needs g++")

@@ -37,7 +37,7 @@ arguments:
 
 examples:
   python -m kernels.cuda.sim check my.cu --kernel scale --grid 8 --block 128 --args 'f32[1000]=out' 'f32[1000]' i32=1000
-  python -m kernels.cuda.sim check my.cu --kernel tile --grid 4,4 --block 32,8 --shared 4096 --schedule all --args 'f32[4096]'
+  python -m kernels.cuda.sim check my.cu --kernel tile --grid 4,4 --block 32,8 --shared 4096 --args 'f32[4096]'
 """
 
 
@@ -62,7 +62,9 @@ def main(argv=None):
             results = call(schedule)
             if schedule == schedules[0]:
                 expected = results
-            elif wrong := [i for i, (a, b) in enumerate(zip(results, expected, strict=True), 1) if not np.array_equal(a, b)]:
+            elif wrong := [
+                i for i, (a, b) in enumerate(zip(results, expected, strict=True), 1) if not np.array_equal(a, b)
+            ]:
                 raise module.SimError(f"argument {wrong[0]} differs when threads run in {schedule} order")
     except module.SimError as error:
         print(error)
@@ -121,8 +123,8 @@ def _parser():
     parser.add_argument("--shared", type=int, default=0, metavar="BYTES", help="dynamic shared memory")
     parser.add_argument("--dtype", choices=arguments.STORAGE, default="f32", help="what `scalar` is (default f32)")
     parser.add_argument("--define", action="append", default=[], metavar="NAME=VALUE", help="a macro; may be repeated")
-    parser.add_argument("--schedule", choices=(*module.SCHEDULES, "all"), default="forward",
-                        help="the order in which threads and blocks run; all: each, and compare the results")  # fmt: skip
+    orders = "the order in which threads and blocks run; all: each, and compare the results"
+    parser.add_argument("--schedule", choices=(*module.SCHEDULES, "all"), default="forward", help=orders)
     parser.add_argument("--seed", type=int, default=0, help="of random numbers and of the random schedule")
     parser.add_argument("--debug", action="store_true", help="with run: no optimisation, for a debugger")
     return parser

@@ -50,7 +50,9 @@ def parse(text, dtype, rng):
     found = re.fullmatch(r"(\w+)(?:\[(\d+)\])?(?:%(\d+))?(?:=(\S+))?", text)
     kind = found and {"scalar": dtype, "accum": STORAGE[dtype][1]}.get(found[1], found[1])
     if not found or kind not in _TYPES or (found[2] is None and (found[3] or not found[4])):
-        raise ValueError(f"cannot read the argument {text!r}; expected 'f32[1000]', 'i32[10]%5', 'f32[8]=out', i32=1000 or null")
+        raise ValueError(
+            f"cannot read the argument {text!r}; expected 'f32[1000]', 'i32[10]%5', 'f32[8]=out', i32=1000 or null"
+        )
     numpy_type, c_type, name = _TYPES[kind]
     if found[2] is not None:
         array = _array(kind, numpy_type, int(found[2]), found[3], found[4], rng, text)

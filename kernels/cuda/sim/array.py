@@ -17,9 +17,9 @@ from kernels.cuda.sim import memory
 #: NumPy functions that work on these arrays. Each exists in CuPy under the same name, which a test checks.
 FUNCTIONS = {
     getattr(np, name) for name in (
-        "argsort", "array_equal", "broadcast_to", "clip", "concatenate", "count_nonzero", "cumsum", "expand_dims", "mean",
-        "moveaxis", "ones_like", "put_along_axis", "result_type", "split", "stack", "sum", "take_along_axis", "where",
-        "zeros_like",
+        "argsort", "array_equal", "broadcast_to", "clip", "concatenate", "count_nonzero", "cumsum", "expand_dims",
+        "mean", "moveaxis", "ones_like", "put_along_axis", "result_type", "split", "stack", "sum", "take_along_axis",
+        "where", "zeros_like",
     )
 }  # fmt: skip
 #: functions that make an array where another is: `np.zeros(3, like=x)`. CuPy takes neither ones nor full that way.
@@ -194,7 +194,21 @@ def _reduction(name):
     return method
 
 
-for _name in ("all", "any", "argmax", "argmin", "argsort", "clip", "cumsum", "max", "mean", "min", "prod", "sum", "var"):
+for _name in (
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "argsort",
+    "clip",
+    "cumsum",
+    "max",
+    "mean",
+    "min",
+    "prod",
+    "sum",
+    "var",
+):
     setattr(SimArray, _name, _reduction(_name))
 
 

@@ -14,19 +14,21 @@ HERE = Path(__file__).parent
 INCLUDE, RUNTIME = HERE / "include", HERE / "runtime"
 KERNELS = HERE.parent
 #: -fno-strict-aliasing and no contraction: a CUDA compiler lets a float4* alias a float*; and the same bits everywhere
-FLAGS = (
-    "-std=c++17 -g -gdwarf-4 -fPIC -fvisibility=hidden -ffp-contract=off -fno-strict-aliasing -fno-math-errno "
-    "-U_FORTIFY_SOURCE -fno-stack-protector -w"
-).split()  # fmt: skip
+FLAGS = [
+    "-std=c++17", "-g", "-gdwarf-4", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off",
+    "-fno-strict-aliasing", "-fno-math-errno", "-U_FORTIFY_SOURCE", "-fno-stack-protector", "-w",
+]  # fmt: skip
 _RUNTIME = ["scheduler.cpp", "fibers.cpp", "launch.cpp"]
-# Each load and store of the kernel becomes a call of the checker. Structs must stay whole and loops as they are written,
-# or an access of 16 bytes would be seen as four; functions are inlined, so that an address leads back to the kernel.
-_CHECKED = (
-    "-O1 -fsanitize=thread,bounds -fno-tree-sra -fno-tree-vectorize -fno-tree-loop-distribute-patterns -finline-functions "
-    "-finline-small-functions --param=max-inline-insns-single=4000 --param=max-inline-insns-auto=4000 "
-    "--param=early-inlining-insns=1000 --param=inline-unit-growth=2000 --param=large-function-growth=5000 "
-    "--param=large-stack-frame-growth=5000 --param=tsan-instrument-func-entry-exit=0"
-).split()  # fmt: skip
+# Each load and store of the kernel becomes a call of the checker. Structs must stay whole and loops as written, or an
+# access of 16 bytes would be seen as four; functions are inlined, so that an address leads back to the kernel.
+_CHECKED = [
+    "-O1", "-fsanitize=thread,bounds", "-fno-tree-sra", "-fno-tree-vectorize",
+    "-fno-tree-loop-distribute-patterns", "-finline-functions", "-finline-small-functions",
+    "--param=max-inline-insns-single=4000", "--param=max-inline-insns-auto=4000",
+    "--param=early-inlining-insns=1000", "--param=inline-unit-growth=2000",
+    "--param=large-function-growth=5000", "--param=large-stack-frame-growth=5000",
+    "--param=tsan-instrument-func-entry-exit=0",
+]  # fmt: skip
 #: mode -> (flags for the kernel, the runtime's sources)
 MODES = {
     "fast": (["-O2"], [*_RUNTIME, "fast.cpp"]),
@@ -187,7 +189,9 @@ def _compiler():
 
 @functools.cache
 def _headers():
-    return "".join(_text(p) for p in sorted(INCLUDE.iterdir())) + _text(RUNTIME / "runtime.h") + _text(RUNTIME / "check.h")
+    return (
+        "".join(_text(p) for p in sorted(INCLUDE.iterdir())) + _text(RUNTIME / "runtime.h") + _text(RUNTIME / "check.h")
+    )
 
 
 def _text(path):

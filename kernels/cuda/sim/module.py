@@ -1,7 +1,7 @@
 """Kernels of one .cu file, compiled for the simulated device and ready to launch.
 
-    module = load("kernels/cuda/layernorm.cu", {"SCALAR_F32": 1})
-    module.launch("layernorm_forward", (rows, 1, 1), (128, 1, 1), [c_void_p(...), ..., c_int32(C)])
+module = load("kernels/cuda/layernorm.cu", {"SCALAR_F32": 1})
+module.launch("layernorm_forward", (rows, 1, 1), (128, 1, 1), [c_void_p(...), ..., c_int32(C)])
 """
 
 import ctypes
@@ -63,7 +63,8 @@ class Module:
             keep_alive = self._pass_memory() if self.mode == "check" else None
             faults = self._library.sim_launch(
                 name.encode(), (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block), pointers, sizes, len(args),
-                ctypes.c_size_t(shared_bytes), SCHEDULES.index(schedule), ctypes.c_ulonglong(seed), message, len(message),
+                ctypes.c_size_t(shared_bytes), SCHEDULES.index(schedule), ctypes.c_ulonglong(seed), message,
+                len(message),
             )  # fmt: skip
         del keep_alive
         if faults:

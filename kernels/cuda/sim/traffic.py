@@ -64,6 +64,8 @@ def table(rows):
         lines.append((f"{short(row.file)}:{row.line}", row.space, row.access, row.bytes, *sectors, *waves))
     widths = [max(len(str(line[i])) for line in lines) for i in range(8)]
     return "\n".join(
-        "  ".join(str(x).ljust(w) if i < 3 else str(x).rjust(w) for i, (x, w) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            str(x).ljust(w) if i < 3 else str(x).rjust(w) for i, (x, w) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     )

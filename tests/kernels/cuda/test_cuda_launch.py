@@ -93,29 +93,31 @@ def test_no_blocks_are_no_launch(kernel, launched):
 
 def test_a_view_is_passed_on_purpose_only(kernel, launched):
     view = sim.asarray(np.zeros((3, 8), np.float32))[:, :4]
-    with pytest.raises(ValueError, match=r"example: out \(3, 4\) is not C-contiguous; the kernel would ignore its strides"):
+    with pytest.raises(
+        ValueError, match=r"example: out \(3, 4\) is not C-contiguous; the kernel would ignore its strides"
+    ):
         kernel.launch(1, 32, *arguments(out=view), dtype=np.float32)
     kernel.launch(1, 32, *arguments(out=Strided(view)), dtype=np.float32)
     assert launched[0][5][0].value == sim.pointer(view)
     assert Strided(view).strides == (8,) and Strided(view).aligned(16) and not Strided(view[:, 1:]).aligned(16)
-    with pytest.raises(ValueError, match="the last axis of a view .* has stride 2, expected 1"):
+    with pytest.raises(ValueError, match=r"the last axis of a view .* has stride 2, expected 1"):
         Strided(sim.asarray(np.zeros((3, 8), np.float32))[:, ::2])
 
 
 F64 = np.zeros(4, np.float64)
 REFUSED = {
-    "dtype of a scalar array": (dict(out=sim.asarray(F64)), TypeError, "example: out is float64, expected float32"),
-    "dtype of sums": (dict(sums=sim.asarray(F64)), TypeError, "example: sums is float64, expected float32"),
-    "dtype of ids": (dict(ids=sim.asarray(np.zeros(4, np.int64))), TypeError, "ids is int64, expected int32"),
-    "strided": (dict(out=sim.asarray(np.zeros(8, np.float32))[::2]), ValueError, r"out \(4,\) is not C-contiguous"),
-    "transposed": (dict(out=sim.asarray(np.zeros((2, 3), np.float32)).T), ValueError, r"out \(3, 2\) is not C-cont"),
-    "host array": (dict(out=np.zeros(4, np.float32)), TypeError, "all arrays must be on one device; got SimArray, ndarray"),
-    "0-d host array": (dict(eps=np.array(1e-5)), TypeError, "all arrays must be on one device; got SimArray, ndarray"),
-    "float for int": (dict(n=4.0), TypeError, r"example: n is 4\.0, expected an integer \(int\)"),
-    "NumPy float for int": (dict(n=np.float32(4)), TypeError, r"example: n is .*4\.0.*, expected an integer \(int\)"),
-    "too large": (dict(n=2**31), OverflowError, "example: n = 2147483648 does not fit int"),
-    "negative": (dict(seed=-1), OverflowError, "example: seed = -1 does not fit unsigned"),
-    "too large for 64 bits": (dict(keep_below=2**64), OverflowError, "does not fit unsigned long long"),
+    "dtype of a scalar array": ({"out": sim.asarray(F64)}, TypeError, "example: out is float64, expected float32"),
+    "dtype of sums": ({"sums": sim.asarray(F64)}, TypeError, "example: sums is float64, expected float32"),
+    "dtype of ids": ({"ids": sim.asarray(np.zeros(4, np.int64))}, TypeError, "ids is int64, expected int32"),
+    "strided": ({"out": sim.asarray(np.zeros(8, np.float32))[::2]}, ValueError, r"out \(4,\) is not C-contiguous"),
+    "transposed": ({"out": sim.asarray(np.zeros((2, 3), np.float32)).T}, ValueError, r"out \(3, 2\) is not C-cont"),
+    "host array": ({"out": np.zeros(4, np.float32)}, TypeError, "must be on one device; got SimArray, ndarray"),
+    "0-d host array": ({"eps": np.array(1e-5)}, TypeError, "all arrays must be on one device; got SimArray, ndarray"),
+    "float for int": ({"n": 4.0}, TypeError, r"example: n is 4\.0, expected an integer \(int\)"),
+    "NumPy float for int": ({"n": np.float32(4)}, TypeError, r"example: n is .*4\.0.*, expected an integer \(int\)"),
+    "too large": ({"n": 2**31}, OverflowError, "example: n = 2147483648 does not fit int"),
+    "negative": ({"seed": -1}, OverflowError, "example: seed = -1 does not fit unsigned"),
+    "too large for 64 bits": ({"keep_below": 2**64}, OverflowError, "does not fit unsigned long long"),
 }  # fmt: skip
 
 
@@ -144,14 +146,18 @@ def test_refuses_arrays_of_two_devices_and_of_none(kernel, launched):
     with pytest.raises(TypeError, match="all arrays must be on one device; got none"):
         kernel.launch(1, 32, *arguments(out=None, sums=None, ids=None), dtype=np.float32)
     host = {name: np.zeros(4, dtype) for name, dtype in (("out", "f4"), ("sums", "f4"), ("ids", "i4"))}
-    with pytest.raises(TypeError, match=r"no CUDA kernels for arrays of type numpy\.ndarray; expected cupy\.ndarray or"):
+    with pytest.raises(
+        TypeError, match=r"no CUDA kernels for arrays of type numpy\.ndarray; expected cupy\.ndarray or"
+    ):
         kernel.launch(1, 32, *arguments(**host), dtype=np.float32)
     assert not launched
 
 
-@pytest.mark.parametrize(("grid", "block"), [(1, 1025), (1, (64, 32)), (2**31, 32), ((1, 2**16), 32), ((1, 1, 2**16), 1)])
+@pytest.mark.parametrize(
+    ("grid", "block"), [(1, 1025), (1, (64, 32)), (2**31, 32), ((1, 2**16), 32), ((1, 1, 2**16), 1)]
+)
 def test_refuses_what_no_gpu_can_launch(kernel, launched, grid, block):
-    with pytest.raises(ValueError, match="example: a grid of .* blocks of .* threads cannot be launched"):
+    with pytest.raises(ValueError, match=r"example: a grid of .* blocks of .* threads cannot be launched"):
         kernel.launch(grid, block, *arguments(), dtype=np.float32)
     assert not launched
 
