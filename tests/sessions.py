@@ -1,4 +1,4 @@
-"""The sessions that docs/debugging.md shows, performed: `python tests/sessions.py` writes what they print into it.
+"""The sessions that pages in docs/ show, performed: `python tests/sessions.py` writes what they print into them.
 
 Three kinds of code block are performed, in a copy of the project, from the top of the page to its end:
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from dap import Debugger
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "debugging.md"
+PAGES = [ROOT / "docs" / "debugging.md", ROOT / "docs" / "cuda-sim.md"]
 _BLOCK = re.compile(r"^```(diff|console|text)\n(.*?)^```$", re.M | re.S)
 _PROMPT = re.compile(r"^(\((?:Pdb|backward)\) ?)(.*)\n", re.M)
 _KEYS = {"F5": "continue", "F10": "next", "F11": "stepIn", "Shift+F11": "stepOut"}
@@ -168,6 +168,7 @@ def copy_of_the_project(folder):
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(performed(page, copy_of_the_project(Path(folder).resolve() / "minigrad")), encoding="utf-8")
+    for path in PAGES:
+        with tempfile.TemporaryDirectory() as folder:
+            tree = copy_of_the_project(Path(folder).resolve() / "minigrad")
+            path.write_text(performed(path.read_text(encoding="utf-8"), tree), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""docs/debugging.md: every command does what the page shows, and the bugs that it finds are real."""
+"""docs/debugging.md and docs/cuda-sim.md: every command does what the page shows, and the bugs found are real."""
 
 import sys
 
@@ -9,16 +9,15 @@ if sys.platform == "win32":
     pytest.skip("its commands are for a POSIX shell", allow_module_level=True)
 pytest.importorskip("debugpy", reason="debugpy is not installed (pip install debugpy)")
 
-PAGE = sessions.PAGE.read_text(encoding="utf-8")
-
 
 @pytest.mark.slow
-def test_its_sessions_print_what_the_page_shows(tmp_path):
-    tree = sessions.copy_of_the_project(tmp_path.resolve() / "minigrad")
-    differing = sessions.differences(PAGE, sessions.performed(PAGE, tree))
+@pytest.mark.parametrize("path", sessions.PAGES, ids=lambda path: path.stem)
+def test_its_sessions_print_what_the_page_shows(path, tmp_path):
+    tree, page = sessions.copy_of_the_project(tmp_path.resolve() / "minigrad"), path.read_text(encoding="utf-8")
+    differing = sessions.differences(page, sessions.performed(page, tree))
     lines = "\n".join(f"page: {page}\nnow:  {now}" for page, now in differing[:10])
     assert not differing, f"{lines}\nif it is right as it is now: python tests/sessions.py writes it into the page"
-    for path in ("kernels/reference.py", "minigrad/tensor.py"):  # seeded, and repaired
+    for path in ("kernels/reference.py", "minigrad/tensor.py", "docs/sums.cu"):  # seeded, and repaired
         assert (tree / path).read_text() == (sessions.ROOT / path).read_text(), path
 
 
