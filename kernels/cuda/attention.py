@@ -106,7 +106,7 @@ def _kernel(file, name, defines):
 
 def _setting(shape, scale, causal, p, seed, step, stream):
     """The arguments after the arrays; key and scale of the dropout as kernels/reference.py has them."""
-    B, H, T, S, D = shape
+    _, H, T, S, D = shape
     k0, k1 = derive_key(seed, step, stream) if p else (0, 0)
     return [float(scale), int(causal), keep_threshold(p), 1.0 / (1.0 - p), k0, k1, H, T, S, D]
 

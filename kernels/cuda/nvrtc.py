@@ -80,7 +80,7 @@ def missing():
 
 
 def compile(path, macros, arch):
-    """The file compiled for compute capability `arch`, e.g. 80. macros: {"SCALAR_F32": 1}. CompileError if it is wrong."""
+    """The file compiled for compute capability `arch`, such as 80. macros: {"SCALAR_F32": 1}. Raises CompileError."""
     path, library = Path(path), _library()
     includes = (path.parent, Path(__file__).parent, headers(), headers() / "cccl")
     options = [f"--gpu-architecture=sm_{arch}", *OPTIONS, *(f"-I{folder}" for folder in includes)]

@@ -1,4 +1,4 @@
-"""What is checked of every kernel without a GPU: it compiles, its resources stay within budgets, its machine code is as meant.
+"""What is checked of every kernel without a GPU: it compiles, it stays within its budgets, its code is as meant.
 
     python -m kernels.cuda.gates            # measure, print the table, check; exit status 1 if a gate is broken
     python -m kernels.cuda.gates --write    # measure and write the budgets anew, after a change that is meant

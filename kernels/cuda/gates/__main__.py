@@ -31,7 +31,7 @@ def main(argv=None):
 
 
 def table(results):
-    """A line for each kernel and its macros: registers and the part of an SM's warps that fit, for each architecture."""
+    """A line for each kernel and its macros: registers, and the share of an SM's warps, for each architecture."""
     cells = {}
     for job, found in results.items():
         if isinstance(found, nvrtc.CompileError):
