@@ -114,13 +114,16 @@ def _source(path):
 
 
 def included(path):
-    """The files beside it that a .cu includes, directly or not, sorted."""
+    """The files of ours that a .cu includes, directly or not, sorted. They stand beside it or beside this file."""
     found, waiting = set(), [Path(path)]
     while waiting:
         text = waiting.pop().read_text(encoding="utf-8")
-        files = {Path(path).parent / name for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', text, flags=re.M)}
-        waiting += files - found
-        found |= files
+        for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', text, flags=re.M):
+            beside = Path(path).parent / name
+            file = beside if beside.exists() else Path(__file__).parent / name
+            if file not in found:
+                found.add(file)
+                waiting.append(file)
     return sorted(found)
 
 

@@ -57,12 +57,13 @@ def _attention(arch, heads):
     return variants
 
 
-def _layernorm(*columns):
-    """What layernorm's launcher compiles for rows of these lengths."""
+def _layernorm(*groups):
+    """What layernorm's launcher compiles for rows of that many times 128 bits."""
 
     def variants(type_name):
-        kernels = (layernorm_variant("layernorm_forward", C, vec(_dtype(type_name)))[0] for C in columns)
-        return [dict(items) for items in dict.fromkeys(tuple(kernel.defines.items()) for kernel in kernels)]
+        n = vec(_dtype(type_name))
+        found = (layernorm_variant("layernorm_forward", count * n, n)[0].defines for count in groups)
+        return [dict(items) for items in dict.fromkeys(tuple(defines.items()) for defines in found)]
 
     return variants
 
@@ -99,7 +100,7 @@ TABLE = {
                                                  Kernel("none", why="sorts token ids, which stand anywhere"))),
     "fused_adamw.cu": Source(kernels={"fused_adamw_begin": Kernel("none", threads=1, why="one thread, eight numbers")}),
     "global_norm.cu": Source(kernels={"sum_of_squares": _SUMS, "root_of_sum": _FEW}),
-    "layernorm.cu": Source(variants=_layernorm(512, 4096, 8192)),
+    "layernorm.cu": Source(variants=_layernorm(512, 1024)),
     "linear.cu": Source(kernels={"sum_columns_of_chunks": _SUMS}),
     "scale_and_check.cu": Source(kernels={"all_finite": _FEW}),
     "softmax_cross_entropy.cu": Source(kernels={

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kernels.cuda import nvrtc
 from kernels.cuda.gates import loops
+from kernels.cuda.gpu import included
 
 FORMAT = 1  # of the cache: raise it when a measurement means something else than before
 
@@ -87,9 +88,8 @@ def _count(usage, instructions):
 
 def _key(job):
     """A hash of all that the measurement depends on."""
-    sources = [job.path, *sorted(job.path.parent.glob("*.cuh")), *sorted(Path(nvrtc.__file__).parent.glob("*.cuh"))]
     parts = [FORMAT, nvrtc.version(), nvrtc.OPTIONS, job.path.name, job.macros, job.arch]
-    text = repr(parts).encode() + b"".join(source.read_bytes() for source in sources)
+    text = repr(parts).encode() + b"".join(file.read_bytes() for file in (job.path, *included(job.path)))
     return hashlib.sha256(text).hexdigest()
 
 
