@@ -211,7 +211,7 @@ def test_what_is_refused_says_why():
     with pytest.raises(ValueError, match="dk has shape"):
         attention.attention_backward(q, q, q, q, *saved, *setting, into=(q, q[:, :, 1:], q))
     gaps = ones(1, 2, 4, 16)[..., ::2]
-    with pytest.raises(ValueError, match="last axis of a view .* has stride 2"):
+    with pytest.raises(ValueError, match="has stride 2, expected 1"):
         attention.attention_backward(q, q, q, q, *saved, *setting, into=(q, gaps, q))
 
 
