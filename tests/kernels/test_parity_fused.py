@@ -1,10 +1,16 @@
 """The kernels that do the work of two: the same numbers as the two, whatever the size and the layout."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from parity import assert_same_bits, check, normal, strided, widened
+from parity import check, normal, strided, widened
 
-from kernels import cpu, reference
+from kernels import reference
+
+ROOT = Path(__file__).parents[2]
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 LAYOUTS = pytest.mark.parametrize("layout", ["plain", "transposed", "sliced"])
@@ -49,11 +55,25 @@ def test_a_batch_of_rows():
     check("bias_gelu_backward", dout, x, bias, "tanh")
 
 
-@pytest.mark.parametrize("backend", [reference, cpu])
-def test_the_residual_sum_is_normalised_to_the_last_bit_like_a_stored_one(backend):
-    """What backward computes from `total` belongs to what forward gave."""
-    rng = np.random.default_rng(4)
-    x, residual, weight, bias = (normal(rng, np.float32, *s) for s in ((31, 33), (31, 33), (33,), (33,)))
+NORMALISED = """
+import numpy as np
+from kernels import cpu, reference
+rng = np.random.default_rng(4)
+x, residual, weight, bias = (rng.normal(size=s).astype(np.float32) for s in ((31, 33), (31, 33), (33,), (33,)))
+for backend in reference, cpu:
     total, *rest = backend.residual_layernorm_forward(x, residual, weight, bias, 1e-5)
-    assert_same_bits(total, x + residual)
-    assert_same_bits(rest, list(backend.layernorm_forward(total, weight, bias, 1e-5)))
+    again = backend.layernorm_forward(total, weight, bias, 1e-5)
+    print(all(a.tobytes() == b.tobytes() for a, b in zip([total, *rest], [x + residual, *again], strict=True)))
+"""
+
+
+def test_the_residual_sum_is_normalised_to_the_last_bit_like_a_stored_one():
+    """What backward computes from `total` belongs to what forward gave.
+
+    Asked of kernels from the cache, so the first process is only there to fill it: Numba optimises a parallel function
+    once more when it stores it, and the process that compiled it may get other last bits than all later ones.
+    """
+    for _ in range(2):
+        command = [sys.executable, "-c", NORMALISED]
+        found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300).stdout
+    assert found.split() == ["True", "True"]
