@@ -70,8 +70,8 @@ for backend in reference, cpu:
 def test_the_residual_sum_is_normalised_to_the_last_bit_like_a_stored_one():
     """What backward computes from `total` belongs to what forward gave.
 
-    Asked of kernels from the cache, so the first process is only there to fill it: Numba optimises a parallel function
-    once more when it stores it, and the process that compiled it may get other last bits than all later ones.
+    Asked of kernels from the cache, so the first process is only there to fill it: the process that compiled a parallel
+    function may get other last bits than all later ones, probably since Numba optimises once more what it stores.
     """
     for _ in range(2):
         command = [sys.executable, "-c", NORMALISED]
