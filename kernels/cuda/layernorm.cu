@@ -120,12 +120,14 @@ extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
 
 // ------------------------------------------------------------------------------------------------- backward
 
-// One row of dx, and what it adds to dweight and dbias.
+// One row of dx, and what it adds to dweight and dbias. dtotal: the row that is added to it, or null.
 //     dxhat = dout * weight;  dx = (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat)) * rstd + dtotal
 __device__ inline void backward_row(scalar* dx, accum dweight[ITEMS][VEC], accum dbias[ITEMS][VEC],
-                                    const vec dout[ITEMS], const vec dtotal[ITEMS], const vec x[ITEMS],
+                                    const vec dout[ITEMS], const scalar* dtotal, const vec x[ITEMS],
                                     const vec weight[ITEMS], accum m, accum r, int C, bool wide,
                                     accum* scratch) {
+  vec added[ITEMS];
+  if (ITEMS == 1) load_row(added, dtotal, dtotal ? C : 0, wide);  // under way during the sums
   accum along_one = 0, along_xhat = 0;  // dxhat's components along (1, ..., 1) and along xhat
 #pragma unroll
   for (int k = 0; k < ITEMS; k++)
@@ -137,13 +139,14 @@ __device__ inline void backward_row(scalar* dx, accum dweight[ITEMS][VEC], accum
     }
   block_sums(along_one, along_xhat, scratch);
   along_one /= C, along_xhat /= C;
+  if (ITEMS > 1) load_row(added, dtotal, dtotal ? C : 0, wide);  // before the sums it would take registers that lack
 #pragma unroll
   for (int k = 0; k < ITEMS; k++) {
     vec y;
     for (int j = 0; j < VEC; j++) {
       accum xhat = (to_accum(x[k].at[j]) - m) * r;
       accum dxhat = to_accum(dout[k].at[j]) * to_accum(weight[k].at[j]);
-      y.at[j] = to_scalar((dxhat - along_one - xhat * along_xhat) * r + to_accum(dtotal[k].at[j]));
+      y.at[j] = to_scalar((dxhat - along_one - xhat * along_xhat) * r + to_accum(added[k].at[j]));
     }
     store(dx, y, column(k), C, wide);
   }
@@ -159,7 +162,7 @@ __device__ inline void backward_rows(scalar* dx, accum* partials, const scalar* 
   long long first = (long long)blockIdx.x * rows, last = first + rows < N ? first + rows : N;
   int lane = threadIdx.x % WARP;
   accum means = 0, rstds = 0;  // of the row that has this lane's number among the present 32
-  vec w[ITEMS], d_now[ITEMS], d_next[ITEMS], t[ITEMS], x_now[ITEMS], x_next[ITEMS];
+  vec w[ITEMS], d_now[ITEMS], d_next[ITEMS], x_now[ITEMS], x_next[ITEMS];
   accum dweight[ITEMS][VEC] = {}, dbias[ITEMS][VEC] = {};
   load_row(w, weight, C, wide);
   if (ITEMS == 1) load_row(d_next, dout + first * C, C, wide);
@@ -170,8 +173,8 @@ __device__ inline void backward_rows(scalar* dx, accum* partials, const scalar* 
     accum m = __shfl_sync(FULL_WARP, means, number), r = __shfl_sync(FULL_WARP, rstds, number);
     take_row(d_now, d_next, dout + row * C, row + 1 < last, C, wide);
     take_row(x_now, x_next, x + row * C, row + 1 < last, C, wide);
-    load_row(t, dtotal ? dtotal + row * C : dtotal, dtotal ? C : 0, wide);
-    backward_row(dx + row * C, dweight, dbias, d_now, t, x_now, w, m, r, C, wide, scratch);
+    const scalar* added = dtotal ? dtotal + row * C : nullptr;
+    backward_row(dx + row * C, dweight, dbias, d_now, added, x_now, w, m, r, C, wide, scratch);
   }
   accum* dweights = partials + (long long)blockIdx.x * C;
   accum* dbiases = dweights + (long long)gridDim.x * C;

@@ -1,14 +1,19 @@
-"""How the tests of loss and optimizer kernels compare the simulated device with the reference in float64.
+"""How the tests of the CUDA kernels compare a device with the reference in float64.
 
 An error is the largest difference over the largest magnitude expected. Inputs are rounded to the tested dtype first
 and then widened for the reference: both see the same numbers.
+
+The device is the simulated one, or a GPU with MINIGRAD_TEST_DEVICE=cuda, as `make gpu-report` sets it.
 """
+
+import os
 
 import numpy as np
 import pytest
 
 from kernels import reference
 from kernels.cuda.sim import array as sim
+from minigrad import device as devices
 
 try:
     import ml_dtypes
@@ -17,6 +22,10 @@ except ImportError:
 
 BFLOAT16 = None if ml_dtypes is None else np.dtype(ml_dtypes.bfloat16)
 HALF = np.dtype(np.float16)
+DEVICE = os.environ.get("MINIGRAD_TEST_DEVICE", "cuda-sim")
+PLACE = devices.module(DEVICE)  # holds arrays and runs kernels there
+SIMULATED = pytest.mark.skipif(DEVICE != "cuda-sim", reason="asks the simulated device itself")
+ERRORS = {}  # (kernel, dtype) -> the largest error so far; conftest.py notes it beside each test's result
 #: for parametrize: every storage type
 STORAGE = [
     pytest.param(np.dtype(np.float32), id="float32"),
@@ -36,14 +45,14 @@ def device(value):
     """The same value with every array on the device."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(device, value))
-    return sim.asarray(value) if isinstance(value, np.ndarray) else value
+    return PLACE.asarray(value) if isinstance(value, np.ndarray) else value
 
 
 def host(value):
     """The inverse of `device`."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(host, value))
-    return sim.asnumpy(value) if type(value) is sim.SimArray else value
+    return PLACE.asnumpy(value) if hasattr(value, "get") else value
 
 
 def wide(value):
@@ -55,13 +64,28 @@ def wide(value):
     return value.astype(np.float64 if value.dtype.kind in "fV" else value.dtype)
 
 
-def error(actual, expected):
+def host_reads():
+    """How often the host has waited for a value of the simulated device; a GPU does not count it."""
+    return sim.host_reads
+
+
+def error(actual, expected, kernel=None, dtype=None):
+    """The largest difference over the largest magnitude expected; noted in ERRORS if a kernel is named."""
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     assert actual.shape == expected.shape
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(actual[~finite], expected[~finite])
     difference = np.abs(actual[finite] - expected[finite]).max(initial=0.0)
-    return difference / (np.abs(expected[finite]).max(initial=0.0) or 1.0)
+    found = difference / (np.abs(expected[finite]).max(initial=0.0) or 1.0)
+    if kernel:
+        note(kernel, dtype, found)
+    return found
+
+
+def note(kernel, dtype, found):
+    """Keep an error in ERRORS if it is the largest."""
+    key = kernel, np.dtype(dtype).name
+    ERRORS[key] = max(ERRORS.get(key, 0.0), float(found))
 
 
 def check(kernel, *args, roundings=1, accum=()):
@@ -82,7 +106,8 @@ def check(kernel, *args, roundings=1, accum=()):
         wanted = wanted if np.asarray(e).dtype.kind == "f" else np.asarray(e).dtype
         assert a.dtype == wanted, f"output {i} is {a.dtype}, expected {wanted}"
         limit = LIMITS[wanted.name] * (roundings if wanted.itemsize == 2 else 1) if wanted.kind in "fV" else 0
-        assert error(a, e) <= limit, f"{kernel.__name__}, output {i} in {dtype}: error {error(a, e):.2g} > {limit:.2g}"
+        found = error(a, e, kernel.__name__, dtype)
+        assert found <= limit, f"{kernel.__name__}, output {i} in {dtype}: error {found:.2g} > {limit:.2g}"
     for before, after in zip(args, host(on_device), strict=True):
         if isinstance(before, np.ndarray):
             assert before.tobytes() == after.tobytes(), "an input was modified"
@@ -96,4 +121,4 @@ def normal(rng, dtype, *shape):
 def misaligned(x):
     """x on the device, one element past where its memory begins."""
     flat = np.concatenate([np.zeros(1, x.dtype), x.reshape(-1)])
-    return sim.asarray(flat)[1:].reshape(x.shape)
+    return PLACE.asarray(flat)[1:].reshape(x.shape)

@@ -1,8 +1,10 @@
-"""Softmax cross-entropy, the head fused with it, and linear layers on the simulated device against the reference."""
+"""Softmax cross-entropy, the head fused with it, and linear layers on a device against the reference."""
 
 import numpy as np
 import pytest
-from cuda_parity import LIMITS, STORAGE, check, device, error, host, misaligned, normal, wide
+from cuda_parity import (
+    LIMITS, PLACE, SIMULATED, STORAGE, check, device, error, host, host_reads, misaligned, normal, wide,
+)  # fmt: skip
 
 from kernels import reference
 from kernels.cuda import linear, linear_cross_entropy
@@ -93,7 +95,7 @@ def test_the_gradient_goes_over_the_logits_and_rows_may_begin_anywhere(dtype):
             for overwrite in (False, True):
                 mine = place(logits)
                 out = softmax_cross_entropy_backward(dout, mine, targets, logsumexp, divisor, IGNORE, overwrite)
-                assert (sim.pointer(out) == sim.pointer(mine)) == overwrite
+                assert (PLACE.pointer(out) == PLACE.pointer(mine)) == overwrite
                 assert (host(mine).tobytes() == logits.tobytes()) == (not overwrite)
                 results.append(wide(host(out)))
         for other in results[1:]:  # logsumexp is summed in another order where rows begin elsewhere
@@ -129,7 +131,8 @@ def test_linear_cross_entropy_in_chunks(dtype, reduction, monkeypatch):
             limit = LIMITS[dtype.name] * (4 if dtype.itemsize == 2 else 1)
             for actual, wanted, like in zip(host(results), expected, (None, x, weight), strict=True):
                 if actual is not None:
-                    assert error(wide(actual), wanted) <= limit, (dtype, N, with_grads)
+                    found = error(wide(actual), wanted, "linear_cross_entropy_forward", dtype)
+                    assert found <= limit, (dtype, N, with_grads)
                     assert like is None or (actual.dtype, actual.shape) == (like.dtype, like.shape)
 
 
@@ -140,6 +143,7 @@ def test_linear_cross_entropy_backward(dtype):
     check(linear_cross_entropy_backward, np.asarray(0.75, accum(dtype)), dx, dweight, 8.0)
 
 
+@SIMULATED
 def test_no_array_of_all_logits(monkeypatch):
     monkeypatch.setattr(linear_cross_entropy, "CHUNK_ROWS", 16)
     sizes, allocate = [], sim.memory.allocate
@@ -201,6 +205,7 @@ def everything(dtype):
     return results
 
 
+@SIMULATED
 @pytest.mark.parametrize("schedule", ["reversed", "random"])
 @EVERY
 def test_any_order_of_threads_gives_the_same_bits(dtype, schedule, monkeypatch):
@@ -210,10 +215,11 @@ def test_any_order_of_threads_gives_the_same_bits(dtype, schedule, monkeypatch):
     assert [a.tobytes() for a in host(everything(dtype))] == before
 
 
+@SIMULATED
 def test_the_host_waits_for_nothing():
-    reads = sim.host_reads
+    reads = host_reads()
     everything(np.dtype(np.float32))
-    assert sim.host_reads == reads
+    assert host_reads() == reads
 
 
 def test_logits_of_another_type_are_refused():

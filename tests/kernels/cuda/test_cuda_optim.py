@@ -1,8 +1,10 @@
-"""AdamW, the global norm, loss scaling and casts on the simulated device against the reference."""
+"""AdamW, the global norm, loss scaling and casts on a device against the reference."""
 
 import numpy as np
 import pytest
-from cuda_parity import HALF, LIMITS, STORAGE, device, error, host, misaligned, normal, wide
+from cuda_parity import (
+    HALF, LIMITS, SIMULATED, STORAGE, device, error, host, host_reads, misaligned, normal, note, wide,
+)  # fmt: skip
 
 from kernels import reference
 from kernels.cuda.adamw import adamw_step
@@ -10,7 +12,6 @@ from kernels.cuda.cast import cast
 from kernels.cuda.fused_adamw import fused_adamw_step
 from kernels.cuda.global_norm import global_norm
 from kernels.cuda.scale_and_check import scale_and_check
-from kernels.cuda.sim import array as sim
 from kernels.cuda.sim import device as sim_device
 
 EVERY = pytest.mark.parametrize("dtype", STORAGE)
@@ -36,7 +37,7 @@ def test_adamw(dtype, step):
         assert adamw_step(*ours, *setting) is None
         reference.adamw_step(*expected, *setting)
         for actual, wanted in zip(host(ours), expected, strict=True):
-            assert error(wide(actual), wanted) <= LIMITS[dtype.name]
+            assert error(wide(actual), wanted, "adamw_step", dtype) <= LIMITS[dtype.name]
         assert host(ours[1]).tobytes() == arrays[1].tobytes()
 
 
@@ -60,7 +61,8 @@ def check_fused(args, norm=3.0, max_norm=2.0, place=device):
         reference.fused_adamw_step(*expected, *setting, np.asarray(norm), max_norm)
     actual = host(ours)
     for i in (0, 2, 3, 5):
-        assert error(actual[i], expected[i]) <= LIMITS[args[0].dtype.name], i
+        found = error(actual[i], expected[i], "fused_adamw_step", args[1].dtype)
+        assert found <= LIMITS[args[0].dtype.name], i
     if low is not None:  # exactly what a cast of the new parameters gives
         assert actual[4].tobytes() == reference.cast(actual[0], args[4].dtype).tobytes()
     assert actual[1].tobytes() == args[1].tobytes()
@@ -102,9 +104,9 @@ def test_fused_adamw_changes_nothing_when_the_norm_is_not_finite(norm):
     args = arena(np.random.default_rng(4), 5000, F32, HALF, HALF)
     for step in (fused_adamw_step, reference.fused_adamw_step):
         ours = device(args)
-        reads = sim.host_reads
+        reads = host_reads()
         step(*ours, 0.2, 0.9, 0.95, 1e-2, device(np.asarray(norm)), 1.0)
-        assert step is not fused_adamw_step or sim.host_reads == reads
+        assert step is not fused_adamw_step or host_reads() == reads
         for before, after in zip(args, host(ours), strict=True):
             assert before.tobytes() == after.tobytes()
 
@@ -131,7 +133,7 @@ def test_global_norm(dtype):
         arrays = [normal(rng, dtype, n) for n in sizes]
         norm = global_norm(device(arrays))
         assert norm.shape == () and norm.dtype == np.float64
-        assert error(host(norm), reference.global_norm(wide(arrays))) <= 2e-15
+        assert error(host(norm), reference.global_norm(wide(arrays)), "global_norm", dtype) <= 2e-15
         shifted = global_norm([misaligned(a) for a in arrays])
         assert host(shifted) == host(norm)  # the order of the sum does not depend on where an array lies
     matrix = normal(rng, dtype, 33, 65)
@@ -162,6 +164,7 @@ def test_scale_and_check(dtype, place):
             assert reference.scale_and_check(expected, 2.0**-11) == host(flag)
             for actual, wanted in zip(host(ours), expected, strict=True):
                 np.testing.assert_array_equal(wide(actual), wide(wanted))
+                note("scale_and_check", dtype, 0.0)
     with pytest.raises(ValueError, match="C-contiguous"):
         scale_and_check([device(np.ones((3, 4), dtype)).T], 2.0)
 
@@ -176,6 +179,7 @@ def test_cast(dtype, target, place):
         out = cast(place(x), target)
         assert out.dtype == target
         np.testing.assert_array_equal(wide(host(out)), wide(reference.cast(x, target)))
+        note("cast", dtype, 0.0)
 
 
 def test_cast_of_shapes_and_of_other_types():
@@ -224,6 +228,7 @@ def everything():
     return [*args, norm, *plain, flag, cast(plain[1], HALF), cast(args[1], F64)]
 
 
+@SIMULATED
 @pytest.mark.parametrize("schedule", ["reversed", "random"])
 def test_any_order_of_threads_gives_the_same_bits(schedule, monkeypatch):
     before = [a.tobytes() for a in host(everything())]
@@ -231,7 +236,8 @@ def test_any_order_of_threads_gives_the_same_bits(schedule, monkeypatch):
     assert [a.tobytes() for a in host(everything())] == before
 
 
+@SIMULATED
 def test_the_host_waits_for_nothing():
-    reads = sim.host_reads
+    reads = host_reads()
     everything()
-    assert sim.host_reads == reads
+    assert host_reads() == reads
