@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 from cuda_parity import (
-    LIMITS, PLACE, SIMULATED, STORAGE, check, device, error, host, host_reads, misaligned, normal, wide,
+    LIMITS,
+    PLACE,
+    SIMULATED,
+    STORAGE,
+    check,
+    device,
+    error,
+    host,
+    host_reads,
+    misaligned,
+    normal,
+    wide,
 )  # fmt: skip
 
 from kernels import reference

@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 from cuda_parity import (
-    HALF, LIMITS, SIMULATED, STORAGE, device, error, host, host_reads, misaligned, normal, note, wide,
+    HALF,
+    LIMITS,
+    SIMULATED,
+    STORAGE,
+    device,
+    error,
+    host,
+    host_reads,
+    misaligned,
+    normal,
+    note,
+    wide,
 )  # fmt: skip
 
 from kernels import reference
