@@ -1,10 +1,11 @@
 # make train [ARGS="--max-steps 50"]     train a model; the first time, install what is needed into .venv
 # make test  [ARGS="-k attention"]       prove every gradient
+# make gpu-report [ARGS="--device cuda-sim"]  prove and measure the CUDA kernels on this machine's GPU
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test lint bench clean
+.PHONY: train test lint bench gpu-report clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py $(ARGS)
@@ -18,6 +19,9 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/train_step.py $(ARGS)
+
+gpu-report: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu_report.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -54,19 +54,24 @@ class TorchTransformer(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def make_step(config, training, ids, targets):
-    """A function that performs one training step, eagerly, and returns the loss."""
-    model = TorchTransformer(config)
+def make_step(config, training, ids, targets, device="cpu", compiled=False, autocast=False):
+    """A function that performs one training step and returns the loss.
+
+    compiled: by torch.compile, else eager. autocast: products in bfloat16.
+    """
+    model = TorchTransformer(config).to(device)
     decay = [p for name, p in model.named_parameters() if p.ndim == 2 and "embedding" not in name]
     keep = [p for name, p in model.named_parameters() if p.ndim != 2 or "embedding" in name]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": training.weight_decay}, {"params": keep, "weight_decay": 0.0}],
         lr=training.learning_rate, betas=training.betas, fused=True,
     )  # fmt: skip
-    ids, targets = torch.from_numpy(ids), torch.from_numpy(targets)
+    ids, targets = torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device)
+    forward = torch.compile(model) if compiled else model
 
     def step():
-        loss = model(ids, targets)
+        with torch.autocast(device, torch.bfloat16, enabled=autocast):
+            loss = forward(ids, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.grad_clip)
         optimizer.step()

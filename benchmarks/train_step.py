@@ -35,19 +35,26 @@ def load_case(path):
     return config, training, np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
 
 
-def minigrad_step(config, training, ids, targets, threads):
-    """A function that performs one step of our Trainer on this batch and returns the loss."""
-    from minigrad import device, random
+def trainer_on_batch(config, training, ids, targets):
+    """Our Trainer, which gets this same batch in every step. `minigrad.device.configure` goes before."""
+    from minigrad import random
     from tiny_transformer_np.model import TransformerLM
     from tiny_transformer_np.training import TextDataset, Trainer
 
-    device.configure(threads=threads)
     random.seek(0)
     dataset = TextDataset(np.zeros(2 * training.seq_len, np.int64), None, training.seq_len)
     dataset.batch = lambda number, batch_size, seed: (ids, targets)
     # a long constant schedule: the rate does not matter for the time, but no step may be the last
     training = dataclasses.replace(training, max_steps=10**9, warmup_steps=0)
-    trainer = Trainer(TransformerLM(config), dataset, None, training)
+    return Trainer(TransformerLM(config), dataset, None, training)
+
+
+def minigrad_step(config, training, ids, targets, threads):
+    """A function that performs one step of our Trainer on this batch and returns the loss."""
+    from minigrad import device
+
+    device.configure(threads=threads)
+    trainer = trainer_on_batch(config, training, ids, targets)
     return lambda: trainer.train_step()[0]
 
 

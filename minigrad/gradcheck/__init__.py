@@ -12,11 +12,12 @@ import numpy as np
 
 from minigrad.gradcheck.errors import GradcheckError, GradcheckReport
 from minigrad.gradcheck.measure import Kink, Probe, kink, slope, sweep
+from minigrad.gradcheck.placed import on_device
 
 __all__ = ["GradcheckError", "GradcheckReport", "Kink", "gradcheck"]
 
 
-def gradcheck(fn, inputs, *, rtol=1e-6, step=1e-3, max_coordinates=200, n_directions=8, seed=0):
+def gradcheck(fn, inputs, *, rtol=1e-6, step=1e-3, max_coordinates=200, n_directions=8, seed=0, device="cpu"):
     """Compare the gradients of `fn(*inputs)` with central differences.
 
     fn       returns a Tensor, or a list of Tensors; called often, must be deterministic
@@ -24,6 +25,7 @@ def gradcheck(fn, inputs, *, rtol=1e-6, step=1e-3, max_coordinates=200, n_direct
              arrays are passed on. A float64 Tensor is handed to fn itself, so that the parameters of a
              module can be checked: `gradcheck(lambda *_: model.loss(ids, targets), dict(model.named_parameters()))`
     rtol     tolerance on |analytic - numeric|, relative to the gradient's norm in the direction looked at
+    device   "cuda" or "cuda-sim": the Tensors that fn gets are there; whatever else it needs is as it finds it
     step     of the differences, times max(1, |x|); two steps are combined, so the error is of order step**4
 
     An input of at most max_coordinates elements is checked in every coordinate, a larger one in n_directions
@@ -34,7 +36,7 @@ def gradcheck(fn, inputs, *, rtol=1e-6, step=1e-3, max_coordinates=200, n_direct
     that are not its own; and TypeError for an input or output that is not float64.
     """
     named = inputs if isinstance(inputs, dict) else {f"input {i}": x for i, x in enumerate(inputs)}
-    probe = Probe(fn, named)
+    probe = Probe(fn if device == "cpu" else on_device(fn, device), named)
     if not probe.checked:
         raise TypeError("nothing to check: no input is a float array or a float64 Tensor that requires a gradient")
     rng = np.random.default_rng([seed, 0x47524144])  # or default_rng(0) inputs would meet themselves as upstream

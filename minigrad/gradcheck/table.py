@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
-from kernels.arrays import on_host
-from minigrad.device import asarray
 from minigrad.gradcheck import GradcheckError, gradcheck
+from minigrad.gradcheck.placed import on_device
 from minigrad.opcases import CASES
-from minigrad.tensor import Tensor, record
+from minigrad.tensor import Tensor
 
 LIMITS = {"float64": 1e-8, "float32": 1e-5}
 
@@ -44,7 +43,7 @@ def rows(only=None, device="cpu"):
 def _row(op, backend, dtype, device):
     cases, worst = [case for case in CASES if case.op == op], 0.0
     if device != "cpu":
-        cases = [on_device(case, device) for case in cases if not case.host_only]
+        cases = [case._replace(fn=on_device(case.fn, device)) for case in cases if not case.host_only]
     try:
         for case in cases:
             error = float64_error(case) if dtype == "float64" else float32_error(case)
@@ -55,26 +54,6 @@ def _row(op, backend, dtype, device):
         return Row(op, backend, dtype, abs(analytic - numeric) / size if size else np.nan, str(failure))
     over = "" if worst <= LIMITS[dtype] else f"{op}, {backend}, {dtype}: error {worst:.2g}, allowed {LIMITS[dtype]:.0e}"
     return Row(op, backend, dtype, worst, over)
-
-
-def on_device(case, device):
-    """The same case, computed on a device from inputs on the host."""
-    there = asarray(device)
-
-    def fn(*inputs):
-        outs = case.fn(*(_moved(x, there, on_host) if isinstance(x, Tensor) else x for x in inputs))
-        back = [_moved(out, on_host, there) for out in (outs if isinstance(outs, list) else [outs])]
-        return back if isinstance(outs, list) else back[0]
-
-    return case._replace(fn=fn)
-
-
-def _moved(x, move, back):
-    return record(move(x.data), (x,), moved_backward, back=back)
-
-
-def moved_backward(dout, back):
-    return back(dout)
 
 
 def float64_error(case, seed=0):

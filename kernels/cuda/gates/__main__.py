@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from kernels.cuda import nvrtc
 from kernels.cuda.gates import check, facts
@@ -11,16 +12,24 @@ from kernels.cuda.gates.measure import measure
 def main(argv=None):
     """Returns the exit status: 1 if a gate is broken, 2 if nothing can be measured."""
     parser = argparse.ArgumentParser(prog="python -m kernels.cuda.gates", description=__doc__)
-    parser.add_argument("files", nargs="*", metavar="FILE.cu", help="names of files in kernels/cuda; all by default")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE.cu",
+        help="names of files in kernels/cuda, or paths of your own; all of kernels/cuda by default",
+    )
     parser.add_argument("--write", action="store_true", help="write what is measured as the new budgets")
     parser.add_argument("--at-once", type=int, default=2, help="compilations at once (default: 2)")
     arguments = parser.parse_args(argv)
     if message := nvrtc.missing():
         print(f"the gates need NVIDIA's compiler: {message}", file=sys.stderr)
         return 2
-    paths = [path for path in facts.sources() if not arguments.files or path.name in arguments.files]
-    if unknown := set(arguments.files) - {path.name for path in paths}:
-        parser.error(f"no {', '.join(sorted(unknown))} in kernels/cuda")
+    ours = {path.name: path for path in facts.sources()}
+    paths = [ours.get(name) or Path(name) for name in arguments.files] or list(ours.values())
+    if unknown := [str(path) for path in paths if not path.is_file()]:
+        parser.error(f"no {', '.join(unknown)}, neither in kernels/cuda nor as a path")
+    if arguments.write and not set(paths) <= set(ours.values()):
+        parser.error("--write keeps budgets of the files in kernels/cuda alone")
     results = measure([job for path in paths for job in check.jobs(path)], arguments.at_once)
     print(table(results))
     if arguments.write:

@@ -21,7 +21,7 @@ FILES = sorted(
     for folder in ("kernels", "minigrad", "tiny_transformer_np")
     for file in (ROOT / folder).rglob("*.py")
     if "cpu" not in file.parts
-)
+) + sorted((ROOT / "benchmarks").glob("gpu_*.py"))
 
 
 def dotted_names(root):

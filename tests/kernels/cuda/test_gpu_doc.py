@@ -1,0 +1,68 @@
+"""docs/gpu.md: its worked example passes all it is said to pass, and its table is that of benchmarks/gpu_table.py."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernels.cuda import nvrtc
+from kernels.cuda.gates import __main__ as gates
+from kernels.cuda.gates import check
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import gpu_table
+from kernel_costs import CASES
+
+needs_compiler = pytest.mark.skipif(nvrtc.missing() is not None, reason=f"needs NVIDIA's compiler: {nvrtc.missing()}")
+
+
+@pytest.fixture
+def silu():
+    spec = importlib.util.spec_from_file_location("silu_example", ROOT / "docs" / "silu.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_example_is_proven(silu, capsys):
+    silu.main([])
+    assert "gradients agree with measured slopes" in capsys.readouterr().out
+
+
+def test_example_is_quoted_as_it_stands():
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    for file, fence in (("silu.py", "```python\n"), ("silu.cu", "```c\n")):
+        text = (ROOT / "docs" / file).read_text()
+        quoted = [part.split("```")[0] for part in page.split(fence)[1:]]
+        assert quoted and all(part in text for part in quoted)
+
+
+@needs_compiler
+def test_example_passes_the_gates(capsys):
+    assert gates.main([str(ROOT / "docs" / "silu.cu")]) == 0
+    assert "silu.cu silu_backward float16" in capsys.readouterr().out
+
+
+def test_gates_name_a_file_that_is_not_there(capsys):
+    with pytest.raises(SystemExit) as stop:
+        gates.main(["no_such.cu"])
+    assert stop.value.code == 2
+    if nvrtc.missing() is None:
+        assert "no_such.cu" in capsys.readouterr().err
+
+
+def test_table_has_every_kernel():
+    lines = gpu_table.in_page()[2:]
+    assert [tuple(line.split(" | ")[:2]) for line in lines] == [
+        (f"| `{case.kernel}`", dtype) for case in CASES for dtype in gpu_table.DTYPES
+    ]
+
+
+@pytest.mark.parametrize("kernel", ["layernorm_forward", "dropout_forward", "fused_adamw_step"])
+@pytest.mark.parametrize("dtype", gpu_table.DTYPES)
+def test_table_is_up_to_date(kernel, dtype):
+    case = next(case for case in CASES if case.kernel == kernel)
+    assert gpu_table.row(case, dtype, check.read_budgets((13, 0))) in gpu_table.in_page()
