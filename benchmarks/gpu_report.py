@@ -19,7 +19,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
 
 from kernels.cuda.errors import DeviceError
 from minigrad import device as devices
@@ -35,7 +36,7 @@ def machine(device):
     """What the report was made on."""
     found = {"device": device, "python": platform.python_version(), "date": time.strftime("%Y-%m-%d %H:%M")}
     if device == "cuda":
-        import gpu_times
+        from benchmarks import gpu_times
 
         found.update(gpu_times.card())
     return found
@@ -126,7 +127,7 @@ def markdown(report):
                   f"Losses from {cpu[0]:.6f} to {cpu[-1]:.6f}; there {ours[0]:.6f} to {ours[-1]:.6f}. "
                   f"Largest relative difference of a step: {run['largest_error']:.1e}."]  # fmt: skip
     if "kernels" in report:
-        import gpu_times
+        from benchmarks import gpu_times
 
         lines += gpu_times.markdown(report["kernels"], report["step"])
     else:
@@ -149,7 +150,7 @@ def main(argv=None):
     report = {"machine": machine(args.device)}
     parts = {"parity": parity, "gradients": gradients, "training": training}
     if args.device == "cuda":
-        import gpu_times
+        from benchmarks import gpu_times
 
         parts.update(kernels=gpu_times.kernel_times, step=gpu_times.step)
     for name, part in parts.items():

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from gpu_times import first, moved
-from kernel_costs import CASES, GPT2, SMALL, least_bytes
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
 
 import kernels
+from benchmarks.gpu_times import first, moved
+from benchmarks.kernel_costs import CASES, GPT2, SMALL, least_bytes
 from kernels.cuda.gates import check
 from kernels.cuda.gates.measure import Job
 from kernels.cuda.sim import device, module

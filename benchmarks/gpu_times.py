@@ -8,9 +8,9 @@ import sys
 import time
 
 import numpy as np
-from kernel_costs import CASES, GPT2, least_bytes
 
 import kernels
+from benchmarks.kernel_costs import CASES, GPT2, least_bytes
 from minigrad import device as devices
 
 DTYPES = ("float32", "float16")
@@ -104,7 +104,8 @@ def step(device, turns=3, steps=5):
     sides = {"minigrad": minigrad_step(config, training, ids, targets, device)}
     try:
         import torch
-        from torch_model import make_step
+
+        from benchmarks.torch_model import make_step
     except ImportError:
         torch = None
     if torch is not None and torch.cuda.is_available():
@@ -146,7 +147,7 @@ def case(device):
 
 
 def minigrad_step(config, training, ids, targets, device):
-    from train_step import trainer_on_batch
+    from benchmarks.worker import trainer_on_batch
 
     trainer = trainer_on_batch(config, training, ids, targets)
     return lambda: trainer.train_step()[0]

@@ -1,130 +1,130 @@
-"""Time of a training step, ours and PyTorch's, on the same model and batch: python benchmarks/train_step.py
+"""Time and memory of a training step, ours and PyTorch's: python benchmarks/train_step.py [--case small ...]
 
-Each side lives in a process of its own, since the two want their threads set up differently. The rounds
-alternate between them, so that whatever else the machine does hits both; medians and their ratio are printed.
+Same model, batch, clipping and AdamW (fused) on both sides. Each side lives in a process of its own, since they want
+their threads set up differently; the rounds alternate between them, so that whatever else the machine does hits all.
+Printed are medians, the ratio to PyTorch's better mode, and the share of the peak measured in the same run.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks import cases
+from benchmarks.worker import SIDES
 
-from tiny_transformer_np.config import TrainingConfig, TransformerConfig, load_toml
-
-VOCAB_SIZE = 103  # of the default data
-SIDES = ("minigrad", "torch")
-
-
-def load_case(path):
-    """(TransformerConfig, TrainingConfig, ids, targets) of a config file; the batch is random."""
-    tables = load_toml(path)
-    training = TrainingConfig(**tables["training"])
-    config = TransformerConfig(**{"vocab_size": VOCAB_SIZE, **tables["model"], "block_size": training.seq_len})
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(0, config.vocab_size, (training.batch_size, training.seq_len + 1))
-    return config, training, np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
+ROUND_SECONDS = 2.0  # of one side's turn, roughly
+FULL = (*((name, "float32") for name in cases.CASES if name != "tiny"),
+        *((name, "bfloat16") for name in ("baby", "gpt2-124m", "wide-vocabulary", "long")))  # fmt: skip
 
 
-def trainer_on_batch(config, training, ids, targets):
-    """Our Trainer, which gets this same batch in every step. `minigrad.device.configure` goes before."""
-    from minigrad import random
-    from tiny_transformer_np.model import TransformerLM
-    from tiny_transformer_np.training import TextDataset, Trainer
+class Side:
+    """A worker process, and what it has measured."""
 
-    random.seek(0)
-    dataset = TextDataset(np.zeros(2 * training.seq_len, np.int64), None, training.seq_len)
-    dataset.batch = lambda number, batch_size, seed: (ids, targets)
-    # a long constant schedule: the rate does not matter for the time, but no step may be the last
-    training = dataclasses.replace(training, max_steps=10**9, warmup_steps=0)
-    return Trainer(TransformerLM(config), dataset, None, training)
+    def __init__(self, side, case, dtype, threads, changed=None):
+        command = [sys.executable, "-m", "benchmarks.worker", "--side", side, "--case", case, "--dtype", dtype]
+        command += ["--threads", str(threads), "--changed", json.dumps(changed or {})]
+        self.name, self.seconds, self.faults, self.bytes = side, [], [], 0
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
 
+    def ask(self, steps):
+        """Take that many steps -> what they took; None if the process has ended."""
+        try:
+            self.process.stdin.write(f"{steps}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return None
+        answer = self.process.stdout.readline()
+        return json.loads(answer) if answer else None
 
-def minigrad_step(config, training, ids, targets, threads):
-    """A function that performs one step of our Trainer on this batch and returns the loss."""
-    from minigrad import device
+    def turn(self, steps):
+        """A turn that counts."""
+        if answer := self.ask(steps):
+            self.seconds += answer["seconds"]
+            self.faults += answer["faults"]
+            self.bytes = max(self.bytes, answer["bytes"])
 
-    device.configure(threads=threads)
-    trainer = trainer_on_batch(config, training, ids, targets)
-    return lambda: trainer.train_step()[0]
-
-
-def torch_step(config, training, ids, targets, threads):
-    """A function that performs one step in PyTorch, eager mode, and returns the loss."""
-    import torch
-
-    sys.path.insert(0, str(Path(__file__).parent))
-    from torch_model import make_step
-
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    return make_step(config, training, ids, targets)
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def work(side, path, threads):
-    """The measuring process: for each line "n" on stdin, time n steps and print their seconds as JSON."""
-    step = {"minigrad": minigrad_step, "torch": torch_step}[side](*load_case(path), threads)
-    for line in sys.stdin:
-        seconds = []
-        for _ in range(int(line)):
-            started = time.perf_counter()
-            loss = step()
-            seconds.append(time.perf_counter() - started)
-        print(json.dumps({"seconds": seconds, "loss": loss}), flush=True)
+def compare(case, dtype, threads, rounds, sides=SIDES, changed=None):
+    """{side: {"seconds", "faults", "bytes"}}, medians; a side that does not run here is left out."""
+    running = []
+    for name in sides:
+        side = Side(name, case, dtype, threads, changed)
+        if side.ask(2):  # compiles, and brings the pages
+            side.steps = max(1, round(ROUND_SECONDS / max(min(side.ask(2)["seconds"]), 1e-3)))
+            running.append(side)
+    for _ in range(rounds):
+        for side in running:
+            side.turn(side.steps)
+    for side in running:
+        side.close()
+    return {
+        side.name: {
+            "seconds": statistics.median(side.seconds), "faults": statistics.median(side.faults), "bytes": side.bytes,
+        }
+        for side in running
+    }  # fmt: skip
 
 
-def compare(path, rounds, steps, threads):
-    """Median seconds of a step per side, over all rounds but the first, which warms up."""
-    command = [sys.executable, __file__, "--config", str(path), "--threads", str(threads), "--worker"]
-    workers = {
-        side: subprocess.Popen([*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for side in SIDES
-    }
-    seconds = {side: [] for side in SIDES}
-    for number in range(rounds + 1):
-        for side, worker in workers.items():
-            worker.stdin.write(f"{steps}\n")
-            worker.stdin.flush()
-            answer = worker.stdout.readline()
-            if not answer:
-                sys.exit(f"the {side} process ended early; its message is above")
-            if number:
-                seconds[side] += json.loads(answer)["seconds"]
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    return {side: statistics.median(times) for side, times in seconds.items()}
+def row(case, dtype, found, peak):
+    """What is printed of a case: times, ratios, share of the peak, and memory beyond 16 bytes a parameter."""
+    config, training = cases.configs(case)
+    ours, peers = found.get("minigrad"), {name: each for name, each in found.items() if name != "minigrad"}
+    best = min(peers, key=lambda name: peers[name]["seconds"], default=None)
+    extra = {name: each["bytes"] - 16 * cases.parameters(config) for name, each in found.items()}
+    return {
+        "case": case, "dtype": dtype, "seconds": {name: each["seconds"] for name, each in found.items()}, "best": best,
+        "ratio": ours["seconds"] / peers[best]["seconds"] if ours and best else None,
+        "share": cases.flops(config, training) / ours["seconds"] / peak if ours and peak else None,
+        "faults": ours["faults"] if ours else None, "bytes": extra,
+        "memory_ratio": extra["minigrad"] / min(extra[name] for name in peers) if ours and best else None,
+    }  # fmt: skip
+
+
+HEAD = f"{'case':<16} {'dtype':<9}" + "".join(f"{name:>10}" for name in SIDES) + "   ratio   peak  faults     MB  ratio"
+
+
+def line(row):
+    """A row as a line of text; times in ms."""
+
+    def number(value, form):
+        return "-" if value is None else format(value, form)
+
+    times = "".join(f"{number(row['seconds'].get(n) and 1e3 * row['seconds'][n], '.1f'):>10}" for n in SIDES)
+    memory = row["bytes"].get("minigrad")
+    return (f"{row['case']:<16} {row['dtype']:<9}{times}{number(row['ratio'], '.3f'):>8}"
+            f"{number(row['share'], '.0%'):>7}{number(row['faults'], '.0f'):>8}"
+            f"{number(memory and memory / 1e6, '.0f'):>7}{number(row['memory_ratio'], '.2f'):>7}")  # fmt: skip
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default=str(ROOT / "configs" / "default.toml"), help="model and batch to measure")
-    parser.add_argument("--rounds", type=int, default=8, help="rounds; each side has one turn in each")
-    parser.add_argument("--steps", type=int, default=20, help="steps in a turn")
+    parser.add_argument("--case", nargs="+", choices=[name for name in cases.CASES if name != "tiny"])
+    parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"))
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="what to compare; all by default")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; each side has one turn in each")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.worker:
-        return work(args.worker, args.config, args.threads)
-    config, training, _, _ = load_case(args.config)
-    print(
-        f"{Path(args.config).stem}: {config.n_layer} layers x {config.n_embd}, batch {training.batch_size}, "
-        f"T {training.seq_len}, V {config.vocab_size}, float32, {args.threads} threads, "
-        f"median of {args.rounds} x {args.steps} steps"
-    )
-    medians = compare(args.config, args.rounds, args.steps, args.threads)
-    for side, name in (("minigrad", "minigrad"), ("torch", "PyTorch eager")):
-        print(f"{name:<14}{1e3 * medians[side]:9.2f} ms a step")
-    print(f"{'ratio':<14}{medians['minigrad'] / medians['torch']:9.2f}")
+    wanted = [(case, dtype) for case, dtype in FULL
+              if case in (args.case or [case]) and dtype in (args.dtype or [dtype])]  # fmt: skip
+    peaks = {}
+    print(HEAD)
+    for case, dtype in wanted:
+        found = compare(case, dtype, args.threads, args.rounds, args.sides)
+        print(line(row(case, dtype, found, peaks.get(dtype))), flush=True)
 
 
 if __name__ == "__main__":

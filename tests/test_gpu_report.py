@@ -2,19 +2,12 @@
 
 import itertools
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import gpu_report
-import gpu_times
-from kernel_costs import CASES, SMALL, least_bytes
-
+from benchmarks import gpu_report, gpu_times
+from benchmarks.kernel_costs import CASES, SMALL, least_bytes
 from kernels import KERNELS, reference
 from kernels.cuda.gpu import problem
 

@@ -2,17 +2,14 @@
 
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
 from small_net import Net, gradients, loss_of, same_bits
 
 import minigrad as mg
+from benchmarks import hooks
 from minigrad import graph
 from minigrad.debug import Step, breakpoints
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-import hooks
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """docs/gpu.md: its worked example passes all it is said to pass, and its table is that of benchmarks/gpu_table.py."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,9 @@ from kernels.cuda.gates import __main__ as gates
 from kernels.cuda.gates import check
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import gpu_table
-from kernel_costs import CASES
+from benchmarks import gpu_table
+from benchmarks.kernel_costs import CASES
 
 needs_compiler = pytest.mark.skipif(nvrtc.missing() is not None, reason=f"needs NVIDIA's compiler: {nvrtc.missing()}")
 

@@ -1,0 +1,49 @@
+"""The models and batches that are measured, and the operations that a training step of them must perform."""
+
+import numpy as np
+
+from tiny_transformer_np.config import TrainingConfig, TransformerConfig
+
+#: name -> (layers, channels, heads, batch, tokens of a text, vocabulary, dropout)
+CASES = {
+    "small": (4, 128, 4, 12, 64, 65, 0.0),
+    "baby": (6, 384, 6, 16, 256, 65, 0.0),
+    "course": (4, 256, 4, 32, 128, 65, 0.1),
+    "gpt2-124m": (12, 768, 12, 1, 256, 50304, 0.0),
+    "wide-vocabulary": (4, 256, 4, 4, 256, 50304, 0.0),
+    "long": (4, 256, 4, 2, 1024, 65, 0.0),
+    "tiny": (2, 32, 2, 2, 16, 65, 0.0),  # what a process warms up with
+}
+
+
+def configs(name, dtype="float32", **changed):
+    """(TransformerConfig, TrainingConfig) of a case. changed: n_layer=, n_embd=, ... instead of the case's own."""
+    keys = ("n_layer", "n_embd", "n_head", "batch_size", "seq_len", "vocab_size", "dropout")
+    values = dict(zip(keys, CASES[name], strict=True)) | changed
+    training = {key: values.pop(key) for key in ("batch_size", "seq_len")}
+    model = TransformerConfig(block_size=training["seq_len"], **values)
+    # the rate does not matter for the time, but no step may be the last
+    return model, TrainingConfig(**training, max_steps=10**9, warmup_steps=0, stride=1)
+
+
+def batch(config, training, number=0):
+    """Random (ids, targets), both (B, T)."""
+    shape = training.batch_size, training.seq_len + 1
+    tokens = np.random.default_rng(number).integers(0, config.vocab_size, shape)
+    return np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
+
+
+def flops(config, training):
+    """Of a step's matrix products, forward and backward: a multiplication and an addition are two.
+
+    Of causal attention only the half that is not masked is counted, and nothing that is computed a second time.
+    """
+    B, T, C = training.batch_size, training.seq_len, config.n_embd
+    linear = 12 * C * C * config.n_layer + C * config.vocab_size  # weights that every token meets
+    return 6 * B * T * linear + 6 * B * T * T * C * config.n_layer
+
+
+def parameters(config):
+    """How many numbers the model learns."""
+    C = config.n_embd
+    return (12 * C * C + 13 * C) * config.n_layer + 2 * C + (config.vocab_size + config.block_size) * C

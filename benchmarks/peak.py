@@ -1,0 +1,133 @@
+"""What this machine can do at best: python benchmarks/peak.py
+
+Multiply-adds that never leave the registers, for the operations a second, and a copy too large for any cache, for the
+bytes a second. Nothing that computes something useful reaches either.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import llvmlite.binding
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+
+_FEATURES = llvmlite.binding.get_host_cpu_features()
+_LANES = 16 if _FEATURES.get("avx512f") else 8  # float32 in a register
+_CHAINS = 24 if _LANES == 16 else 12  # sums that do not wait for each other; more than latency times throughput
+
+
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite does not know."""
+
+    def _to_string(self):
+        return "bfloat"
+
+
+def _float32(module):
+    """(operations of an instruction, the function that adds it to a sum)."""
+    vector = ir.VectorType(ir.FloatType(), _LANES)
+    fma = _declared(module, f"llvm.fma.v{_LANES}f32", vector, [vector] * 3)
+    return 2 * _LANES, lambda builder, total, x: builder.call(fma, [x, x, total])
+
+
+def _bfloat16(module):
+    vector, pairs = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(_BFloat(), 2 * _LANES)
+    dot = _declared(module, f"llvm.x86.avx512bf16.dpbf16ps.{32 * _LANES}", vector, [vector, pairs, pairs])
+    return 4 * _LANES, lambda builder, total, x: builder.call(
+        dot, [total, builder.bitcast(x, pairs), builder.bitcast(x, pairs)]
+    )
+
+
+def _declared(module, name, result, arguments):
+    return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
+
+
+def _loop(instruction):
+    """A compiled function of n: n rounds of one instruction in every chain -> one of the sums."""
+
+    @intrinsic
+    def rounds(typing, n):
+        def generate(context, builder, signature, args):
+            _, add = instruction(builder.module)
+            vector = ir.VectorType(ir.FloatType(), _LANES)
+            x = ir.Constant(vector, [1e-3] * _LANES)
+            entry, body = builder.block, builder.append_basic_block("rounds")
+            after = builder.append_basic_block("done")
+            builder.branch(body)
+            builder.position_at_end(body)
+            count = builder.phi(ir.IntType(64))
+            sums = [builder.phi(vector) for _ in range(_CHAINS)]
+            count.add_incoming(ir.Constant(ir.IntType(64), 0), entry)
+            for i, total in enumerate(sums):
+                total.add_incoming(ir.Constant(vector, [float(i)] * _LANES), entry)
+            for total in sums:
+                total.add_incoming(add(builder, total, x), body)
+            following = builder.add(count, ir.Constant(ir.IntType(64), 1))
+            count.add_incoming(following, body)
+            builder.cbranch(builder.icmp_signed("<", following, args[0]), body, after)
+            builder.position_at_end(after)
+            result = sums[0]
+            for total in sums[1:]:  # or the compiler would leave them out
+                result = builder.fadd(result, total)
+            return builder.extract_element(result, ir.Constant(ir.IntType(32), 0))
+
+        return types.float32(types.int64), generate
+
+    @numba.njit(parallel=True)
+    def run(n, threads):
+        found = np.zeros(threads, np.float32)
+        for i in prange(threads):
+            found[i] = rounds(n)
+        return found
+
+    return run
+
+
+def operations_a_second(dtype="float32"):
+    """float32 or bfloat16 products into float32 sums, on all of Numba's threads; None if there is no instruction."""
+    if dtype == "bfloat16" and not _FEATURES.get("avx512bf16"):
+        return None
+    instruction = {"float32": _float32, "bfloat16": _bfloat16}[dtype]
+    operations, _ = instruction(ir.Module())
+    run, threads, n = _loop(instruction), numba.get_num_threads(), 2_000_000
+    run(1, threads)
+    fastest = min(_seconds(lambda: run(n, threads)) for _ in range(10))
+    return threads * n * _CHAINS * operations / fastest
+
+
+def bytes_a_second():
+    """Read and written by a copy, on all of Numba's threads."""
+    source = np.ones(1 << 27, np.float32)  # 512 MB
+    target = np.zeros_like(source)
+
+    @numba.njit(parallel=True)
+    def copy(source, target):
+        for i in prange(source.size):
+            target[i] = source[i]
+
+    copy(source, target)
+    return 2 * source.nbytes / min(_seconds(lambda: copy(source, target)) for _ in range(5))
+
+
+def _seconds(call):
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def main():
+    for dtype in ("float32", "bfloat16"):
+        found = operations_a_second(dtype)
+        print(f"{dtype:<9}", f"{found / 1e9:7.0f} GFLOP/s" if found else "no instruction for it")
+    print(f"copy      {bytes_a_second() / 1e9:7.1f} GB/s")
+
+
+if __name__ == "__main__":
+    main()
