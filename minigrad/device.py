@@ -32,9 +32,8 @@ def configure(device="cpu", threads=0):
     if device == "cpu" and kernels.describe() != "reference":  # the plain kernels need no compiler, so do not wake it
         import numba
 
-        blas = importlib.import_module("kernels.cpu.blas")
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        blas_threads = 1 if blas.available else threads  # Numba's threads call it, each for its part of a product
+        blas_threads = 1  # or its pool and Numba's would wake and fight each other
     threadpool_limits(blas_threads, user_api="blas")
     _keep_pages()
     return threads

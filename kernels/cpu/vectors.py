@@ -1,0 +1,219 @@
+"""The innermost loop of a matrix product, in the processor's vector registers.
+
+Numba has no way to say which numbers stay in registers, so the loop is put together from LLVM's instructions: the sums
+are its phi nodes. On a processor with 512-bit registers there are 32 of them; 28 hold sums, two a row of b.
+"""
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+_WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+_BYTES = 64 if _WIDE else 32  # of a register
+_AHEAD = 16  # steps after which what is fetched from the outer caches now will be needed
+VECTORS = 2  # of a row of b's panel
+ROWS = 14 if _WIDE else 6  # of a tile: its sums fill the registers
+FEW_ROWS = 8 if _WIDE else 4  # of a smaller one, which divide what attention multiplies
+
+
+def lanes(dtype):
+    """How many numbers of this dtype a register holds."""
+    return _BYTES // dtype.itemsize
+
+
+def columns(dtype):
+    """Of a tile of numbers of this dtype."""
+    return VECTORS * lanes(dtype)
+
+
+def _tile(n_rows):
+    """The function `tile` for panels of a with so many rows."""
+
+    @intrinsic
+    def tile(typing, depth, a, a_at, b, b_at, start, start_at, start_step, out, out_at, out_step):
+        """out = start + a.T @ b, where a (depth, n_rows) and b (depth, columns) are packed panels; depth at least 1.
+
+        All are flat arrays of one dtype, from an index on; b begins a cache line there. A row of start or out lies so
+        many elements behind the one before: with start_step 0 all rows start alike.
+        """
+        lanes, align = 8 * _BYTES // out.dtype.bitwidth, out.dtype.bitwidth // 8
+        places = [(row, v) for row in range(n_rows) for v in range(VECTORS)]
+
+        def generate(context, builder, signature, args):
+            a, b, begin, end = _pointers(context, builder, signature, args, (1, 3, 5, 8))
+            depth, start_step, out_step, size = args[0], args[7], args[10], ir.IntType(64)
+            vector = ir.VectorType(end.type.pointee, lanes)
+
+            def place(base, step, row, v):
+                return _vector_at(builder, base, builder.add(builder.mul(step, size(row)), size(v * lanes)), lanes)
+
+            first = [builder.load(place(begin, start_step, row, v), align=align) for row, v in places]
+            entry, body = builder.block, builder.append_basic_block("step")
+            after = builder.append_basic_block("done")
+            builder.branch(body)
+            builder.position_at_end(body)
+            k, sums = builder.phi(size), [builder.phi(vector) for _ in places]
+            row_of_b = builder.gep(b, [builder.mul(k, size(VECTORS * lanes))])
+            column_of_a = builder.gep(a, [builder.mul(k, size(n_rows))])
+            _prefetch(builder, column_of_a, _AHEAD * n_rows)
+            for v in range(VECTORS):
+                _prefetch(builder, row_of_b, (_AHEAD * VECTORS + v) * lanes)
+            right = [
+                builder.load(_vector_at(builder, row_of_b, v * lanes, lanes), align=_BYTES) for v in range(VECTORS)
+            ]
+            added = []
+            for row in range(n_rows):
+                left = _repeated(builder, builder.load(builder.gep(column_of_a, [size(row)])), vector)
+                for v in range(VECTORS):
+                    product = builder.fmul(left, right[v], flags=("contract",))
+                    added.append(builder.fadd(sums[row * VECTORS + v], product, flags=("contract",)))
+            following = builder.add(k, size(1))
+            k.add_incoming(size(0), entry)
+            k.add_incoming(following, body)
+            for total, begun, more in zip(sums, first, added, strict=True):
+                total.add_incoming(begun, entry)
+                total.add_incoming(more, body)
+            builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
+            builder.position_at_end(after)
+            for total, (row, v) in zip(added, places, strict=True):
+                builder.store(total, place(end, out_step, row, v), align=align)
+            return context.get_dummy_value()
+
+        size = types.int64
+        return types.void(size, a, size, b, size, start, size, size, out, size, size), generate
+
+    return tile
+
+
+tile, small_tile = _tile(ROWS), _tile(FEW_ROWS)
+
+
+@intrinsic
+def copy(typing, source, source_at, count, target, target_at, width):
+    """target[target_at:][:width] = the first `count` numbers of source[source_at:], then zeros; `lanes` at most."""
+    lanes = 8 * _BYTES // target.dtype.bitwidth
+
+    def generate(context, builder, signature, args):
+        near, far = _pointers(context, builder, signature, args, (0, 3))
+        read, written = (_below(builder, n, lanes) for n in (args[2], args[5]))
+        numbers = _masked_load(builder, _vector_at(builder, near, 0, lanes), read)
+        _masked_store(builder, numbers, _vector_at(builder, far, 0, lanes), written)
+        return context.get_dummy_value()
+
+    size = types.int64
+    return types.void(source, size, size, target, size, size), generate
+
+
+@intrinsic
+def transpose(typing, source, source_at, step, rows, depth, target, target_at, width):
+    """target (depth, width) = source (rows, depth) transposed; of both rows and depth `lanes` at most.
+
+    A row of source lies `step` elements behind the one before.
+    """
+    lanes = 8 * _BYTES // target.dtype.bitwidth
+
+    def generate(context, builder, signature, args):
+        near, far = _pointers(context, builder, signature, args, (0, 5))
+        step, rows, depth, width = args[2], args[3], args[4], args[7]
+        size, along = ir.IntType(64), _below(builder, depth, lanes)
+        block = []
+        for i in range(lanes):
+            mask = builder.and_(along, _repeated(builder, builder.icmp_signed(">", rows, size(i)), along.type))
+            block.append(_masked_load(builder, _vector_at(builder, near, builder.mul(step, size(i)), lanes), mask))
+        half = lanes // 2
+        while half:  # exchange the upper right and the lower left quarter of all blocks of twice that size
+            for i in range(lanes):
+                if not i & half:
+                    pair, j = (block[i], block[i + half]), range(lanes)
+                    block[i] = _chosen(builder, *pair, [lanes + n - half if n & half else n for n in j])
+                    block[i + half] = _chosen(builder, *pair, [lanes + n if n & half else n + half for n in j])
+            half //= 2
+        across = _below(builder, rows, lanes)
+        for k in range(lanes):
+            mask = builder.and_(across, _repeated(builder, builder.icmp_signed(">", depth, size(k)), across.type))
+            _masked_store(builder, block[k], _vector_at(builder, far, builder.mul(width, size(k)), lanes), mask)
+        return context.get_dummy_value()
+
+    size = types.int64
+    return types.void(source, size, size, size, size, target, size, size), generate
+
+
+@intrinsic
+def take(typing, counters, i):
+    """counters[i], which is one more from then on: no two threads get the same."""
+
+    def generate(context, builder, signature, args):
+        place = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        return builder.atomic_rmw("add", place, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(counters, types.int64), generate
+
+
+# ------------------------------------------------------------------------------------------------ LLVM's instructions
+
+
+def _prefetch(builder, pointer, further):
+    """Have the processor fetch what lies `further` numbers behind the pointer."""
+    flag, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+    call = _declared(builder, "llvm.prefetch.p0", ir.VoidType(), byte, flag, flag, flag)
+    there = builder.bitcast(builder.gep(pointer, [ir.IntType(64)(further)]), byte)
+    builder.call(call, [there, flag(0), flag(3), flag(1)])
+
+
+def _pointers(context, builder, signature, args, arrays):
+    """Pointers into the arrays at these places among args, from the index on that comes next there."""
+    return [
+        builder.gep(context.make_array(signature.args[i])(context, builder, args[i]).data, [args[i + 1]])
+        for i in arrays
+    ]
+
+
+def _vector_at(builder, pointer, offset, lanes):
+    """A pointer to the vector that begins `offset` numbers further on."""
+    offset = ir.IntType(64)(offset) if isinstance(offset, int) else offset
+    vector = ir.VectorType(pointer.type.pointee, lanes)
+    return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
+
+
+def _below(builder, n, lanes):
+    """Which of the numbers 0, 1, ... are below n: a mask."""
+    lane = ir.Constant(ir.VectorType(ir.IntType(64), lanes), list(range(lanes)))
+    return builder.icmp_signed("<", lane, _repeated(builder, n, lane.type))
+
+
+def _masked_load(builder, pointer, mask):
+    """The vector there, zero where masked out, where nothing is read."""
+    vector = pointer.type.pointee
+    name, align = _masked("load", vector)
+    load = _declared(builder, name, vector, pointer.type, align.type, mask.type, vector)
+    return builder.call(load, [pointer, align, mask, ir.Constant(vector, None)])
+
+
+def _masked_store(builder, numbers, pointer, mask):
+    name, align = _masked("store", numbers.type)
+    store = _declared(builder, name, ir.VoidType(), numbers.type, pointer.type, align.type, mask.type)
+    builder.call(store, [numbers, pointer, align, mask])
+
+
+def _masked(what, vector):
+    """(LLVM's name of a masked load or store, the alignment of its numbers)."""
+    bits = {"float": 32, "double": 64}[str(vector.element)]
+    return f"llvm.masked.{what}.v{vector.count}f{bits}.p0", ir.IntType(32)(bits // 8)
+
+
+def _chosen(builder, x, y, which):
+    """A vector of the elements of x and y, which count on from those of x."""
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(which)), which))
+
+
+def _declared(builder, name, result, *arguments):
+    """One of LLVM's own functions."""
+    return builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
+
+
+def _repeated(builder, x, vector):
+    """A vector of which every element is x."""
+    nothing = ir.Constant(vector, ir.Undefined)
+    alone = builder.insert_element(nothing, x, ir.IntType(32)(0))
+    return builder.shuffle_vector(alone, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))
