@@ -23,10 +23,22 @@ def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight
 
 @jit(parallel=True)
 def _update(param, grad, m, v, beta1, beta2, rest1, rest2, eps, rate, root_scale, shrink, grad_scale):
-    # rate: learning rate over m's bias correction; root_scale: 1 / sqrt of v's; shrink: the decay's factor
     for i in prange((param.size + _CHUNK - 1) // _CHUNK):
-        for j in range(i * _CHUNK, min(param.size, (i + 1) * _CHUNK)):
-            g = grad[j] * grad_scale
-            m[j] = beta1 * m[j] + rest1 * g
-            v[j] = beta2 * v[j] + rest2 * g * g
-            param[j] = shrink * param[j] - rate * m[j] / (np.sqrt(v[j]) * root_scale + eps)
+        chunk = slice(i * _CHUNK, (i + 1) * _CHUNK)
+        update(
+            param[chunk], grad[chunk], m[chunk], v[chunk],
+            beta1, beta2, rest1, rest2, eps, rate, root_scale, shrink, grad_scale,
+        )  # fmt: skip
+
+
+@jit
+def update(param, grad, m, v, beta1, beta2, rest1, rest2, eps, rate, root_scale, shrink, grad_scale):
+    """AdamW on one thread. rate: learning rate over m's bias correction; root_scale: 1 / sqrt of v's.
+
+    shrink: the factor of the weight decay.
+    """
+    for j in range(param.size):
+        g = grad[j] * grad_scale
+        m[j] = beta1 * m[j] + rest1 * g
+        v[j] = beta2 * v[j] + rest2 * g * g
+        param[j] = shrink * param[j] - rate * m[j] / (np.sqrt(v[j]) * root_scale + eps)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import llvmlite.binding
 import numba
 import numpy as np
 from numba.core import event
@@ -37,6 +38,14 @@ def _cache_dir():
     return None
 
 
+def _whole_registers():
+    """On some processors LLVM uses half of each vector register, to spare older ones a lower clock: use all of it."""
+    features = llvmlite.binding.get_host_cpu_features()
+    if numba.config.CPU_FEATURES is None and features.get("avx512f"):
+        numba.config.CPU_FEATURES = features.flatten() + ",-prefer-256-bit"
+
+
+_whole_registers()  # before the first function is compiled
 _CACHE_DIR = _cache_dir()
 
 
@@ -111,7 +120,7 @@ def _exp(x):
     def exp_float32(x):
         # x = k ln 2 + r with |r| <= ln 2 / 2; e**r by Cephes' polynomial, 2**k by its bits. Error 1.2e-7.
         # k comes from a clamped x, so it is an integer even for NaN; the NaN itself lives on in r.
-        t = x if x > np.float32(-87.3) else np.float32(-87.3)
+        t = x if x > np.float32(-86.6) else np.float32(-86.6)
         t = t if t < np.float32(88.7) else np.float32(88.7)
         k = np.floor(t * np.float32(1.44269504088896341) + np.float32(0.5))
         r = x - k * np.float32(0.693359375)
@@ -123,10 +132,9 @@ def _exp(x):
         y = y * r + np.float32(1.6666665459e-1)
         y = y * r + np.float32(5.0000001201e-1)
         y = y * r * r + r + np.float32(1.0)
-        half = np.int32(k) // np.int32(2)  # two factors: 2**128 would overflow, though e**88.7 does not
-        y = y * np.int32((half + np.int32(127)) << np.int32(23)).view(np.float32)
-        y = y * np.int32((np.int32(k) - half + np.int32(127)) << np.int32(23)).view(np.float32)
-        y = np.float32(0.0) if x < np.float32(-87.3) else y
+        # 2**128 would overflow, though e**88.7 does not
+        y = y * np.int32((np.int32(k) + np.int32(126)) << np.int32(23)).view(np.float32) * np.float32(2.0)
+        y = np.float32(0.0) if x < np.float32(-86.6) else y
         return np.float32(np.inf) if x > np.float32(88.7) else y
 
     return exp_float32

@@ -28,16 +28,20 @@ def dropout_backward(dout, p, seed, step, stream):
 
 @jit(parallel=True)
 def _apply(x, out, threshold, scale, k0, k1):
-    zero = x.dtype.type(0)
     n_counters = (x.size + 3) // 4
     for task in prange((n_counters + _COUNTERS - 1) // _COUNTERS):
-        first, last = task * _COUNTERS, min(n_counters, (task + 1) * _COUNTERS)
-        words = np.empty(4 * _COUNTERS, np.uint32)
-        for c in range(first, last):
-            counter, high = np.uint32(c), np.uint32(c >> 32)
-            w0, w1, w2, w3 = philox4x32(counter, high, np.uint32(0), np.uint32(0), k0, k1)
-            at = 4 * (c - first)
-            words[at], words[at + 1], words[at + 2], words[at + 3] = w0, w1, w2, w3
-        for i in range(4 * first, min(x.size, 4 * last)):
-            keep = np.uint64(words[i - 4 * first]) < threshold
-            out[i] = x[i] * scale if keep else zero
+        chunk = slice(4 * task * _COUNTERS, 4 * (task + 1) * _COUNTERS)
+        _apply_chunk(x[chunk], out[chunk], task * _COUNTERS, threshold, scale, k0, k1)
+
+
+@jit
+def _apply_chunk(x, out, first, threshold, scale, k0, k1):
+    n, none = (x.size + 3) // 4, np.uint32(0)
+    words, zero = np.empty((4, n), np.uint32), x.dtype.type(0)
+    start = np.uint32(first), np.uint32(first >> 32)  # a chunk never crosses a multiple of 2**32 counters
+    philox4x32(start, (np.uint32(1), none), none, none, k0, k1, words)
+    for word in range(4):
+        row = words[word]
+        part, kept = x[word::4], out[word::4]
+        for i in range(part.size):
+            kept[i] = part[i] * scale if np.uint64(row[i]) < threshold else zero

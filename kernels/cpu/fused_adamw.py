@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numba import prange
 
+from kernels.cpu.adamw import update
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.sixteen_bits import bits_of, format_of, narrow, round_to_odd, widen
 
@@ -41,11 +42,10 @@ def _update(
         while begin < stop:
             end = min(stop, ends[segment])
             shrink = param.dtype.type(1) - learning_rate * decays[segment]
-            for j in range(begin, end):
-                g = chunk[j - start] * clip
-                m[j] = beta1 * m[j] + rest1 * g
-                v[j] = beta2 * v[j] + rest2 * g * g
-                param[j] = shrink * param[j] - rate * m[j] / (np.sqrt(v[j]) * root_scale + eps)
+            update(
+                param[begin:end], chunk[begin - start : end - start], m[begin:end], v[begin:end],
+                beta1, beta2, rest1, rest2, eps, rate, root_scale, shrink, clip,
+            )  # fmt: skip
             segment, begin = segment + 1, end
         if low_form:
             for j in range(start, stop):

@@ -34,24 +34,39 @@ def gelu_backward(dout, x, approximate):
     return dx
 
 
+# A chunk is cut out before the loop over it: an index into the whole array might be negative for all that the compiler
+# knows, and Python's meaning of that keeps it from making vector code.
+
+
 @jit(parallel=True)
 def _forward_tanh(x, out):
-    one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
-        for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
-            u2 = scale * (x[j] + cubic * x[j] * x[j] * x[j])
-            out[j] = x[j] / (one + exp(-u2))
+        chunk = slice(i * _CHUNK, (i + 1) * _CHUNK)
+        _forward_tanh_chunk(x[chunk], out[chunk])
+
+
+@jit
+def _forward_tanh_chunk(x, out):
+    one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
+    for j in range(x.size):
+        out[j] = x[j] / (one + exp(-scale * (x[j] + cubic * x[j] * x[j] * x[j])))
 
 
 @jit(parallel=True)
 def _backward_tanh(dout, x, dx):
-    one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
-        for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
-            square = x[j] * x[j]
-            s = one / (one + exp(-scale * (x[j] + cubic * x[j] * square)))
-            du2 = scale * (one + x.dtype.type(3) * cubic * square)
-            dx[j] = dout[j] * (s + x[j] * s * (one - s) * du2)
+        chunk = slice(i * _CHUNK, (i + 1) * _CHUNK)
+        _backward_tanh_chunk(dout[chunk], x[chunk], dx[chunk])
+
+
+@jit
+def _backward_tanh_chunk(dout, x, dx):
+    one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
+    for j in range(x.size):
+        square = x[j] * x[j]
+        s = one / (one + exp(-scale * (x[j] + cubic * x[j] * square)))
+        du2 = scale * (one + x.dtype.type(3) * cubic * square)
+        dx[j] = dout[j] * (s + x[j] * s * (one - s) * du2)
 
 
 @jit(parallel=True)

@@ -98,13 +98,13 @@ def _multiply_panels(a, rows, b, cols, k0, depth, lanes, first, shift, out):
             m, n = p * ROWS, q * width
             begin, at, step = (shift, n, 0) if first else (flat, m * N + n, N)
             if m + ROWS <= M and n + width <= N:
-                tile(depth, a, left, b, right, begin, at, step, flat, m * N + n, N)
+                tile(depth, a, left, ROWS, b, right, width, begin, at, step, flat, m * N + n, N)
                 continue
             # at the edge: a whole tile beside out, of which a part is copied
             for r in range(min(ROWS, M - m)):
                 for c in range(0, min(width, N - n), lanes):
                     copy(begin, at + r * step + c, N - n - c, spare, r * width + c, lanes)
-            tile(depth, a, left, b, right, spare, 0, width, spare, 0, width)
+            tile(depth, a, left, ROWS, b, right, width, spare, 0, width, spare, 0, width)
             for r in range(min(ROWS, M - m)):
                 for c in range(0, min(width, N - n), lanes):
                     copy(spare, r * width + c, lanes, flat, (m + r) * N + n + c, min(lanes, N - n - c))

@@ -20,9 +20,9 @@ def _sum_of_squares(x):
     n_chunks = (x.size + _CHUNK - 1) // _CHUNK
     partial = np.zeros(n_chunks, np.float64)
     for i in prange(n_chunks):
-        total = 0.0
-        for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
-            total += np.float64(x[j]) * np.float64(x[j])
+        chunk, total = x[i * _CHUNK : (i + 1) * _CHUNK], 0.0
+        for j in range(chunk.size):
+            total += np.float64(chunk[j]) * np.float64(chunk[j])
         partial[i] = total
     total = 0.0
     for i in range(n_chunks):

@@ -1,48 +1,11 @@
-"""Small dense tiles for attention: padded copies, and the product that does nearly all of the arithmetic.
-
-Tiles are C-contiguous and padded with zeros to multiples of four rows, so the product needs no tail code.
-Its indices are unsigned: a signed one may be negative, which Python counts from the end, and the check for
-that keeps the compiler from making vector code (30 instead of 90 GFLOP/s on one core).
-"""
+"""What attention multiplies: one head's rows, as they are and transposed, and the products of blocks of them."""
 
 import numpy as np
 
 from kernels.cpu.compile import jit
+from kernels.cpu.vectors import FEW_ROWS, VECTORS, copy, small_tile, transpose
 
-_0, _1, _2, _3, _4, _15, _16 = (np.uint64(i) for i in (0, 1, 2, 3, 4, 15, 16))
-
-
-@jit
-def matmul_add(a, b, c, rows, inner, triangle):
-    """c += a @ b over the first `rows` rows of a and c and `inner` rows of b; both multiples of four.
-
-    triangle says which part of a square product of a causal diagonal tile can be nonzero, to skip the rest:
-    0 all of it; 1 only c's lower triangle is wanted; 2 a is lower, 3 a is upper triangular.
-    """
-    columns = np.uint64(c.shape[1])
-    rows, inner = np.uint64(rows), np.uint64(inner)
-    for m in range(_0, rows, _4):
-        m1, m2, m3 = m + _1, m + _2, m + _3
-        first, last, width = _0, inner, columns
-        if triangle == 1:
-            width = min(columns, (m + _4 + _15) // _16 * _16)  # whole vectors
-        elif triangle == 2:
-            last = min(inner, m + _4)
-        elif triangle == 3:
-            first = m
-        for k in range(first, last, _4):
-            k1, k2, k3 = k + _1, k + _2, k + _3
-            # a 4 x 4 block of a in registers: 16 multiply-adds for every 8 loads and 4 stores
-            a00, a01, a02, a03 = a[m, k], a[m, k1], a[m, k2], a[m, k3]
-            a10, a11, a12, a13 = a[m1, k], a[m1, k1], a[m1, k2], a[m1, k3]
-            a20, a21, a22, a23 = a[m2, k], a[m2, k1], a[m2, k2], a[m2, k3]
-            a30, a31, a32, a33 = a[m3, k], a[m3, k1], a[m3, k2], a[m3, k3]
-            for n in range(width):
-                b0, b1, b2, b3 = b[k, n], b[k1, n], b[k2, n], b[k3, n]
-                c[m, n] += a00 * b0 + a01 * b1 + a02 * b2 + a03 * b3
-                c[m1, n] += a10 * b0 + a11 * b1 + a12 * b2 + a13 * b3
-                c[m2, n] += a20 * b0 + a21 * b1 + a22 * b2 + a23 * b3
-                c[m3, n] += a30 * b0 + a31 * b1 + a32 * b2 + a33 * b3
+ALL, LOWER_OUT, LOWER_A, UPPER_A = 0, 1, 2, 3  # which part of a product of blocks on the diagonal is not zero
 
 
 def rows_of(x):
@@ -60,38 +23,83 @@ def rows_of(x):
 
 
 @jit
-def pack(rows, b, h, T, D, size, width):
-    """One head's rows -> tiles (n, size, width): tile i holds rows i * size ..., padded with zeros."""
-    flat, step = rows
-    tiles = np.zeros(((T + size - 1) // size, size, width), flat.dtype)
-    for t in range(T):
-        start = b * step[0] + h * step[1] + t * step[2]
-        source, target = flat[start : start + D], tiles[t // size, t % size]
-        for d in range(D):
-            target[d] = source[d]
-    return tiles
+def padded(n, multiple):
+    """The first multiple that is not below n."""
+    return (n + multiple - 1) // multiple * multiple
 
 
 @jit
-def pack_transposed(rows, b, h, T, D, size, width):
-    """Like `pack`, each tile transposed -> tiles (n, width, size)."""
-    flat, step = rows
-    tiles = np.zeros(((T + size - 1) // size, width, size), flat.dtype)
-    for t in range(T):
-        start = b * step[0] + h * step[1] + t * step[2]
-        source, target = flat[start : start + D], tiles[t // size]
-        for d in range(D):
-            target[d, t % size] = source[d]
-    return tiles
+def aligned(n, like):
+    """n numbers of that array's dtype, zero, that begin a cache line."""
+    x = np.zeros(n + 64 // like.itemsize, like.dtype)
+    first = (-x.ctypes.data % 64) // x.itemsize
+    return x[first : first + n]
 
 
 @jit
-def unpack(tiles, rows, b, h, T, D):
-    """The inverse of `pack`: copy tiles (n, size, width) into one head's rows."""
-    flat, step = rows
-    size = tiles.shape[1]
-    for t in range(T):
-        start = b * step[0] + h * step[1] + t * step[2]
-        source, target = tiles[t // size, t % size], flat[start : start + D]
-        for d in range(D):
-            target[d] = source[d]
+def _place(rows, b, h, t):
+    """Where the row t of a head begins in its memory."""
+    steps = rows[1]
+    return b * steps[0] + h * steps[1] + t * steps[2]
+
+
+@jit
+def pack(rows, b, h, n, D, wide, length, lanes):
+    """The n rows of a head in memory of their own, (length, wide), zeros where there are none."""
+    flat, packed = rows[0], aligned(length * wide, rows[0])
+    for t in range(n):
+        start = _place(rows, b, h, t)
+        for d in range(0, D, lanes):
+            copy(flat, start + d, D - d, packed, t * wide + d, lanes)
+    return packed
+
+
+@jit
+def pack_transposed(rows, b, h, n, D, length, lanes):
+    """The n rows of a head as columns, (D, length), zeros where there are none."""
+    flat, step, packed = rows[0], rows[1][2], aligned(length * D, rows[0])
+    for t in range(0, n, lanes):
+        start = _place(rows, b, h, t)
+        for d in range(0, D, lanes):
+            transpose(flat, start + d, step, n - t, D - d, packed, d * length + t, length)
+    return packed
+
+
+@jit
+def unpack(packed, wide, rows, b, h, n, D, lanes):
+    """The inverse of `pack`."""
+    for t in range(n):
+        start = _place(rows, b, h, t)
+        for d in range(0, D, lanes):
+            copy(packed, t * wide + d, lanes, rows[0], start + d, min(lanes, D - d))
+
+
+@jit
+def turn(block, size, rows, lanes, turned):
+    """turned (size, size) = block (rows, size) transposed."""
+    for i in range(0, rows, lanes):
+        for j in range(0, size, lanes):
+            transpose(block, i * size + j, size, rows - i, lanes, turned, j * size + i, size)
+
+
+@jit
+def multiply_add(a, a_at, a_step, b, b_at, b_step, out, out_at, out_step, rows, depth, columns, part, lanes):
+    """out (rows, columns) += a.T @ b, a (depth, rows), b (depth, columns); rows a multiple of FEW_ROWS.
+
+    Blocks of flat arrays, given by their first number and the distance of their rows. part: on the diagonal of a causal
+    product LOWER_OUT if only out's lower triangle is wanted, LOWER_A or UPPER_A if a.T is triangular; else ALL.
+    """
+    width = VECTORS * lanes
+    for i in range(0, rows, FEW_ROWS):
+        first, last, wide = 0, depth, columns
+        if part == LOWER_OUT:
+            wide = min(columns, i + FEW_ROWS)
+        elif part == LOWER_A:
+            last = min(depth, i + FEW_ROWS)
+        elif part == UPPER_A:
+            first = i
+        if first >= last:  # nothing but zeros
+            continue
+        for j in range(0, wide, width):
+            left, right, to = a_at + first * a_step + i, b_at + first * b_step + j, out_at + i * out_step + j
+            small_tile(last - first, a, left, a_step, b, right, b_step, out, to, out_step, out, to, out_step)

@@ -27,22 +27,23 @@ def columns(dtype):
     return VECTORS * lanes(dtype)
 
 
-def _tile(n_rows):
-    """The function `tile` for panels of a with so many rows."""
+def _tile(n_rows, ahead=0):
+    """The function `tile` for so many rows of out. ahead: for how many steps to fetch from the outer caches."""
 
     @intrinsic
-    def tile(typing, depth, a, a_at, b, b_at, start, start_at, start_step, out, out_at, out_step):
-        """out = start + a.T @ b, where a (depth, n_rows) and b (depth, columns) are packed panels; depth at least 1.
+    def tile(typing, depth, a, a_at, a_step, b, b_at, b_step, start, start_at, start_step, out, out_at, out_step):
+        """out (n_rows, columns) = start + a.T @ b. a (depth, n_rows), b (depth, columns); depth at least 1.
 
-        All are flat arrays of one dtype, from an index on; b begins a cache line there. A row of start or out lies so
-        many elements behind the one before: with start_step 0 all rows start alike.
+        All are parts of flat arrays of one dtype, each from an index on. A row lies so many numbers behind the one
+        before: with start_step 0 all rows start alike. Each row of b begins a cache line.
         """
         lanes, align = 8 * _BYTES // out.dtype.bitwidth, out.dtype.bitwidth // 8
         places = [(row, v) for row in range(n_rows) for v in range(VECTORS)]
 
         def generate(context, builder, signature, args):
-            a, b, begin, end = _pointers(context, builder, signature, args, (1, 3, 5, 8))
-            depth, start_step, out_step, size = args[0], args[7], args[10], ir.IntType(64)
+            a, b, begin, end = _pointers(context, builder, signature, args, (1, 4, 7, 10))
+            depth, a_step, b_step, start_step, out_step = (args[i] for i in (0, 3, 6, 9, 12))
+            size = ir.IntType(64)
             vector = ir.VectorType(end.type.pointee, lanes)
 
             def place(base, step, row, v):
@@ -54,11 +55,13 @@ def _tile(n_rows):
             builder.branch(body)
             builder.position_at_end(body)
             k, sums = builder.phi(size), [builder.phi(vector) for _ in places]
-            row_of_b = builder.gep(b, [builder.mul(k, size(VECTORS * lanes))])
-            column_of_a = builder.gep(a, [builder.mul(k, size(n_rows))])
-            _prefetch(builder, column_of_a, _AHEAD * n_rows)
-            for v in range(VECTORS):
-                _prefetch(builder, row_of_b, (_AHEAD * VECTORS + v) * lanes)
+            row_of_b = builder.gep(b, [builder.mul(k, b_step)])
+            column_of_a = builder.gep(a, [builder.mul(k, a_step)])
+            if ahead:
+                _prefetch(builder, builder.gep(column_of_a, [builder.mul(a_step, size(ahead))]))
+                for v in range(VECTORS):
+                    later = builder.add(builder.mul(b_step, size(ahead)), size(v * lanes))
+                    _prefetch(builder, builder.gep(row_of_b, [later]))
             right = [
                 builder.load(_vector_at(builder, row_of_b, v * lanes, lanes), align=_BYTES) for v in range(VECTORS)
             ]
@@ -81,12 +84,13 @@ def _tile(n_rows):
             return context.get_dummy_value()
 
         size = types.int64
-        return types.void(size, a, size, b, size, start, size, size, out, size, size), generate
+        each = [x for array in (a, b, start, out) for x in (array, size, size)]
+        return types.void(size, *each), generate
 
     return tile
 
 
-tile, small_tile = _tile(ROWS), _tile(FEW_ROWS)
+tile, small_tile = _tile(ROWS, _AHEAD), _tile(FEW_ROWS)
 
 
 @intrinsic
@@ -140,6 +144,35 @@ def transpose(typing, source, source_at, step, rows, depth, target, target_at, w
 
 
 @intrinsic
+def largest(typing, x, at, count, least):
+    """The largest of `least` and `count` numbers from x[at] on, a multiple of `lanes`; one of them must not be NaN."""
+    lanes = 8 * _BYTES // x.dtype.bitwidth
+
+    def generate(context, builder, signature, args):
+        (near,) = _pointers(context, builder, signature, args, (0,))
+        start = _repeated(builder, args[3], ir.VectorType(near.type.pointee, lanes))
+        entry, body = builder.block, builder.append_basic_block("step")
+        after = builder.append_basic_block("done")
+        builder.branch(body)
+        builder.position_at_end(body)
+        i, found = builder.phi(args[2].type), builder.phi(start.type)
+        here = builder.load(_vector_at(builder, near, i, lanes), align=x.dtype.bitwidth // 8)
+        larger, following = _larger(builder, here, found), builder.add(i, i.type(lanes))
+        for phi, first, later in ((i, i.type(0), following), (found, start, larger)):
+            phi.add_incoming(first, entry)
+            phi.add_incoming(later, body)
+        builder.cbranch(builder.icmp_signed("<", following, args[2]), body, after)
+        builder.position_at_end(after)
+        half = lanes // 2
+        while half:
+            larger = _larger(builder, larger, _chosen(builder, larger, larger, [n ^ half for n in range(lanes)]))
+            half //= 2
+        return builder.extract_element(larger, ir.IntType(32)(0))
+
+    return x.dtype(x, types.int64, types.int64, x.dtype), generate
+
+
+@intrinsic
 def take(typing, counters, i):
     """counters[i], which is one more from then on: no two threads get the same."""
 
@@ -153,12 +186,11 @@ def take(typing, counters, i):
 # ------------------------------------------------------------------------------------------------ LLVM's instructions
 
 
-def _prefetch(builder, pointer, further):
-    """Have the processor fetch what lies `further` numbers behind the pointer."""
+def _prefetch(builder, pointer):
+    """Have the processor fetch what lies there."""
     flag, byte = ir.IntType(32), ir.IntType(8).as_pointer()
     call = _declared(builder, "llvm.prefetch.p0", ir.VoidType(), byte, flag, flag, flag)
-    there = builder.bitcast(builder.gep(pointer, [ir.IntType(64)(further)]), byte)
-    builder.call(call, [there, flag(0), flag(3), flag(1)])
+    builder.call(call, [builder.bitcast(pointer, byte), flag(0), flag(3), flag(1)])
 
 
 def _pointers(context, builder, signature, args, arrays):
@@ -200,6 +232,10 @@ def _masked(what, vector):
     """(LLVM's name of a masked load or store, the alignment of its numbers)."""
     bits = {"float": 32, "double": 64}[str(vector.element)]
     return f"llvm.masked.{what}.v{vector.count}f{bits}.p0", ir.IntType(32)(bits // 8)
+
+
+def _larger(builder, x, y):
+    return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
 
 def _chosen(builder, x, y, which):

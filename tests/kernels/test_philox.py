@@ -18,8 +18,12 @@ KNOWN_ANSWERS = [
 ]
 
 
-def compiled(counter, key):
-    return tuple(compiled_philox4x32(*(np.uint32(word) for word in (*counter, *key))))
+def compiled(counter, key, n=1, step=(0, 0)):
+    """The words of n counters, (n, 4); each is `step` further in the first two words."""
+    c0, c1, c2, c3, k0, k1, s0, s1 = (np.uint32(word) for word in (*counter, *key, *step))
+    words = np.empty((4, n), np.uint32)
+    compiled_philox4x32((c0, c1), (s0, s1), c2, c3, k0, k1, words)
+    return words.T
 
 
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN_ANSWERS)
@@ -27,7 +31,7 @@ def test_known_answers(counter, key, expected):
     words = philox4x32(*counter, *key)
     assert all(word.dtype == np.uint32 for word in words)
     assert tuple(map(int, words)) == expected
-    assert compiled(counter, key) == expected
+    assert tuple(compiled(counter, key)[0].tolist()) == expected
 
 
 def test_the_compiled_generator_gives_the_same_bits():
@@ -35,7 +39,13 @@ def test_the_compiled_generator_gives_the_same_bits():
     counters[:, :3] = 0, 1, 2**32 - 1
     key = (0x9E3779B9, 0xFFFFFFFF)
     words = np.stack(philox4x32(*counters, *key), axis=-1)  # (2000, 4)
-    assert [compiled(counter, key) for counter in counters.T] == [tuple(row) for row in words.tolist()]
+    np.testing.assert_array_equal(np.concatenate([compiled(counter, key) for counter in counters.T]), words)
+
+
+def test_the_compiled_generator_counts_on_past_32_bits():
+    found = compiled((2**32 - 2, 5, 7, 9), (1, 2), n=35, step=(1, 3))
+    counter = (np.arange(35) + 2**32 - 2) % 2**32, 5 + 3 * np.arange(35)
+    np.testing.assert_array_equal(found, np.stack(philox4x32(*counter, 7, 9, 1, 2), axis=-1))
 
 
 def test_counter_words_broadcast():
