@@ -21,6 +21,7 @@ from minigrad.ops import (  # noqa: F401
     getitem,
     layernorm,
     linear,
+    linear_cross_entropy,
     log,
     matmul,
     maximum,

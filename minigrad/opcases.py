@@ -111,4 +111,9 @@ CASES = [
     OpCase("softmax_cross_entropy", "ignored", ops.softmax_cross_entropy, _and(_normal((5, 7)), [1, -100, 6, -100, 0])),
     OpCase("softmax_cross_entropy", "sum", lambda z, y: ops.softmax_cross_entropy(z, y, reduction="sum"),
            _and(_normal((5, 7)), [1, 3, 6, 2, 0])),
+    OpCase("linear_cross_entropy", "ignored", ops.linear_cross_entropy,
+           _and(_normal((5, 3), (7, 3)), [1, -100, 6, -100, 0])),
+    OpCase("linear_cross_entropy", "sum",
+           lambda x, w, y: ops.linear_cross_entropy(x, w, y, reduction="sum", grad_scale=0.25),
+           _and(_normal((5, 3), (7, 3)), [1, 3, 6, 2, 0])),
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from minigrad.nn import Dropout, Embedding, LayerNorm, Linear, Module, ModuleLis
 from minigrad.tensor import Tensor
 
 INIT_STD = 0.02  # of every weight matrix, as in GPT-2
+LARGE_VOCABULARY = 4096  # from here on the logits of a batch are never held all at once
 
 
 class CausalSelfAttention(Module):
@@ -87,6 +88,11 @@ class TransformerLM(Module):
 
     def forward(self, ids, last_only=False):
         """last_only: logits (B, 1, V) of the last position alone, which is all that generation needs."""
+        x = self.features(ids, last_only)
+        return F.linear(x, self.token_embedding.weight) if self.head is None else self.head(x)
+
+    def features(self, ids, last_only=False):
+        """What the head turns into logits: (B, T, C), or (B, 1, C)."""
         T = ids.shape[1]
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens do not fit the model's context of {self.config.block_size}")
@@ -94,8 +100,7 @@ class TransformerLM(Module):
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x)
-        x = self.ln_final(x[:, -1:] if last_only else x)
-        return F.linear(x, self.token_embedding.weight) if self.head is None else self.head(x)
+        return self.ln_final(x[:, -1:] if last_only else x)
 
     def _positions(self, T):
         if self.config.positions == "learned":
@@ -103,8 +108,14 @@ class TransformerLM(Module):
         weight = self.token_embedding.weight.data
         return Tensor(np.asarray(self.sinusoids[:T], dtype=weight.dtype, like=weight))
 
-    def loss(self, ids, targets, ignore_index=-100, reduction="mean", overwrite_logits=False):
-        """Cross-entropy of the next token. ids and targets (B, T); see `functional.softmax_cross_entropy`."""
+    def loss(self, ids, targets, ignore_index=-100, reduction="mean", overwrite_logits=False, grad_scale=1.0):
+        """Cross-entropy of the next token. ids and targets (B, T); see `functional.softmax_cross_entropy`.
+
+        grad_scale: the upstream gradient that backward will begin with; it only saves time to know it now.
+        """
+        if self.config.vocab_size >= LARGE_VOCABULARY:
+            weight = (self.token_embedding if self.head is None else self.head).weight
+            return F.linear_cross_entropy(self.features(ids), weight, targets, ignore_index, reduction, grad_scale)
         logits = self(ids)
         return F.softmax_cross_entropy(logits, targets, ignore_index, reduction, overwrite_logits)
 

@@ -28,13 +28,14 @@ _TASKS = 24  # least, where there are panels enough: a thread that was held up l
 _FLOPS_PER_NANOSECOND = 60  # of one thread, roughly
 
 
-def multiply(a, b, out, bias=None):
-    """out (M, N) = a (M, K) @ b (K, N) + bias (N,). a, b C-contiguous, or transposed views of such; out C-contiguous.
+def multiply(a, b, out, bias=None, add=False):
+    """out (M, N) = a (M, K) @ b (K, N) + bias (N,), or added to out. a, b C-contiguous, or transposed views of such.
 
     A sum over k is formed in the order of k, whatever the number of threads.
     """
     if b.shape[0] == 0:
-        out[:] = 0 if bias is None else bias
+        if not add:
+            out[:] = 0 if bias is None else bias
         return out
     a_flipped, b_flipped = not a.flags.c_contiguous, not b.flags.c_contiguous
     nanoseconds = 2 * a.size * out.shape[1] / _FLOPS_PER_NANOSECOND
@@ -42,12 +43,12 @@ def multiply(a, b, out, bias=None):
     shift = np.zeros(-(-out.shape[1] // columns(out.dtype)) * columns(out.dtype), out.dtype)  # whole panels
     if bias is not None:
         shift[: bias.size] = bias
-    launch(_multiply, nanoseconds, a, a_flipped, b, b_flipped, shift, out, lanes(out.dtype), get_num_threads())
+    launch(_multiply, nanoseconds, a, a_flipped, b, b_flipped, shift, add, out, lanes(out.dtype), get_num_threads())
     return out
 
 
 @jit(parallel=True)
-def _multiply(a, a_flipped, b, b_flipped, shift, out, lanes, workers):
+def _multiply(a, a_flipped, b, b_flipped, shift, add, out, lanes, workers):
     M, N = out.shape
     K = a.shape[0] if a_flipped else a.shape[1]
     width = VECTORS * lanes
@@ -78,7 +79,7 @@ def _multiply(a, a_flipped, b, b_flipped, shift, out, lanes, workers):
                 p, q = task % a_tasks * a_group, task // a_tasks * b_group
                 rows, cols = (p, min(a_panels, p + a_group), a_panels), (q, min(b_panels, q + b_group), b_panels)
                 for k in range(0, depth, KC):
-                    first = k0 + k == 0
+                    first = k0 + k == 0 and not add
                     _multiply_panels(a_packed, rows, b_packed, cols, k, min(KC, depth - k), lanes, first, shift, out)
                 task = take(taken, 8)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels.cpu.linear import linear_backward, linear_forward
+from kernels.cpu.gemm import multiply
 from kernels.cpu.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 
 CHUNK_ROWS = 512  # enough for the products to run at full speed; fixed, so that sums have one order
@@ -14,26 +14,26 @@ def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, gr
     -> loss (), dx (..., K), dweight (V, K) for an upstream gradient of grad_scale; None, None without with_grads.
     """
     rows, targets = np.ascontiguousarray(x).reshape(-1, x.shape[-1]), targets.reshape(-1)
+    weight = np.ascontiguousarray(weight)
     divisor = np.asarray(max(np.count_nonzero(targets != ignore_index), 1) if reduction == "mean" else 1)
-    upstream, total, dx, dweight = np.asarray(grad_scale, x.dtype), 0.0, None, None
-    if with_grads:
-        dx, dweight = np.empty_like(rows), np.zeros(weight.shape, weight.dtype)
+    upstream, total = np.asarray(grad_scale, x.dtype), 0.0
+    dx = np.empty_like(rows) if with_grads else None
+    dweight = (np.empty_like if len(rows) else np.zeros_like)(weight) if with_grads else None
+    logits = np.empty((min(CHUNK_ROWS, len(rows)), len(weight)), x.dtype)  # of a chunk, again and again
     for start in range(0, len(rows), CHUNK_ROWS):
-        part = slice(start, start + CHUNK_ROWS)
-        logits = linear_forward(rows[part], weight, None)  # (n, V)
-        loss, logsumexp, _ = softmax_cross_entropy_forward(logits, targets[part], ignore_index, "sum")
+        part, labels = rows[start : start + CHUNK_ROWS], targets[start : start + CHUNK_ROWS]
+        here = multiply(part, weight.T, logits[: len(part)])  # (n, V)
+        loss, logsumexp, _ = softmax_cross_entropy_forward(here, labels, ignore_index, "sum")
         total += float(loss)
         if with_grads:
-            dlogits = softmax_cross_entropy_backward(
-                upstream, logits, targets[part], logsumexp, divisor, ignore_index, True
-            )
-            dx[part], dweight_part, _ = linear_backward(dlogits, rows[part], weight, None)
-            dweight += dweight_part
+            dlogits = softmax_cross_entropy_backward(upstream, here, labels, logsumexp, divisor, ignore_index, True)
+            multiply(dlogits, weight, dx[start : start + CHUNK_ROWS])
+            multiply(dlogits.T, part, dweight, add=start > 0)
     loss = np.asarray(total / int(divisor), x.dtype)
     return (loss, dx.reshape(x.shape), dweight) if with_grads else (loss, None, None)
 
 
 def linear_cross_entropy_backward(dout, dx, dweight, grad_scale):
-    """What forward prepared, times dout / grad_scale -> dx, dweight."""
-    factor = float(dout) / grad_scale
-    return dx * factor, dweight * factor
+    """What forward prepared, times dout / grad_scale -> dx, dweight: the same arrays where that is 1."""
+    factor = float(dout) / float(dx.dtype.type(grad_scale))
+    return (dx, dweight) if factor == 1.0 else (dx * factor, dweight * factor)

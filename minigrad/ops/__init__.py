@@ -33,6 +33,7 @@ from minigrad.ops.nn import (
     gelu,
     layernorm,
     linear,
+    linear_cross_entropy,
     log_softmax,
     scaled_dot_product_attention,
     softmax,
@@ -54,8 +55,8 @@ from minigrad.ops.shape import (
 
 __all__ = [
     "abs", "add", "astype", "broadcast_to", "causal_self_attention", "clip", "concatenate", "div",
-    "dropout", "embedding", "exp", "expand_dims", "gelu", "getitem", "layernorm", "linear", "log",
-    "log_softmax", "matmul", "max", "maximum", "mean", "min", "minimum", "mul", "neg", "pow", "relu",
-    "reshape", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "softmax_cross_entropy",
+    "dropout", "embedding", "exp", "expand_dims", "gelu", "getitem", "layernorm", "linear",
+    "linear_cross_entropy", "log", "log_softmax", "matmul", "max", "maximum", "mean", "min", "minimum", "mul", "neg",
+    "pow", "relu", "reshape", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "softmax_cross_entropy",
     "split", "sqrt", "squeeze", "stack", "sub", "sum", "swapaxes", "tanh", "transpose", "var", "where",
 ]  # fmt: skip

@@ -216,6 +216,31 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
     )
 
 
+def linear_cross_entropy(x, weight, targets, ignore_index=-100, reduction="mean", grad_scale=1.0):
+    """softmax_cross_entropy(x @ weight.T, targets), where the logits (..., V) never exist all at once.
+
+    x (..., K), weight (V, K), targets (...) an integer array -> (). Both gradients are formed in forward, unless
+    inside no_grad, for an upstream gradient of grad_scale; backward corrects their scale if it gets another one.
+    """
+    targets = _integers(targets)
+    if x.shape[-1] != weight.shape[1] or targets.shape != x.shape[:-1]:
+        raise ValueError(f"cross-entropy: x {x.shape}, weight {weight.shape} and targets {targets.shape} do not fit")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f'cross-entropy: reduction is {reduction!r}; expected "mean" or "sum"')
+    if not grad_scale > 0.0:
+        raise ValueError(f"cross-entropy: grad_scale is {grad_scale}; expected more than 0")
+    targets = _checked_ids("cross-entropy: target", targets, weight.shape[0], x.data, ignore_index)
+    wanted = graph.recording and (x.requires_grad or weight.requires_grad)
+    loss, dx, dweight = kernels.for_array(x.data).linear_cross_entropy_forward(
+        x.data, weight.data, targets, ignore_index, reduction, grad_scale, wanted
+    )
+    return record(loss, (x, weight), linear_cross_entropy_backward, dx=dx, dweight=dweight, grad_scale=grad_scale)
+
+
+def linear_cross_entropy_backward(dout, dx, dweight, grad_scale):
+    return kernels.for_array(dx).linear_cross_entropy_backward(dout, dx, dweight, grad_scale)
+
+
 def _check_vector(what, vector, n):
     """Kernels rely on it: a shorter vector would have them read foreign memory."""
     if vector is not None and vector.shape != (n,):

@@ -35,7 +35,7 @@ class Row:
 
 
 KERNEL_OPS = {"linear", "layernorm", "gelu", "embedding", "dropout", "scaled_dot_product_attention",
-              "causal_self_attention", "softmax_cross_entropy"}  # fmt: skip
+              "causal_self_attention", "softmax_cross_entropy", "linear_cross_entropy"}  # fmt: skip
 
 
 # ---- inputs
@@ -259,6 +259,15 @@ def cross_entropy(case, shape, targets, **setting):
     )  # fmt: skip
 
 
+def linear_cross_entropy(case, x, V, targets, grad_scale=1.0, **setting):
+    return Row(
+        "linear_cross_entropy", case,
+        lambda m, x, w, y: m.linear_cross_entropy(x, w, y, grad_scale=grad_scale, **setting),
+        and_then(normal(x, (V, x[-1])), targets),
+        lambda t, x, w, y: t.nn.functional.cross_entropy((x @ w.T).flatten(0, -2), y.flatten(), **setting),
+    )  # fmt: skip
+
+
 TAPE = {"seed": 3, "step": 5, "stream": 7}
 NETWORKS = [
     *[Row("gelu", f"{case}-{a}", lambda m, x, a=a: _nn(m).gelu(x, approximate=a), normal(shape))
@@ -293,6 +302,12 @@ NETWORKS = [
     cross_entropy("3d", (2, 3, 7), [[1, 0, 6], [-100, 3, 3]]),
     cross_entropy("one", (1, 1), [0]),
     cross_entropy("prime", (3, 13), [12, 0, 12]),
+    linear_cross_entropy("mean", (4, 3), 5, [1, 0, 4, 1]),
+    linear_cross_entropy("sum", (4, 3), 5, [1, 0, 4, 1], 0.25, reduction="sum"),
+    linear_cross_entropy("ignored", (4, 3), 5, [1, -100, 4, -100], 8.0),
+    linear_cross_entropy("3d", (2, 3, 5), 7, [[1, 0, 6], [-100, 3, 3]]),
+    linear_cross_entropy("one", (1, 1), 1, [0]),
+    linear_cross_entropy("prime", (3, 7), 13, [12, 0, 12]),
 ]  # fmt: skip
 
 ROWS = ELEMENTWISE + REDUCTIONS + SHAPES + PRODUCTS + NETWORKS

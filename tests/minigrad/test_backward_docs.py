@@ -133,8 +133,8 @@ class Debugger(pdb.Pdb):
 def test_the_pdb_session_stops_in_the_rule_and_no_command_fails(op):
     lines = block(section(op, "Try it").split("python -m pdb", 1)[1], "text").splitlines()
     commands = [line.removeprefix("(Pdb) ").split("  #")[0] for line in lines]
+    bdb.Breakpoint.clearBreakpoints()  # pdb keeps them per process, and a new debugger begins with them
     debugger = Debugger(commands)
-    bdb.Breakpoint.clearBreakpoints()  # pdb keeps them per process
     with kernels.use("reference"):
         debugger.run(compile(program(op), f"{op}.md", "exec"), {"__name__": "__main__"})
     output = debugger.stdout.getvalue()

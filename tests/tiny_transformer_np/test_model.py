@@ -187,3 +187,19 @@ def test_nodes_know_their_module():
 
 def test_config_of_a_model_is_kept():
     assert make_model(n_layer=1).config == model_config(n_layer=1)
+
+
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_a_large_vocabulary_gives_the_same_loss_and_gradients_without_logits(monkeypatch, tie_weights):
+    found = []
+    for large in (10**9, 1):
+        monkeypatch.setattr("tiny_transformer_np.model.LARGE_VOCABULARY", large)
+        model = make_model(tie_weights=tie_weights)
+        ids, targets = batch_of(model.config)
+        loss = model.loss(ids, targets, reduction="sum", grad_scale=0.25)
+        shapes = {node.shape for node in nodes_below(loss)}
+        assert ((*ids.shape, model.config.vocab_size) in shapes) == (large > 1)
+        loss.backward(np.asarray(0.5, loss.dtype))
+        found.append({"loss": loss.data, **{name: p.grad for name, p in model.named_parameters()}})
+    for name, expected in found[0].items():
+        assert np.abs(found[1][name] - expected).max() <= 1e-5 * np.abs(expected).max(), name
