@@ -1,5 +1,6 @@
 # make train [ARGS="--max-steps 50"]     train a model; the first time, install what is needed into .venv
 # make test  [ARGS="-k attention"]       prove every gradient
+# make bench [ARGS="--case small"]       time a training step and every kernel, with PyTorch beside where it is installed
 # make gpu-report [ARGS="--device cuda-sim"]  prove and measure the CUDA kernels on this machine's GPU
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +19,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/train_step.py $(ARGS)
+	$(BIN)/python benchmarks/train_step.py --out-dir benchmarks/results $(ARGS)
+	$(BIN)/python benchmarks/plot.py benchmarks/results/train_step.json
+	$(BIN)/python benchmarks/kernels.py --out-dir benchmarks/results
 
 gpu-report: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/gpu_report.py $(ARGS)

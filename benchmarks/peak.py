@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 _FEATURES = llvmlite.binding.get_host_cpu_features()
 _LANES = 16 if _FEATURES.get("avx512f") else 8  # float32 in a register
-_CHAINS = 24 if _LANES == 16 else 12  # sums that do not wait for each other; more than latency times throughput
+_CHAINS = 12  # sums that do not wait for each other: more than latency times throughput
 
 
 class _BFloat(ir.Type):
@@ -50,14 +50,16 @@ def _declared(module, name, result, arguments):
 
 
 def _loop(instruction):
-    """A compiled function of n: n rounds of one instruction in every chain -> one of the sums."""
+    """A compiled function of n and x: n rounds of one instruction in every chain -> the sum of all."""
 
     @intrinsic
-    def rounds(typing, n):
+    def rounds(typing, n, x):
         def generate(context, builder, signature, args):
             _, add = instruction(builder.module)
             vector = ir.VectorType(ir.FloatType(), _LANES)
-            x = ir.Constant(vector, [1e-3] * _LANES)
+            nothing, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)  # not a constant: it would be folded
+            x = builder.insert_element(nothing, args[1], place(0))
+            x = builder.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(place, _LANES), None))
             entry, body = builder.block, builder.append_basic_block("rounds")
             after = builder.append_basic_block("done")
             builder.branch(body)
@@ -78,13 +80,13 @@ def _loop(instruction):
                 result = builder.fadd(result, total)
             return builder.extract_element(result, ir.Constant(ir.IntType(32), 0))
 
-        return types.float32(types.int64), generate
+        return types.float32(types.int64, types.float32), generate
 
     @numba.njit(parallel=True)
-    def run(n, threads):
+    def run(n, x, threads):
         found = np.zeros(threads, np.float32)
         for i in prange(threads):
-            found[i] = rounds(n)
+            found[i] = rounds(n, x)
         return found
 
     return run
@@ -96,9 +98,10 @@ def operations_a_second(dtype="float32"):
         return None
     instruction = {"float32": _float32, "bfloat16": _bfloat16}[dtype]
     operations, _ = instruction(ir.Module())
-    run, threads, n = _loop(instruction), numba.get_num_threads(), 2_000_000
-    run(1, threads)
-    fastest = min(_seconds(lambda: run(n, threads)) for _ in range(10))
+    run, threads, n = _loop(instruction), numba.get_num_threads(), 500_000
+    x = np.float32(1e-3)
+    run(1, x, threads)
+    fastest = min(_seconds(lambda: run(n, x, threads)) for _ in range(100))
     return threads * n * _CHAINS * operations / fastest
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
 
-from benchmarks import cases
+from benchmarks import cases, machine
 from benchmarks.worker import SIDES
 
 ROUND_SECONDS = 2.0  # of one side's turn, roughly
@@ -117,14 +117,19 @@ def main():
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="what to compare; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="rounds; each side has one turn in each")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--out-dir", type=Path, help="write train_step.json and .md there too")
     args = parser.parse_args()
     wanted = [(case, dtype) for case, dtype in FULL
               if case in (args.case or [case]) and dtype in (args.dtype or [dtype])]  # fmt: skip
-    peaks = {}
-    print(HEAD)
+    about = machine.describe(args.threads)
+    print(machine.sentence(about), HEAD, sep="\n")
+    rows = []
     for case, dtype in wanted:
-        found = compare(case, dtype, args.threads, args.rounds, args.sides)
-        print(line(row(case, dtype, found, peaks.get(dtype))), flush=True)
+        peak = machine.peak(dtype, args.threads)  # at this time: other users of the machine change it
+        rows.append(row(case, dtype, compare(case, dtype, args.threads, args.rounds, args.sides), peak))
+        print(line(rows[-1]), flush=True)
+    if args.out_dir:
+        machine.write(args.out_dir / "train_step", about, [HEAD, *map(line, rows)], rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""The machine that a benchmark ran on, and the files that its results are written to."""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numba
+import numpy
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def describe(threads):
+    """{"processor", "threads", "python", "numpy", "numba", "torch", "date"}."""
+    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    try:
+        import torch
+    except ImportError:
+        torch = None
+    return {
+        "processor": names[0] if names else platform.processor(), "cores": len(names), "threads": threads,
+        "python": platform.python_version(), "numpy": numpy.__version__, "numba": numba.__version__,
+        "torch": torch and torch.__version__, "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+
+
+def _lines(path):
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def sentence(about):
+    """The description in a line."""
+    return ", ".join(f"{key} {value}" for key, value in about.items() if value)
+
+
+def peak(dtype, threads):
+    """Operations a second of that dtype, measured now in a process of its own; None without an instruction for it."""
+    code = (
+        "import numba; from benchmarks.peak import operations_a_second as peak; "
+        f"numba.set_num_threads({threads}); print(peak({dtype!r}) or 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return float(run.stdout) or None
+
+
+def write(path, about, lines, rows):
+    """path.md to read and path.json to compare."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
+    path.with_suffix(".md").write_text("\n".join([sentence(about), "", "```text", *lines, "```", ""]))
