@@ -113,7 +113,10 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out-dir", type=Path, help="write kernels.json and .md there too")
     args = parser.parse_args()
-    device.configure(threads=args.threads)
+    try:
+        device.configure(threads=args.threads)
+    except device.DeviceError as error:
+        parser.error(str(error))
     about = machine.describe(args.threads)
     print(machine.sentence(about), HEAD, sep="\n")
     found = []

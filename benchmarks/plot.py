@@ -28,6 +28,7 @@ def draw(path):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        print("give the train_step.json that `make bench` has written", file=sys.stderr)
+        sys.exit(2)
     print(draw(sys.argv[1]))
