@@ -43,6 +43,12 @@ def main():
     kernels.select(config.kernels)
     check_writable(run.path)
     threads = device.configure(config.device, config.threads)
+    factors = device.use_factors(config.dtype, config.device)
+    if factors != config.dtype:
+        print(
+            f"{PROG}: {config.dtype} needs a processor with AVX-512 BF16 and fast kernels; {factors} is used",
+            file=sys.stderr,
+        )
     trainer = build_trainer(model_config, config, None if args.step_backward else run, Progress())
     if checkpoint:
         trainer.restore(*checkpoint)
@@ -62,7 +68,7 @@ def main():
     else:
         run.create(trainer.model.config, config)
 
-    print(describe(trainer, kernels.describe(), threads), flush=True)
+    print(describe(trainer, kernels.describe(), threads, factors), flush=True)
     return finish(trainer, sound(trainer.train))
 
 
@@ -102,10 +108,11 @@ def finish(trainer, finished):
     return 0
 
 
-def describe(trainer, kernel_set, threads):
+def describe(trainer, kernel_set, threads, factors):
     """What is about to happen, in a few lines."""
     config, model, data = trainer.config, trainer.model, trainer.train_dataset
     done = f", from step {trainer.step}" if trainer.step else ""
+    rounded = "" if factors == "float32" else f", matrix products of {factors} numbers"
     lines = [
         f"run       {trainer.run.path}",
         f"data      {len(data.tokens):,} tokens to train on, {len(trainer.val_dataset.tokens):,} to validate, "
@@ -113,7 +120,7 @@ def describe(trainer, kernel_set, threads):
         f"model     {model.num_parameters():,} parameters: {model.config.n_layer} layers, {model.config.n_head} heads, "
         f"{model.config.n_embd} wide, context {model.config.block_size}",
         f"training  {trainer.total_steps} steps of {trainer.samples_per_step} x {data.seq_len} tokens{done}",
-        f"device    {config.device}, {threads} threads, kernels: {kernel_set}",
+        f"device    {config.device}, {threads} threads, kernels: {kernel_set}{rounded}",
     ]
     if config.warmup_steps >= trainer.total_steps:
         lines.append(f"warning: warmup_steps {config.warmup_steps} is as long as the run: the learning rate only rises")

@@ -18,16 +18,11 @@ from numba.extending import intrinsic
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
 
+from kernels.cpu.pairs import BFLOAT
+
 _FEATURES = llvmlite.binding.get_host_cpu_features()
 _LANES = 16 if _FEATURES.get("avx512f") else 8  # float32 in a register
 _CHAINS = 12  # sums that do not wait for each other: more than latency times throughput
-
-
-class _BFloat(ir.Type):
-    """LLVM's bfloat, which llvmlite does not know."""
-
-    def _to_string(self):
-        return "bfloat"
 
 
 def _float32(module):
@@ -38,7 +33,7 @@ def _float32(module):
 
 
 def _bfloat16(module):
-    vector, pairs = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(_BFloat(), 2 * _LANES)
+    vector, pairs = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(BFLOAT, 2 * _LANES)
     dot = _declared(module, f"llvm.x86.avx512bf16.dpbf16ps.{32 * _LANES}", vector, [vector, pairs, pairs])
     return 4 * _LANES, lambda builder, total, x: builder.call(
         dot, [total, builder.bitcast(x, pairs), builder.bitcast(x, pairs)]

@@ -36,11 +36,11 @@ def trainer_on_batch(config, training, ids, targets):
 def make_step(side, dtype, threads):
     """make(config, training) -> a function that takes a step of that model and returns the loss."""
     if side == "minigrad":
-        if dtype != "float32":
-            sys.exit(f"minigrad does not train in {dtype} on the CPU")
         from minigrad import device
 
         device.configure(threads=threads)
+        if device.use_factors(dtype) != dtype:
+            sys.exit(f"this processor does not multiply {dtype} numbers")
 
         def make(config, training):
             trainer = trainer_on_batch(config, training, *cases.batch(config, training))

@@ -39,6 +39,23 @@ def configure(device="cpu", threads=0):
     return threads
 
 
+def use_factors(dtype, device="cpu"):
+    """Have the factors of float32 matrix products rounded to dtype, "float32" or "bfloat16"; all else stays float32.
+
+    Returns the dtype in use: float32 where the processor has no instruction for bfloat16, and with the plain kernels.
+    Raises DeviceError on a device.
+    """
+    if device != "cpu":
+        if dtype != "float32":
+            raise DeviceError(f"dtype {dtype} is for the CPU so far; on {device} give float32")
+        return "float32"
+    if kernels.describe() == "reference":
+        return "float32"
+    from kernels.cpu.matmul import use_factors
+
+    return use_factors(dtype)
+
+
 def require(device):
     """DeviceError unless `device` can be used."""
     if device != "cpu":

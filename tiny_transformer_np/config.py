@@ -73,6 +73,9 @@ class TrainingConfig:
     overfit_one_batch: bool = option(False, "train on the first batch only; a sound model's loss goes to nearly 0")
     device: str = option("cpu", "where to compute", ("cpu", "cuda", "cuda-sim"))
     kernels: str = option("fast", "compiled kernels, or plain NumPy to step through", ("fast", "reference"))
+    dtype: str = option(
+        "float32", "what matrix products multiply; weights, sums and all else stay float32", ("float32", "bfloat16")
+    )
     threads: int = option(0, "CPU threads for matrix products and kernels together; 0: one a core")
 
     def __post_init__(self):

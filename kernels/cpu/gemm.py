@@ -24,19 +24,15 @@ KC = 256  # along the sums: a panel of b of that length stays in the first-level
 PACKED = 1 << 20  # numbers of a factor that are packed at a time
 GROUP = 8  # most panels of either factor that a task multiplies
 _STRIP, _AT_ONCE = 64, 8  # rows of a transposed factor that a part packs, and that it packs into one panel at a time
-_TASKS = 24  # least, where there are panels enough: a thread that was held up leaves more of them to the others
+TASKS = 24  # least, where there are panels enough: a thread that was held up leaves more of them to the others
 _FLOPS_PER_NANOSECOND = 60  # of one thread, roughly
 
 
 def multiply(a, b, out, bias=None, add=False):
     """out (M, N) = a (M, K) @ b (K, N) + bias (N,), or added to out. a, b C-contiguous, or transposed views of such.
 
-    A sum over k is formed in the order of k, whatever the number of threads.
+    K must not be 0. A sum over k is formed in the order of k, whatever the number of threads.
     """
-    if b.shape[0] == 0:
-        if not add:
-            out[:] = 0 if bias is None else bias
-        return out
     a_flipped, b_flipped = not a.flags.c_contiguous, not b.flags.c_contiguous
     nanoseconds = 2 * a.size * out.shape[1] / _FLOPS_PER_NANOSECOND
     a, b = a.T if a_flipped else a, b.T if b_flipped else b
@@ -59,7 +55,7 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, lanes, workers):
     b_packed = b_packed[(-b_packed.ctypes.data % 64) // b_packed.itemsize :]  # a tile loads whole cache lines
     b_group = min(GROUP, b_panels)
     b_tasks = (b_panels + b_group - 1) // b_group
-    a_group = max(1, min(GROUP, a_panels * b_tasks // _TASKS))
+    a_group = max(1, min(GROUP, a_panels * b_tasks // TASKS))
     a_tasks = (a_panels + a_group - 1) // a_group
     for k0 in range(0, K, long):
         depth = min(long, K - k0)

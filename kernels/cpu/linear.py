@@ -1,10 +1,10 @@
-"""out = x @ weight.T + bias, and its gradients; the products are those of `kernels.cpu.gemm`."""
+"""out = x @ weight.T + bias, and its gradients; the products are those of `kernels.cpu.matmul`."""
 
 import numpy as np
 from numba import prange
 
 from kernels.cpu.compile import chunk_rows, jit, launch
-from kernels.cpu.gemm import multiply
+from kernels.cpu.matmul import multiply
 
 
 def linear_forward(x, weight, bias):

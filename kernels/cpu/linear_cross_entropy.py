@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels.cpu.gemm import multiply
+from kernels.cpu.matmul import multiply
 from kernels.cpu.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 
 CHUNK_ROWS = 512  # enough for the products to run at full speed; fixed, so that sums have one order

@@ -29,11 +29,19 @@ def padded(n, multiple):
 
 
 @jit
-def aligned(n, like):
-    """n numbers of that array's dtype, zero, that begin a cache line."""
-    x = np.zeros(n + 64 // like.itemsize, like.dtype)
+def uninitialised(n, like):
+    """n numbers of that array's dtype that begin a cache line."""
+    x = np.empty(n + 64 // like.itemsize, like.dtype)
     first = (-x.ctypes.data % 64) // x.itemsize
     return x[first : first + n]
+
+
+@jit
+def aligned(n, like):
+    """n numbers of that array's dtype, zero, that begin a cache line."""
+    x = uninitialised(n, like)
+    x[:] = 0
+    return x
 
 
 @jit

@@ -41,13 +41,13 @@ def _tile(n_rows, ahead=0):
         places = [(row, v) for row in range(n_rows) for v in range(VECTORS)]
 
         def generate(context, builder, signature, args):
-            a, b, begin, end = _pointers(context, builder, signature, args, (1, 4, 7, 10))
+            a, b, begin, end = pointers(context, builder, signature, args, (1, 4, 7, 10))
             depth, a_step, b_step, start_step, out_step = (args[i] for i in (0, 3, 6, 9, 12))
             size = ir.IntType(64)
             vector = ir.VectorType(end.type.pointee, lanes)
 
             def place(base, step, row, v):
-                return _vector_at(builder, base, builder.add(builder.mul(step, size(row)), size(v * lanes)), lanes)
+                return vector_at(builder, base, builder.add(builder.mul(step, size(row)), size(v * lanes)), lanes)
 
             first = [builder.load(place(begin, start_step, row, v), align=align) for row, v in places]
             entry, body = builder.block, builder.append_basic_block("step")
@@ -62,12 +62,10 @@ def _tile(n_rows, ahead=0):
                 for v in range(VECTORS):
                     later = builder.add(builder.mul(b_step, size(ahead)), size(v * lanes))
                     _prefetch(builder, builder.gep(row_of_b, [later]))
-            right = [
-                builder.load(_vector_at(builder, row_of_b, v * lanes, lanes), align=_BYTES) for v in range(VECTORS)
-            ]
+            right = [builder.load(vector_at(builder, row_of_b, v * lanes, lanes), align=_BYTES) for v in range(VECTORS)]
             added = []
             for row in range(n_rows):
-                left = _repeated(builder, builder.load(builder.gep(column_of_a, [size(row)])), vector)
+                left = repeated(builder, builder.load(builder.gep(column_of_a, [size(row)])), vector)
                 for v in range(VECTORS):
                     product = builder.fmul(left, right[v], flags=("contract",))
                     added.append(builder.fadd(sums[row * VECTORS + v], product, flags=("contract",)))
@@ -99,10 +97,10 @@ def copy(typing, source, source_at, count, target, target_at, width):
     lanes = 8 * _BYTES // target.dtype.bitwidth
 
     def generate(context, builder, signature, args):
-        near, far = _pointers(context, builder, signature, args, (0, 3))
-        read, written = (_below(builder, n, lanes) for n in (args[2], args[5]))
-        numbers = _masked_load(builder, _vector_at(builder, near, 0, lanes), read)
-        _masked_store(builder, numbers, _vector_at(builder, far, 0, lanes), written)
+        near, far = pointers(context, builder, signature, args, (0, 3))
+        read, written = (below(builder, n, lanes) for n in (args[2], args[5]))
+        numbers = masked_load(builder, vector_at(builder, near, 0, lanes), read)
+        _masked_store(builder, numbers, vector_at(builder, far, 0, lanes), written)
         return context.get_dummy_value()
 
     size = types.int64
@@ -118,25 +116,25 @@ def transpose(typing, source, source_at, step, rows, depth, target, target_at, w
     lanes = 8 * _BYTES // target.dtype.bitwidth
 
     def generate(context, builder, signature, args):
-        near, far = _pointers(context, builder, signature, args, (0, 5))
+        near, far = pointers(context, builder, signature, args, (0, 5))
         step, rows, depth, width = args[2], args[3], args[4], args[7]
-        size, along = ir.IntType(64), _below(builder, depth, lanes)
+        size, along = ir.IntType(64), below(builder, depth, lanes)
         block = []
         for i in range(lanes):
-            mask = builder.and_(along, _repeated(builder, builder.icmp_signed(">", rows, size(i)), along.type))
-            block.append(_masked_load(builder, _vector_at(builder, near, builder.mul(step, size(i)), lanes), mask))
+            mask = builder.and_(along, repeated(builder, builder.icmp_signed(">", rows, size(i)), along.type))
+            block.append(masked_load(builder, vector_at(builder, near, builder.mul(step, size(i)), lanes), mask))
         half = lanes // 2
         while half:  # exchange the upper right and the lower left quarter of all blocks of twice that size
             for i in range(lanes):
                 if not i & half:
                     pair, j = (block[i], block[i + half]), range(lanes)
-                    block[i] = _chosen(builder, *pair, [lanes + n - half if n & half else n for n in j])
-                    block[i + half] = _chosen(builder, *pair, [lanes + n if n & half else n + half for n in j])
+                    block[i] = chosen(builder, *pair, [lanes + n - half if n & half else n for n in j])
+                    block[i + half] = chosen(builder, *pair, [lanes + n if n & half else n + half for n in j])
             half //= 2
-        across = _below(builder, rows, lanes)
+        across = below(builder, rows, lanes)
         for k in range(lanes):
-            mask = builder.and_(across, _repeated(builder, builder.icmp_signed(">", depth, size(k)), across.type))
-            _masked_store(builder, block[k], _vector_at(builder, far, builder.mul(width, size(k)), lanes), mask)
+            mask = builder.and_(across, repeated(builder, builder.icmp_signed(">", depth, size(k)), across.type))
+            _masked_store(builder, block[k], vector_at(builder, far, builder.mul(width, size(k)), lanes), mask)
         return context.get_dummy_value()
 
     size = types.int64
@@ -149,14 +147,14 @@ def largest(typing, x, at, count, least):
     lanes = 8 * _BYTES // x.dtype.bitwidth
 
     def generate(context, builder, signature, args):
-        (near,) = _pointers(context, builder, signature, args, (0,))
-        start = _repeated(builder, args[3], ir.VectorType(near.type.pointee, lanes))
+        (near,) = pointers(context, builder, signature, args, (0,))
+        start = repeated(builder, args[3], ir.VectorType(near.type.pointee, lanes))
         entry, body = builder.block, builder.append_basic_block("step")
         after = builder.append_basic_block("done")
         builder.branch(body)
         builder.position_at_end(body)
         i, found = builder.phi(args[2].type), builder.phi(start.type)
-        here = builder.load(_vector_at(builder, near, i, lanes), align=x.dtype.bitwidth // 8)
+        here = builder.load(vector_at(builder, near, i, lanes), align=x.dtype.bitwidth // 8)
         larger, following = _larger(builder, here, found), builder.add(i, i.type(lanes))
         for phi, first, later in ((i, i.type(0), following), (found, start, larger)):
             phi.add_incoming(first, entry)
@@ -165,7 +163,7 @@ def largest(typing, x, at, count, least):
         builder.position_at_end(after)
         half = lanes // 2
         while half:
-            larger = _larger(builder, larger, _chosen(builder, larger, larger, [n ^ half for n in range(lanes)]))
+            larger = _larger(builder, larger, chosen(builder, larger, larger, [n ^ half for n in range(lanes)]))
             half //= 2
         return builder.extract_element(larger, ir.IntType(32)(0))
 
@@ -189,11 +187,11 @@ def take(typing, counters, i):
 def _prefetch(builder, pointer):
     """Have the processor fetch what lies there."""
     flag, byte = ir.IntType(32), ir.IntType(8).as_pointer()
-    call = _declared(builder, "llvm.prefetch.p0", ir.VoidType(), byte, flag, flag, flag)
+    call = declared(builder, "llvm.prefetch.p0", ir.VoidType(), byte, flag, flag, flag)
     builder.call(call, [builder.bitcast(pointer, byte), flag(0), flag(3), flag(1)])
 
 
-def _pointers(context, builder, signature, args, arrays):
+def pointers(context, builder, signature, args, arrays):
     """Pointers into the arrays at these places among args, from the index on that comes next there."""
     return [
         builder.gep(context.make_array(signature.args[i])(context, builder, args[i]).data, [args[i + 1]])
@@ -201,30 +199,30 @@ def _pointers(context, builder, signature, args, arrays):
     ]
 
 
-def _vector_at(builder, pointer, offset, lanes):
+def vector_at(builder, pointer, offset, lanes):
     """A pointer to the vector that begins `offset` numbers further on."""
     offset = ir.IntType(64)(offset) if isinstance(offset, int) else offset
     vector = ir.VectorType(pointer.type.pointee, lanes)
     return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
 
-def _below(builder, n, lanes):
+def below(builder, n, lanes):
     """Which of the numbers 0, 1, ... are below n: a mask."""
     lane = ir.Constant(ir.VectorType(ir.IntType(64), lanes), list(range(lanes)))
-    return builder.icmp_signed("<", lane, _repeated(builder, n, lane.type))
+    return builder.icmp_signed("<", lane, repeated(builder, n, lane.type))
 
 
-def _masked_load(builder, pointer, mask):
+def masked_load(builder, pointer, mask):
     """The vector there, zero where masked out, where nothing is read."""
     vector = pointer.type.pointee
     name, align = _masked("load", vector)
-    load = _declared(builder, name, vector, pointer.type, align.type, mask.type, vector)
+    load = declared(builder, name, vector, pointer.type, align.type, mask.type, vector)
     return builder.call(load, [pointer, align, mask, ir.Constant(vector, None)])
 
 
 def _masked_store(builder, numbers, pointer, mask):
     name, align = _masked("store", numbers.type)
-    store = _declared(builder, name, ir.VoidType(), numbers.type, pointer.type, align.type, mask.type)
+    store = declared(builder, name, ir.VoidType(), numbers.type, pointer.type, align.type, mask.type)
     builder.call(store, [numbers, pointer, align, mask])
 
 
@@ -238,17 +236,17 @@ def _larger(builder, x, y):
     return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
 
-def _chosen(builder, x, y, which):
+def chosen(builder, x, y, which):
     """A vector of the elements of x and y, which count on from those of x."""
     return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(which)), which))
 
 
-def _declared(builder, name, result, *arguments):
+def declared(builder, name, result, *arguments):
     """One of LLVM's own functions."""
     return builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
 
 
-def _repeated(builder, x, vector):
+def repeated(builder, x, vector):
     """A vector of which every element is x."""
     nothing = ir.Constant(vector, ir.Undefined)
     alone = builder.insert_element(nothing, x, ir.IntType(32)(0))

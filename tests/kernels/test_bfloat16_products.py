@@ -1,0 +1,100 @@
+"""Products of factors rounded to bfloat16 equal the exact products of the rounded factors, summed in float32."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels.cpu import gemm_bfloat16, linear, matmul, pairs
+
+ml_dtypes = pytest.importorskip("ml_dtypes")
+pytestmark = pytest.mark.skipif(not pairs.HAS_BFLOAT16, reason="this processor has no instruction for bfloat16")
+
+# M, K, N: whole blocks, ragged ones, less than a block, several stretches of each
+SHAPES = [(64, 64, 64), (33, 31, 65), (1, 1, 1), (5, 2, 127), (129, 1031, 31), (4127, 40, 33), (17, 33, 4129)]
+
+
+def factors(form, M, K, N):
+    """a (M, K) and b (K, N) as `linear` multiplies them: forward, dx, dweight."""
+    rng = np.random.default_rng(M + K + N)
+    a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((M, K), (K, N)))
+    a = np.ascontiguousarray(a.T).T if form == "dweight" else a
+    return a, np.ascontiguousarray(b.T).T if form == "forward" else b
+
+
+def rounded(x):
+    return x.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def worst(out, a, b, before=0.0):
+    """The largest error beside what a float32 sum of these products may have."""
+    size = np.abs(rounded(a)) @ np.abs(rounded(b)) + np.abs(before)
+    return (np.abs(out - (rounded(a) @ rounded(b) + before)) / size).max()
+
+
+@pytest.mark.parametrize("form", ["forward", "dx", "dweight"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_it_is_the_product_of_the_rounded_factors(shape, form):
+    a, b = factors(form, *shape)
+    bias = np.linspace(-1, 1, shape[2], dtype=np.float32)
+    out = gemm_bfloat16.multiply(a, b, np.full((shape[0], shape[2]), np.nan, np.float32), bias)
+    assert worst(out, a, b, bias) < 1e-6
+    before = out.copy()
+    gemm_bfloat16.multiply(a, b, out, add=True)
+    assert worst(out, a, b, before.astype(np.float64)) < 1e-6
+
+
+def test_a_number_that_is_not_finite_reaches_its_row_alone():
+    a, b = factors("dx", 40, 40, 40)
+    a[3, 5], a[7, 9] = np.nan, np.inf
+    out = gemm_bfloat16.multiply(a, b, np.empty((40, 40), np.float32))
+    assert np.isnan(out[3]).all() and np.isinf(out[7]).all()
+    assert np.isfinite(np.delete(out, (3, 7), axis=0)).all()
+
+
+def test_one_thread_gives_the_same_bits():
+    from numba import get_num_threads, set_num_threads
+
+    a, b = factors("forward", 300, 700, 500)
+    before, outs = get_num_threads(), []
+    for threads in (before, 1):
+        set_num_threads(threads)
+        outs.append(gemm_bfloat16.multiply(a, b, np.empty((300, 500), np.float32)))
+    set_num_threads(before)
+    assert np.array_equal(*outs)
+
+
+def test_linear_uses_it_when_told_to_and_float64_never_does():
+    x, weight = factors("dx", 8, 33, 9)
+    try:
+        assert matmul.use_factors("bfloat16") == "bfloat16"
+        out = linear.linear_forward(x, weight.T, None)
+        exact = linear.linear_forward(x.astype(np.float64), weight.T.astype(np.float64), None)
+    finally:
+        assert matmul.use_factors("float32") == "float32"
+    assert worst(out, x, weight) < 1e-6
+    np.testing.assert_allclose(exact, x.astype(np.float64) @ weight.astype(np.float64), rtol=1e-12)
+
+
+@pytest.mark.skipif(not pairs.HAS_AMX, reason="here the products above were those of the register instruction")
+def test_the_other_instruction_gives_the_same(tmp_path):
+    """Without AMX pairs are multiplied in vector registers: compiled anew in a process of its own."""
+    code = (
+        "from kernels.cpu import pairs; pairs.HAS_AMX = False\n"
+        "from tests.kernels.test_bfloat16_products import SHAPES, factors, worst\n"
+        "import numpy as np; from kernels.cpu import gemm_bfloat16\n"
+        "for shape in SHAPES:\n"
+        "    for form in ('forward', 'dx', 'dweight'):\n"
+        "        a, b = factors(form, *shape)\n"
+        "        out = gemm_bfloat16.multiply(a, b, np.empty((shape[0], shape[2]), np.float32))\n"
+        "        assert worst(out, a, b) < 1e-6, (shape, form)\n"
+        "asm = ''.join(gemm_bfloat16._multiply_panels.inspect_asm().values())\n"
+        "assert 'vdpbf16ps' in asm and 'tdpbf16ps' not in asm.replace('vdpbf16ps', '')\n"
+    )
+    root = Path(__file__).resolve().parent.parent.parent
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
