@@ -22,14 +22,15 @@ def linear_forward(x, weight, bias):
     return out.reshape(*x.shape[:-1], weight.shape[0])
 
 
-def linear_backward(dout, x, weight, bias):
+def linear_backward(dout, x, weight, bias, into=None):
     """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias means: what needs it is not wanted.
 
-    dx needs `weight`, dweight needs `x`, dbias is wanted if `bias` is not None.
+    dx needs `weight`, dweight needs `x`, dbias is wanted if `bias` is not None. dweight is written into the array
+    `into` where it is given.
     """
     rows = dout.reshape(-1, dout.shape[-1])  # (N, C)
     dx = None if weight is None else (rows @ weight).reshape(*dout.shape[:-1], weight.shape[1])
-    dweight = None if x is None else rows.T @ x.reshape(-1, x.shape[-1])
+    dweight = None if x is None else np.matmul(rows.T, x.reshape(-1, x.shape[-1]), out=into)
     dbias = None if bias is None else rows.sum(axis=0)
     return dx, dweight, dbias
 
@@ -99,11 +100,14 @@ def embedding_forward(weight, ids):
     return weight[ids]
 
 
-def embedding_backward(dout, ids, num_embeddings):
-    """-> dweight (V, C). Repeated ids add up, in the order in which they stand."""
+def embedding_backward(dout, ids, num_embeddings, into=None):
+    """-> dweight (V, C). Repeated ids add up, in the order in which they stand.
+
+    Where the array `into` is given, dweight is added to it, and it is returned.
+    """
     dweight = np.zeros((num_embeddings, dout.shape[-1]), dtype=dout.dtype, like=dout)
     np.add.at(dweight, ids.reshape(-1), dout.reshape(-1, dout.shape[-1]))
-    return dweight
+    return dweight if into is None else np.add(into, dweight, out=into)
 
 
 # --------------------------------------------------------------------------------------------- dropout

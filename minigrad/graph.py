@@ -32,17 +32,17 @@ class Node:
     id        counts up in order of creation: a name for a person, and a topological order
     backward  the rule: backward(dout, **saved) -> the parents' gradients, a tuple or a single array
     parents   per input: the Node that made it, a leaf Tensor, or None where no gradient is wanted
-    saved     arrays and settings by name, as the rule takes them; None once freed
+    saved     arrays and settings by name, as the rule takes them; None once freed. A Recipe is followed when asked for
     call      in check mode the debug.Call that made it, so that it can be made again; else None
     """
 
     __slots__ = (
-        "id", "backward", "parents", "saved", "shape", "dtype", "grad", "hooks", "module", "call", "_code", "_at",
+        "id", "backward", "parents", "_saved", "shape", "dtype", "grad", "hooks", "module", "call", "_code", "_at",
     )  # fmt: skip
 
     def __init__(self, out, parents, backward, saved):
         self.id = next(_ids)
-        self.backward, self.parents, self.saved = backward, parents, saved
+        self.backward, self.parents, self._saved = backward, parents, saved
         self.shape, self.dtype = out.shape, out.dtype
         self.grad = self.hooks = self.call = None
         self.module = module_path
@@ -50,6 +50,13 @@ class Node:
         while frame.f_code.co_filename.startswith(_HERE) and frame.f_back:
             frame = frame.f_back
         self._code, self._at = frame.f_code, frame.f_lasti  # the line number is worked out when asked for
+
+    @property
+    def saved(self):
+        saved = self._saved
+        if saved is None or not any(type(value) is Recipe for value in saved.values()):
+            return saved
+        return {name: value() if type(value) is Recipe else value for name, value in saved.items()}
 
     @property
     def op(self):
@@ -66,6 +73,32 @@ class Node:
     def __repr__(self):
         where = f" in {self.module}" if self.module else ""
         return f"<#{self.id} {self.op} {self.shape} {self.dtype}{where}>"
+
+
+class Recipe:
+    """An array that is not kept for a rule but made again, from others that are kept anyway: make(*args)."""
+
+    __slots__ = ("make", "args")
+
+    def __init__(self, make, *args):
+        self.make, self.args = make, args
+
+    def __call__(self):
+        return self.make(*self.args)
+
+
+def takes_into(parent):
+    """Marks a rule that can put the gradient of its so-manieth parent where that leaf keeps it.
+
+    It takes `into`: None, or that array and whether it holds a gradient already, to which must be added. The rule
+    returns the array, or another one, which the engine adds as ever.
+    """
+
+    def mark(rule):
+        rule.takes_into = parent
+        return rule
+
+    return mark
 
 
 def record(out, parents, backward, saved):
@@ -88,15 +121,16 @@ def backward(root, dout, retain_graph=False):
     dout: array of root's shape. retain_graph keeps the saved arrays, for a second backward.
     Raises RuntimeError if a part of the graph was freed already, or if a rule returns a wrong shape or dtype.
     """
-    for _ in steps(root, dout, retain_graph):
+    for _ in steps(root, dout, retain_graph, in_place=True):
         pass
 
 
-def steps(root, dout, retain_graph=False, keep_arrays=False):
+def steps(root, dout, retain_graph=False, keep_arrays=False, in_place=False):
     """`backward` one rule at a time: yields (node, dout, grads) after each.
 
-    grads: one gradient per parent, or None. keep_arrays: no rule may overwrite what was saved. A node's saved
-    arrays are freed when the next step is asked for. Giving up half-way leaves the rest of the graph as it was.
+    grads: one gradient per parent, or None. keep_arrays: no rule may overwrite what was saved. in_place: rules may put
+    gradients where leaves keep them, so that what is yielded may be a sum with earlier ones. A node's saved arrays are
+    freed when the next step is asked for. Giving up half-way leaves the rest of the graph as it was.
     """
     order = ancestors(root)
     keep_arrays = keep_arrays or retain_graph  # somebody who runs backward again needs the arrays
@@ -110,37 +144,41 @@ def steps(root, dout, retain_graph=False, keep_arrays=False):
         for node in order:
             dout, node.grad = node.grad, None
             if dout is not None:
-                yield node, *_apply(node, dout, keep_arrays)
+                yield node, *_apply(node, dout, keep_arrays, in_place)
             if not retain_graph:
-                node.saved, node.parents, node.hooks, node.call = None, (), None, None
+                node._saved, node.parents, node.hooks, node.call = None, (), None, None
     finally:
         for node in order:
             node.grad = None  # half a pass must not add into the next one
 
 
-def _apply(node, dout, keep_arrays):
+def _apply(node, dout, keep_arrays, in_place):
     """Perform the rule of one node and hand its results to the parents.
 
     Returns dout as hooks left it, and the results, one per parent.
     """
     try:
-        return _perform(node, dout, keep_arrays)
+        return _perform(node, dout, keep_arrays, in_place)
     except Exception as error:
         error.add_note(_describe(node, dout))
         raise
 
 
-def _perform(node, dout, keep_arrays):
-    saved = node.saved
+def _perform(node, dout, keep_arrays, in_place):
     if node.hooks:
         dout = run_hooks(node.hooks, dout)
     if _overwritten:
-        _refuse_overwritten(saved)
+        _refuse_overwritten(node._saved)
+    saved = node.saved
     if keep_arrays and saved.get("overwrite"):
         saved = {**saved, "overwrite": False}
     if watcher is not None:
         watcher(node, dout, None)
-    grads = node.backward(dout, **saved)
+    into = None
+    if in_place and watcher is None and (which := getattr(node.backward, "takes_into", None)) is not None:
+        leaf = node.parents[which]
+        into = None if leaf is None or isinstance(leaf, Node) else leaf.room()
+    grads = node.backward(dout, **saved, into=into) if into else node.backward(dout, **saved)
     grads = grads if type(grads) is tuple else (grads,)
     if watcher is not None:
         watcher(node, dout, grads)
@@ -153,7 +191,9 @@ def _perform(node, dout, keep_arrays):
                 f"{node.op}_backward returned a gradient of {grad.shape} {grad.dtype} "
                 f"for an input of {parent.shape} {parent.dtype}"
             )
-        if isinstance(parent, Node):  # never in place: the first gradient may be dout itself, or be shared
+        if into and grad is into[0]:
+            parent.grad = grad
+        elif isinstance(parent, Node):  # never in place: the first gradient may be dout itself, or be shared
             parent.grad = grad if parent.grad is None else as_array(parent.grad + grad)
         else:
             parent.accumulate_grad(grad)
@@ -165,7 +205,7 @@ def ancestors(root):
     seen, stack = {root}, [root]
     while stack:
         node = stack.pop()
-        if node.saved is None:
+        if node._saved is None:
             raise RuntimeError(
                 f"{node!r} has been through backward and its saved arrays are freed; "
                 "pass retain_graph=True to the first backward to be able to run a second"
@@ -205,13 +245,14 @@ def _owner(array):
 
 def _refuse_overwritten(saved):
     for name, value in saved.items():
-        if id(_owner(value)) in _overwritten:
+        needed = value.args if type(value) is Recipe else (value,)
+        if any(id(_owner(array)) in _overwritten for array in needed):
             raise RuntimeError(f"saved array {name!r} was overwritten by an earlier rule (overwrite=True)")
 
 
 def _describe(node, dout):
     path, line, text = node.source
-    arrays = ", ".join(f"{k} {v.shape}" for k, v in (node.saved or {}).items() if is_array(v))
+    arrays = ", ".join(f"{k} {v.shape}" for k, v in (node._saved or {}).items() if is_array(v))
     where = f" in module {node.module}" if node.module else ""
     return (
         f"during backward of node #{node.id}, {node.op}{where}, made at {path}:{line}\n"

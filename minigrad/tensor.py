@@ -15,11 +15,12 @@ class Tensor:
     grad           the gradient after `backward`, an array like data; leaves only
     requires_grad  whether gradients are wanted; true for everything made from such tensors
     node           the graph.Node that made it; None for a leaf
+    recipe         a graph.Recipe for data, where that costs so little that rules need not keep it; else None
 
     Python and NumPy scalars and lists of floats become float32; arrays keep their dtype.
     """
 
-    __slots__ = ("data", "grad", "requires_grad", "node", "hooks", "grad_buffer", "__weakref__")
+    __slots__ = ("data", "grad", "requires_grad", "node", "hooks", "grad_buffer", "recipe", "__weakref__")
     __array_priority__ = 1000  # so that ndarray + Tensor comes here
     __array_ufunc__ = None
 
@@ -35,7 +36,7 @@ class Tensor:
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
         self.data, self.requires_grad = data, requires_grad
-        self.grad = self.node = self.hooks = None
+        self.grad = self.node = self.hooks = self.recipe = None
         self.grad_buffer = None  # where backward puts this leaf's gradient; set by an optimizer's arena
 
     shape = property(lambda self: self.data.shape)
@@ -110,6 +111,13 @@ class Tensor:
         else:
             self.grad = as_array(self.grad + grad)
 
+    def room(self):
+        """Where a rule may put this leaf's gradient: (array, whether it holds one, to add to); None if nowhere."""
+        elsewhere = self.grad is not None and self.grad is not self.grad_buffer
+        return (
+            None if self.hooks or self.grad_buffer is None or elsewhere else (self.grad_buffer, self.grad is not None)
+        )
+
     def zero_grad(self):
         """Forget the gradient."""
         self.grad = None
@@ -183,7 +191,7 @@ def record(out, parents, backward, /, **saved):
         out = np.asarray(out)
     result = Tensor.__new__(Tensor)
     result.data = out
-    result.grad = result.hooks = result.grad_buffer = None
+    result.grad = result.hooks = result.grad_buffer = result.recipe = None
     result.node = graph.record(out, parents, backward, saved)
     result.requires_grad = result.node is not None
     if graph.keep_calls is not None and result.node is not None:

@@ -13,20 +13,30 @@ def embedding_forward(weight, ids):
     return weight.take(ids, axis=0)
 
 
-def embedding_backward(dout, ids, num_embeddings):
-    """-> dweight (V, C). Repeated ids add up, in the order in which they stand."""
+def embedding_backward(dout, ids, num_embeddings, into=None):
+    """-> dweight (V, C). Repeated ids add up, in the order in which they stand.
+
+    Where the array `into` is given, dweight is added to it, and it is returned: only the rows of ids are touched.
+    """
     C = dout.shape[-1]
-    dweight = np.zeros((num_embeddings, C), dout.dtype)
-    rows = np.ascontiguousarray(dout).reshape(-1, C)
-    launch(_scatter_add, 1.0 * dout.size, rows, np.ascontiguousarray(ids).reshape(-1), dweight)
+    dweight = np.zeros((num_embeddings, C), dout.dtype) if into is None else into
+    rows, ids = np.ascontiguousarray(dout).reshape(-1, C), np.ascontiguousarray(ids).reshape(-1)
+    launch(_add_sums, 1.0 * dout.size, rows, ids, np.argsort(ids, kind="stable"), dweight)
     return dweight
 
 
 @jit(parallel=True)
-def _scatter_add(dout, ids, dweight):
+def _add_sums(dout, ids, order, dweight):
+    """order: where equal ids stand, one after another. Their rows are summed first, then the sum is added."""
     C = dout.shape[1]
     for block in prange((C + _COLUMNS - 1) // _COLUMNS):
-        for n in range(dout.shape[0]):
-            row = ids[n]
-            for c in range(block * _COLUMNS, min(C, (block + 1) * _COLUMNS)):
-                dweight[row, c] += dout[n, c]
+        first, last = block * _COLUMNS, min(C, (block + 1) * _COLUMNS)
+        total = np.zeros(_COLUMNS, dout.dtype)
+        for i in range(order.size):
+            row, source = dweight[ids[order[i]], first:last], dout[order[i], first:last]
+            for c in range(last - first):
+                total[c] += source[c]
+            if i + 1 == order.size or ids[order[i + 1]] != ids[order[i]]:
+                for c in range(last - first):
+                    row[c] += total[c]
+                    total[c] = 0

@@ -15,8 +15,11 @@ def linear_forward(x, weight, bias):
     return out.reshape(*x.shape[:-1], weight.shape[0])
 
 
-def linear_backward(dout, x, weight, bias):
-    """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias: what needs it is not wanted."""
+def linear_backward(dout, x, weight, bias, into=None):
+    """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias: what needs it is not wanted.
+
+    dweight is written into the array `into` where it is given: C-contiguous.
+    """
     rows = np.ascontiguousarray(dout).reshape(-1, dout.shape[-1])  # (N, C)
     dx = dweight = dbias = None
     if weight is not None:
@@ -24,7 +27,8 @@ def linear_backward(dout, x, weight, bias):
         dx = dx.reshape(*dout.shape[:-1], weight.shape[1])
     if x is not None:
         inputs = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-        dweight = multiply(rows.T, inputs, np.empty((rows.shape[1], inputs.shape[1]), dout.dtype))
+        dweight = np.empty((rows.shape[1], inputs.shape[1]), dout.dtype) if into is None else into
+        multiply(rows.T, inputs, dweight)
     if bias is not None:
         dbias = launch(_sum_rows, 0.2 * rows.size, rows, chunk_rows(len(rows), 16))
     return dx, dweight, dbias

@@ -23,8 +23,11 @@ def embedding_forward(weight, ids):
     return out
 
 
-def embedding_backward(dout, ids, num_embeddings):
-    """-> dweight (V, C). Repeated ids add up: in the order in which they stand, long lists in 16 interleaved parts."""
+def embedding_backward(dout, ids, num_embeddings, into=None):
+    """-> dweight (V, C). Repeated ids add up: in the order in which they stand, long lists in 16 interleaved parts.
+
+    Where the array `into` is given, dweight is added to it, and it is returned.
+    """
     N, V, C, dtype = ids.size, num_embeddings, dout.shape[-1], dout.dtype
     check_shapes("embedding_backward", dout=(dout, (*ids.shape, C)))
     dout, ids, dweight = contiguous(dout), _as_list(ids), empty(dout, (V, C))
@@ -34,7 +37,10 @@ def embedding_backward(dout, ids, num_embeddings):
     _sum.launch((blocks(V, 8), tiles), (32, 8), dweight, dout, order, lists, V, C, dtype=dtype)
     most = N // (_LONG + 1)  # the host does not know how many long lists there are
     _sum_long.launch((most, tiles), (32, _WARPS), dweight, dout, order, lists, long_ids, used, C, dtype=dtype)
-    return dweight
+    if into is None:
+        return dweight
+    into += dweight
+    return into
 
 
 def _occurrences(ids, V, dtype):

@@ -21,11 +21,14 @@ def linear_forward(x, weight, bias):
     return out.reshape(*x.shape[:-1], len(weight))
 
 
-def linear_backward(dout, x, weight, bias):
-    """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias: what needs it is not wanted."""
+def linear_backward(dout, x, weight, bias, into=None):
+    """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias: what needs it is not wanted.
+
+    dweight is written into the array `into` where it is given.
+    """
     rows = as_matrix(dout)  # (N, C)
     dx = None if weight is None else np.matmul(rows, weight).reshape(*dout.shape[:-1], weight.shape[1])
-    dweight = None if x is None else np.matmul(rows.T, as_matrix(x))
+    dweight = None if x is None else np.matmul(rows.T, as_matrix(x), out=into)
     return dx, dweight, None if bias is None else sum_columns(rows)
 
 

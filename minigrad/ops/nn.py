@@ -40,14 +40,17 @@ def linear(x, weight, bias=None):
     out = kernels.for_array(x.data).linear_forward(x.data, weight.data, None if bias is None else bias.data)
     return record(
         out, (x, weight) if bias is None else (x, weight, bias), linear_backward,
-        x=x.data if weight.requires_grad else None,  # each is kept only if the other's gradient needs it
+        x=(x.recipe or x.data) if weight.requires_grad else None,  # each is kept only if the other's gradient needs it
         weight=weight.data if x.requires_grad else None,
         bias=None if bias is None else bias.data,
     )  # fmt: skip
 
 
-def linear_backward(dout, x, weight, bias):
-    grads = kernels.for_array(dout).linear_backward(dout, x, weight, bias)  # dx, dweight, dbias
+@graph.takes_into(1)
+def linear_backward(dout, x, weight, bias, into=None):
+    array, occupied = into or (None, False)
+    array = None if occupied else array  # a product is not added to another: its sums would have another order
+    grads = kernels.for_array(dout).linear_backward(dout, x, weight, bias, array)  # dx, dweight, dbias
     return grads[:2] if bias is None else grads
 
 
@@ -73,8 +76,11 @@ def gelu(x, approximate="none"):
     """x * Phi(x); approximate="tanh" is GPT-2's form. Hendrycks & Gimpel 2016."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f'gelu: approximate is {approximate!r}; expected "none" or "tanh"')
-    out = kernels.for_array(x.data).gelu_forward(x.data, approximate)
-    return record(out, (x,), gelu_backward, x=x.data, approximate=approximate)
+    kernel = kernels.for_array(x.data).gelu_forward
+    out = record(kernel(x.data, approximate), (x,), gelu_backward, x=x.data, approximate=approximate)
+    if out.node:
+        out.recipe = graph.Recipe(kernel, x.data, approximate)
+    return out
 
 
 def gelu_backward(dout, x, approximate):
@@ -91,8 +97,12 @@ def embedding(weight, ids):
     return record(out, (weight,), embedding_backward, ids=ids, num_embeddings=weight.shape[0])
 
 
-def embedding_backward(dout, ids, num_embeddings):
-    return kernels.for_array(dout).embedding_backward(dout, ids, num_embeddings)
+@graph.takes_into(0)
+def embedding_backward(dout, ids, num_embeddings, into=None):
+    array, occupied = into or (None, False)
+    if into and not occupied:
+        array[...] = 0
+    return kernels.for_array(dout).embedding_backward(dout, ids, num_embeddings, array)
 
 
 def dropout(x, p, seed, step, stream):
