@@ -46,7 +46,7 @@ def main():
     factors = device.use_factors(config.dtype, config.device)
     if factors != config.dtype:
         print(
-            f"{PROG}: {config.dtype} needs a processor with AVX-512 BF16 and fast kernels; {factors} is used",
+            f"{PROG}: this processor has no instruction for {config.dtype} products; {factors} is used",
             file=sys.stderr,
         )
     trainer = build_trainer(model_config, config, None if args.step_backward else run, Progress())

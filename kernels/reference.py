@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from kernels.factors import rounded
 from kernels.philox import derive_key, keep_threshold, philox4x32, random_bits
 
 # ---------------------------------------------------------------------------------------------- linear
@@ -16,7 +17,7 @@ from kernels.philox import derive_key, keep_threshold, philox4x32, random_bits
 def linear_forward(x, weight, bias):
     """out = x @ weight.T + bias. x (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
     rows = x.reshape(-1, x.shape[-1])  # one large product instead of one per batch row
-    out = rows @ weight.T
+    out = rounded(rows) @ rounded(weight).T
     if bias is not None:
         out += bias
     return out.reshape(*x.shape[:-1], weight.shape[0])
@@ -29,8 +30,9 @@ def linear_backward(dout, x, weight, bias, into=None):
     `into` where it is given.
     """
     rows = dout.reshape(-1, dout.shape[-1])  # (N, C)
-    dx = None if weight is None else (rows @ weight).reshape(*dout.shape[:-1], weight.shape[1])
-    dweight = None if x is None else np.matmul(rows.T, x.reshape(-1, x.shape[-1]), out=into)
+    left = rounded(rows)
+    dx = None if weight is None else (left @ rounded(weight)).reshape(*dout.shape[:-1], weight.shape[1])
+    dweight = None if x is None else np.matmul(left.T, rounded(x).reshape(-1, x.shape[-1]), out=into)
     dbias = None if bias is None else rows.sum(axis=0)
     return dx, dweight, dbias
 

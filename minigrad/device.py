@@ -3,6 +3,7 @@
 Nothing here runs on import, since threads and memory belong to whoever owns the process.
 """
 
+import contextlib
 import ctypes
 import importlib
 import os
@@ -11,6 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import kernels
+from kernels import factors
 from kernels.cuda.errors import DeviceError
 
 _MODULES = {"cuda": "kernels.cuda.gpu", "cuda-sim": "kernels.cuda.sim.device"}
@@ -42,18 +44,17 @@ def configure(device="cpu", threads=0):
 def use_factors(dtype, device="cpu"):
     """Have the factors of float32 matrix products rounded to dtype, "float32" or "bfloat16"; all else stays float32.
 
-    Returns the dtype in use: float32 where the processor has no instruction for bfloat16, and with the plain kernels.
-    Raises DeviceError on a device.
+    Returns the dtype in use: float32 where the processor has no instruction for the other, which only the plain kernels
+    can do without. Raises DeviceError on a device.
     """
-    if device != "cpu":
-        if dtype != "float32":
-            raise DeviceError(f"dtype {dtype} is for the CPU so far; on {device} give float32")
-        return "float32"
-    if kernels.describe() == "reference":
-        return "float32"
-    from kernels.cpu.matmul import use_factors
+    if device != "cpu" and dtype != "float32":
+        raise DeviceError(f"dtype {dtype} is for the CPU so far; on {device} give float32")
+    if dtype == "bfloat16" and kernels.describe() != "reference":
+        from kernels.cpu.pairs import HAS_BFLOAT16
 
-    return use_factors(dtype)
+        dtype = dtype if HAS_BFLOAT16 else "float32"
+    factors.use(dtype)
+    return dtype
 
 
 def require(device):
@@ -70,6 +71,12 @@ def module(device):
 def asarray(device):
     """The function that puts NumPy arrays on `device`."""
     return np.asarray if device == "cpu" else module(device).asarray
+
+
+def return_pages():
+    """Give the system back what the allocator keeps but does not use: once, after large arrays that were temporary."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _keep_pages():

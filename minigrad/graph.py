@@ -172,13 +172,12 @@ def _perform(node, dout, keep_arrays, in_place):
     saved = node.saved
     if keep_arrays and saved.get("overwrite"):
         saved = {**saved, "overwrite": False}
+    into = _room(node) if in_place and watcher is None else None
+    if into:
+        saved = {**saved, "into": into}
     if watcher is not None:
         watcher(node, dout, None)
-    into = None
-    if in_place and watcher is None and (which := getattr(node.backward, "takes_into", None)) is not None:
-        leaf = node.parents[which]
-        into = None if leaf is None or isinstance(leaf, Node) else leaf.room()
-    grads = node.backward(dout, **saved, into=into) if into else node.backward(dout, **saved)
+    grads = node.backward(dout, **saved)
     grads = grads if type(grads) is tuple else (grads,)
     if watcher is not None:
         watcher(node, dout, grads)
@@ -198,6 +197,13 @@ def _perform(node, dout, keep_arrays, in_place):
         else:
             parent.accumulate_grad(grad)
     return dout, grads
+
+
+def _room(node):
+    """Where the node's rule may put the gradient of a leaf itself, (array, whether it holds one already), or None."""
+    which = getattr(node.backward, "takes_into", None)
+    leaf = None if which is None else node.parents[which]
+    return None if leaf is None or isinstance(leaf, Node) else leaf.room()
 
 
 def ancestors(root):

@@ -10,6 +10,9 @@ from minigrad import graph
 from minigrad.tensor import record
 
 
+LARGE_TABLE = 4096  # rows from which on the few that a batch names are added alone
+
+
 def softmax(x, axis=-1):
     """exp(x) / sum(exp(x)) along `axis`."""
     weights = np.exp(x.data - x.data.max(axis=axis, keepdims=True))
@@ -100,7 +103,9 @@ def embedding(weight, ids):
 @graph.takes_into(0)
 def embedding_backward(dout, ids, num_embeddings, into=None):
     array, occupied = into or (None, False)
-    if into and not occupied:
+    if occupied and num_embeddings < LARGE_TABLE:
+        array = None  # the engine adds a whole gradient as quickly
+    elif array is not None and not occupied:
         array[...] = 0
     return kernels.for_array(dout).embedding_backward(dout, ids, num_embeddings, array)
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.cpu import gemm_bfloat16, linear, matmul, pairs
+from kernels import factors as product_factors
+from kernels import reference
+from kernels.cpu import gemm_bfloat16, linear, pairs
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.skipif(not pairs.HAS_BFLOAT16, reason="this processor has no instruction for bfloat16")
@@ -67,16 +69,33 @@ def test_one_thread_gives_the_same_bits():
     assert np.array_equal(*outs)
 
 
-def test_linear_uses_it_when_told_to_and_float64_never_does():
+@pytest.fixture
+def bfloat16_factors():
+    product_factors.use("bfloat16")
+    yield
+    product_factors.use("float32")
+
+
+@pytest.mark.parametrize("kernels", [linear, reference], ids=["compiled", "plain"])
+def test_linear_uses_it_when_told_to_and_float64_never_does(kernels, bfloat16_factors):
     x, weight = factors("dx", 8, 33, 9)
-    try:
-        assert matmul.use_factors("bfloat16") == "bfloat16"
-        out = linear.linear_forward(x, weight.T, None)
-        exact = linear.linear_forward(x.astype(np.float64), weight.T.astype(np.float64), None)
-    finally:
-        assert matmul.use_factors("float32") == "float32"
-    assert worst(out, x, weight) < 1e-6
+    assert worst(kernels.linear_forward(x, weight.T, None), x, weight) < 1e-6
+    inputs = np.ascontiguousarray(weight[:8])
+    dx, dweight, _ = kernels.linear_backward(x, inputs, weight, None)
+    assert worst(dx, x, weight) < 1e-6 and worst(dweight, x.T, inputs) < 1e-6
+    exact = kernels.linear_forward(x.astype(np.float64), weight.T.astype(np.float64), None)
     np.testing.assert_allclose(exact, x.astype(np.float64) @ weight.astype(np.float64), rtol=1e-12)
+
+
+def test_the_plain_rounding_is_that_of_the_format(bfloat16_factors):
+    x = np.array(
+        [1.0, 1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8 + 2**-20), 3e-45, 3.4e38, np.inf, -np.inf, np.nan], np.float32
+    )
+    np.testing.assert_array_equal(product_factors.rounded(x), x.astype(ml_dtypes.bfloat16).astype(np.float32))
+    every = np.frombuffer(np.random.default_rng(0).bytes(1 << 16), np.float32)
+    with np.errstate(invalid="ignore"):  # some are NaN
+        expected = every.astype(ml_dtypes.bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(product_factors.rounded(every), expected)
 
 
 @pytest.mark.skipif(not pairs.HAS_AMX, reason="here the products above were those of the register instruction")

@@ -53,6 +53,7 @@ class Trainer:
         self.optimizer = optim.AdamW(
             optim.decay_groups(model, config.weight_decay), config.learning_rate, config.betas, config.eps
         )
+        device.return_pages()  # the weights have moved into the optimizer's arena
         self.scheduler = get_cosine_schedule_with_warmup(
             self.optimizer, config.warmup_steps, self.total_steps, config.min_lr
         )

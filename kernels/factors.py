@@ -1,0 +1,23 @@
+"""What the factors of float32 matrix products are rounded to, on the CPU: "float32", which is nothing, or "bfloat16".
+
+Products of two bfloat16 numbers are exact in float32, and so are sums as ever; weights and activations stay float32.
+"""
+
+import numpy as np
+
+dtype = "float32"
+
+
+def use(name):
+    """Round to `name`, "float32" or "bfloat16", from now on."""
+    global dtype
+    dtype = name
+
+
+def rounded(x):
+    """x as it takes part in a product: the same shape and dtype; rounded to the nearest, ties to even."""
+    if dtype == "float32" or x is None or x.dtype != np.float32:
+        return x
+    bits = x.view(np.uint32)
+    nearest = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(x), x, nearest.view(np.float32))
