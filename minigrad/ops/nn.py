@@ -9,7 +9,6 @@ from kernels.arrays import is_array
 from minigrad import graph
 from minigrad.tensor import record
 
-
 LARGE_TABLE = 4096  # rows from which on the few that a batch names are added alone
 
 
