@@ -1,0 +1,109 @@
+"""Rules that put a gradient where the optimizer keeps it, and arrays that are made again instead of being kept."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import graph, optim
+from minigrad.nn import Embedding, Linear, Module
+from minigrad.ops import nn as ops
+
+IDS = np.array([[1, 5, 1, 7], [0, 5, 5, 2]])
+
+
+class Tied(Module):
+    """One table as embedding and as head; GELU between two layers."""
+
+    def __init__(self):
+        self.table, self.up, self.down = Embedding(9, 6), Linear(6, 8), Linear(8, 6)
+
+    def forward(self, ids):
+        x = self.down(F.gelu(self.up(self.table(ids))))
+        return F.linear(x, self.table.weight)
+
+
+def gradients(model, times=1, optimizer=False, retain_graph=False):
+    """Copies of all gradients after that many backward passes."""
+    if optimizer:
+        optim.AdamW(model.named_parameters())
+        for parameter in model.parameters():
+            parameter.grad_buffer = np.full(parameter.shape, np.nan, np.float32)  # whatever was left there
+    model.zero_grad()
+    for i in range(times):
+        loss = F.softmax_cross_entropy(model(IDS), np.roll(IDS, i))
+        loss.backward(retain_graph=retain_graph)
+        if retain_graph:
+            loss.backward()
+    return {name: p.grad.copy() for name, p in model.named_parameters()}
+
+
+def same(a, b):
+    return all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("large_table", [1, 1000])
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_bits_are_those_of_gradients_that_are_added_up(times, large_table, monkeypatch):
+    monkeypatch.setattr(ops, "LARGE_TABLE", large_table)
+    model = Tied()
+    plain = gradients(model, times)
+    assert same(gradients(model, times, optimizer=True), plain)
+    if times == 1:
+        twice = gradients(model, optimizer=True, retain_graph=True)
+        assert all(np.allclose(twice[name], 2 * plain[name], rtol=1e-5, atol=1e-7) for name in plain)
+
+
+def test_a_gradient_is_written_where_it_is_kept(monkeypatch):
+    monkeypatch.setattr(ops, "LARGE_TABLE", 1)
+    given, model = [], Tied()
+    for name in ("linear_backward", "embedding_backward"):
+        rule = getattr(ops, name)
+
+        def spied(dout, into=None, rule=rule, **saved):
+            given.append(into)
+            return rule(dout, **saved, into=into)
+
+        monkeypatch.setattr(ops, name, graph.takes_into(rule.takes_into)(spied))
+    gradients(model, optimizer=True)
+    head, down, up, table = given
+    assert head[0] is table[0] is model.table.weight.grad and (head[1], table[1]) == (False, True)
+    assert down[0] is model.down.weight.grad and up[0] is model.up.weight.grad
+
+
+def test_nothing_is_put_in_place_where_somebody_looks():
+    """Hooks, watchers and steps are to see this rule's gradient, not a sum."""
+    model, seen = Tied(), []
+    expected = gradients(model)
+    model.down.weight.register_hook(lambda grad: seen.append(grad.copy()))
+    gradients(model, times=2, optimizer=True)
+    assert len(seen) == 2 and not np.array_equal(seen[0], seen[1])
+    assert np.array_equal(seen[0], expected["down.weight"])
+    loss = F.softmax_cross_entropy(model(IDS), IDS)
+    grads = [grads for node, _, grads in graph.steps(loss.node, loss.upstream()) if node.op == "embedding"]
+    assert grads[0][0] is not model.table.weight.grad
+
+
+def test_the_output_of_gelu_is_not_kept_for_a_linear_layer():
+    x = mg.tensor(np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4), requires_grad=True)
+    layer = Linear(4, 2)
+    hidden = F.gelu(x)
+    array, kept = weakref.ref(hidden.data), hidden.data.copy()
+    out = layer(hidden)
+    del hidden
+    gc.collect()
+    assert array() is None
+    assert np.array_equal(out.node.saved["x"], kept)  # to whoever looks, it is there
+    out.backward(np.ones((3, 2), np.float32))
+    assert np.array_equal(layer.weight.grad, np.ones((2, 3), np.float32) @ kept)
+
+
+def test_what_a_recipe_needs_must_not_have_been_overwritten():
+    x = mg.tensor(np.ones((3, 4), np.float32), requires_grad=True)
+    out = Linear(4, 2)(F.gelu(x))
+    graph.mark_overwritten(x.data)
+    with pytest.raises(RuntimeError, match="saved array 'x' was overwritten"):
+        out.backward(np.ones((3, 2), np.float32))
