@@ -132,6 +132,13 @@ def _attended(count):
 _MASK = (0.125, True, 0.0, 1, 2, 3)  # scale, causal, p, seed, step, stream
 _IGNORE = -100
 _RATES = (1e-3, 0.9, 0.99, 1e-8)
+
+
+def _head(sizes, rng, dtype):
+    """An output head as it is initialised: larger logits would make denormal gradients, which are slow."""
+    return [(0.02 * _normal(rng, np.float32, sizes.V, sizes.C)).astype(dtype)]
+
+
 CASES = (
     Case("linear_forward", _then(_rows(1), lambda s, r, t: [_normal(r, t, 4 * s.C, s.C), _normal(r, t, 4 * s.C)]),
          _products(1, lambda s: 4 * s.C), blas=True),
@@ -157,7 +164,7 @@ CASES = (
          _then(lambda s, r, t: [np.ones((), accum(t))], _rows(1, "V"), _ids,
                lambda s, r, t: [np.full(s.N, 12.0, accum(t)), np.asarray(s.N)], _IGNORE, True), written=(1,)),
     Case("linear_cross_entropy_forward",
-         _then(_rows(1), lambda s, r, t: [_normal(r, t, s.V, s.C)], _ids, _IGNORE, "mean", 1.0, True),
+         _then(_rows(1), _head, _ids, _IGNORE, "mean", 1.0, True),
          _products(3, lambda s: s.V), blas=True),
     Case("linear_cross_entropy_backward",
          _then(lambda s, r, t: [np.ones((), accum(t))], _rows(1), lambda s, r, t: [_normal(r, t, s.V, s.C)], 2.0)),

@@ -10,6 +10,7 @@ import numpy as np
 from numba import prange
 
 from kernels.cpu.compile import exp, jit, launch
+from kernels.cpu.vectors import lanes, largest
 
 _BLOCK = 512  # of the vocabulary; a block stays in the first-level cache between its two loops
 
@@ -18,7 +19,7 @@ def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
     """logits (..., V), targets (...), reduction "mean" | "sum" -> loss (), logsumexp (...), divisor ()."""
     rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
     targets = np.ascontiguousarray(targets).reshape(-1)
-    losses, logsumexp, counted = launch(_forward, 1.5 * rows.size, rows, targets, ignore_index)
+    losses, logsumexp, counted = launch(_forward, 1.5 * rows.size, rows, targets, ignore_index, lanes(rows.dtype))
     divisor = max(counted, 1) if reduction == "mean" else 1
     loss = np.asarray(losses.sum() / divisor, dtype=logits.dtype)
     return loss, logsumexp.reshape(logits.shape[:-1]), np.asarray(divisor)
@@ -35,8 +36,8 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
 
 
 @jit(parallel=True)
-def _forward(logits, targets, ignore_index):
-    N, V = logits.shape
+def _forward(logits, targets, ignore_index, lanes):
+    (N, V), flat = logits.shape, logits.reshape(-1)
     losses, logsumexp = np.zeros(N, np.float64), np.empty(N, logits.dtype)
     counted = 0
     for n in prange(N):
@@ -45,7 +46,10 @@ def _forward(logits, targets, ignore_index):
         for start in range(0, V, _BLOCK):
             stop = min(V, start + _BLOCK)
             block_highest = highest
-            for i in range(start, stop):
+            whole = stop - (stop - start) % lanes
+            if whole > start:
+                block_highest = largest(flat, n * V + start, whole - start, block_highest)
+            for i in range(whole, stop):
                 block_highest = max(block_highest, logits[n, i])
             # -inf so far (masked logits): shift by 0, since -inf - -inf would be NaN
             shift = block_highest if block_highest > -np.inf else logits.dtype.type(0)
