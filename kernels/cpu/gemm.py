@@ -18,6 +18,7 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from kernels.cpu.compile import jit, launch
+from kernels.cpu.tiles import uninitialised
 from kernels.cpu.vectors import ROWS, VECTORS, columns, copy, lanes, take, tile, transpose
 
 KC = 256  # along the sums: a panel of b of that length stays in the first-level cache
@@ -50,9 +51,8 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, lanes, workers):
     width = VECTORS * lanes
     a_panels, b_panels = (M + ROWS - 1) // ROWS, (N + width - 1) // width
     long = max(1, PACKED // (max(M, N) * KC)) * KC
-    a_packed = np.empty(min(K, long) * a_panels * ROWS, out.dtype)
-    b_packed = np.empty(min(K, long) * b_panels * width + 64, out.dtype)
-    b_packed = b_packed[(-b_packed.ctypes.data % 64) // b_packed.itemsize :]  # a tile loads whole cache lines
+    a_packed = uninitialised(min(K, long) * a_panels * ROWS, out)
+    b_packed = uninitialised(min(K, long) * b_panels * width, out)  # of which a tile loads whole cache lines
     b_group = min(GROUP, b_panels)
     b_tasks = (b_panels + b_group - 1) // b_group
     a_group = max(1, min(GROUP, a_panels * b_tasks // TASKS))
