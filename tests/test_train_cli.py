@@ -128,6 +128,14 @@ def test_bad_flags_are_refused(args, words, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_bfloat16_products_are_announced_and_refused_where_there_are_none(text, tmp_path):
+    job = [*TINY, "--data", text, "--max-steps", 2, "--dtype", "bfloat16"]
+    result = run(*job, "--out-dir", tmp_path / "run")
+    assert result.returncode == 0 and "matrix products of bfloat16 numbers" in result.stdout, result.stderr
+    refused(run(*job, "--device", "cuda-sim", "--out-dir", tmp_path / "other"), "bfloat16", "cuda-sim", "float32")
+    assert not (tmp_path / "other").exists()
+
+
 def test_bad_data_is_refused(tmp_path):
     for name, content, words in (
         ("empty.txt", b"", ["is empty"]),
