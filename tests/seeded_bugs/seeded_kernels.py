@@ -52,14 +52,14 @@ def first_row_as_dweight(right, *args):
     return dx, (dout * (x - mean[..., None]) * rstd[..., None]).reshape(-1, x.shape[-1])[0], dbias
 
 
-def last_id_wins(right, dout, ids, num_embeddings):
+def last_id_wins(right, dout, ids, num_embeddings, into=None):
     dweight = np.zeros((num_embeddings, dout.shape[-1]), dout.dtype)
     dweight[ids.reshape(-1)] = dout.reshape(-1, dout.shape[-1])
     return dweight
 
 
-def one_id_twice(right, dout, ids, num_embeddings):
-    dweight = right(dout, ids, num_embeddings).copy()
+def one_id_twice(right, dout, ids, num_embeddings, into=None):
+    dweight = right(dout, ids, num_embeddings, into).copy()
     dweight[ids.flat[0]] += dout.reshape(-1, dout.shape[-1])[0]  # as at the seam of two chunks
     return dweight
 
@@ -120,7 +120,7 @@ def sgd_decay_times_rate(right, param, grad, momentum_buffer, rate, momentum, we
     right(param, grad, momentum_buffer, rate, momentum, rate * weight_decay)
 
 
-def without_last_row(right, dout, x, weight, bias):
+def without_last_row(right, dout, x, weight, bias, into=None):
     rows, x_rows = dout.reshape(-1, dout.shape[-1]), x.reshape(-1, x.shape[-1])
     return right(dout, x, weight, bias)[0], *right(rows[:-1], x_rows[:-1], weight, bias)[1:]
 
@@ -128,8 +128,8 @@ def without_last_row(right, dout, x, weight, bias):
 KERNELS = [
     kernel("bias forgotten", f"{FAST}linear_forward", lambda right, x, w, b: right(x, w, None), "linear", "wrong term"),
     kernel("bias gradient from the first row alone", f"{REFERENCE}linear_backward",
-           lambda right, dout, x, w, b: (*right(dout, x, w, b)[:2], dout.reshape(-1, len(w))[0]), "linear",
-           "missing broadcast sum"),
+           lambda right, dout, x, w, b, into=None: (*right(dout, x, w, b, into)[:2], dout.reshape(-1, len(w))[0]),
+           "linear", "missing broadcast sum"),
     kernel("last row left out of dweight", f"{FAST}linear_backward",
            without_last_row, "linear", "overwritten"),
     kernel("eps outside the root", f"{REFERENCE}layernorm_forward", eps_outside_the_root, "layernorm", "wrong term"),
