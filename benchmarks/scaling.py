@@ -7,7 +7,6 @@ thread, the step is timed on one and on all as well.
 
 import argparse
 import os
-import statistics
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
 
 from benchmarks import cases, machine
-from benchmarks.train_step import Side
+from benchmarks.train_step import Side, alternate
 
 BASE = "baby"
 DOUBLED = {
@@ -31,16 +30,9 @@ CONTEXTS = (128, 256, 512, 1024, 2048)  # of batches of two
 
 
 def growth(name, threads, rounds):
-    """A doubled size beside the base: {"size", "seconds", "time", "flops", "ratio"}; the two take turns."""
+    """A doubled size beside the base: {"size", "seconds", "time", "flops", "ratio"}."""
     sides = [Side("minigrad", BASE, "float32", threads, changed) for changed in ({}, DOUBLED[name])]
-    for side in sides:
-        side.ask(2)  # compiles, and brings the pages
-    for _ in range(rounds):
-        for side in sides:
-            side.turn(1)
-    for side in sides:
-        side.close()
-    before, after = (statistics.median(side.seconds) for side in sides)
+    before, after = (found["seconds"] for found in alternate(sides, rounds))
     flops = cases.flops(*cases.configs(BASE, **DOUBLED[name])) / cases.flops(*cases.configs(BASE))
     return {"size": name, "seconds": [before, after], "time": after / before, "flops": flops,
             "ratio": after / before / flops}  # fmt: skip
@@ -51,11 +43,8 @@ def memory(threads):
     found = []
     for T in CONTEXTS:
         changed = {"batch_size": 2, "seq_len": T}
-        side = Side("minigrad", BASE, "float32", threads, changed)
-        side.ask(1)
-        side.turn(2)
-        side.close()
-        found.append((T, side.bytes - 16 * cases.parameters(cases.configs(BASE, **changed)[0])))
+        (used,) = alternate([Side("minigrad", BASE, "float32", threads, changed)], 1)
+        found.append((T, used["bytes"] - 16 * cases.parameters(cases.configs(BASE, **changed)[0])))
     T, used = np.array(found, np.float64).T
     b, a = np.polyfit(T, used, 1, w=1 / used)  # relative distances count
     return found, float(np.abs((a + b * T) / used - 1).max())
@@ -63,21 +52,15 @@ def memory(threads):
 
 def threads_gain(threads, rounds):
     """Seconds of the base on one thread and on all of them."""
-    sides = [Side("minigrad", BASE, "float32", n) for n in (1, threads)]
-    for side in sides:
-        side.ask(2)
-    for _ in range(rounds):
-        for side in sides:
-            side.turn(1)
-    for side in sides:
-        side.close()
-    return [statistics.median(side.seconds) for side in sides]
+    return [
+        found["seconds"] for found in alternate([Side("minigrad", BASE, "float32", n) for n in (1, threads)], rounds)
+    ]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; base and doubled have one step in each")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; base and doubled have a turn in each")
     parser.add_argument("--out-dir", type=Path, help="write scaling.json and .md there too")
     args = parser.parse_args()
     cores = len(os.sched_getaffinity(0))

@@ -31,7 +31,7 @@ class Side:
     def __init__(self, side, case, dtype, threads, changed=None):
         command = [sys.executable, "-m", "benchmarks.worker", "--side", side, "--case", case, "--dtype", dtype]
         command += ["--threads", str(threads), "--changed", json.dumps(changed or {})]
-        self.name, self.seconds, self.faults, self.bytes = side, [], [], 0
+        self.seconds, self.faults, self.bytes = [], [], 0
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -58,25 +58,28 @@ class Side:
         self.process.wait()
 
 
-def compare(case, dtype, threads, rounds, sides=SIDES, changed=None):
-    """{side: {"seconds", "faults", "bytes"}}, medians; a side that does not run here is left out."""
-    running = []
-    for name in sides:
-        side = Side(name, case, dtype, threads, changed)
+def alternate(sides, rounds):
+    """Give each side a turn in every round -> {"seconds", "faults", "bytes"} of each, medians; None if it ended."""
+    steps = {}
+    for side in sides:
         if side.ask(2):  # compiles, and brings the pages
-            side.steps = max(1, round(ROUND_SECONDS / max(min(side.ask(2)["seconds"]), 1e-3)))
-            running.append(side)
+            steps[side] = max(1, round(ROUND_SECONDS / max(min(side.ask(2)["seconds"]), 1e-3)))
     for _ in range(rounds):
-        for side in running:
-            side.turn(side.steps)
-    for side in running:
+        for side in steps:
+            side.turn(steps[side])
+    for side in steps:
         side.close()
-    return {
-        side.name: {
-            "seconds": statistics.median(side.seconds), "faults": statistics.median(side.faults), "bytes": side.bytes,
-        }
-        for side in running
-    }  # fmt: skip
+    return [
+        {"seconds": statistics.median(side.seconds), "faults": statistics.median(side.faults), "bytes": side.bytes}
+        if side in steps else None
+        for side in sides
+    ]  # fmt: skip
+
+
+def compare(case, dtype, threads, rounds, sides=SIDES):
+    """{side: {"seconds", "faults", "bytes"}}; a side that does not run here is left out."""
+    found = alternate([Side(name, case, dtype, threads) for name in sides], rounds)
+    return {name: each for name, each in zip(sides, found, strict=True) if each}
 
 
 def row(case, dtype, found, peak):

@@ -1,6 +1,6 @@
 """What the factors of float32 matrix products are rounded to, on the CPU: "float32", which is nothing, or "bfloat16".
 
-Products of two bfloat16 numbers are exact in float32, and so are sums as ever; weights and activations stay float32.
+The product of two bfloat16 numbers is exact in float32, in which the sums are formed; all arrays stay float32.
 """
 
 import numpy as np

@@ -88,10 +88,10 @@ class Recipe:
 
 
 def takes_into(parent):
-    """Marks a rule that can put the gradient of its so-manieth parent where that leaf keeps it.
+    """Marks a rule that can put the gradient of parents[parent] where that leaf keeps it.
 
-    It takes `into`: None, or that array and whether it holds a gradient already, to which must be added. The rule
-    returns the array, or another one, which the engine adds as ever.
+    It takes `into`: None, or (array, whether it holds a gradient already, to which must be added). The rule returns
+    that array, or another one, which the engine adds as ever.
     """
 
     def mark(rule):

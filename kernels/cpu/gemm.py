@@ -18,7 +18,7 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from kernels.cpu.compile import jit, launch
-from kernels.cpu.tiles import uninitialised
+from kernels.cpu.tiles import copy_block, uninitialised
 from kernels.cpu.vectors import ROWS, VECTORS, columns, copy, lanes, take, tile, transpose
 
 KC = 256  # along the sums: a panel of b of that length stays in the first-level cache
@@ -98,13 +98,10 @@ def _multiply_panels(a, rows, b, cols, k0, depth, lanes, first, shift, out):
                 tile(depth, a, left, ROWS, b, right, width, begin, at, step, flat, m * N + n, N)
                 continue
             # at the edge: a whole tile beside out, of which a part is copied
-            for r in range(min(ROWS, M - m)):
-                for c in range(0, min(width, N - n), lanes):
-                    copy(begin, at + r * step + c, N - n - c, spare, r * width + c, lanes)
+            height, breadth = min(ROWS, M - m), min(width, N - n)
+            copy_block(begin, at, step, height, breadth, spare, 0, width, lanes)
             tile(depth, a, left, ROWS, b, right, width, spare, 0, width, spare, 0, width)
-            for r in range(min(ROWS, M - m)):
-                for c in range(0, min(width, N - n), lanes):
-                    copy(spare, r * width + c, lanes, flat, (m + r) * N + n + c, min(lanes, N - n - c))
+            copy_block(spare, 0, width, height, breadth, flat, m * N + n, N, lanes)
 
 
 @jit

@@ -26,8 +26,8 @@ from kernels.cpu.pairs import (
     round_columns,
     round_row,
 )
-from kernels.cpu.tiles import uninitialised
-from kernels.cpu.vectors import copy, take, transpose
+from kernels.cpu.tiles import copy_block, uninitialised
+from kernels.cpu.vectors import take, transpose
 
 STRETCH, PANELS = 32, 128  # most blocks along the sums, and panels of a factor, that are packed at a time
 KC, GROUP = 8, 8  # blocks along the sums, and panels of either factor, that stay in a thread's own cache
@@ -106,13 +106,10 @@ def _multiply_panels(a, rows, b, cols, blocks, first, shift, out, tiles):
                     product(depth, a, left, b, right, start, at, step, flat, m * N + n, N)
                     continue
                 # at the edge: a whole tile beside out, of which a part is copied
-                for r in range(min(PANEL, M - m)):
-                    for c in range(0, min(PANEL, N - n), SIDE):
-                        copy(start, at + r * step + c, N - n - c, spare, r * PANEL + c, SIDE)
+                height, breadth = min(PANEL, M - m), min(PANEL, N - n)
+                copy_block(start, at, step, height, breadth, spare, 0, PANEL, SIDE)
                 product(depth, a, left, b, right, spare, 0, PANEL, spare, 0, PANEL)
-                for r in range(min(PANEL, M - m)):
-                    for c in range(0, min(PANEL, N - n), SIDE):
-                        copy(spare, r * PANEL + c, SIDE, flat, (m + r) * N + n + c, min(SIDE, N - n - c))
+                copy_block(spare, 0, PANEL, height, breadth, flat, m * N + n, N, SIDE)
     end_tiles()
 
 

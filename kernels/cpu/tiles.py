@@ -83,6 +83,15 @@ def unpack(packed, wide, rows, b, h, n, D, lanes):
 
 
 @jit
+def copy_block(source, at, step, rows, columns, target, to, target_step, lanes):
+    """A block (rows, columns) of one flat array into another, given by their first number and their rows' distance."""
+    for r in range(rows):
+        for c in range(0, columns, lanes):
+            n = min(lanes, columns - c)
+            copy(source, at + r * step + c, n, target, to + r * target_step + c, n)
+
+
+@jit
 def turn(block, size, rows, lanes, turned):
     """turned (size, size) = block (rows, size) transposed."""
     for i in range(0, rows, lanes):

@@ -50,8 +50,8 @@ def linear(x, weight, bias=None):
 
 @graph.takes_into(1)
 def linear_backward(dout, x, weight, bias, into=None):
-    array, occupied = into or (None, False)
-    array = None if occupied else array  # a product is not added to another: its sums would have another order
+    array, occupied = into or (None, True)
+    array = None if occupied else array  # added to within a product, sums would have another order
     grads = kernels.for_array(dout).linear_backward(dout, x, weight, bias, array)  # dx, dweight, dbias
     return grads[:2] if bias is None else grads
 
@@ -101,11 +101,11 @@ def embedding(weight, ids):
 
 @graph.takes_into(0)
 def embedding_backward(dout, ids, num_embeddings, into=None):
-    array, occupied = into or (None, False)
-    if occupied and num_embeddings < LARGE_TABLE:
-        array = None  # the engine adds a whole gradient as quickly
-    elif array is not None and not occupied:
+    array, occupied = into or (None, True)
+    if not occupied:
         array[...] = 0
+    elif num_embeddings < LARGE_TABLE:
+        array = None  # the engine adds a whole gradient as quickly
     return kernels.for_array(dout).embedding_backward(dout, ids, num_embeddings, array)
 
 

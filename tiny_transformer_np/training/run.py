@@ -16,7 +16,8 @@ from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training.files import remove_partial, replacing
 
 #: may differ when a run is resumed; everything else would make it another run
-CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "verify_every", "threads", "device")
+CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "verify_every", "threads", "dtype",
+              "device")  # fmt: skip
 DATA = ("data", "val_data")  # may have moved: the checkpoint knows the data by its contents
 
 
