@@ -1,6 +1,8 @@
 """What the command lines share: errors of one line, and exit status 2."""
 
 import argparse
+import os
+import signal
 import sys
 
 from minigrad.device import DeviceError
@@ -36,3 +38,6 @@ def run(prog, main):
         return main()
     except (ConfigError, DeviceError) as error:
         fail(prog, " ".join(str(error).split()))
+    except BrokenPipeError:  # whoever read our output, `head` perhaps, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        sys.exit(128 + signal.SIGPIPE)
