@@ -108,10 +108,10 @@ def test_generating_from_a_run(finished):
 
 def test_whoever_reads_the_text_may_stop_reading(finished):
     command = [sys.executable, "-m", "tiny_transformer_np.sampling", str(finished[0]), "--tokens", "100000"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.read(5)
-    process.stdout.close()
-    assert process.stderr.read() == "" and process.wait(60) == 141
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.read(5)
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait(60) == 141
 
 
 @pytest.mark.parametrize(
