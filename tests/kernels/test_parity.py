@@ -117,6 +117,20 @@ def test_embedding_gradients_of_repeated_ids_add_up(backend):
     assert dweight.tolist() == [[0, 0], [13, 130], [0, 0], [2, 20]]
 
 
+@pytest.mark.parametrize("backend", [reference, cpu])
+def test_weight_gradients_go_into_the_array_that_is_given(backend):
+    """That of linear replaces what is there, that of embedding is added to it; the bits are those without `into`."""
+    rng = np.random.default_rng(8)
+    x, weight, dout = (normal(rng, np.float32, *shape) for shape in ((31, 5), (7, 5), (31, 7)))
+    ids, before = rng.integers(0, 7, 31), normal(rng, np.float32, 7, 5)
+    into = before.copy()
+    assert backend.linear_backward(dout, x, weight, None, into)[1] is into
+    assert np.array_equal(into, backend.linear_backward(dout, x, weight, None)[1])
+    into = before.copy()
+    assert backend.embedding_backward(x, ids, 7, into) is into
+    assert np.array_equal(into, before + backend.embedding_backward(x, ids, 7))
+
+
 @DTYPES
 @LAYOUTS
 def test_dropout_keeps_the_same_elements_on_both_backends(dtype, layout):

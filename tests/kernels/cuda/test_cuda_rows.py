@@ -10,6 +10,7 @@ from kernels.cuda.dropout import dropout_backward, dropout_forward
 from kernels.cuda.embedding import embedding_backward, embedding_forward
 from kernels.cuda.gelu import gelu_backward, gelu_forward
 from kernels.cuda.layernorm import layernorm_backward, layernorm_forward
+from kernels.cuda.linear import linear_backward
 from kernels.cuda.residual_layernorm import residual_layernorm_backward, residual_layernorm_forward
 
 EVERY = pytest.mark.parametrize("dtype", STORAGE)
@@ -137,6 +138,18 @@ def test_embedding_gradient_of_frequent_ids(dtype):
     ids = np.concatenate([np.full(64, 2), np.full(65, 3), rng.choice([0, 4], 2200, p=[0.1, 0.9])])
     rng.shuffle(ids)
     check(embedding_backward, normal(rng, dtype, len(ids), 33), ids, 6)
+
+
+def test_weight_gradients_go_into_the_array_that_is_given():
+    """That of linear replaces what is there, that of embedding is added to it."""
+    rng = np.random.default_rng(9)
+    x, weight, dout, before = (device(normal(rng, np.float32, *shape)) for shape in ((31, 5), (7, 5), (31, 7), (7, 5)))
+    ids, into = device(rng.integers(0, 7, 31)), before.copy()
+    assert linear_backward(dout, x, weight, None, into)[1] is into
+    assert np.array_equal(host(into), host(linear_backward(dout, x, weight, None)[1]))
+    into = before.copy()
+    assert embedding_backward(x, ids, 7, into) is into
+    assert np.array_equal(host(into), host(before) + host(embedding_backward(x, ids, 7)))
 
 
 def test_embedding_gradient_adds_up_in_the_order_of_the_ids():
