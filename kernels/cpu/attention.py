@@ -14,23 +14,24 @@ from kernels.cpu.compile import exp, jit, launch
 from kernels.cpu.philox import philox4x32
 from kernels.cpu.tiles import (
     ALL,
+    BLOCK,
     LOWER_A,
     LOWER_OUT,
     UPPER_A,
-    aligned,
+    UPPER_OUT,
     multiply_add,
     pack,
     pack_transposed,
     padded,
     rows_of,
     turn,
+    uninitialised,
     unpack,
 )  # fmt: skip
-from kernels.cpu.vectors import VECTORS, lanes, largest, take
+from kernels.cpu.vectors import FEW_ROWS, VECTORS, lanes, take
 from kernels.philox import derive_key, keep_threshold
 
 _KEEP_ALL = np.uint64(keep_threshold(0.0))
-_BLOCK = 64  # queries and keys at a time; a multiple of a tile's sides
 
 
 def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
@@ -76,21 +77,25 @@ def _dropout(p, seed, step, stream, dtype):
 
 
 @jit
-def _draw(bh, i0, j0, dropout, words, drawn, keep, lanes):
-    """keep (queries, keys) = 0 or 1 / (1 - p) for a block from query i0 and key j0 on; words and drawn are memory.
+def _three(n, like):
+    return uninitialised(n, like), uninitialised(n, like), uninitialised(n, like)
+
+
+@jit
+def _draw(bh, i0, j0, dropout, words, keep):
+    """keep (keys, queries) = 0 or 1 / (1 - p) for a block from key j0 and query i0 on; words is memory.
 
     A score has lane j % 4 of the Philox counter (j // 4, i, b * H + h, 0).
     """
     threshold, scale, k0, k1 = dropout
     zero, none = scale - scale, np.uint32(0)
-    for j in range(0, _BLOCK, 4):
+    for j in range(0, BLOCK, 4):
         first = np.uint32((j0 + j) // 4), np.uint32(i0)
         philox4x32(first, (none, np.uint32(1)), np.uint32(bh), none, k0, k1, words)
         for lane in range(4):
-            word, column = words[lane], drawn[(j + lane) * _BLOCK : (j + lane + 1) * _BLOCK]
+            word, column = words[lane], keep[(j + lane) * BLOCK : (j + lane + 1) * BLOCK]
             for i in range(column.size):
                 column[i] = scale if np.uint64(word[i]) < threshold else zero
-    turn(drawn, _BLOCK, _BLOCK, lanes, keep)
 
 
 @jit(parallel=True)
@@ -107,62 +112,68 @@ def _forward(shape, q, k, v, scale, causal, dropout, out, logsumexp, lanes, work
 @jit
 def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, lanes):
     _, H, T, S, D = shape
-    b, h, size = bh // H, bh % H, _BLOCK
-    wide, n_queries, n_keys = padded(D, VECTORS * lanes), padded(T, size), padded(S, size)
-    qT, kT = pack_transposed(q, b, h, T, D, n_queries, lanes), pack_transposed(k, b, h, S, D, n_keys, lanes)
-    values, mean = pack(v, b, h, S, D, wide, n_keys, lanes), aligned(n_queries * wide, q[0])
-    s, sT = aligned(size * size, mean), aligned(size * size, mean)
-    keep, words = aligned(size * size, s), np.empty((4, size), np.uint32)
-    highest, total = np.empty(size, s.dtype), np.empty(size, s.dtype)
-    for i0 in range(0, T, size):
-        highest[:], total[:] = -np.inf, 0
-        rows = min(size, padded(T - i0, 8))
-        for j0 in range(0, min(S, i0 + size) if causal else S, size):
-            diagonal = causal and i0 == j0
-            s[:] = 0
-            part = LOWER_OUT if diagonal else ALL
-            multiply_add(qT, i0, n_queries, kT, j0, n_keys, s, 0, size, rows, D, size, part, lanes)
+    b, h, wide = bh // H, bh % H, padded(D, VECTORS * lanes)
+    qT, mean = uninitialised(BLOCK * D, q[0]), uninitialised(BLOCK * wide, q[0])
+    kT, values = uninitialised(padded(S, BLOCK) * D, q[0]), uninitialised(padded(S, BLOCK) * wide, q[0])
+    probs, keep = uninitialised(BLOCK * BLOCK, q[0]), uninitialised(BLOCK * BLOCK, q[0])
+    highest, total, shrink = _three(BLOCK, q[0])
+    words = np.empty((4, BLOCK), np.uint32)
+    for j0 in range(0, S, BLOCK):
+        pack_transposed(k, b, h, j0, S - j0, D, kT, j0 * D, lanes)
+        pack(v, b, h, j0, S - j0, D, wide, values, j0 * wide, lanes)
+    for i0 in range(0, T, BLOCK):
+        pack_transposed(q, b, h, i0, T - i0, D, qT, 0, lanes)
+        highest[:], total[:], mean[:] = -np.inf, 0, 0
+        rows = padded(min(BLOCK, T - i0), FEW_ROWS)
+        for j0 in range(0, min(S, i0 + BLOCK) if causal else S, BLOCK):
+            keys, diagonal = min(BLOCK, S - j0), causal and i0 == j0
+            probs[:] = 0  # (keys, queries), so that what happens to one query's scores happens in one lane
+            part = UPPER_OUT if diagonal else ALL
+            columns = padded(keys, FEW_ROWS)
+            multiply_add(kT, j0 * D, BLOCK, qT, 0, BLOCK, probs, 0, BLOCK, columns, D, BLOCK, part, lanes)
+            _online_softmax(probs, keys, diagonal, scale, highest, total, shrink)
+            for i in range(BLOCK):
+                if shrink[i] != 1:
+                    for d in range(wide):
+                        mean[i * wide + d] *= shrink[i]
             if dropout[0] < _KEEP_ALL:
-                _draw(bh, i0, j0, dropout, words, sT, keep, lanes)
-            for i in range(rows):
-                seen = min(size, S - j0, i + 1 if diagonal else size)
-                row, so_far = s[i * size : (i + 1) * size], mean[(i0 + i) * wide : (i0 + i + 1) * wide]
-                highest[i], total[i] = _online_softmax(row, seen, scale, highest[i], total[i], so_far)
-                if dropout[0] < _KEEP_ALL:
-                    kept = keep[i * size : (i + 1) * size]
-                    for j in range(size):
-                        row[j] *= kept[j]
-            turn(s, size, rows, lanes, sT)
+                _draw(bh, i0, j0, dropout, words, keep)
+                for n in range(BLOCK * BLOCK):
+                    probs[n] *= keep[n]
             part = LOWER_A if diagonal else ALL
-            multiply_add(sT, 0, size, values, j0 * wide, wide, mean, i0 * wide, wide, rows, size, wide, part, lanes)
-        for i in range(min(size, T - i0)):
+            multiply_add(probs, 0, BLOCK, values, j0 * wide, wide, mean, 0, wide, rows, keys, wide, part, lanes)
+        for i in range(min(BLOCK, T - i0)):
             logsumexp[b, h, i0 + i] = highest[i] + math.log(total[i])
-            row, share = mean[(i0 + i) * wide : (i0 + i + 1) * wide], 1 / total[i]
+            share = 1 / total[i]
             for d in range(wide):
-                row[d] *= share
-    unpack(mean, wide, out, b, h, T, D, lanes)
+                mean[i * wide + d] *= share
+        unpack(mean, 0, wide, out, b, h, i0, T - i0, D, lanes)
 
 
 @jit
-def _online_softmax(row, seen, scale, highest, total, mean):
-    """Turn a row's scores into exp(score * scale - maximum so far), 0 from `seen` on; rescale what went before.
+def _online_softmax(scores, keys, diagonal, scale, highest, total, shrink):
+    """Turn the scores (keys, queries) into exp(score * scale - maximum so far), 0 after a query's own key if diagonal.
 
-    -> the maximum and the sum so far.
+    highest, total: each query's maximum and sum so far. shrink: by what to multiply what was summed up before.
     """
-    hidden, added = row.dtype.type(-np.inf), row.dtype.type(0)
-    for j in range(_BLOCK):  # all of it: a loop of known length has no rest that is done one by one
-        row[j] = row[j] * scale if j < seen else hidden
-    new = largest(row, 0, _BLOCK, highest)
-    for j in range(_BLOCK):
-        row[j] = exp(row[j] - new)
-    for j in range(_BLOCK):
-        added += row[j]
-    if new > highest:
-        shrink = exp(highest - new)
-        total *= shrink
-        for d in range(mean.size):
-            mean[d] *= shrink
-    return new, total + added
+    new = highest.copy()
+    for j in range(keys):
+        row = scores[j * BLOCK : (j + 1) * BLOCK]
+        for i in range(BLOCK):
+            row[i] *= scale
+        if diagonal:
+            row[:j] = -np.inf
+        for i in range(BLOCK):
+            new[i] = row[i] if row[i] > new[i] else new[i]
+    for i in range(BLOCK):
+        shrink[i] = exp(highest[i] - new[i])
+        total[i] *= shrink[i]
+        highest[i] = new[i]
+    for j in range(keys):
+        row = scores[j * BLOCK : (j + 1) * BLOCK]
+        for i in range(BLOCK):
+            row[i] = exp(row[i] - new[i])
+            total[i] += row[i]
 
 
 @jit(parallel=True)
@@ -179,58 +190,61 @@ def _backward(shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, 
 @jit
 def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, lanes):
     _, H, T, S, D = shape
-    b, h, size = bh // H, bh % H, _BLOCK
-    wide, n_queries, n_keys = padded(D, VECTORS * lanes), padded(T, size), padded(S, size)
-    qT, doutT = (pack_transposed(q, b, h, T, D, n_queries, lanes), pack_transposed(dout, b, h, T, D, n_queries, lanes))
-    kT, vT = pack_transposed(k, b, h, S, D, n_keys, lanes), pack_transposed(v, b, h, S, D, n_keys, lanes)
-    qs, douts = pack(q, b, h, T, D, wide, n_queries, lanes), pack(dout, b, h, T, D, wide, n_queries, lanes)
-    ks, outs = pack(k, b, h, S, D, wide, n_keys, lanes), pack(out, b, h, T, D, wide, n_queries, lanes)
-    dqs, dks, dvs = aligned(n_queries * wide, qs), aligned(n_keys * wide, qs), aligned(n_keys * wide, qs)
-    probs, dscores, turned = aligned(size * size, qs), aligned(size * size, qs), aligned(size * size, qs)
-    keep, words = np.ones(size * size, qs.dtype), np.empty((4, size), np.uint32)
-    for i0 in range(0, T, size):
-        rows, at = min(size, padded(T - i0, 8)), i0 * wide
-        for j0 in range(0, min(S, i0 + size) if causal else S, size):
-            diagonal, to = causal and i0 == j0, j0 * wide
-            columns = min(size, padded(S - j0, 8))
+    b, h, wide, n_keys = bh // H, bh % H, padded(D, VECTORS * lanes), padded(S, BLOCK)
+    qT, doutT, outT = _three(BLOCK * D, q[0])
+    qs, douts, dqs = _three(BLOCK * wide, q[0])
+    kT, vT = uninitialised(n_keys * D, q[0]), uninitialised(n_keys * D, q[0])
+    ks, dks, dvs = _three(n_keys * wide, q[0])
+    probs, dscores, turned = _three(BLOCK * BLOCK, q[0])
+    keep, words, dots = np.ones(BLOCK * BLOCK, qs.dtype), np.empty((4, BLOCK), np.uint32), np.empty(BLOCK, qs.dtype)
+    dks[:], dvs[:] = 0, 0
+    for j0 in range(0, S, BLOCK):
+        pack_transposed(k, b, h, j0, S - j0, D, kT, j0 * D, lanes)
+        pack_transposed(v, b, h, j0, S - j0, D, vT, j0 * D, lanes)
+        pack(k, b, h, j0, S - j0, D, wide, ks, j0 * wide, lanes)
+    for i0 in range(0, T, BLOCK):
+        pack_transposed(q, b, h, i0, T - i0, D, qT, 0, lanes)
+        pack_transposed(dout, b, h, i0, T - i0, D, doutT, 0, lanes)
+        pack_transposed(out, b, h, i0, T - i0, D, outT, 0, lanes)
+        pack(q, b, h, i0, T - i0, D, wide, qs, 0, lanes)
+        pack(dout, b, h, i0, T - i0, D, wide, douts, 0, lanes)
+        dqs[:], dots[:] = 0, 0
+        for d in range(D):
+            for i in range(BLOCK):
+                dots[i] += doutT[d * BLOCK + i] * outT[d * BLOCK + i]
+        queries = min(BLOCK, T - i0)
+        rows = padded(queries, FEW_ROWS)
+        for j0 in range(0, min(S, i0 + BLOCK) if causal else S, BLOCK):
+            keys, diagonal, at = min(BLOCK, S - j0), causal and i0 == j0, j0 * wide
+            columns = padded(keys, FEW_ROWS)
             probs[:], dscores[:] = 0, 0  # first dout @ v.T, the gradient of the probabilities after dropout
             part = LOWER_OUT if diagonal else ALL
-            multiply_add(qT, i0, n_queries, kT, j0, n_keys, probs, 0, size, rows, D, size, part, lanes)
-            multiply_add(doutT, i0, n_queries, vT, j0, n_keys, dscores, 0, size, rows, D, size, part, lanes)
+            multiply_add(qT, 0, BLOCK, kT, j0 * D, BLOCK, probs, 0, BLOCK, rows, D, BLOCK, part, lanes)
+            multiply_add(doutT, 0, BLOCK, vT, j0 * D, BLOCK, dscores, 0, BLOCK, rows, D, BLOCK, part, lanes)
             if dropout[0] < _KEEP_ALL:
-                _draw(bh, i0, j0, dropout, words, turned, keep, lanes)
-            for i in range(rows):
-                seen = min(size, S - j0, i + 1 if diagonal else size) if i0 + i < T else 0
-                prob, dscore = probs[i * size : (i + 1) * size], dscores[i * size : (i + 1) * size]
-                line = slice(at + i * wide, at + (i + 1) * wide)
-                lse = logsumexp[b, h, i0 + i] if seen else prob[0]
-                _row_backward(
-                    prob, dscore, seen, scale, lse, _dot(douts[line], outs[line]), keep[i * size : (i + 1) * size]
-                )
+                _draw(bh, i0, j0, dropout, words, turned)
+                turn(turned, lanes, keep)
+            for i in range(queries):
+                seen, row = min(keys, i + 1) if diagonal else keys, slice(i * BLOCK, (i + 1) * BLOCK)
+                _row_backward(probs[row], dscores[row], seen, scale, logsumexp[b, h, i0 + i], dots[i], keep[row])
             part = UPPER_A if diagonal else ALL
-            multiply_add(probs, 0, size, douts, at, wide, dvs, to, wide, columns, rows, wide, part, lanes)
-            multiply_add(dscores, 0, size, qs, at, wide, dks, to, wide, columns, rows, wide, part, lanes)
-            turn(dscores, size, rows, lanes, turned)
+            multiply_add(probs, 0, BLOCK, douts, 0, wide, dvs, at, wide, columns, queries, wide, part, lanes)
+            multiply_add(dscores, 0, BLOCK, qs, 0, wide, dks, at, wide, columns, queries, wide, part, lanes)
+            turn(dscores, lanes, turned)
             part = LOWER_A if diagonal else ALL
-            multiply_add(turned, 0, size, ks, to, wide, dqs, at, wide, rows, size, wide, part, lanes)
-    unpack(dqs, wide, dq, b, h, T, D, lanes)
-    unpack(dks, wide, dk, b, h, S, D, lanes)
-    unpack(dvs, wide, dv, b, h, S, D, lanes)
+            multiply_add(turned, 0, BLOCK, ks, at, wide, dqs, 0, wide, rows, keys, wide, part, lanes)
+        unpack(dqs, 0, wide, dq, b, h, i0, T - i0, D, lanes)
+    for j0 in range(0, S, BLOCK):
+        unpack(dks, j0 * wide, wide, dk, b, h, j0, S - j0, D, lanes)
+        unpack(dvs, j0 * wide, wide, dv, b, h, j0, S - j0, D, lanes)
 
 
 @jit
 def _row_backward(prob, dscore, seen, scale, lse, dot, keep):
-    """Turn a row's scores into probabilities after dropout, and their gradient into that of the scores."""
-    zero = prob.dtype.type(0)
-    for j in range(_BLOCK):
+    """Turn a query's scores into probabilities after dropout, and their gradient into that of the scores."""
+    for j in range(BLOCK):  # all of it: a loop of known length has no rest that is done one by one
         p = exp(prob[j] * scale - lse)
-        dscore[j] = p * (dscore[j] * keep[j] - dot) * scale if j < seen else zero
-        prob[j] = p * keep[j] if j < seen else zero
-
-
-@jit
-def _dot(x, y):
-    total = x.dtype.type(0)
-    for d in range(x.size):
-        total += x[d] * y[d]
-    return total
+        dscore[j] = p * (dscore[j] * keep[j] - dot) * scale
+        prob[j] = p * keep[j]
+    for j in range(seen, BLOCK):
+        prob[j], dscore[j] = 0, 0

@@ -1,11 +1,16 @@
-"""What attention multiplies: one head's rows, as they are and transposed, and the products of blocks of them."""
+"""What attention multiplies: blocks of a head's rows, as they are and transposed, and the products of such blocks.
+
+A block's numbers lie together. Rows of a whole head's transpose would for many T lie a power of two of bytes apart,
+and then fall into few sets of the first-level cache.
+"""
 
 import numpy as np
 
 from kernels.cpu.compile import jit
 from kernels.cpu.vectors import FEW_ROWS, VECTORS, copy, small_tile, transpose
 
-ALL, LOWER_OUT, LOWER_A, UPPER_A = 0, 1, 2, 3  # which part of a product of blocks on the diagonal is not zero
+BLOCK = 64  # rows of a block of queries or of keys; a multiple of a tile's sides
+ALL, LOWER_OUT, UPPER_OUT, LOWER_A, UPPER_A = range(5)  # which part of a product of blocks on the diagonal is not zero
 
 
 def rows_of(x):
@@ -15,11 +20,13 @@ def rows_of(x):
     contiguous is another type. In this form every x is the same, and its rows are known to have no gaps. An x
     whose rows have gaps is copied.
     """
-    if x.strides[-1] != x.itemsize or min(x.strides) < 0 or any(s % x.itemsize for s in x.strides):
+    size = x.itemsize
+    if x.strides[3] != size or min(x.strides) < 0 or any(s % size for s in x.strides):
         x = x.copy()
-    steps = np.array(x.strides[:3]) // x.itemsize
-    extent = x.shape[3] + int((np.array(x.shape[:3]) - 1) @ steps)
-    return np.lib.stride_tricks.as_strided(x, (extent,), (x.itemsize,)), steps
+    (B, H, T, D), (b, h, t, _) = x.shape, x.strides
+    steps = np.array((b // size, h // size, t // size))
+    extent = D + ((B - 1) * b + (H - 1) * h + (T - 1) * t) // size
+    return np.lib.stride_tricks.as_strided(x, (extent,), (size,)), steps
 
 
 @jit
@@ -37,14 +44,6 @@ def uninitialised(n, like):
 
 
 @jit
-def aligned(n, like):
-    """n numbers of that array's dtype, zero, that begin a cache line."""
-    x = uninitialised(n, like)
-    x[:] = 0
-    return x
-
-
-@jit
 def _place(rows, b, h, t):
     """Where the row t of a head begins in its memory."""
     steps = rows[1]
@@ -52,51 +51,54 @@ def _place(rows, b, h, t):
 
 
 @jit
-def pack(rows, b, h, n, D, wide, length, lanes):
-    """The n rows of a head in memory of their own, (length, wide), zeros where there are none."""
-    flat, packed = rows[0], aligned(length * wide, rows[0])
-    for t in range(n):
-        start = _place(rows, b, h, t)
-        for d in range(0, D, lanes):
-            copy(flat, start + d, D - d, packed, t * wide + d, lanes)
-    return packed
+def pack(rows, b, h, t, n, D, wide, packed, at, lanes):
+    """Rows t..t + n of a head as a block of `packed` (BLOCK, wide), from the number `at` on; zeros are added."""
+    if n < BLOCK or D < wide:
+        _clear(packed, at, BLOCK * wide)
+    start, step = _place(rows, b, h, t), rows[1][2]
+    for d in range(0, D, lanes):
+        copy(rows[0], start + d, step, min(n, BLOCK), D - d, packed, at + d, wide, lanes)
 
 
 @jit
-def pack_transposed(rows, b, h, n, D, length, lanes):
-    """The n rows of a head as columns, (D, length), zeros where there are none."""
-    flat, step, packed = rows[0], rows[1][2], aligned(length * D, rows[0])
-    for t in range(0, n, lanes):
-        start = _place(rows, b, h, t)
+def pack_transposed(rows, b, h, t, n, D, packed, at, lanes):
+    """Rows t..t + n of a head as the columns of a block of `packed` (D, BLOCK), likewise."""
+    if n < BLOCK:
+        _clear(packed, at, BLOCK * D)
+    for r in range(0, min(n, BLOCK), lanes):
+        start = _place(rows, b, h, t + r)
         for d in range(0, D, lanes):
-            transpose(flat, start + d, step, n - t, D - d, packed, d * length + t, length)
-    return packed
+            transpose(rows[0], start + d, rows[1][2], n - r, D - d, packed, at + d * BLOCK + r, BLOCK)
 
 
 @jit
-def unpack(packed, wide, rows, b, h, n, D, lanes):
+def unpack(packed, at, wide, rows, b, h, t, n, D, lanes):
     """The inverse of `pack`."""
-    for t in range(n):
-        start = _place(rows, b, h, t)
-        for d in range(0, D, lanes):
-            copy(packed, t * wide + d, lanes, rows[0], start + d, min(lanes, D - d))
+    start, step = _place(rows, b, h, t), rows[1][2]
+    for d in range(0, D, lanes):
+        copy(packed, at + d, wide, min(n, BLOCK), lanes, rows[0], start + d, step, min(lanes, D - d))
+
+
+@jit
+def _clear(x, at, n):
+    for i in range(at, at + n):
+        x[i] = 0
 
 
 @jit
 def copy_block(source, at, step, rows, columns, target, to, target_step, lanes):
     """A block (rows, columns) of one flat array into another, given by their first number and their rows' distance."""
-    for r in range(rows):
-        for c in range(0, columns, lanes):
-            n = min(lanes, columns - c)
-            copy(source, at + r * step + c, n, target, to + r * target_step + c, n)
+    for c in range(0, columns, lanes):
+        n = min(lanes, columns - c)
+        copy(source, at + c, step, rows, n, target, to + c, target_step, n)
 
 
 @jit
-def turn(block, size, rows, lanes, turned):
-    """turned (size, size) = block (rows, size) transposed."""
-    for i in range(0, rows, lanes):
-        for j in range(0, size, lanes):
-            transpose(block, i * size + j, size, rows - i, lanes, turned, j * size + i, size)
+def turn(block, lanes, turned):
+    """turned = block transposed, both (BLOCK, BLOCK)."""
+    for i in range(0, BLOCK, lanes):
+        for j in range(0, BLOCK, lanes):
+            transpose(block, i * BLOCK + j, BLOCK, BLOCK, lanes, turned, j * BLOCK + i, BLOCK)
 
 
 @jit
@@ -104,19 +106,21 @@ def multiply_add(a, a_at, a_step, b, b_at, b_step, out, out_at, out_step, rows, 
     """out (rows, columns) += a.T @ b, a (depth, rows), b (depth, columns); rows a multiple of FEW_ROWS.
 
     Blocks of flat arrays, given by their first number and the distance of their rows. part: on the diagonal of a causal
-    product LOWER_OUT if only out's lower triangle is wanted, LOWER_A or UPPER_A if a.T is triangular; else ALL.
+    product LOWER_OUT or UPPER_OUT if only that triangle of out is wanted, LOWER_A or UPPER_A if a.T is triangular.
     """
     width = VECTORS * lanes
     for i in range(0, rows, FEW_ROWS):
-        first, last, wide = 0, depth, columns
+        first, last, left_edge, wide = 0, depth, 0, columns
         if part == LOWER_OUT:
             wide = min(columns, i + FEW_ROWS)
+        elif part == UPPER_OUT:
+            left_edge = i // width * width
         elif part == LOWER_A:
             last = min(depth, i + FEW_ROWS)
         elif part == UPPER_A:
             first = i
         if first >= last:  # nothing but zeros
             continue
-        for j in range(0, wide, width):
+        for j in range(left_edge, wide, width):
             left, right, to = a_at + first * a_step + i, b_at + first * b_step + j, out_at + i * out_step + j
             small_tile(last - first, a, left, a_step, b, right, b_step, out, to, out_step, out, to, out_step)

@@ -92,19 +92,32 @@ tile, small_tile = _tile(ROWS, _AHEAD), _tile(FEW_ROWS)
 
 
 @intrinsic
-def copy(typing, source, source_at, count, target, target_at, width):
-    """target[target_at:][:width] = the first `count` numbers of source[source_at:], then zeros; `lanes` at most."""
+def copy(typing, source, source_at, step, rows, count, target, target_at, target_step, width):
+    """A block of some rows: each of target = the first `count` numbers of source's, then zeros; `width` of them.
+
+    width: `lanes` at most. A row of source lies `step` elements behind the one before, one of target `target_step`.
+    """
     lanes = 8 * _BYTES // target.dtype.bitwidth
 
     def generate(context, builder, signature, args):
-        near, far = pointers(context, builder, signature, args, (0, 3))
-        read, written = (below(builder, n, lanes) for n in (args[2], args[5]))
-        numbers = masked_load(builder, vector_at(builder, near, 0, lanes), read)
-        _masked_store(builder, numbers, vector_at(builder, far, 0, lanes), written)
+        near, far = pointers(context, builder, signature, args, (0, 5))
+        step, rows, count, target_step, width = (args[i] for i in (2, 3, 4, 7, 8))
+        size, read, written = ir.IntType(64), below(builder, count, lanes), below(builder, width, lanes)
+        entry, body, after = builder.block, builder.append_basic_block("row"), builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed(">", rows, size(0)), body, after)
+        builder.position_at_end(body)
+        row = builder.phi(size)
+        numbers = masked_load(builder, vector_at(builder, near, builder.mul(row, step), lanes), read)
+        _masked_store(builder, numbers, vector_at(builder, far, builder.mul(row, target_step), lanes), written)
+        following = builder.add(row, size(1))
+        row.add_incoming(size(0), entry)
+        row.add_incoming(following, body)
+        builder.cbranch(builder.icmp_signed("<", following, rows), body, after)
+        builder.position_at_end(after)
         return context.get_dummy_value()
 
     size = types.int64
-    return types.void(source, size, size, target, size, size), generate
+    return types.void(source, size, size, size, size, target, size, size, size), generate
 
 
 @intrinsic
