@@ -112,7 +112,7 @@ class _Segment:
             if param.grad.shape != self.grad.shape:
                 raise ValueError(f"the gradient of {self.name} is {param.grad.shape}, the parameter {self.grad.shape}")
             self.grad[...] = param.grad
-            param.grad = self.grad
+            param.grad, param.loan = self.grad, None
         param.grad_buffer = self.grad
         return param.grad is not None
 

@@ -20,7 +20,7 @@ class Tensor:
     Python and NumPy scalars and lists of floats become float32; arrays keep their dtype.
     """
 
-    __slots__ = ("data", "grad", "requires_grad", "node", "hooks", "grad_buffer", "recipe", "__weakref__")
+    __slots__ = ("data", "grad", "requires_grad", "node", "hooks", "grad_buffer", "loan", "recipe", "__weakref__")
     __array_priority__ = 1000  # so that ndarray + Tensor comes here
     __array_ufunc__ = None
 
@@ -38,6 +38,7 @@ class Tensor:
         self.data, self.requires_grad = data, requires_grad
         self.grad = self.node = self.hooks = self.recipe = None
         self.grad_buffer = None  # where backward puts this leaf's gradient; set by an optimizer's arena
+        self.loan = None  # says to whom grad_buffer is lent, while it is
 
     shape = property(lambda self: self.data.shape)
     dtype = property(lambda self: self.data.dtype)
@@ -101,7 +102,9 @@ class Tensor:
         if self.hooks:
             grad = graph.run_hooks(self.hooks, grad)
         if self.grad is None:
-            if self.grad_buffer is None:
+            if grad is self.grad_buffer:  # what was lent comes back
+                self.grad, self.loan = grad, None
+            elif self.grad_buffer is None or self.loan is not None:
                 self.grad = grad.copy()  # grad may be shared with other leaves, or be the caller's
             else:
                 self.grad = self.grad_buffer
@@ -114,13 +117,32 @@ class Tensor:
     def room(self):
         """Where a rule may put this leaf's gradient: (array, whether it holds one, to add to); None if nowhere."""
         elsewhere = self.grad is not None and self.grad is not self.grad_buffer
-        return (
-            None if self.hooks or self.grad_buffer is None or elsewhere else (self.grad_buffer, self.grad is not None)
-        )
+        if self.grad_buffer is None or self.hooks or elsewhere or self.loan is not None:
+            return None
+        return self.grad_buffer, self.grad is not None
+
+    def lend(self):
+        """A graph.Recipe for the place where an optimizer keeps this leaf's gradient; None if there is no room.
+
+        For an operation that forms the gradient in forward and hands it over in backward. Until then no other gradient
+        is put there; if one must, or zero_grad is called, following the recipe raises RuntimeError.
+        """
+        if self.room() is None or self.grad is not None:
+            return None
+        self.loan = loan = object()
+        return graph.Recipe(self._lent, loan)
+
+    def _lent(self, loan):
+        if self.loan is not loan:
+            raise RuntimeError(
+                f"the gradient of a tensor of shape {self.shape} was formed in forward, and since then replaced or "
+                "forgotten; run backward before the next zero_grad or step, or pass overwrite_grads=False"
+            )
+        return self.grad_buffer
 
     def zero_grad(self):
         """Forget the gradient."""
-        self.grad = None
+        self.grad = self.loan = None
 
     def register_hook(self, hook):
         """Call hook(grad) when this tensor's gradient is known; what it returns, if anything, replaces it.
@@ -191,7 +213,7 @@ def record(out, parents, backward, /, **saved):
         out = np.asarray(out)
     result = Tensor.__new__(Tensor)
     result.data = out
-    result.grad = result.hooks = result.grad_buffer = result.recipe = None
+    result.grad = result.hooks = result.grad_buffer = result.loan = result.recipe = None
     result.node = graph.record(out, parents, backward, saved)
     result.requires_grad = result.node is not None
     if graph.keep_calls is not None and result.node is not None:

@@ -108,16 +108,18 @@ class TransformerLM(Module):
         weight = self.token_embedding.weight.data
         return Tensor(np.asarray(self.sinusoids[:T], dtype=weight.dtype, like=weight))
 
-    def loss(self, ids, targets, ignore_index=-100, reduction="mean", overwrite_logits=False, grad_scale=1.0):
+    def loss(self, ids, targets, ignore_index=-100, reduction="mean", overwrite=False, grad_scale=1.0):
         """Cross-entropy of the next token. ids and targets (B, T); see `functional.softmax_cross_entropy`.
 
         grad_scale: the upstream gradient that backward will begin with; it only saves time to know it now.
+        overwrite: backward follows at once, and only once, so that it may write over what it needs; saves memory.
         """
         if self.config.vocab_size >= LARGE_VOCABULARY:
             weight = (self.token_embedding if self.head is None else self.head).weight
-            return F.linear_cross_entropy(self.features(ids), weight, targets, ignore_index, reduction, grad_scale)
+            x = self.features(ids)
+            return F.linear_cross_entropy(x, weight, targets, ignore_index, reduction, grad_scale, overwrite)
         logits = self(ids)
-        return F.softmax_cross_entropy(logits, targets, ignore_index, reduction, overwrite_logits)
+        return F.softmax_cross_entropy(logits, targets, ignore_index, reduction, overwrite)
 
 
 def sinusoids(block_size, n_embd):

@@ -8,17 +8,20 @@ from kernels.cpu.softmax_cross_entropy import softmax_cross_entropy_backward, so
 CHUNK_ROWS = 512  # enough for the products to run at full speed; fixed, so that sums have one order
 
 
-def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads):
+def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads, into=None):
     """Cross-entropy of the logits x @ weight.T. x (..., K), weight (V, K), targets (...).
 
     -> loss (), dx (..., K), dweight (V, K) for an upstream gradient of grad_scale; None, None without with_grads.
+    dweight is written into the array `into` where it is given: C-contiguous.
     """
     rows, targets = np.ascontiguousarray(x).reshape(-1, x.shape[-1]), targets.reshape(-1)
     weight = np.ascontiguousarray(weight)
     divisor = np.asarray(max(np.count_nonzero(targets != ignore_index), 1) if reduction == "mean" else 1)
     upstream, total = np.asarray(grad_scale, x.dtype), 0.0
     dx = np.empty_like(rows) if with_grads else None
-    dweight = (np.empty_like if len(rows) else np.zeros_like)(weight) if with_grads else None
+    dweight = np.empty_like(weight) if with_grads and into is None else into
+    if dweight is not None and len(rows) == 0:
+        dweight[...] = 0
     logits = np.empty((min(CHUNK_ROWS, len(rows)), len(weight)), x.dtype)  # of a chunk, again and again
     for start in range(0, len(rows), CHUNK_ROWS):
         part, labels = rows[start : start + CHUNK_ROWS], targets[start : start + CHUNK_ROWS]
@@ -33,7 +36,12 @@ def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, gr
     return (loss, dx.reshape(x.shape), dweight) if with_grads else (loss, None, None)
 
 
-def linear_cross_entropy_backward(dout, dx, dweight, grad_scale):
-    """What forward prepared, times dout / grad_scale -> dx, dweight: the same arrays where that is 1."""
+def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
+    """What forward prepared, times dout / grad_scale -> dx, dweight; written over them if `overwrite`."""
     factor = float(dout) / float(dx.dtype.type(grad_scale))
-    return (dx, dweight) if factor == 1.0 else (dx * factor, dweight * factor)
+    if not overwrite:
+        return dx * factor, dweight * factor
+    if factor != 1.0:
+        dx *= factor
+        dweight *= factor
+    return dx, dweight

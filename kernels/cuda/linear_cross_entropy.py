@@ -24,10 +24,11 @@ _rescale = Kernel("linear_cross_entropy.cu", "rescale")
 _THREADS = 256
 
 
-def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads):
+def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads, into=None):
     """Cross-entropy of the logits x @ weight.T. x (..., K), weight (V, K), targets (...).
 
     -> loss (), dx (..., K), dweight (V, K) for an upstream gradient of grad_scale; None, None without with_grads.
+    dweight is written into the array `into` where it is given: C-contiguous.
     """
     rows, targets = as_matrix(x), as_targets(targets)
     divisor = count_targets(targets, ignore_index, reduction, x.dtype)
@@ -44,12 +45,16 @@ def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, gr
     loss = sum_losses(losses, divisor, x.dtype)
     if not with_grads:
         return loss, None, None
-    return loss, dx.reshape(x.shape), np.zeros_like(weight) if total is None else cast(total, weight.dtype)
+    dweight = np.zeros_like(weight) if total is None else cast(total, weight.dtype)
+    if into is not None:
+        into[...] = dweight
+        dweight = into
+    return loss, dx.reshape(x.shape), dweight
 
 
-def linear_cross_entropy_backward(dout, dx, dweight, grad_scale):
-    """What forward prepared, times dout / grad_scale -> dx, dweight."""
-    return _scaled(dx, dout, grad_scale), _scaled(dweight, dout, grad_scale)
+def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
+    """What forward prepared, times dout / grad_scale -> dx, dweight; written over them if `overwrite`."""
+    return _scaled(dx, dout, grad_scale, overwrite), _scaled(dweight, dout, grad_scale, overwrite)
 
 
 def _add(total, product):
@@ -63,8 +68,8 @@ def _add(total, product):
     return total
 
 
-def _scaled(x, dout, grad_scale):
-    out = empty(x, x.shape)
+def _scaled(x, dout, grad_scale, overwrite):
+    out = x if overwrite else empty(x, x.shape)
     dout = dout.astype(accum_dtype(x.dtype), copy=False)
     per_block = _THREADS * 16 // x.dtype.itemsize
     _rescale.launch(blocks(x.size, per_block), _THREADS, out, x, dout, grad_scale, x.size, dtype=x.dtype)

@@ -60,13 +60,16 @@ def layernorm(x, weight, bias=None, eps=1e-5):
     """Normalise the last axis. x (..., C), weight (C,), bias (C,) or None -> (..., C). Ba et al. 2016."""
     _check_vector("layernorm: weight", weight, x.shape[-1])
     _check_vector("layernorm: bias", bias, x.shape[-1])
-    out, mean, rstd = kernels.for_array(x.data).layernorm_forward(
-        x.data, weight.data, None if bias is None else bias.data, eps
-    )
-    parents = (x, weight) if bias is None else (x, weight, bias)
-    return record(
-        out, parents, layernorm_backward, x=x.data, weight=weight.data, mean=mean, rstd=rstd, has_bias=bias is not None
-    )
+    kernel = kernels.for_array(x.data).layernorm_forward
+    args = x.data, weight.data, None if bias is None else bias.data, eps
+    normalised, mean, rstd = kernel(*args)
+    out = record(
+        normalised, (x, weight) if bias is None else (x, weight, bias), layernorm_backward,
+        x=x.data, weight=weight.data, mean=mean, rstd=rstd, has_bias=bias is not None,
+    )  # fmt: skip
+    if out.node:
+        out.recipe = graph.Recipe(lambda *args: kernel(*args)[0], *args)
+    return out
 
 
 def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True):
@@ -230,11 +233,15 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
     )
 
 
-def linear_cross_entropy(x, weight, targets, ignore_index=-100, reduction="mean", grad_scale=1.0):
+def linear_cross_entropy(
+    x, weight, targets, ignore_index=-100, reduction="mean", grad_scale=1.0, overwrite_grads=False
+):
     """softmax_cross_entropy(x @ weight.T, targets), where the logits (..., V) never exist all at once.
 
     x (..., K), weight (V, K), targets (...) an integer array -> (). Both gradients are formed in forward, unless
     inside no_grad, for an upstream gradient of grad_scale; backward corrects their scale if it gets another one.
+    overwrite_grads saves one or two arrays like weight: its gradient is formed where an optimizer keeps it, if there
+    is none yet, and backward hands it over. Whatever else comes there before makes that backward raise RuntimeError.
     """
     targets = _integers(targets)
     if x.shape[-1] != weight.shape[1] or targets.shape != x.shape[:-1]:
@@ -245,14 +252,18 @@ def linear_cross_entropy(x, weight, targets, ignore_index=-100, reduction="mean"
         raise ValueError(f"cross-entropy: grad_scale is {grad_scale}; expected more than 0")
     targets = _checked_ids("cross-entropy: target", targets, weight.shape[0], x.data, ignore_index)
     wanted = graph.recording and (x.requires_grad or weight.requires_grad)
+    loan = weight.lend() if wanted and overwrite_grads else None
     loss, dx, dweight = kernels.for_array(x.data).linear_cross_entropy_forward(
-        x.data, weight.data, targets, ignore_index, reduction, grad_scale, wanted
+        x.data, weight.data, targets, ignore_index, reduction, grad_scale, wanted, loan and loan()
     )
-    return record(loss, (x, weight), linear_cross_entropy_backward, dx=dx, dweight=dweight, grad_scale=grad_scale)
+    return record(
+        loss, (x, weight), linear_cross_entropy_backward,
+        dx=dx, dweight=loan or dweight, grad_scale=grad_scale, overwrite=overwrite_grads,
+    )  # fmt: skip
 
 
-def linear_cross_entropy_backward(dout, dx, dweight, grad_scale):
-    return kernels.for_array(dx).linear_cross_entropy_backward(dout, dx, dweight, grad_scale)
+def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
+    return kernels.for_array(dx).linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite)
 
 
 def _check_vector(what, vector, n):

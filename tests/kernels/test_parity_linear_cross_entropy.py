@@ -74,6 +74,29 @@ def test_the_chunks_do_not_show(dtype, monkeypatch):
         check("linear_cross_entropy_forward", *args)
 
 
+@DTYPES
+@pytest.mark.parametrize("backend", [reference, cpu])
+def test_gradients_in_the_arrays_that_are_given(dtype, backend):
+    """The bits are those without `into`, and overwriting only says where the results are put."""
+    x, weight, targets = inputs(np.random.default_rng(7), dtype, 33, 9, 31)
+    setting, into = (targets, IGNORE, "sum", 8.0, True), np.full_like(weight, np.nan)
+    loss, dx, dweight = backend.linear_cross_entropy_forward(x, weight, *setting)
+    there = backend.linear_cross_entropy_forward(x, weight, *setting, into)
+    assert there[2] is into and np.array_equal(into, dweight) and np.array_equal(there[1], dx) and there[0] == loss
+    before = dx.copy(), dweight.copy()
+    for dout in (8.0, 2.0):
+        dout = np.asarray(dout, dtype)
+        expected = backend.linear_cross_entropy_backward(dout, dx, dweight, 8.0)
+        assert np.array_equal(dx, before[0]) and np.array_equal(dweight, before[1])
+        assert expected[0] is not dx and expected[1] is not dweight
+        saved = dx.copy(), dweight.copy()
+        actual = backend.linear_cross_entropy_backward(dout, *saved, 8.0, True)
+        for a, given, e in zip(actual, saved, expected, strict=True):
+            assert a is given and np.array_equal(a, e)
+    empty = backend.linear_cross_entropy_forward(x[:0], weight, targets[:0], IGNORE, "sum", 8.0, True, into)
+    assert empty[2] is into and not into.any()
+
+
 def test_no_array_of_all_logits(monkeypatch):
     monkeypatch.setattr(linear_cross_entropy, "CHUNK_ROWS", 64)
     x, weight, targets = inputs(np.random.default_rng(5), np.float32, 1024, 8, 1024)

@@ -6,10 +6,11 @@ import weakref
 import numpy as np
 import pytest
 
+import kernels
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import graph, optim
-from minigrad.nn import Embedding, Linear, Module
+from minigrad.nn import Embedding, LayerNorm, Linear, Module
 from minigrad.ops import nn as ops
 
 IDS = np.array([[1, 5, 1, 7], [0, 5, 5, 2]])
@@ -93,18 +94,23 @@ def test_nothing_is_put_in_place_where_somebody_looks(monkeypatch):
     assert np.array_equal(shown["embedding"][1][0] + shown["linear"][1][1], table)
 
 
-def test_the_output_of_gelu_is_not_kept_for_a_linear_layer():
-    x = mg.tensor(np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4), requires_grad=True)
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+@pytest.mark.parametrize(
+    "operation", [F.gelu, LayerNorm(4), LayerNorm(4, bias=False)], ids=["gelu", "layernorm", "unbiased"]
+)
+def test_what_costs_little_is_not_kept_for_a_linear_layer(operation, kernel_set):
+    x = mg.tensor(np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4) ** 3, requires_grad=True)
     layer = Linear(4, 2)
-    hidden = F.gelu(x)
-    array, kept = weakref.ref(hidden.data), hidden.data.copy()
-    out = layer(hidden)
-    del hidden
-    gc.collect()
-    assert array() is None
-    assert np.array_equal(out.node.saved["x"], kept)  # to whoever looks, it is there
-    out.backward(np.ones((3, 2), np.float32))
-    assert np.array_equal(layer.weight.grad, np.ones((2, 3), np.float32) @ kept)
+    with kernels.use(kernel_set):
+        hidden = operation(x)
+        array, kept = weakref.ref(hidden.data), hidden.data.copy()
+        out = layer(hidden)
+        del hidden
+        gc.collect()
+        assert array() is None
+        assert np.array_equal(out.node.saved["x"], kept)  # to whoever looks, it is there
+        out.backward(np.ones((3, 2), np.float32))
+    assert np.allclose(layer.weight.grad, np.ones((2, 3), np.float32) @ kept)
 
 
 def test_what_a_recipe_needs_must_not_have_been_overwritten():
@@ -113,3 +119,101 @@ def test_what_a_recipe_needs_must_not_have_been_overwritten():
     graph.mark_overwritten(x.data)
     with pytest.raises(RuntimeError, match="saved array 'x' was overwritten"):
         out.backward(np.ones((3, 2), np.float32))
+
+
+# ------------------------------------------------------------------------------------------- formed in forward
+
+
+def head_loss(model, i=0, overwrite=True):
+    """The loss by the fused head, tied to the table; two gradients come to the table."""
+    x = model.down(F.gelu(model.up(model.table(IDS))))
+    return F.linear_cross_entropy(x, model.table.weight, np.roll(IDS, i), overwrite_grads=overwrite)
+
+
+def kept_by_an_optimizer(model):
+    optimizer = optim.AdamW(model.named_parameters())
+    for parameter in model.parameters():
+        parameter.grad_buffer[...] = np.nan  # whatever was left there
+    return optimizer
+
+
+def collected(model):
+    grads = {name: p.grad.copy() for name, p in model.named_parameters()}
+    model.zero_grad()
+    return grads
+
+
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_a_gradient_is_formed_in_forward_where_it_is_kept(kernel_set, scale):
+    model = Tied()
+    with kernels.use(kernel_set):
+        head_loss(model, overwrite=False).backward(np.float32(scale))
+        plain = collected(model)
+        kept_by_an_optimizer(model)
+        weight, loss = model.table.weight, head_loss(model)
+        assert weight.grad is None and np.isfinite(weight.grad_buffer).all()
+        assert loss.node.saved["dweight"] is weight.grad_buffer
+        loss.backward(np.float32(scale))
+        assert weight.grad is weight.grad_buffer and weight.loan is None
+        assert same(collected(model), plain)
+
+
+def test_gradients_formed_in_forward_are_added_up():
+    model = Tied()
+    for i in range(3):
+        head_loss(model, i, overwrite=False).backward()
+    plain = collected(model)
+    kept_by_an_optimizer(model)
+    for i in range(3):
+        head_loss(model, i).backward()
+    assert same(collected(model), plain)
+    losses = [head_loss(model, i) for i in range(3)]  # only the first finds room
+    for loss in losses:
+        loss.backward()
+    assert same(collected(model), plain)
+    losses = [head_loss(model, i) for i in range(3)]
+    for loss in losses[1:] + losses[:1]:  # others come before what was lent is handed over
+        loss.backward()
+    again = collected(model)
+    assert all(np.allclose(again[name], plain[name], rtol=1e-5, atol=1e-8) for name in plain)
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_what_was_formed_in_forward_serves_a_second_backward(looked_at, monkeypatch):
+    model = Tied()
+    head_loss(model, overwrite=False).backward()
+    plain = collected(model)
+    kept_by_an_optimizer(model)
+    if looked_at:
+        monkeypatch.setattr(graph, "watcher", lambda node, dout, grads: None)
+    loss = head_loss(model)
+    loss.backward(retain_graph=True)
+    assert same({name: p.grad for name, p in model.named_parameters()}, plain)
+    loss.backward()
+    twice = collected(model)
+    assert all(np.allclose(twice[name], 2 * plain[name], rtol=1e-6) for name in plain)
+
+
+def test_a_gradient_formed_in_forward_that_is_gone_is_not_used():
+    model = Tied()
+    optimizer = kept_by_an_optimizer(model)
+    loss = head_loss(model)
+    optimizer.zero_grad()
+    with pytest.raises(RuntimeError, match="formed in forward, and since then replaced or forgotten"):
+        loss.backward()
+    optimizer.zero_grad()
+    loss, other = head_loss(model), head_loss(model, 1)
+    other.backward()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="formed in forward, and since then replaced or forgotten"):
+        loss.backward()
+
+
+def test_nothing_is_lent_without_an_optimizer_or_to_who_has_hooks():
+    model = Tied()
+    assert head_loss(model).node.saved["dweight"] is not None and model.table.weight.loan is None
+    kept_by_an_optimizer(model)
+    model.table.weight.register_hook(lambda grad: None)
+    head_loss(model).backward()
+    assert model.table.weight.loan is None and np.isfinite(model.table.weight.grad).all()

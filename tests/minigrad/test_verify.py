@@ -18,7 +18,7 @@ def small_model(dtype="float32", **settings):
     model = TransformerLM(config).astype(dtype)
     ids = np.random.default_rng(0).integers(0, 11, (2, 9))
     with check_mode():
-        return model, model.loss(ids[:, :-1], ids[:, 1:], overwrite_logits=True)
+        return model, model.loss(ids[:, :-1], ids[:, 1:], overwrite=True)
 
 
 @pytest.mark.parametrize("kernel_set", kernels.SETS)

@@ -182,7 +182,7 @@ KERNELS = [
     kernel("gradient scale applied twice", f"{REFERENCE}linear_cross_entropy_forward",
            lambda right, *a: (right(*a)[0], *(a[5] * d for d in right(*a)[1:]))),
     kernel("gradient scale not taken out", f"{FAST}linear_cross_entropy_backward",
-           lambda right, dout, dx, dweight, grad_scale: right(dout, dx, dweight, 1.0)),
+           lambda right, dout, dx, dweight, grad_scale, *a: right(dout, dx, dweight, 1.0, *a)),
     kernel("norm ignored: nothing is clipped", f"{FAST}fused_adamw_step", lambda right, *a: right(*a[:-1], 0.0)),
     kernel("decays shifted by a segment", f"{REFERENCE}fused_adamw_step",
            lambda right, *a: right(*a[:7], np.roll(a[7], 1), *a[8:])),

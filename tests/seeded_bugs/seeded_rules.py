@@ -180,7 +180,7 @@ RULES = [
     Bug("ignored rows counted in the divisor", f"{NN}softmax_cross_entropy_backward", ignored_rows_counted,
         "softmax_cross_entropy", "factor N"),
     Bug("upstream gradient left out", f"{NN}linear_cross_entropy_backward",
-        lambda right: lambda dout, dx, dweight, grad_scale: (dx / grad_scale, dweight / grad_scale),
+        lambda right: lambda dout, dx, dweight, grad_scale, **_: (dx / grad_scale, dweight / grad_scale),
         "linear_cross_entropy", "scale forgotten"),
     Bug("one entry of an axis of length 1, for the sum", f"{ELEMENTWISE}unbroadcast", lambda right: first_entries_only,
         "sub", "missing broadcast sum"),

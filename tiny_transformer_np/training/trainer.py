@@ -109,7 +109,7 @@ class Trainer:
         self.optimizer.zero_grad()
         total = 0.0
         for micro, batch in enumerate(batches):
-            loss = self.loss_of(step, micro, batch, overwrite_logits=True, grad_scale=1.0 / max(n_targets, 1))
+            loss = self.loss_of(step, micro, batch, overwrite=True, grad_scale=1.0 / max(n_targets, 1))
             total = loss.data.astype(np.float64) + total
             self.backward(loss, np.asarray(1.0 / n_targets, loss.dtype))
 
@@ -126,7 +126,7 @@ class Trainer:
     def loss_of(self, step, micro, batch=None, **how):
         """The summed loss of one micro-batch of a step, made with the weights as they are; always the same.
 
-        how: overwrite_logits and grad_scale of `model.loss`, which only save memory and time.
+        how: overwrite and grad_scale of `model.loss`, which only save memory and time.
         """
         ids, targets = batch or self._batch(step, micro)
         random.seek(self.config.seed, step, micro)

@@ -154,6 +154,19 @@ def test_linear_cross_entropy_backward(dtype):
     check(linear_cross_entropy_backward, np.asarray(0.75, accum(dtype)), dx, dweight, 8.0)
 
 
+@EVERY
+def test_linear_cross_entropy_in_the_arrays_that_are_given(dtype):
+    x, weight, targets = device(head(np.random.default_rng(11), dtype, N=33, K=7, V=31))
+    _, dx, dweight = linear_cross_entropy_forward(x, weight, targets, IGNORE, "mean", 8.0, True)
+    into = np.zeros_like(weight)
+    there = linear_cross_entropy_forward(x, weight, targets, IGNORE, "mean", 8.0, True, into)
+    assert there[2] is into and host(into).tobytes() == host(dweight).tobytes()
+    dout = np.asarray(0.75, accum(dtype), like=x)
+    expected = [host(array).tobytes() for array in linear_cross_entropy_backward(dout, dx, dweight, 8.0)]
+    actual = linear_cross_entropy_backward(dout, dx, dweight, 8.0, True)
+    assert actual[0] is dx and actual[1] is dweight and [host(array).tobytes() for array in actual] == expected
+
+
 @SIMULATED
 def test_no_array_of_all_logits(monkeypatch):
     monkeypatch.setattr(linear_cross_entropy, "CHUNK_ROWS", 16)
