@@ -22,6 +22,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/train_step.py --out-dir benchmarks/results $(ARGS)
 	$(BIN)/python benchmarks/plot.py benchmarks/results/train_step.json
 	$(BIN)/python benchmarks/kernels.py --out-dir benchmarks/results
+	$(BIN)/python benchmarks/profile.py --case baby --out-dir benchmarks/results
 	$(BIN)/python benchmarks/scaling.py --out-dir benchmarks/results
 
 gpu-report: $(VENV)/.installed-dev

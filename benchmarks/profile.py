@@ -12,7 +12,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
 
-from benchmarks import cases
+from benchmarks import cases, machine
 from benchmarks.worker import trainer_on_batch
 from minigrad import device, functional, graph
 from minigrad.optim import AdamW
@@ -62,6 +62,7 @@ class Profile:
 def profile(case, steps, threads, dtype="float32"):
     """(Profile over so many steps, seconds of all of them)."""
     device.configure(threads=threads)
+    device.use_factors(dtype)
     config, training = cases.configs(case, dtype)
     trainer, found = trainer_on_batch(config, training, *cases.batch(config, training)), Profile()
     for _ in range(3):
@@ -91,12 +92,18 @@ def main():
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--steps", type=int, default=0, help="steps to time; 0: some seconds of them")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--out-dir", type=Path, help="write profile.json and .md there too")
     args = parser.parse_args()
     steps = args.steps
     if not steps:
         steps = max(3, int(3.0 / (profile(args.case, 1, args.threads, args.dtype)[1])))
     found, total = profile(args.case, steps, args.threads, args.dtype)
-    print("\n".join(table(found, total, steps)))
+    lines = [f"{args.case}, {args.dtype}", *table(found, total, steps)]
+    print("\n".join(lines))
+    if args.out_dir:
+        rows = [{"operation": name, "direction": direction, "seconds": seconds / steps}
+                for (name, direction), seconds in found.seconds.items()]  # fmt: skip
+        machine.write(args.out_dir / "profile", machine.describe(args.threads), lines, rows)
 
 
 if __name__ == "__main__":

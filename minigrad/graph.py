@@ -76,7 +76,7 @@ class Node:
 
 
 class Recipe:
-    """An array that is not kept for a rule but made again, from others that are kept anyway: make(*args)."""
+    """An array that is not kept for a rule but made again: make(*args), from arrays that are kept, or their recipes."""
 
     __slots__ = ("make", "args")
 
@@ -84,7 +84,7 @@ class Recipe:
         self.make, self.args = make, args
 
     def __call__(self):
-        return self.make(*self.args)
+        return self.make(*(arg() if type(arg) is Recipe else arg for arg in self.args))
 
 
 def takes_into(parent):

@@ -74,7 +74,9 @@ class TrainingConfig:
     device: str = option("cpu", "where to compute", ("cpu", "cuda", "cuda-sim"))
     kernels: str = option("fast", "compiled kernels, or plain NumPy to step through", ("fast", "reference"))
     dtype: str = option(
-        "float32", "what matrix products multiply; weights, sums and all else stay float32", ("float32", "bfloat16")
+        "float32",
+        "what matrix products multiply, and what is kept for backward; weights and sums stay float32",
+        ("float32", "bfloat16"),
     )
     threads: int = option(0, "CPU threads for matrix products and kernels together; 0: one a core")
 

@@ -11,6 +11,7 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from kernels.cpu.compile import exp, jit, launch
+from kernels.cpu.memory import empty
 from kernels.cpu.philox import philox4x32
 from kernels.cpu.tiles import (
     ALL,
@@ -40,7 +41,7 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     `out` is laid out as (B, T, H, D) in memory, so that merging the heads afterwards needs no copy.
     """
     B, H, T, D = q.shape
-    out, logsumexp = np.empty((B, T, H, D), q.dtype).transpose(0, 2, 1, 3), np.empty((B, H, T), q.dtype)
+    out, logsumexp = empty((B, T, H, D), q.dtype).transpose(0, 2, 1, 3), np.empty((B, H, T), q.dtype)
     shape, dropout = (B, H, T, k.shape[2], D), _dropout(p, seed, step, stream, q.dtype)
     inputs = [rows_of(x) for x in (q, k, v)]
     scale, work = q.dtype.type(scale), _nanoseconds(shape)

@@ -22,13 +22,64 @@ def cast(x, dtype):
         x = cast(x, np.float32)  # which holds both exactly
     out = np.empty(x.shape, dtype)
     source, target = np.ascontiguousarray(x).reshape(-1), out.reshape(-1)
-    if format_of(x.dtype):
+    if (x.dtype.name, dtype.name) == ("float32", "bfloat16"):
+        launch(_round, 0.2 * x.size, source.view(np.uint32), bits_of(target))
+    elif (x.dtype.name, dtype.name) == ("bfloat16", "float32"):
+        launch(_extend, 0.2 * x.size, bits_of(source), target.view(np.uint32))
+    elif format_of(x.dtype):
         launch(_widen, 0.5 * x.size, bits_of(source), format_of(x.dtype), target)
     elif format_of(dtype):
         launch(_narrow, 0.5 * x.size, source, format_of(dtype), bits_of(target))
     else:
         launch(_convert, 0.3 * x.size, source, target)
     return out
+
+
+def to_bfloat16_bits(x):
+    """float32 x of any shape, rounded to bfloat16 as above -> the 16 bits of each number, uint16, shaped like x."""
+    bits = np.empty(x.shape, np.uint16)
+    launch(_round, 0.2 * x.size, np.ascontiguousarray(x).reshape(-1).view(np.uint32), bits.reshape(-1))
+    return bits
+
+
+def from_bfloat16_bits(bits):
+    """The inverse of `to_bfloat16_bits`, which is exact."""
+    x = np.empty(bits.shape, np.float32)
+    launch(_extend, 0.2 * x.size, bits.reshape(-1), x.reshape(-1).view(np.uint32))
+    return x
+
+
+# A chunk is cut out before the loop over it, or the compiler makes no vector code: see kernels.cpu.gelu.
+
+
+@jit(parallel=True)
+def _round(whole, half):
+    for i in prange((whole.size + _CHUNK - 1) // _CHUNK):
+        chunk = slice(i * _CHUNK, (i + 1) * _CHUNK)
+        _round_chunk(whole[chunk], half[chunk])
+
+
+@jit
+def _round_chunk(whole, half):
+    """Bits of float32 numbers to those of bfloat16: `sixteen_bits.narrow` for the format that needs few operations."""
+    for j in range(whole.size):
+        bits = whole[j]
+        nearest = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+        nan = ((bits >> np.uint32(16)) & np.uint32(0x8000)) | np.uint32(0x7FC0)
+        half[j] = np.uint16(nan if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else nearest)
+
+
+@jit(parallel=True)
+def _extend(half, whole):
+    for i in prange((whole.size + _CHUNK - 1) // _CHUNK):
+        chunk = slice(i * _CHUNK, (i + 1) * _CHUNK)
+        _extend_chunk(half[chunk], whole[chunk])
+
+
+@jit
+def _extend_chunk(half, whole):
+    for j in range(whole.size):
+        whole[j] = np.uint32(half[j]) << np.uint32(16)
 
 
 @jit(parallel=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numba import prange
 
 from kernels.cpu.compile import exp, jit, launch
+from kernels.cpu.memory import empty
 
 _TWO_SQRT_2_OVER_PI = 2.0 * math.sqrt(2.0 / math.pi)
 _CUBIC = 0.044715
@@ -19,7 +20,7 @@ _CHUNK = 8192
 
 def gelu_forward(x, approximate):
     """x of any shape; approximate "none" (erf) or "tanh" -> shaped like x."""
-    out = np.empty(x.shape, x.dtype)
+    out = empty(x.shape, x.dtype)
     run = _forward_tanh if approximate == "tanh" else _forward_exact
     launch(run, 1.5 * x.size, np.ascontiguousarray(x).reshape(-1), out.reshape(-1))
     return out
@@ -27,7 +28,7 @@ def gelu_forward(x, approximate):
 
 def gelu_backward(dout, x, approximate):
     """-> dx, shaped like x."""
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     run = _backward_tanh if approximate == "tanh" else _backward_exact
     dout, x = np.ascontiguousarray(dout), np.ascontiguousarray(x)
     launch(run, 1.5 * x.size, dout.reshape(-1), x.reshape(-1), dx.reshape(-1))

@@ -30,7 +30,7 @@ from kernels.cpu.tiles import copy_block, uninitialised
 from kernels.cpu.vectors import take, transpose
 
 STRETCH, PANELS = 32, 128  # most blocks along the sums, and panels of a factor, that are packed at a time
-KC, GROUP = 8, 8  # blocks along the sums, and panels of either factor, that stay in a thread's own cache
+KC, GROUP = 16, 8  # blocks along the sums, and panels of either factor, that stay in a thread's own cache
 _FLOPS_PER_NANOSECOND = 150  # of one thread, roughly
 
 
@@ -60,19 +60,19 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, tiles, workers):
         blocks = min(STRETCH, depth - k)
         for p in range(0, rows, PANELS):
             for q in range(0, cols, PANELS):
-                a_panels = min(PANELS, rows - p) if q == 0 else 0  # else they are packed already
-                b_panels = min(PANELS, cols - q)
+                a_panels, b_panels = min(PANELS, rows - p), min(PANELS, cols - q)
+                a_parts = 0 if q > 0 else blocks if a_flipped else a_panels  # else they are packed already
+                parts = a_parts + (b_panels if b_flipped else blocks)
                 taken = np.zeros(16, np.int64)
                 for _ in prange(workers):
                     part = take(taken, 0)
-                    while part < a_panels + b_panels:
-                        if part < a_panels:
-                            _pack(a, a_flipped, a_flipped, M, p + part, K, k, blocks, a_packed, part)
+                    while part < parts:
+                        if part < a_parts:
+                            _pack_part(a, a_flipped, a_flipped, M, p, a_panels, K, k, blocks, a_packed, part)
                         else:
-                            part -= a_panels
-                            _pack(b, not b_flipped, b_flipped, N, q + part, K, k, blocks, b_packed, part)
+                            part -= a_parts
+                            _pack_part(b, not b_flipped, b_flipped, N, q, b_panels, K, k, blocks, b_packed, part)
                         part = take(taken, 0)
-                a_panels = min(PANELS, rows - p)
                 b_tasks = (b_panels + GROUP - 1) // GROUP
                 group = max(1, min(GROUP, a_panels * b_tasks // TASKS))
                 a_tasks = (a_panels + group - 1) // group
@@ -114,26 +114,33 @@ def _multiply_panels(a, rows, b, cols, blocks, first, shift, out, tiles):
 
 
 @jit
-def _pack(x, strided, turned, n, panel, K, k, blocks, packed, to):
-    """A panel of x as the to-th packed one, in blocks of pairs, from the k-th block along the sum on.
+def _pack_part(x, strided, turned, n, first, panels, K, k, blocks, packed, part):
+    """A part of some panels of x, from the panel `first` and the k-th block along the sum on; one that reads rows of x.
 
-    n: rows of the factor, or columns of b. strided: numbers along the sum are a row of x apart, else neighbours.
+    strided: numbers along the sum are a row of x apart, else neighbours. So it is a block of every panel, or a panel.
+    """
+    for other in range(panels if strided else blocks):
+        panel, block = (other, part) if strided else (part, other)
+        at = (panel * blocks + block) * 2 * BLOCK
+        _pack_block(x, strided, turned, n, (first + panel) * PANEL, K, (k + block) * PANEL, packed, at)
+
+
+@jit
+def _pack_block(x, strided, turned, n, across, K, along, packed, at):
+    """A panel's two blocks of pairs, from the number `across` of x's n rows or columns and `along` of the K summed on.
+
     turned: that yields columns where a block's rows are wanted, or rows for columns.
     """
     flat, step = x.reshape(-1), x.shape[1]
-    for block in range(blocks):
-        along = (k + block) * PANEL
-        for half in range(2):
-            across = panel * PANEL + half * SIDE
-            at = along * step + across if strided else across * step + along
-            target = ((to * blocks + block) * 2 + half) * BLOCK
-            for row in range(SIDE):
-                if strided:
-                    low, more = at + 2 * row * step, K - along - 2 * row
-                    here, there = n - across if more > 0 else 0, n - across if more > 1 else 0
-                    round_columns(flat, low, here, low + step, there, packed, target + row * SIDE)
-                else:
-                    low, more = at + row * step, K - along if across + row < n else 0
-                    round_row(flat, low, more, low + SIDE, more - SIDE, packed, target + row * SIDE)
-            if turned:
-                transpose(packed, target, SIDE, SIDE, SIDE, packed, target, SIDE)
+    for half in range(2):
+        here, target = across + half * SIDE, at + half * BLOCK
+        for row in range(SIDE):
+            if strided:
+                low, more = (along + 2 * row) * step + here, K - along - 2 * row
+                count, after = n - here if more > 0 else 0, n - here if more > 1 else 0
+                round_columns(flat, low, count, low + step, after, packed, target + row * SIDE)
+            else:
+                low, more = (here + row) * step + along, K - along if here + row < n else 0
+                round_row(flat, low, more, low + SIDE, more - SIDE, packed, target + row * SIDE)
+        if turned:
+            transpose(packed, target, SIDE, SIDE, SIDE, packed, target, SIDE)

@@ -5,12 +5,13 @@ from numba import prange
 
 from kernels.cpu.compile import chunk_rows, jit, launch
 from kernels.cpu.matmul import multiply
+from kernels.cpu.memory import empty
 
 
 def linear_forward(x, weight, bias):
     """x (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    out = np.empty((len(rows), len(weight)), x.dtype)
+    out = empty((len(rows), len(weight)), x.dtype)
     multiply(rows, np.ascontiguousarray(weight).T, out, bias)
     return out.reshape(*x.shape[:-1], weight.shape[0])
 
@@ -23,11 +24,11 @@ def linear_backward(dout, x, weight, bias, into=None):
     rows = np.ascontiguousarray(dout).reshape(-1, dout.shape[-1])  # (N, C)
     dx = dweight = dbias = None
     if weight is not None:
-        dx = multiply(rows, np.ascontiguousarray(weight), np.empty((len(rows), weight.shape[1]), dout.dtype))
+        dx = multiply(rows, np.ascontiguousarray(weight), empty((len(rows), weight.shape[1]), dout.dtype))
         dx = dx.reshape(*dout.shape[:-1], weight.shape[1])
     if x is not None:
         inputs = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-        dweight = np.empty((rows.shape[1], inputs.shape[1]), dout.dtype) if into is None else into
+        dweight = empty((rows.shape[1], inputs.shape[1]), dout.dtype) if into is None else into
         multiply(rows.T, inputs, dweight)
     if bias is not None:
         dbias = launch(_sum_rows, 0.2 * rows.size, rows, chunk_rows(len(rows), 16))

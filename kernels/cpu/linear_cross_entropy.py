@@ -3,6 +3,7 @@
 import numpy as np
 
 from kernels.cpu.matmul import multiply
+from kernels.cpu.memory import empty
 from kernels.cpu.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 
 CHUNK_ROWS = 512  # enough for the products to run at full speed; fixed, so that sums have one order
@@ -18,11 +19,11 @@ def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, gr
     weight = np.ascontiguousarray(weight)
     divisor = np.asarray(max(np.count_nonzero(targets != ignore_index), 1) if reduction == "mean" else 1)
     upstream, total = np.asarray(grad_scale, x.dtype), 0.0
-    dx = np.empty_like(rows) if with_grads else None
-    dweight = np.empty_like(weight) if with_grads and into is None else into
+    dx = empty(rows.shape, rows.dtype) if with_grads else None
+    dweight = empty(weight.shape, weight.dtype) if with_grads and into is None else into
     if dweight is not None and len(rows) == 0:
         dweight[...] = 0
-    logits = np.empty((min(CHUNK_ROWS, len(rows)), len(weight)), x.dtype)  # of a chunk, again and again
+    logits = empty((min(CHUNK_ROWS, len(rows)), len(weight)), x.dtype)  # of a chunk, again and again
     for start in range(0, len(rows), CHUNK_ROWS):
         part, labels = rows[start : start + CHUNK_ROWS], targets[start : start + CHUNK_ROWS]
         here = multiply(part, weight.T, logits[: len(part)])  # (n, V)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 import kernels
+from kernels import factors
 from kernels.arrays import is_array
 from minigrad import graph
 from minigrad.tensor import record
@@ -60,15 +61,15 @@ def layernorm(x, weight, bias=None, eps=1e-5):
     """Normalise the last axis. x (..., C), weight (C,), bias (C,) or None -> (..., C). Ba et al. 2016."""
     _check_vector("layernorm: weight", weight, x.shape[-1])
     _check_vector("layernorm: bias", bias, x.shape[-1])
-    kernel = kernels.for_array(x.data).layernorm_forward
-    args = x.data, weight.data, None if bias is None else bias.data, eps
-    normalised, mean, rstd = kernel(*args)
+    kernel, kept = kernels.for_array(x.data).layernorm_forward, _kept(x.data)
+    scale_and_shift = weight.data, None if bias is None else bias.data
+    normalised, mean, rstd = kernel(x.data, *scale_and_shift, eps)
     out = record(
         normalised, (x, weight) if bias is None else (x, weight, bias), layernorm_backward,
-        x=x.data, weight=weight.data, mean=mean, rstd=rstd, has_bias=bias is not None,
+        x=kept, weight=weight.data, mean=mean, rstd=rstd, has_bias=bias is not None,
     )  # fmt: skip
     if out.node:
-        out.recipe = graph.Recipe(lambda *args: kernel(*args)[0], *args)
+        out.recipe = graph.Recipe(lambda *args: kernel(*args)[0], kept, *scale_and_shift, eps)
     return out
 
 
@@ -81,10 +82,10 @@ def gelu(x, approximate="none"):
     """x * Phi(x); approximate="tanh" is GPT-2's form. Hendrycks & Gimpel 2016."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f'gelu: approximate is {approximate!r}; expected "none" or "tanh"')
-    kernel = kernels.for_array(x.data).gelu_forward
-    out = record(kernel(x.data, approximate), (x,), gelu_backward, x=x.data, approximate=approximate)
+    kernel, kept = kernels.for_array(x.data).gelu_forward, _kept(x.data)
+    out = record(kernel(x.data, approximate), (x,), gelu_backward, x=kept, approximate=approximate)
     if out.node:
-        out.recipe = graph.Recipe(kernel, x.data, approximate)
+        out.recipe = graph.Recipe(kernel, kept, approximate)
     return out
 
 
@@ -159,10 +160,14 @@ def causal_self_attention(qkv, n_head, p=0.0, seed=0, step=0, stream=0):
     setting = _attention_setting(q.shape[-1], True, None, p, seed, step, stream)
     out, logsumexp = kernels.for_array(qkv.data).attention_forward(q, k, v, **setting)
     merged = _merge_heads(out)
-    return record(
+    kept = _kept(merged)
+    result = record(
         merged, (qkv,), causal_self_attention_backward,
-        qkv=qkv.data, out=merged, logsumexp=logsumexp, n_head=n_head, **setting,
+        qkv=_kept(qkv.data), out=kept, logsumexp=logsumexp, n_head=n_head, **setting,
     )  # fmt: skip
+    if kept is not merged:
+        result.recipe = kept
+    return result
 
 
 def causal_self_attention_backward(dout, qkv, out, logsumexp, n_head, **setting):
@@ -264,6 +269,18 @@ def linear_cross_entropy(
 
 def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
     return kernels.for_array(dx).linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite)
+
+
+def _kept(array):
+    """What a rule keeps of an array: a bfloat16 copy where products round to that anyway, else the array itself.
+
+    Of what a model keeps for backward, most comes out of products and goes into others.
+    """
+    if not graph.recording or factors.dtype == "float32" or array.dtype != np.float32:
+        return array
+    from kernels.cpu.cast import from_bfloat16_bits, to_bfloat16_bits  # the plain kernels must not wake the compiler
+
+    return graph.Recipe(from_bfloat16_bits, to_bfloat16_bits(array))
 
 
 def _check_vector(what, vector, n):

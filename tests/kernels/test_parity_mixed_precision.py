@@ -7,6 +7,7 @@ import pytest
 from parity import assert_same_bits, check_in_place, normal, relative_error, widened
 
 from kernels import cpu, reference
+from kernels.cpu.cast import from_bfloat16_bits, to_bfloat16_bits
 
 try:
     import ml_dtypes
@@ -157,6 +158,21 @@ def test_cast_of_shapes_layouts_and_other_types(backend):
             np.testing.assert_array_equal(out, view.astype(target))
             np.testing.assert_array_equal(backend.cast(out, np.float64), out.astype(np.float64))
     assert backend.cast(x, np.float64) is x
+
+
+def test_bfloat16_bits_are_those_of_the_cast():
+    """Every pattern of the upper half, at a tie, just beside one and between: infinities, NaN, subnormal numbers."""
+    upper = np.arange(1 << 16, dtype=np.uint32) << 16
+    x = np.concatenate([upper + low for low in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF)]).view(np.float32).reshape(6, -1)
+    bits = to_bfloat16_bits(x)
+    numbers = ~np.isnan(x)
+    nearest = x.view(np.uint32).astype(np.uint64)
+    nearest = (nearest + 0x7FFF + (nearest >> 16 & 1)) >> 16
+    assert bits.dtype == np.uint16 and np.array_equal(bits[numbers], nearest[numbers])
+    back = from_bfloat16_bits(bits)
+    assert back.shape == x.shape and np.array_equal(np.isnan(back), np.isnan(x))
+    assert np.array_equal(to_bfloat16_bits(back)[numbers], bits[numbers])
+    assert to_bfloat16_bits(x[:, ::2].T).tobytes() == np.ascontiguousarray(bits[:, ::2].T).tobytes()
 
 
 @HALVES

@@ -8,6 +8,7 @@ import pytest
 
 import kernels
 import minigrad as mg
+from kernels import factors
 from minigrad import functional as F
 from minigrad import graph, optim
 from minigrad.nn import Embedding, LayerNorm, Linear, Module
@@ -119,6 +120,64 @@ def test_what_a_recipe_needs_must_not_have_been_overwritten():
     graph.mark_overwritten(x.data)
     with pytest.raises(RuntimeError, match="saved array 'x' was overwritten"):
         out.backward(np.ones((3, 2), np.float32))
+
+
+# ------------------------------------------------------------------------------------------- kept at half the size
+
+
+class Block(Module):
+    """What a transformer layer keeps: norm, qkv, attention, projection, gelu between two layers."""
+
+    def __init__(self):
+        self.ln, self.qkv, self.proj = LayerNorm(8), Linear(8, 24), Linear(8, 8)
+        self.up, self.down = Linear(8, 32), Linear(32, 8)
+
+    def forward(self, x):
+        x = x + self.proj(F.causal_self_attention(self.qkv(self.ln(x)), 2))
+        return x + self.down(F.gelu(self.up(self.ln(x))))
+
+
+def kept_bytes(out):
+    """Of the arrays that backward of a Tensor would need, each once; weights, which are kept anyway, left out."""
+    arrays, todo = {}, [value for node in graph.ancestors(out.node) for value in node._saved.values()]
+    for value in todo:
+        if type(value) is graph.Recipe:
+            todo.extend(value.args)
+        elif isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[1] == 16:  # (B, T, C)
+            arrays[id(value)] = value.nbytes
+    return sum(arrays.values())
+
+
+@pytest.fixture
+def bfloat16_factors():
+    factors.use("bfloat16")
+    yield
+    factors.use("float32")
+
+
+def test_what_is_kept_takes_half_the_memory_where_products_round(bfloat16_factors):
+    block = Block()
+    x = mg.tensor(np.random.default_rng(0).standard_normal((2, 16, 8), dtype=np.float32), requires_grad=True)
+    dout = np.random.default_rng(1).standard_normal((2, 16, 8), dtype=np.float32)
+    with kernels.use("reference"):  # any processor has these
+        found = {}
+        for dtype in ("float32", "bfloat16"):
+            factors.use(dtype)
+            out = block(x)
+            found[dtype] = kept_bytes(out)
+            assert all(v.dtype == np.float32 for n in graph.ancestors(out.node) for v in n.saved.values()
+                       if isinstance(v, np.ndarray))  # fmt: skip
+            out.backward(dout)
+            found[dtype, "grads"] = [x.grad, *(p.grad for p in block.parameters())]
+            x.grad = None
+            for p in block.parameters():
+                p.grad = None
+        with graph.no_grad():
+            assert block(x).node is None
+    assert found["bfloat16"] == found["float32"] / 2
+    for exact, rounded in zip(found["float32", "grads"], found["bfloat16", "grads"], strict=True):
+        assert np.abs(rounded - exact).max() < 2e-2 * np.abs(exact).max()
+    assert not np.array_equal(found["float32", "grads"][0], found["bfloat16", "grads"][0])
 
 
 # ------------------------------------------------------------------------------------------- formed in forward
