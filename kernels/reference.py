@@ -78,14 +78,19 @@ def gelu_forward(x, approximate):
     return x * _normal_cdf(x)
 
 
-def gelu_backward(dout, x, approximate):
-    """-> dx, shaped like x."""
+def gelu_backward(dout, x, approximate, overwrite=False):
+    """-> dx, shaped like x; written over x if `overwrite`."""
     if approximate == "tanh":
         t = np.tanh(_SQRT_2_OVER_PI * (x + _CUBIC * x * x * x))
         du = _SQRT_2_OVER_PI * (1.0 + 3.0 * _CUBIC * x * x)
-        return dout * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * du)
-    density = np.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
-    return dout * (_normal_cdf(x) + x * density)
+        slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * du
+    else:
+        density = np.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
+        slope = _normal_cdf(x) + x * density
+    if not overwrite:
+        return dout * slope
+    x[...] = dout * slope
+    return x
 
 
 def _normal_cdf(x):

@@ -4,6 +4,7 @@ import numpy as np
 from numba import prange
 
 from kernels.cpu.compile import jit, launch
+from kernels.cpu.memory import empty
 from kernels.cpu.sixteen_bits import bits_of, format_of, narrow, round_to_odd, widen
 
 _CHUNK = 16384
@@ -20,7 +21,7 @@ def cast(x, dtype):
         return x
     if format_of(x.dtype) and format_of(dtype):
         x = cast(x, np.float32)  # which holds both exactly
-    out = np.empty(x.shape, dtype)
+    out = empty(x.shape, dtype)
     source, target = np.ascontiguousarray(x).reshape(-1), out.reshape(-1)
     if (x.dtype.name, dtype.name) == ("float32", "bfloat16"):
         launch(_round, 0.2 * x.size, source.view(np.uint32), bits_of(target))
@@ -37,14 +38,14 @@ def cast(x, dtype):
 
 def to_bfloat16_bits(x):
     """float32 x of any shape, rounded to bfloat16 as above -> the 16 bits of each number, uint16, shaped like x."""
-    bits = np.empty(x.shape, np.uint16)
+    bits = empty(x.shape, np.uint16)
     launch(_round, 0.2 * x.size, np.ascontiguousarray(x).reshape(-1).view(np.uint32), bits.reshape(-1))
     return bits
 
 
 def from_bfloat16_bits(bits):
     """The inverse of `to_bfloat16_bits`, which is exact."""
-    x = np.empty(bits.shape, np.float32)
+    x = empty(bits.shape, np.float32)
     launch(_extend, 0.2 * x.size, bits.reshape(-1), x.reshape(-1).view(np.uint32))
     return x
 

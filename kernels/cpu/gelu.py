@@ -15,7 +15,7 @@ _TWO_SQRT_2_OVER_PI = 2.0 * math.sqrt(2.0 / math.pi)
 _CUBIC = 0.044715
 _SQRT_HALF = math.sqrt(0.5)
 _INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
-_CHUNK = 8192
+_CHUNK = 4096
 
 
 def gelu_forward(x, approximate):
@@ -26,9 +26,9 @@ def gelu_forward(x, approximate):
     return out
 
 
-def gelu_backward(dout, x, approximate):
-    """-> dx, shaped like x."""
-    dx = empty(x.shape, x.dtype)
+def gelu_backward(dout, x, approximate, overwrite=False):
+    """-> dx, shaped like x; written over x, a contiguous array, if `overwrite`."""
+    dx = x if overwrite else empty(x.shape, x.dtype)
     run = _backward_tanh if approximate == "tanh" else _backward_exact
     dout, x = np.ascontiguousarray(dout), np.ascontiguousarray(x)
     launch(run, 1.5 * x.size, dout.reshape(-1), x.reshape(-1), dx.reshape(-1))
@@ -57,7 +57,8 @@ def _forward_tanh_chunk(x, out):
 def _backward_tanh(dout, x, dx):
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         chunk = slice(i * _CHUNK, (i + 1) * _CHUNK)
-        _backward_tanh_chunk(dout[chunk], x[chunk], dx[chunk])
+        # a copy, in the first-level cache: where dx is written over x, the compiler's vector code would not be used
+        _backward_tanh_chunk(dout[chunk], x[chunk].copy(), dx[chunk])
 
 
 @jit

@@ -29,7 +29,7 @@ from kernels.cpu.pairs import (
 from kernels.cpu.tiles import copy_block, uninitialised
 from kernels.cpu.vectors import take, transpose
 
-STRETCH, PANELS = 32, 128  # most blocks along the sums, and panels of a factor, that are packed at a time
+STRETCH, PANELS = 32, 64  # most blocks along the sums, and panels of a factor, that are packed at a time
 KC, GROUP = 16, 8  # blocks along the sums, and panels of either factor, that stay in a thread's own cache
 _FLOPS_PER_NANOSECOND = 150  # of one thread, roughly
 

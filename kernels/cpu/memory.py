@@ -11,5 +11,6 @@ def empty(shape, dtype):
     """`np.empty`, but from the beginning of a cache line on: a register that is stored or loaded then crosses none."""
     dtype, n = np.dtype(dtype), math.prod(shape)
     memory = np.empty(n + _CACHE_LINE // dtype.itemsize, dtype)
-    first = -memory.ctypes.data % _CACHE_LINE // dtype.itemsize
+    address = memory.__array_interface__["data"][0]
+    first = -address % _CACHE_LINE // dtype.itemsize
     return memory[first : first + n].reshape(shape)

@@ -15,9 +15,12 @@ def gelu_forward(x, approximate):
     return out
 
 
-def gelu_backward(dout, x, approximate):
-    """-> dx, shaped like x."""
+def gelu_backward(dout, x, approximate, overwrite=False):
+    """-> dx, shaped like x; written over x, a contiguous array, if `overwrite`."""
     check_shapes("gelu_backward", dout=(dout, x.shape))
     dx, grid, tanh_form = empty(x, x.shape), blocks(x.size, _THREADS * vec(x.dtype)), int(approximate == "tanh")
     _backward.launch(grid, _THREADS, dx, contiguous(dout), contiguous(x), x.size, tanh_form, dtype=x.dtype)
-    return dx
+    if not overwrite:
+        return dx
+    x[...] = dx
+    return x

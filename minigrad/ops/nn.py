@@ -83,14 +83,15 @@ def gelu(x, approximate="none"):
     if approximate not in ("none", "tanh"):
         raise ValueError(f'gelu: approximate is {approximate!r}; expected "none" or "tanh"')
     kernel, kept = kernels.for_array(x.data).gelu_forward, _kept(x.data)
-    out = record(kernel(x.data, approximate), (x,), gelu_backward, x=kept, approximate=approximate)
+    rounded = {"overwrite": True} if kept is not x.data else {}  # backward gets an array of its own
+    out = record(kernel(x.data, approximate), (x,), gelu_backward, x=kept, approximate=approximate, **rounded)
     if out.node:
         out.recipe = graph.Recipe(kernel, kept, approximate)
     return out
 
 
-def gelu_backward(dout, x, approximate):
-    return kernels.for_array(dout).gelu_backward(dout, x, approximate)
+def gelu_backward(dout, x, approximate, overwrite=False):
+    return kernels.for_array(dout).gelu_backward(dout, x, approximate, overwrite)
 
 
 def embedding(weight, ids):

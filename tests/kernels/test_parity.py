@@ -118,6 +118,16 @@ def test_embedding_gradients_of_repeated_ids_add_up(backend):
 
 
 @pytest.mark.parametrize("backend", [reference, cpu])
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_backward_may_write_over_x(backend, approximate):
+    dout, x = np.random.default_rng(5).standard_normal((2, 67, 131), np.float32)
+    before, expected = x.copy(), backend.gelu_backward(dout, x, approximate)
+    assert np.array_equal(x, before)
+    assert backend.gelu_backward(dout, x, approximate, True) is x
+    assert np.array_equal(x, expected)
+
+
+@pytest.mark.parametrize("backend", [reference, cpu])
 def test_weight_gradients_go_into_the_array_that_is_given(backend):
     """That of linear replaces what is there, that of embedding is added to it; the bits are those without `into`."""
     rng = np.random.default_rng(8)

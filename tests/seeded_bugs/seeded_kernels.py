@@ -86,10 +86,10 @@ def all_rows_counted(right, logits, targets, ignore_index, reduction):
     return (loss * float(divisor) / targets.size).astype(loss.dtype), logsumexp, np.asarray(targets.size)
 
 
-def half_precision(right, dout, x, approximate):
+def half_precision(right, dout, x, *setting):
     if x.dtype == np.float32:
-        return right(dout, x.astype(np.float16).astype(np.float32), approximate)
-    return right(dout, x, approximate)
+        return right(dout, x.astype(np.float16).astype(np.float32), *setting)
+    return right(dout, x, *setting)
 
 
 def adamw(corrected=True, root_eps=False, decoupled=True, scaled=True, squared=True):
@@ -144,7 +144,7 @@ KERNELS = [
            lambda right, x, how: right(x, how) if how != "tanh" else right(x, how) - 1e-4 * x**3, "gelu",
            "wrong term"),
     kernel("density forgotten", f"{REFERENCE}gelu_backward",
-           lambda right, dout, x, how: dout * reference._normal_cdf(x), "gelu", "wrong term"),
+           lambda right, dout, x, how, *_: dout * reference._normal_cdf(x), "gelu", "wrong term"),
     kernel("half precision inside float32", f"{FAST}gelu_backward", half_precision, "gelu"),
     kernel("layernorm of x instead of the sum", f"{FAST}residual_layernorm_forward", norm_of_x_alone),
     kernel("gradient past the norm forgotten", f"{FAST}residual_layernorm_backward", no_gradient_beside),

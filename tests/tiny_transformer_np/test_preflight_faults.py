@@ -179,7 +179,7 @@ def test_a_gradient_of_the_wrong_sign(monkeypatch):
 def test_a_wrong_rule(monkeypatch):
     """A derivative wrong by one per cent; the parameter nearest to the output that it spoils is named."""
     original = rules.gelu_backward
-    monkeypatch.setattr(rules, "gelu_backward", lambda dout, x, approximate: original(dout, x, approximate) * 1.01)
+    monkeypatch.setattr(rules, "gelu_backward", lambda *args, **saved: original(*args, **saved) * 1.01)
     explanation = failed(trainer_of(), "gradcheck")
     says(explanation, "is not its slope", "blocks.1.mlp.fc.bias", "analytic", "rules between it and the output",
          "the gradient is 1.01 times the true one")  # fmt: skip
@@ -194,7 +194,7 @@ def test_a_wrong_rule_of_dropout(monkeypatch):
 
 def test_a_wrong_fast_kernel(monkeypatch):
     original = kernels.cpu.gelu_backward
-    monkeypatch.setattr(kernels.cpu, "gelu_backward", lambda dout, x, approximate: original(dout, x, approximate) * 1.5)
+    monkeypatch.setattr(kernels.cpu, "gelu_backward", lambda *args, **saved: original(*args, **saved) * 1.5)
     with kernels.use("fast"):
         says(failed(trainer_of(), "gradcheck"), "differs from that of the plain kernels", "mlp", "--kernels reference")
 
