@@ -4,7 +4,7 @@
 are blocks of pairs: see `kernels.cpu.pairs`. Sums are float32.
 
     for each stretch of the sums, of a's rows, and of b's columns      what is packed of them fits the outer caches
-      in parallel, for each panel                                      round it to blocks of pairs
+      in parallel, for each panel, or row of blocks if that is read    round it to blocks of pairs
       in parallel, for each tile of out, some panels of a by some of b
         for each KC of the stretch, each panel of b, each panel of a
           out's PANEL x PANEL += one panel times the other
