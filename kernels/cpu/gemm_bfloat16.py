@@ -3,10 +3,10 @@
 `kernels.cpu.gemm` says how such a product goes. Here packing also rounds every number to bfloat16, and what is packed
 are blocks of pairs: see `kernels.cpu.pairs`. Sums are float32.
 
-    for each stretch of the sums, of a's rows, and of b's columns      what is packed of them fits the outer caches
-      in parallel, for each panel, or row of blocks if that is read    round it to blocks of pairs
-      in parallel, for each tile of out, some panels of a by some of b
-        for each KC of the stretch, each panel of b, each panel of a
+    for each STRETCH of the sums, and of b's columns, and of a's rows   what is packed of them fits the outer caches
+      in parallel, for each panel, or step of all panels if that is read as it lies   round it to blocks of pairs
+      in parallel, for some panels of a and some of b                   these stay in the thread's own cache
+        for each panel of a, each panel of b
           out's PANEL x PANEL += one panel times the other
 """
 
@@ -29,8 +29,8 @@ from kernels.cpu.pairs import (
 from kernels.cpu.tiles import copy_block, uninitialised
 from kernels.cpu.vectors import take, transpose
 
-STRETCH, PANELS = 32, 64  # most blocks along the sums, and panels of a factor, that are packed at a time
-KC, GROUP = 16, 8  # blocks along the sums, and panels of either factor, that stay in a thread's own cache
+STRETCH, PACKED = 32, 1 << 20  # most steps of PANEL along the sums, and words of a factor, that are packed at a time
+GROUP = 8  # panels of either factor that stay in a thread's own cache
 _FLOPS_PER_NANOSECOND = 150  # of one thread, roughly
 
 
@@ -54,24 +54,30 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, tiles, workers):
     M, N = out.shape
     K = a.shape[0] if a_flipped else a.shape[1]
     rows, cols, depth = (M + PANEL - 1) // PANEL, (N + PANEL - 1) // PANEL, (K + PANEL - 1) // PANEL
-    size = min(STRETCH, depth) * 2 * BLOCK  # of a packed panel
-    a_packed, b_packed = uninitialised(min(PANELS, rows) * size, out), uninitialised(min(PANELS, cols) * size, out)
-    for k in range(0, depth, STRETCH):
-        blocks = min(STRETCH, depth - k)
-        for p in range(0, rows, PANELS):
-            for q in range(0, cols, PANELS):
-                a_panels, b_panels = min(PANELS, rows - p), min(PANELS, cols - q)
-                a_parts = 0 if q > 0 else blocks if a_flipped else a_panels  # else they are packed already
-                parts = a_parts + (b_panels if b_flipped else blocks)
+    stretch = min(STRETCH, depth)
+    size = stretch * 2 * BLOCK  # of a packed panel
+    down, across = _evenly(rows, max(1, PACKED // size)), _evenly(cols, max(1, PACKED // size))
+    a_packed, b_packed = uninitialised(down * size, out), uninitialised(across * size, out)
+    for k in range(0, depth, stretch):
+        steps = min(stretch, depth - k)
+        for q in range(0, cols, across):
+            for p in range(0, rows, down):
+                a_panels, b_panels = min(down, rows - p), min(across, cols - q)
+                a_parts = steps if a_flipped else a_panels
+                b_parts = b_panels if b_flipped else steps
+                if q > 0 and rows <= down:  # they are packed already
+                    a_parts = 0
+                if p > 0:
+                    b_parts = 0
                 taken = np.zeros(16, np.int64)
                 for _ in prange(workers):
                     part = take(taken, 0)
-                    while part < parts:
+                    while part < a_parts + b_parts:
                         if part < a_parts:
-                            _pack_part(a, a_flipped, a_flipped, M, p, a_panels, K, k, blocks, a_packed, part)
+                            _pack_part(a, a_flipped, a_flipped, M, p, a_panels, K, k, steps, a_packed, part)
                         else:
                             part -= a_parts
-                            _pack_part(b, not b_flipped, b_flipped, N, q, b_panels, K, k, blocks, b_packed, part)
+                            _pack_part(b, not b_flipped, b_flipped, N, q, b_panels, K, k, steps, b_packed, part)
                         part = take(taken, 0)
                 b_tasks = (b_panels + GROUP - 1) // GROUP
                 group = max(1, min(GROUP, a_panels * b_tasks // TASKS))
@@ -80,14 +86,21 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, tiles, workers):
                     task = take(taken, 8)
                     while task < a_tasks * b_tasks:
                         m, n = task % a_tasks * group, task // a_tasks * GROUP
-                        across, along = (m, min(a_panels, m + group), p), (n, min(b_panels, n + GROUP), q)
+                        this, other = (m, min(a_panels, m + group), p), (n, min(b_panels, n + GROUP), q)
                         first = k == 0 and not add
-                        _multiply_panels(a_packed, across, b_packed, along, blocks, first, shift, out, tiles)
+                        _multiply_panels(a_packed, this, b_packed, other, steps, first, shift, out, tiles)
                         task = take(taken, 8)
 
 
 @jit
-def _multiply_panels(a, rows, b, cols, blocks, first, shift, out, tiles):
+def _evenly(n, most):
+    """The size of equal shares of n that are not above the most."""
+    shares = (n + most - 1) // most
+    return (n + shares - 1) // shares
+
+
+@jit
+def _multiply_panels(a, rows, b, cols, steps, first, shift, out, tiles):
     """Panels rows[0]..rows[1] of a times cols[0]..cols[1] of b: added to out, or to shift if first.
 
     rows[2] and cols[2]: which panel of the whole factor the first packed one is.
@@ -95,39 +108,36 @@ def _multiply_panels(a, rows, b, cols, blocks, first, shift, out, tiles):
     M, N = out.shape
     flat, spare, each = out.reshape(-1), np.empty(PANEL * PANEL, out.dtype), 2 * BLOCK
     begin_tiles(tiles)
-    for k in range(0, blocks, KC):
-        depth, begin = min(KC, blocks - k), first and k == 0
+    for p in range(rows[0], rows[1]):
         for q in range(cols[0], cols[1]):
-            for p in range(rows[0], rows[1]):
-                left, right = (p * blocks + k) * each, (q * blocks + k) * each
-                m, n = (rows[2] + p) * PANEL, (cols[2] + q) * PANEL
-                start, at, step = (shift, n, 0) if begin else (flat, m * N + n, N)
-                if m + PANEL <= M and n + PANEL <= N:
-                    product(depth, a, left, b, right, start, at, step, flat, m * N + n, N)
-                    continue
-                # at the edge: a whole tile beside out, of which a part is copied
-                height, breadth = min(PANEL, M - m), min(PANEL, N - n)
-                copy_block(start, at, step, height, breadth, spare, 0, PANEL, SIDE)
-                product(depth, a, left, b, right, spare, 0, PANEL, spare, 0, PANEL)
-                copy_block(spare, 0, PANEL, height, breadth, flat, m * N + n, N, SIDE)
+            left, right, m, n = p * steps * each, q * steps * each, (rows[2] + p) * PANEL, (cols[2] + q) * PANEL
+            start, at, step = (shift, n, 0) if first else (flat, m * N + n, N)
+            if m + PANEL <= M and n + PANEL <= N:
+                product(steps, a, left, b, right, start, at, step, flat, m * N + n, N)
+                continue
+            # at the edge: a whole tile beside out, of which a part is copied
+            height, breadth = min(PANEL, M - m), min(PANEL, N - n)
+            copy_block(start, at, step, height, breadth, spare, 0, PANEL, SIDE)
+            product(steps, a, left, b, right, spare, 0, PANEL, spare, 0, PANEL)
+            copy_block(spare, 0, PANEL, height, breadth, flat, m * N + n, N, SIDE)
     end_tiles()
 
 
 @jit
-def _pack_part(x, strided, turned, n, first, panels, K, k, blocks, packed, part):
-    """A part of some panels of x, from the panel `first` and the k-th block along the sum on; one that reads rows of x.
+def _pack_part(x, strided, turned, n, first, panels, K, k, steps, packed, part):
+    """A part of some panels of x, from the panel `first` and the k-th step along the sum on; one that reads rows of x.
 
-    strided: numbers along the sum are a row of x apart, else neighbours. So it is a block of every panel, or a panel.
+    strided: numbers along the sum are a row of x apart, else neighbours. So it is a step of every panel, or a panel.
     """
-    for other in range(panels if strided else blocks):
-        panel, block = (other, part) if strided else (part, other)
-        at = (panel * blocks + block) * 2 * BLOCK
-        _pack_block(x, strided, turned, n, (first + panel) * PANEL, K, (k + block) * PANEL, packed, at)
+    for other in range(panels if strided else steps):
+        panel, here = (other, part) if strided else (part, other)
+        at = (panel * steps + here) * 2 * BLOCK
+        _pack_step(x, strided, turned, n, (first + panel) * PANEL, K, (k + here) * PANEL, packed, at)
 
 
 @jit
-def _pack_block(x, strided, turned, n, across, K, along, packed, at):
-    """A panel's two blocks of pairs, from the number `across` of x's n rows or columns and `along` of the K summed on.
+def _pack_step(x, strided, turned, n, across, K, along, packed, at):
+    """A step of a panel, from the number `across` of x's n rows or columns and `along` of the K summed on.
 
     turned: that yields columns where a block's rows are wanted, or rows for columns.
     """

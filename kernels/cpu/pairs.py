@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from kernels.cpu.vectors import below, chosen, declared, masked_load, pointers, repeated, vector_at
+from kernels.cpu.vectors import below, chosen, declared, masked_load, pointers, prefetch, repeated, vector_at
 
 SIDE = 16  # rows of a block, and pairs of a row
 BLOCK = SIDE * SIDE  # pairs
@@ -60,6 +60,9 @@ def product(typing, depth, a, a_at, b, b_at, start, start_at, start_step, out, o
 
     def generate(context, builder, signature, args):
         a, b, begin, end = pointers(context, builder, signature, args, (1, 3, 5, 8))
+        for row, half in np.ndindex(PANEL, 2):  # out is on its way here while the sums are formed
+            offset = builder.add(builder.mul(args[10], _SIZE(row)), _SIZE(half * SIDE))
+            prefetch(builder, builder.gep(end, [offset]), write=True)
         make = _by_tiles if HAS_AMX else _by_registers
         make(builder, args[0], a, b, (begin, args[7]), (end, args[10]))
         return context.get_dummy_value()

@@ -58,10 +58,10 @@ def _tile(n_rows, ahead=0):
             row_of_b = builder.gep(b, [builder.mul(k, b_step)])
             column_of_a = builder.gep(a, [builder.mul(k, a_step)])
             if ahead:
-                _prefetch(builder, builder.gep(column_of_a, [builder.mul(a_step, size(ahead))]))
+                prefetch(builder, builder.gep(column_of_a, [builder.mul(a_step, size(ahead))]))
                 for v in range(VECTORS):
                     later = builder.add(builder.mul(b_step, size(ahead)), size(v * lanes))
-                    _prefetch(builder, builder.gep(row_of_b, [later]))
+                    prefetch(builder, builder.gep(row_of_b, [later]))
             right = [builder.load(vector_at(builder, row_of_b, v * lanes, lanes), align=_BYTES) for v in range(VECTORS)]
             added = []
             for row in range(n_rows):
@@ -197,11 +197,11 @@ def take(typing, counters, i):
 # ------------------------------------------------------------------------------------------------ LLVM's instructions
 
 
-def _prefetch(builder, pointer):
-    """Have the processor fetch what lies there."""
+def prefetch(builder, pointer, write=False):
+    """Have the processor fetch what lies there, to read it or to write over it."""
     flag, byte = ir.IntType(32), ir.IntType(8).as_pointer()
     call = declared(builder, "llvm.prefetch.p0", ir.VoidType(), byte, flag, flag, flag)
-    builder.call(call, [builder.bitcast(pointer, byte), flag(0), flag(3), flag(1)])
+    builder.call(call, [builder.bitcast(pointer, byte), flag(int(write)), flag(3), flag(1)])
 
 
 def pointers(context, builder, signature, args, arrays):
