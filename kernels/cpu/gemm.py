@@ -8,10 +8,10 @@ their outer product to sums that never leave the registers, so a number that was
     for each stretch of the sums and of b's columns   b's packed panels fit the outer cache
       in parallel, for each panel of b                pack it; pack a too, if its rows cross its panels
       in parallel, for each block of out              some panels of a, and all or some of b's
-        for each KC of the stretch
+        for each chunk of the stretch, at most KC
           pack these panels of a, if not done         they stay in the thread's own cache
-          for each panel of b                         stays in the first-level cache
-            for each panel of a
+          for each panel of a                         stays in the first-level cache
+            for each panel of b
               tile: out's ROWS x width += one panel times the other
 """
 
@@ -19,13 +19,13 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from kernels.cpu.compile import jit, launch
-from kernels.cpu.tiles import copy_block, uninitialised
+from kernels.cpu.tiles import copy_block, evenly, uninitialised
 from kernels.cpu.vectors import ROWS, VECTORS, columns, copy, lanes, take, tile, transpose
 
-KC = 256  # along the sums: a panel of b of that length stays in the first-level cache
-STRETCH = 2 * KC  # of the sums, that is packed at a time
-PACKED = 1 << 20  # numbers of a factor, likewise
-LEAST, GROUP = 4, 8  # panels of a that a task multiplies: least of those packed before, and most
+KC = 256  # most of the sums at a time: a panel of a of that length stays in the first-level cache
+STRETCH = 4 * KC  # of the sums, that is packed at a time
+PACKED = 1 << 21  # numbers of a factor, likewise
+GROUP = 4  # most panels of a that a task multiplies; and the least, where they were packed before
 _STRIP, _AT_ONCE = 64, 8  # rows of a transposed factor that a part packs, and that it packs into one panel at a time
 TASKS = 8  # of a thread, if there is enough to do: one that was held up leaves more of them to the others
 _FLOPS_PER_NANOSECOND = 60  # of one thread, roughly
@@ -52,14 +52,14 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, lanes, workers):
     K = a.shape[0] if a_flipped else a.shape[1]
     width = VECTORS * lanes
     a_panels, b_panels = (M + ROWS - 1) // ROWS, (N + width - 1) // width
-    stretch, least = min(K, STRETCH), LEAST if a_flipped else 1
+    stretch, least = min(K, STRETCH), GROUP if a_flipped else 1
     across = min(b_panels, max(1, PACKED // (stretch * width)))  # panels of b that are packed at a time
     down = min(a_panels, max(1, PACKED // (stretch * ROWS))) if a_flipped else a_panels
     b_packed = uninitialised(stretch * across * width, out)  # of which a tile loads whole cache lines
     a_shared = uninitialised(stretch * down * ROWS if a_flipped else 0, out)
     for k0 in range(0, K, stretch):
         depth = min(stretch, K - k0)
-        strips = (depth + _STRIP - 1) // _STRIP
+        chunk, strips = evenly(depth, KC, _STRIP), (depth + _STRIP - 1) // _STRIP
         for q0 in range(0, b_panels, across):
             for p0 in range(0, a_panels, down):
                 b_here, a_here = min(across, b_panels - q0), min(down, a_panels - p0)
@@ -73,9 +73,9 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, lanes, workers):
                     part = take(taken, 0)
                     while part < parts:
                         if part < b_parts:
-                            _pack_part(b, b_flipped, N, q0, b_here, k0, depth, width, lanes, b_packed, part)
+                            _pack_part(b, b_flipped, N, q0, b_here, k0, depth, chunk, width, lanes, b_packed, part)
                         else:
-                            _pack_part(a, False, M, p0, a_here, k0, depth, ROWS, lanes, a_shared, part - b_parts)
+                            _pack_part(a, False, M, p0, a_here, k0, depth, chunk, ROWS, lanes, a_shared, part - b_parts)
                         part = take(taken, 0)
                 for _ in prange(workers):
                     a_packed = a_shared if a_flipped else uninitialised(group * ROWS * KC, out)
@@ -84,8 +84,8 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, lanes, workers):
                         p, q = task // b_tasks * group, task % b_tasks
                         rows = p0, p0 + p, p0 + min(a_here, p + group), a_here
                         cols = q0, q0 + q * b_here // b_tasks, q0 + (q + 1) * b_here // b_tasks, b_here
-                        for k in range(0, depth, KC):
-                            along = k0, k, min(KC, depth - k)
+                        for k in range(0, depth, chunk):
+                            along = k0, k, min(chunk, depth - k)
                             _multiply_block(a, a_flipped, a_packed, rows, b_packed, cols, along, lanes, add, shift, out)
                         task = take(taken, 8)
 
@@ -115,8 +115,8 @@ def _multiply_panels(a, a_at, rows, b, b_at, cols, depth, lanes, first, shift, o
     M, N = out.shape
     width = VECTORS * lanes
     flat, spare = out.reshape(-1), np.empty(ROWS * width, out.dtype)
-    for q in range(cols[0], cols[1]):
-        for p in range(rows[0], rows[1]):
+    for p in range(rows[0], rows[1]):
+        for q in range(cols[0], cols[1]):
             left, right = a_at + (p - rows[0]) * depth * ROWS, b_at + (q - cols[0]) * depth * width
             m, n = p * ROWS, q * width
             begin, at, step = (shift, n, 0) if first else (flat, m * N + n, N)
@@ -131,17 +131,17 @@ def _multiply_panels(a, a_at, rows, b, b_at, cols, depth, lanes, first, shift, o
 
 
 @jit
-def _pack_part(x, by_panel, n, first, panels, k0, depth, width, lanes, packed, part):
+def _pack_part(x, by_panel, n, first, panels, k0, depth, chunk, width, lanes, packed, part):
     """A part of some panels of x from the panel `first` on: one of them if by_panel, else rows that cross them all.
 
-    The panels' first KC numbers along the sums come first, panel after panel, then the next.
+    The panels' first chunk of numbers along the sums comes first, panel after panel, then the next.
     """
     begin, end, step, which = part * _STRIP, min(depth, (part + 1) * _STRIP), _STRIP, (first, first + panels)
     if by_panel:
-        begin, end, step, which = 0, depth, KC, (first + part, first + part + 1)
+        begin, end, step, which = 0, depth, chunk, (first + part, first + part + 1)
     for k in range(begin, end, step):
-        start = k // KC * KC
-        apart = min(KC, depth - start) * width
+        start = k // chunk * chunk
+        apart = min(chunk, depth - start) * width
         at = start * panels * width + (which[0] - first) * apart + (k - start) * width
         _pack(x, not by_panel, n, which, k0 + k, min(step, depth - k), width, lanes, packed, at, apart)
 

@@ -26,7 +26,7 @@ from kernels.cpu.pairs import (
     round_columns,
     round_row,
 )
-from kernels.cpu.tiles import copy_block, uninitialised
+from kernels.cpu.tiles import copy_block, evenly, uninitialised
 from kernels.cpu.vectors import take, transpose
 
 STRETCH, PACKED = 32, 1 << 20  # most steps of PANEL along the sums, and words of a factor, that are packed at a time
@@ -56,7 +56,7 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, tiles, workers):
     rows, cols, depth = (M + PANEL - 1) // PANEL, (N + PANEL - 1) // PANEL, (K + PANEL - 1) // PANEL
     stretch = min(STRETCH, depth)
     size = stretch * 2 * BLOCK  # of a packed panel
-    down, across = _evenly(rows, max(1, PACKED // size)), _evenly(cols, max(1, PACKED // size))
+    down, across = evenly(rows, max(1, PACKED // size)), evenly(cols, max(1, PACKED // size))
     a_packed, b_packed = uninitialised(down * size, out), uninitialised(across * size, out)
     for k in range(0, depth, stretch):
         steps = min(stretch, depth - k)
@@ -90,13 +90,6 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, tiles, workers):
                         first = k == 0 and not add
                         _multiply_panels(a_packed, this, b_packed, other, steps, first, shift, out, tiles)
                         task = take(taken, 8)
-
-
-@jit
-def _evenly(n, most):
-    """The size of equal shares of n that are not above the most."""
-    shares = (n + most - 1) // most
-    return (n + shares - 1) // shares
 
 
 @jit

@@ -36,6 +36,13 @@ def padded(n, multiple):
 
 
 @jit
+def evenly(n, most, multiple=1):
+    """How long a share of n is, if they are few, none above the most, and alike as far as multiples can be."""
+    shares = (n + most - 1) // most
+    return padded((n + shares - 1) // shares, multiple)
+
+
+@jit
 def uninitialised(n, like):
     """n numbers of that array's dtype that begin a cache line."""
     x = np.empty(n + 64 // like.itemsize, like.dtype)

@@ -28,7 +28,10 @@ def columns(dtype):
 
 
 def _tile(n_rows, ahead=0):
-    """The function `tile` for so many rows of out. ahead: for how many steps to fetch from the outer caches."""
+    """The function `tile` for so many rows of out. ahead: for how many steps to fetch from the outer caches.
+
+    Then out, too, is on its way while the sums are formed.
+    """
 
     @intrinsic
     def tile(typing, depth, a, a_at, a_step, b, b_at, b_step, start, start_at, start_step, out, out_at, out_step):
@@ -49,6 +52,9 @@ def _tile(n_rows, ahead=0):
             def place(base, step, row, v):
                 return vector_at(builder, base, builder.add(builder.mul(step, size(row)), size(v * lanes)), lanes)
 
+            for row, v in places if ahead else ():
+                offset = builder.add(builder.mul(out_step, size(row)), size(v * lanes))
+                prefetch(builder, builder.gep(end, [offset]), write=True)
             first = [builder.load(place(begin, start_step, row, v), align=align) for row, v in places]
             entry, body = builder.block, builder.append_basic_block("step")
             after = builder.append_basic_block("done")
