@@ -24,7 +24,7 @@ from kernels.cpu.vectors import ROWS, VECTORS, columns, copy, lanes, take, tile,
 
 KC = 256  # most of the sums at a time: a panel of a of that length stays in the first-level cache
 STRETCH = 4 * KC  # of the sums, that is packed at a time
-PACKED = 1 << 21  # numbers of a factor, likewise
+PACKED = 1 << 20  # numbers of a factor, likewise
 GROUP = 4  # most panels of a that a task multiplies; and the least, where they were packed before
 _STRIP, _AT_ONCE = 64, 8  # rows of a transposed factor that a part packs, and that it packs into one panel at a time
 TASKS = 8  # of a thread, if there is enough to do: one that was held up leaves more of them to the others
