@@ -16,7 +16,16 @@ ml_dtypes = pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.skipif(not pairs.HAS_BFLOAT16, reason="this processor has no instruction for bfloat16")
 
 # M, K, N: whole blocks, ragged ones, less than a block, several stretches of each
-SHAPES = [(64, 64, 64), (33, 31, 65), (1, 1, 1), (5, 2, 127), (129, 1031, 31), (4127, 40, 33), (17, 33, 4129)]
+SHAPES = [
+    (64, 64, 64),
+    (33, 31, 65),
+    (1, 1, 1),
+    (5, 2, 127),
+    (129, 1031, 31),
+    (2100, 1031, 2100),
+    (2100, 1031, 33),
+    (17, 1031, 2100),
+]
 
 
 def factors(form, M, K, N):

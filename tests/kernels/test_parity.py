@@ -29,6 +29,20 @@ def test_linear(dtype, layout):
         check("linear_backward", dout, x, weight, bias)
 
 
+@DTYPES
+def test_linear_of_more_than_is_packed_at_a_time(dtype):
+    """Sums in chunks that are not alike and in several stretches; more columns and, for dweight, rows than fit.
+
+    Of small whole numbers, so that float32 sums are exact however many there are.
+    """
+    rng = np.random.default_rng(2)
+    for rows, K, C in [(40, 300, 20), (1100, 2100, 1100)]:
+        shapes = (rows, K), (C, K), (C,), (rows, C)
+        x, weight, bias, dout = (rng.integers(-3, 4, shape).astype(dtype) for shape in shapes)
+        check("linear_forward", x, weight, bias)
+        check("linear_backward", dout, x, weight, bias)
+
+
 def test_linear_of_a_batch_and_without_the_gradients_nobody_wants():
     rng = np.random.default_rng(2)
     x, weight, bias = (normal(rng, np.float32, *s) for s in ((2, 3, 5, 7), (11, 7), (11,)))
