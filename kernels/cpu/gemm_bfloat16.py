@@ -86,9 +86,9 @@ def _multiply(a, a_flipped, b, b_flipped, shift, add, out, tiles, workers):
                     task = take(taken, 8)
                     while task < a_tasks * b_tasks:
                         m, n = task % a_tasks * group, task // a_tasks * GROUP
-                        this, other = (m, min(a_panels, m + group), p), (n, min(b_panels, n + GROUP), q)
+                        of_a, of_b = (m, min(a_panels, m + group), p), (n, min(b_panels, n + GROUP), q)
                         first = k == 0 and not add
-                        _multiply_panels(a_packed, this, b_packed, other, steps, first, shift, out, tiles)
+                        _multiply_panels(a_packed, of_a, b_packed, of_b, steps, first, shift, out, tiles)
                         task = take(taken, 8)
 
 
