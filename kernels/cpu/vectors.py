@@ -113,6 +113,8 @@ def copy(typing, source, source_at, step, rows, count, target, target_at, target
         builder.cbranch(builder.icmp_signed(">", rows, size(0)), body, after)
         builder.position_at_end(body)
         row = builder.phi(size)
+        later = builder.mul(builder.add(row, size(_AHEAD)), step)
+        prefetch(builder, builder.gep(near, [later]))  # rows too far apart for the processor to do so by itself
         numbers = masked_load(builder, vector_at(builder, near, builder.mul(row, step), lanes), read)
         _masked_store(builder, numbers, vector_at(builder, far, builder.mul(row, target_step), lanes), written)
         following = builder.add(row, size(1))
