@@ -77,6 +77,10 @@ def _dropout(p, seed, step, stream, dtype):
     return np.uint64(keep_threshold(p)), dtype.type(1.0 / (1.0 - p)), np.uint32(k0), np.uint32(k1)
 
 
+# A loop over a block's numbers has an index for each axis, not one for both, which might be negative for all that the
+# compiler knows; and takes no slice for a row: counting the references to the array costs as much as the row's numbers.
+
+
 @jit
 def _three(n, like):
     return uninitialised(n, like), uninitialised(n, like), uninitialised(n, like)
@@ -89,14 +93,13 @@ def _draw(bh, i0, j0, dropout, words, keep):
     A score has lane j % 4 of the Philox counter (j // 4, i, b * H + h, 0).
     """
     threshold, scale, k0, k1 = dropout
-    zero, none = scale - scale, np.uint32(0)
+    zero, none, rows = scale - scale, np.uint32(0), keep.reshape(BLOCK, BLOCK)
     for j in range(0, BLOCK, 4):
         first = np.uint32((j0 + j) // 4), np.uint32(i0)
         philox4x32(first, (none, np.uint32(1)), np.uint32(bh), none, k0, k1, words)
         for lane in range(4):
-            word, column = words[lane], keep[(j + lane) * BLOCK : (j + lane + 1) * BLOCK]
-            for i in range(column.size):
-                column[i] = scale if np.uint64(word[i]) < threshold else zero
+            for i in range(BLOCK):
+                rows[j + lane, i] = scale if np.uint64(words[lane, i]) < threshold else zero
 
 
 @jit(parallel=True)
@@ -104,24 +107,31 @@ def _forward(shape, q, k, v, scale, causal, dropout, out, logsumexp, lanes, work
     B, H = shape[0], shape[1]
     taken = np.zeros(1, np.int64)
     for _ in prange(workers):
+        memory = _forward_memory(shape, q[0], lanes)
         bh = take(taken, 0)
         while bh < B * H:
-            _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, lanes)
+            _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, memory, lanes)
             bh = take(taken, 0)
 
 
 @jit
-def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, lanes):
+def _forward_memory(shape, like, lanes):
+    """What a thread needs for a head at a time."""
+    _, _, _, S, D = shape
+    wide, n_keys = padded(D, VECTORS * lanes), padded(S, BLOCK)
+    head = uninitialised(n_keys * D, like), uninitialised(n_keys * wide, like)
+    block = uninitialised(BLOCK * D, like), uninitialised(BLOCK * wide, like), uninitialised(BLOCK * BLOCK, like)
+    return head, block, _three(BLOCK, like), (uninitialised(BLOCK * BLOCK, like), np.empty((4, BLOCK), np.uint32))
+
+
+@jit
+def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, memory, lanes):
     _, H, T, S, D = shape
     b, h, wide = bh // H, bh % H, padded(D, VECTORS * lanes)
-    qT, mean = uninitialised(BLOCK * D, q[0]), uninitialised(BLOCK * wide, q[0])
-    kT, values = uninitialised(padded(S, BLOCK) * D, q[0]), uninitialised(padded(S, BLOCK) * wide, q[0])
-    probs, keep = uninitialised(BLOCK * BLOCK, q[0]), uninitialised(BLOCK * BLOCK, q[0])
-    highest, total, shrink = _three(BLOCK, q[0])
-    words = np.empty((4, BLOCK), np.uint32)
+    (kT, vs), (qT, mean, probs), (highest, total, shrink), (keep, words) = memory
     for j0 in range(0, S, BLOCK):
         pack_transposed(k, b, h, j0, S - j0, D, kT, j0 * D, lanes)
-        pack(v, b, h, j0, S - j0, D, wide, values, j0 * wide, lanes)
+        pack(v, b, h, j0, S - j0, D, wide, vs, j0 * wide, lanes)
     for i0 in range(0, T, BLOCK):
         pack_transposed(q, b, h, i0, T - i0, D, qT, 0, lanes)
         highest[:], total[:], mean[:] = -np.inf, 0, 0
@@ -131,7 +141,8 @@ def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, la
             probs[:] = 0  # (keys, queries), so that what happens to one query's scores happens in one lane
             part = UPPER_OUT if diagonal else ALL
             columns = padded(keys, FEW_ROWS)
-            multiply_add(kT, j0 * D, BLOCK, qT, 0, BLOCK, probs, 0, BLOCK, columns, D, BLOCK, part, lanes)
+            scores = probs, 0, BLOCK
+            multiply_add((kT, j0 * D, BLOCK), True, (qT, 0, BLOCK), scores, (columns, D, BLOCK), part, lanes)
             _online_softmax(probs, keys, diagonal, scale, highest, total, shrink)
             for i in range(BLOCK):
                 if shrink[i] != 1:
@@ -142,7 +153,8 @@ def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, la
                 for n in range(BLOCK * BLOCK):
                     probs[n] *= keep[n]
             part = LOWER_A if diagonal else ALL
-            multiply_add(probs, 0, BLOCK, values, j0 * wide, wide, mean, 0, wide, rows, keys, wide, part, lanes)
+            values = vs, j0 * wide, wide
+            multiply_add((probs, 0, BLOCK), True, values, (mean, 0, wide), (rows, keys, wide), part, lanes)
         for i in range(min(BLOCK, T - i0)):
             logsumexp[b, h, i0 + i] = highest[i] + math.log(total[i])
             share = 1 / total[i]
@@ -157,24 +169,23 @@ def _online_softmax(scores, keys, diagonal, scale, highest, total, shrink):
 
     highest, total: each query's maximum and sum so far. shrink: by what to multiply what was summed up before.
     """
-    new = highest.copy()
-    for j in range(keys):
-        row = scores[j * BLOCK : (j + 1) * BLOCK]
-        for i in range(BLOCK):
-            row[i] *= scale
-        if diagonal:
-            row[:j] = -np.inf
-        for i in range(BLOCK):
-            new[i] = row[i] if row[i] > new[i] else new[i]
+    scores = scores.reshape(BLOCK, BLOCK)
     for i in range(BLOCK):
-        shrink[i] = exp(highest[i] - new[i])
-        total[i] *= shrink[i]
-        highest[i] = new[i]
+        shrink[i] = highest[i]
     for j in range(keys):
-        row = scores[j * BLOCK : (j + 1) * BLOCK]
         for i in range(BLOCK):
-            row[i] = exp(row[i] - new[i])
-            total[i] += row[i]
+            scores[j, i] *= scale
+        for i in range(j if diagonal else 0):
+            scores[j, i] = -np.inf
+        for i in range(BLOCK):
+            highest[i] = scores[j, i] if scores[j, i] > highest[i] else highest[i]
+    for i in range(BLOCK):
+        shrink[i] = exp(shrink[i] - highest[i])
+        total[i] *= shrink[i]
+    for j in range(keys):
+        for i in range(BLOCK):
+            scores[j, i] = exp(scores[j, i] - highest[i])
+            total[i] += scores[j, i]
 
 
 @jit(parallel=True)
@@ -182,58 +193,63 @@ def _backward(shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, 
     B, H = shape[0], shape[1]
     taken = np.zeros(1, np.int64)
     for _ in prange(workers):
+        memory = _backward_memory(shape, q[0], lanes)
         bh = take(taken, 0)
         while bh < B * H:
-            _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, lanes)
+            _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, memory, lanes)
             bh = take(taken, 0)
 
 
 @jit
-def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, lanes):
+def _backward_memory(shape, like, lanes):
+    """Likewise."""
+    _, _, _, S, D = shape
+    wide, n_keys = padded(D, VECTORS * lanes), padded(S, BLOCK)
+    head = (uninitialised(n_keys * D, like), uninitialised(n_keys * D, like)), _three(n_keys * wide, like)
+    block = _three(BLOCK * wide, like), _three(BLOCK * BLOCK, like)
+    keep = np.ones(BLOCK * BLOCK, like.dtype), np.empty((4, BLOCK), np.uint32)
+    return head, block, _three(BLOCK, like), keep
+
+
+@jit
+def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, memory, lanes):
     _, H, T, S, D = shape
-    b, h, wide, n_keys = bh // H, bh % H, padded(D, VECTORS * lanes), padded(S, BLOCK)
-    qT, doutT, outT = _three(BLOCK * D, q[0])
-    qs, douts, dqs = _three(BLOCK * wide, q[0])
-    kT, vT = uninitialised(n_keys * D, q[0]), uninitialised(n_keys * D, q[0])
-    ks, dks, dvs = _three(n_keys * wide, q[0])
-    probs, dscores, turned = _three(BLOCK * BLOCK, q[0])
-    keep, words, dots = np.ones(BLOCK * BLOCK, qs.dtype), np.empty((4, BLOCK), np.uint32), np.empty(BLOCK, qs.dtype)
+    b, h, wide = bh // H, bh % H, padded(D, VECTORS * lanes)
+    head, block, (lse, dots, _), (keep, words) = memory
+    ((kT, vT), (ks, dks, dvs)), ((qs, douts, dqs), (probs, dscores, turned)) = head, block
     dks[:], dvs[:] = 0, 0
     for j0 in range(0, S, BLOCK):
         pack_transposed(k, b, h, j0, S - j0, D, kT, j0 * D, lanes)
         pack_transposed(v, b, h, j0, S - j0, D, vT, j0 * D, lanes)
         pack(k, b, h, j0, S - j0, D, wide, ks, j0 * wide, lanes)
     for i0 in range(0, T, BLOCK):
-        pack_transposed(q, b, h, i0, T - i0, D, qT, 0, lanes)
-        pack_transposed(dout, b, h, i0, T - i0, D, doutT, 0, lanes)
-        pack_transposed(out, b, h, i0, T - i0, D, outT, 0, lanes)
         pack(q, b, h, i0, T - i0, D, wide, qs, 0, lanes)
         pack(dout, b, h, i0, T - i0, D, wide, douts, 0, lanes)
-        dqs[:], dots[:] = 0, 0
-        for d in range(D):
-            for i in range(BLOCK):
-                dots[i] += doutT[d * BLOCK + i] * outT[d * BLOCK + i]
+        pack(out, b, h, i0, T - i0, D, wide, dqs, 0, lanes)
+        _dot_rows(douts, dqs, wide, dots)
+        dqs[:] = 0
         queries = min(BLOCK, T - i0)
         rows = padded(queries, FEW_ROWS)
+        for i in range(queries):
+            lse[i] = logsumexp[b, h, i0 + i]
         for j0 in range(0, min(S, i0 + BLOCK) if causal else S, BLOCK):
             keys, diagonal, at = min(BLOCK, S - j0), causal and i0 == j0, j0 * wide
             columns = padded(keys, FEW_ROWS)
-            probs[:], dscores[:] = 0, 0  # first dout @ v.T, the gradient of the probabilities after dropout
+            probs[:], dscores[:] = 0, 0
+            scores, dprobs = (probs, 0, BLOCK), (dscores, 0, BLOCK)  # they become what these arrays are called
             part = LOWER_OUT if diagonal else ALL
-            multiply_add(qT, 0, BLOCK, kT, j0 * D, BLOCK, probs, 0, BLOCK, rows, D, BLOCK, part, lanes)
-            multiply_add(doutT, 0, BLOCK, vT, j0 * D, BLOCK, dscores, 0, BLOCK, rows, D, BLOCK, part, lanes)
+            multiply_add((qs, 0, wide), False, (kT, j0 * D, BLOCK), scores, (rows, D, BLOCK), part, lanes)
+            multiply_add((douts, 0, wide), False, (vT, j0 * D, BLOCK), dprobs, (rows, D, BLOCK), part, lanes)
             if dropout[0] < _KEEP_ALL:
                 _draw(bh, i0, j0, dropout, words, turned)
                 turn(turned, lanes, keep)
-            for i in range(queries):
-                seen, row = min(keys, i + 1) if diagonal else keys, slice(i * BLOCK, (i + 1) * BLOCK)
-                _row_backward(probs[row], dscores[row], seen, scale, logsumexp[b, h, i0 + i], dots[i], keep[row])
+            _softmax_backward(probs, dscores, queries, keys, diagonal, scale, lse, dots, keep)
             part = UPPER_A if diagonal else ALL
-            multiply_add(probs, 0, BLOCK, douts, 0, wide, dvs, at, wide, columns, queries, wide, part, lanes)
-            multiply_add(dscores, 0, BLOCK, qs, 0, wide, dks, at, wide, columns, queries, wide, part, lanes)
-            turn(dscores, lanes, turned)
+            size = columns, queries, wide
+            multiply_add((probs, 0, BLOCK), True, (douts, 0, wide), (dvs, at, wide), size, part, lanes)
+            multiply_add((dscores, 0, BLOCK), True, (qs, 0, wide), (dks, at, wide), size, part, lanes)
             part = LOWER_A if diagonal else ALL
-            multiply_add(turned, 0, BLOCK, ks, at, wide, dqs, 0, wide, rows, keys, wide, part, lanes)
+            multiply_add((dscores, 0, BLOCK), False, (ks, at, wide), (dqs, 0, wide), (rows, keys, wide), part, lanes)
         unpack(dqs, 0, wide, dq, b, h, i0, T - i0, D, lanes)
     for j0 in range(0, S, BLOCK):
         unpack(dks, j0 * wide, wide, dk, b, h, j0, S - j0, D, lanes)
@@ -241,11 +257,24 @@ def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, drop
 
 
 @jit
-def _row_backward(prob, dscore, seen, scale, lse, dot, keep):
-    """Turn a query's scores into probabilities after dropout, and their gradient into that of the scores."""
-    for j in range(BLOCK):  # all of it: a loop of known length has no rest that is done one by one
-        p = exp(prob[j] * scale - lse)
-        dscore[j] = p * (dscore[j] * keep[j] - dot) * scale
-        prob[j] = p * keep[j]
-    for j in range(seen, BLOCK):
-        prob[j], dscore[j] = 0, 0
+def _dot_rows(x, y, wide, dots):
+    """dots (BLOCK,): each row of x (BLOCK, wide) times that of y, summed."""
+    x, y = x.reshape(BLOCK, wide), y.reshape(BLOCK, wide)
+    for i in range(BLOCK):
+        dots[i] = 0
+        for d in range(wide):
+            dots[i] += x[i, d] * y[i, d]
+
+
+@jit
+def _softmax_backward(probs, dscores, queries, keys, diagonal, scale, lse, dots, keep):
+    """Turn scores (queries, keys) into probabilities after dropout, and their gradient into that of the scores."""
+    probs, dscores = probs.reshape(BLOCK, BLOCK), dscores.reshape(BLOCK, BLOCK)
+    keep = keep.reshape(BLOCK, BLOCK)
+    for i in range(queries):
+        for j in range(BLOCK):  # all of it: a loop of known length has no rest that is done one by one
+            p = exp(probs[i, j] * scale - lse[i])
+            dscores[i, j] = p * (dscores[i, j] * keep[i, j] - dots[i]) * scale
+            probs[i, j] = p * keep[i, j]
+        for j in range(min(keys, i + 1) if diagonal else keys, BLOCK):
+            probs[i, j], dscores[i, j] = 0, 0

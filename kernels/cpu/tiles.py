@@ -7,7 +7,7 @@ and then fall into few sets of the first-level cache.
 import numpy as np
 
 from kernels.cpu.compile import jit
-from kernels.cpu.vectors import FEW_ROWS, VECTORS, copy, small_tile, transpose
+from kernels.cpu.vectors import FEW_ROWS, VECTORS, copy, small_tile, small_tile_by_rows, transpose
 
 BLOCK = 64  # rows of a block of queries or of keys; a multiple of a tile's sides
 ALL, LOWER_OUT, UPPER_OUT, LOWER_A, UPPER_A = range(5)  # which part of a product of blocks on the diagonal is not zero
@@ -52,9 +52,9 @@ def uninitialised(n, like):
 
 @jit
 def _place(rows, b, h, t):
-    """Where the row t of a head begins in its memory."""
-    steps = rows[1]
-    return b * steps[0] + h * steps[1] + t * steps[2]
+    """(the memory, where the row t of a head begins in it, the step from there to the next row)."""
+    memory, steps = rows
+    return memory, b * steps[0] + h * steps[1] + t * steps[2], steps[2]
 
 
 @jit
@@ -62,9 +62,9 @@ def pack(rows, b, h, t, n, D, wide, packed, at, lanes):
     """Rows t..t + n of a head as a block of `packed` (BLOCK, wide), from the number `at` on; zeros are added."""
     if n < BLOCK or D < wide:
         _clear(packed, at, BLOCK * wide)
-    start, step = _place(rows, b, h, t), rows[1][2]
+    memory, start, step = _place(rows, b, h, t)
     for d in range(0, D, lanes):
-        copy(rows[0], start + d, step, min(n, BLOCK), D - d, packed, at + d, wide, lanes)
+        copy(memory, start + d, step, min(n, BLOCK), D - d, packed, at + d, wide, lanes)
 
 
 @jit
@@ -72,18 +72,18 @@ def pack_transposed(rows, b, h, t, n, D, packed, at, lanes):
     """Rows t..t + n of a head as the columns of a block of `packed` (D, BLOCK), likewise."""
     if n < BLOCK:
         _clear(packed, at, BLOCK * D)
+    memory, start, step = _place(rows, b, h, t)
     for r in range(0, min(n, BLOCK), lanes):
-        start = _place(rows, b, h, t + r)
         for d in range(0, D, lanes):
-            transpose(rows[0], start + d, rows[1][2], n - r, D - d, packed, at + d * BLOCK + r, BLOCK)
+            transpose(memory, start + r * step + d, step, n - r, D - d, packed, at + d * BLOCK + r, BLOCK)
 
 
 @jit
 def unpack(packed, at, wide, rows, b, h, t, n, D, lanes):
     """The inverse of `pack`."""
-    start, step = _place(rows, b, h, t), rows[1][2]
+    memory, start, step = _place(rows, b, h, t)
     for d in range(0, D, lanes):
-        copy(packed, at + d, wide, min(n, BLOCK), lanes, rows[0], start + d, step, min(lanes, D - d))
+        copy(packed, at + d, wide, min(n, BLOCK), lanes, memory, start + d, step, min(lanes, D - d))
 
 
 @jit
@@ -109,13 +109,15 @@ def turn(block, lanes, turned):
 
 
 @jit
-def multiply_add(a, a_at, a_step, b, b_at, b_step, out, out_at, out_step, rows, depth, columns, part, lanes):
-    """out (rows, columns) += a.T @ b, a (depth, rows), b (depth, columns); rows a multiple of FEW_ROWS.
+def multiply_add(a, by_columns, b, out, shape, part, lanes):
+    """out (rows, columns) += a (rows, depth) @ b (depth, columns). shape: rows, a multiple of FEW_ROWS, depth, columns.
 
-    Blocks of flat arrays, given by their first number and the distance of their rows. part: on the diagonal of a causal
-    product LOWER_OUT or UPPER_OUT if only that triangle of out is wanted, LOWER_A or UPPER_A if a.T is triangular.
+    a, b, out: (a flat array, where the block begins in it, the distance of its rows, or of a's columns if by_columns).
+    part: on the diagonal of a causal product LOWER_OUT or UPPER_OUT if only that triangle of out is wanted, LOWER_A or
+    UPPER_A if a is triangular.
     """
-    width = VECTORS * lanes
+    (a, a_at, a_step), (b, b_at, b_step), (out, out_at, out_step) = a, b, out
+    (rows, depth, columns), width = shape, VECTORS * lanes
     for i in range(0, rows, FEW_ROWS):
         first, last, left_edge, wide = 0, depth, 0, columns
         if part == LOWER_OUT:
@@ -126,8 +128,13 @@ def multiply_add(a, a_at, a_step, b, b_at, b_step, out, out_at, out_step, rows, 
             last = min(depth, i + FEW_ROWS)
         elif part == UPPER_A:
             first = i
-        if first >= last:  # nothing but zeros
+        n = last - first
+        if n <= 0:  # nothing but zeros
             continue
+        left = a_at + (first * a_step + i if by_columns else i * a_step + first)
         for j in range(left_edge, wide, width):
-            left, right, to = a_at + first * a_step + i, b_at + first * b_step + j, out_at + i * out_step + j
-            small_tile(last - first, a, left, a_step, b, right, b_step, out, to, out_step, out, to, out_step)
+            right, to = b_at + first * b_step + j, out_at + i * out_step + j
+            if by_columns:
+                small_tile(n, a, left, a_step, b, right, b_step, out, to, out_step, out, to, out_step)
+            else:
+                small_tile_by_rows(n, a, left, a_step, b, right, b_step, out, to, out_step, out, to, out_step)

@@ -27,18 +27,19 @@ def columns(dtype):
     return VECTORS * lanes(dtype)
 
 
-def _tile(n_rows, ahead=0):
+def _tile(n_rows, ahead=0, by_columns=True):
     """The function `tile` for so many rows of out. ahead: for how many steps to fetch from the outer caches.
 
-    Then out, too, is on its way while the sums are formed.
+    Then out, too, is on its way while the sums are formed. by_columns: how a lies in memory.
     """
 
     @intrinsic
     def tile(typing, depth, a, a_at, a_step, b, b_at, b_step, start, start_at, start_step, out, out_at, out_step):
-        """out (n_rows, columns) = start + a.T @ b. a (depth, n_rows), b (depth, columns); depth at least 1.
+        """out (n_rows, columns) = start + a @ b. a (n_rows, depth), b (depth, columns); depth at least 1.
 
         All are parts of flat arrays of one dtype, each from an index on. A row lies so many numbers behind the one
-        before: with start_step 0 all rows start alike. Each row of b begins a cache line.
+        before, or a column, of a if by_columns: with start_step 0 all rows start alike. Each row of b begins a cache
+        line.
         """
         lanes, align = 8 * _BYTES // out.dtype.bitwidth, out.dtype.bitwidth // 8
         places = [(row, v) for row in range(n_rows) for v in range(VECTORS)]
@@ -62,7 +63,7 @@ def _tile(n_rows, ahead=0):
             builder.position_at_end(body)
             k, sums = builder.phi(size), [builder.phi(vector) for _ in places]
             row_of_b = builder.gep(b, [builder.mul(k, b_step)])
-            column_of_a = builder.gep(a, [builder.mul(k, a_step)])
+            column_of_a = builder.gep(a, [builder.mul(k, a_step) if by_columns else k])
             if ahead:
                 prefetch(builder, builder.gep(column_of_a, [builder.mul(a_step, size(ahead))]))
                 for v in range(VECTORS):
@@ -71,7 +72,8 @@ def _tile(n_rows, ahead=0):
             right = [builder.load(vector_at(builder, row_of_b, v * lanes, lanes), align=_BYTES) for v in range(VECTORS)]
             added = []
             for row in range(n_rows):
-                left = repeated(builder, builder.load(builder.gep(column_of_a, [size(row)])), vector)
+                down = size(row) if by_columns else builder.mul(a_step, size(row))
+                left = repeated(builder, builder.load(builder.gep(column_of_a, [down])), vector)
                 for v in range(VECTORS):
                     product = builder.fmul(left, right[v], flags=("contract",))
                     added.append(builder.fadd(sums[row * VECTORS + v], product, flags=("contract",)))
@@ -94,7 +96,8 @@ def _tile(n_rows, ahead=0):
     return tile
 
 
-tile, small_tile = _tile(ROWS, _AHEAD), _tile(FEW_ROWS)
+tile = _tile(ROWS, _AHEAD)
+small_tile, small_tile_by_rows = _tile(FEW_ROWS), _tile(FEW_ROWS, by_columns=False)
 
 
 @intrinsic
