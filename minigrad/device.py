@@ -84,8 +84,8 @@ def return_pages():
 def _wait_briefly():
     """Have GCC's OpenMP put a thread without work to sleep soon: one that spins on takes its core from other programs.
 
-    Two trainings on the same cores are two to three times as fast with it. OpenMP reads this when Numba starts its threads;
-    where the user has said how to wait, that holds.
+    Two trainings on the same cores are two to three times as fast with it. OpenMP reads this when Numba starts its
+    threads; where the user has said how to wait, that holds.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)

@@ -101,6 +101,19 @@ def takes_into(parent):
     return mark
 
 
+def adds_to(parent):
+    """Marks a rule that can add its gradient of parents[parent] to the one which that node has from others already.
+
+    It takes `beside`: None, or that array, of which it must not change anything; it returns the sum.
+    """
+
+    def mark(rule):
+        rule.adds_to = parent
+        return rule
+
+    return mark
+
+
 def record(out, parents, backward, saved):
     """The Node for `out` made from Tensors `parents`, or None where nothing wants a gradient."""
     if not recording:
@@ -129,8 +142,8 @@ def steps(root, dout, retain_graph=False, keep_arrays=False, in_place=False):
     """`backward` one rule at a time: yields (node, dout, grads) after each.
 
     grads: one gradient per parent, or None. keep_arrays: no rule may overwrite what was saved. in_place: rules may put
-    gradients where leaves keep them, so that what is yielded may be a sum with earlier ones. A node's saved arrays are
-    freed when the next step is asked for. Giving up half-way leaves the rest of the graph as it was.
+    gradients where leaves keep them, or add to those of other rules, so that what is yielded may be a sum. A node's
+    saved arrays are freed when the next step is asked for. Giving up half-way leaves the rest of the graph as it was.
     """
     order = ancestors(root)
     keep_arrays = keep_arrays or retain_graph  # somebody who runs backward again needs the arrays
@@ -172,9 +185,14 @@ def _perform(node, dout, keep_arrays, in_place):
     saved = node.saved
     if keep_arrays and saved.get("overwrite"):
         saved = {**saved, "overwrite": False}
-    into = _room(node) if in_place and watcher is None else None
-    if into:
-        saved = {**saved, "into": into}
+    into = None
+    if in_place and watcher is None:
+        into = _room(node)
+        if into:
+            saved = {**saved, "into": into}
+        beside = _taken_grad(node)
+        if beside is not None:
+            saved = {**saved, "beside": beside}
     if watcher is not None:
         watcher(node, dout, None)
     grads = node.backward(dout, **saved)
@@ -204,6 +222,16 @@ def _room(node):
     which = getattr(node.backward, "takes_into", None)
     leaf = None if which is None else node.parents[which]
     return None if leaf is None or isinstance(leaf, Node) else leaf.room()
+
+
+def _taken_grad(node):
+    """The gradient of a parent node that this rule adds to, taken from there; None if there is none."""
+    which = getattr(node.backward, "adds_to", None)
+    parent = None if which is None else node.parents[which]
+    if not isinstance(parent, Node):
+        return None
+    beside, parent.grad = parent.grad, None
+    return beside
 
 
 def ancestors(root):

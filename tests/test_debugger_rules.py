@@ -73,13 +73,19 @@ def test_pdb(flags, undisturbed, tmp_path):
     assert weights(tmp_path / "run") == undisturbed
 
 
+def first_line(function):
+    """Of its body: a decorator is where a function begins."""
+    code = function.__code__
+    return min(line for *_, line in code.co_lines() if line and line > code.co_firstlineno)
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("debugpy"), reason="debugpy is not installed (pip install debugpy)")
 def test_debug_adapter(flags, undisturbed, tmp_path):
     """Breakpoints on lines, variables, evaluate, step in, step over, continue: what the buttons of VS Code do."""
     from dap import Debugger
 
     source = inspect.getsourcefile(nn)
-    lines = {rule: inspect.getsourcelines(getattr(nn, rule))[1] + 1 for rule in RULES}
+    lines = {rule: first_line(getattr(nn, rule)) for rule in RULES}
     with Debugger(ROOT / "train.py", [*flags, "--out-dir", str(tmp_path / "run")], ROOT) as debugger:
         debugger.break_at(source, lines.values())
         debugger.start()

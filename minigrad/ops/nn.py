@@ -73,8 +73,13 @@ def layernorm(x, weight, bias=None, eps=1e-5):
     return out
 
 
-def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True):
-    dx, dweight, dbias = kernels.for_array(dout).layernorm_backward(dout, x, weight, mean, rstd)
+@graph.adds_to(0)
+def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True, beside=None):
+    kernel = kernels.for_array(dout)
+    if beside is None:
+        dx, dweight, dbias = kernel.layernorm_backward(dout, x, weight, mean, rstd)
+    else:  # dx + beside: x was used past the norm too
+        dx, dweight, dbias = kernel.residual_layernorm_backward(dout, beside, x, weight, mean, rstd)
     return (dx, dweight, dbias) if has_bias else (dx, dweight)
 
 

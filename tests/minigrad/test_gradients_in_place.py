@@ -95,6 +95,39 @@ def test_nothing_is_put_in_place_where_somebody_looks(monkeypatch):
     assert np.array_equal(shown["embedding"][1][0] + shown["linear"][1][1], table)
 
 
+def past_a_norm(used_before):
+    """The gradient of x, which is used by a norm and, before or after it, by a sum."""
+    x = mg.tensor(np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4) ** 3, requires_grad=True)
+    hidden, norm = x * 2.0, LayerNorm(4)
+    beside = F.gelu(hidden) if used_before else hidden
+    normal = norm(hidden)
+    beside = beside if used_before else F.gelu(hidden)
+    (beside * normal).sum().backward()
+    return x.grad, norm.weight.grad
+
+
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+@pytest.mark.parametrize("used_before", [False, True])
+def test_a_rule_adds_to_the_gradient_that_came_past_it(used_before, kernel_set, monkeypatch):
+    """Which the last of the rules does that use x; where somebody looks, none does."""
+    given, rule = [], ops.layernorm_backward
+
+    def spied(dout, beside=None, **saved):
+        given.append(None if beside is None else (beside, beside.copy()))
+        return rule(dout, **saved, beside=beside)
+
+    monkeypatch.setattr(ops, "layernorm_backward", graph.adds_to(rule.adds_to)(spied))
+    with kernels.use(kernel_set):
+        added = past_a_norm(used_before)
+        monkeypatch.setattr(graph, "watcher", lambda node, dout, grads: None)
+        plain = past_a_norm(used_before)
+    first, second = given
+    assert (first is None, second) == (used_before, None)
+    assert first is None or np.array_equal(*first)  # it may be others' too
+    for a, b in zip(added, plain, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("kernel_set", kernels.SETS)
 @pytest.mark.parametrize(
     "operation", [F.gelu, LayerNorm(4), LayerNorm(4, bias=False)], ids=["gelu", "layernorm", "unbiased"]
