@@ -45,10 +45,7 @@ def main():
     threads = device.configure(config.device, config.threads)
     factors = device.use_factors(config.dtype, config.device)
     if factors != config.dtype:
-        print(
-            f"{PROG}: this processor has no instruction for {config.dtype} products; {factors} is used",
-            file=sys.stderr,
-        )
+        cli.complain(PROG, f"this processor has no instruction for {config.dtype} products; {factors} is used")
     trainer = build_trainer(model_config, config, None if args.step_backward else run, Progress())
     if checkpoint:
         trainer.restore(*checkpoint)
@@ -79,7 +76,7 @@ def sound(training, *args):
     try:
         return training(*args)
     except (FloatingPointError, VerificationError) as error:
-        print(f"{PROG}: {error}", file=sys.stderr)
+        cli.complain(PROG, error)
         sys.exit(1)
 
 
@@ -89,9 +86,9 @@ def preflight_passed(trainer, whole):
 
     failures = preflight(trainer, whole)
     for name, explanation in failures:
-        print(f"{PROG}: preflight, {name}: {explanation}", file=sys.stderr)
+        cli.complain(PROG, f"preflight, {name}: {explanation}")
     if failures:
-        print(f"{PROG}: not started, nothing was written; --no-preflight trains all the same", file=sys.stderr)
+        cli.complain(PROG, "not started, nothing was written; --no-preflight trains all the same")
     return not failures
 
 

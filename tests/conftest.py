@@ -5,6 +5,7 @@ import os
 # Where two processes share the cores, as test runs often do, threads that wait must sleep: left spinning they take
 # the cores from each other. Read when the OpenMP library is loaded, which PyTorch may do first.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.pop("PYTHONUNBUFFERED", None)  # programs that a test starts print as a user's do
 
 import pytest
 

@@ -1,6 +1,7 @@
 """What the command lines share: errors of one line, and exit status 2."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -26,9 +27,16 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
+def complain(prog, message):
+    """Print one line of the errors' stream, behind what was printed before where both go into one file."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    print(f"{prog}: {message}", file=sys.stderr)
+
+
 def fail(prog, message):
     """Print one line and leave with status 2."""
-    print(f"{prog}: {message}", file=sys.stderr)
+    complain(prog, message)
     sys.exit(2)
 
 

@@ -202,7 +202,7 @@ def _backward(shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, 
 
 @jit
 def _backward_memory(shape, like, lanes):
-    """Likewise."""
+    """What a thread needs for a head at a time, backward."""
     _, _, _, S, D = shape
     wide, n_keys = padded(D, VECTORS * lanes), padded(S, BLOCK)
     head = (uninitialised(n_keys * D, like), uninitialised(n_keys * D, like)), _three(n_keys * wide, like)
@@ -225,7 +225,7 @@ def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, drop
     for i0 in range(0, T, BLOCK):
         pack(q, b, h, i0, T - i0, D, wide, qs, 0, lanes)
         pack(dout, b, h, i0, T - i0, D, wide, douts, 0, lanes)
-        pack(out, b, h, i0, T - i0, D, wide, dqs, 0, lanes)
+        pack(out, b, h, i0, T - i0, D, wide, dqs, 0, lanes)  # until the gradient comes there
         _dot_rows(douts, dqs, wide, dots)
         dqs[:] = 0
         queries = min(BLOCK, T - i0)

@@ -85,13 +85,13 @@ def _multiply(own, shared, own_is_a, shift, add, out, lanes, workers):
                     p, q = task // splits * group, task % splits
                     mine, ours = (p, min(own_panels, p + group)), (q * here // splits, (q + 1) * here // splits)
                     for k in range(0, depth, chunk):
-                        long, begin = min(chunk, depth - k), k0 + k == 0 and not add
-                        _pack(own, mine, k0 + k, long, lanes, group_packed, 0, own[3] * long)
+                        length, begin = min(chunk, depth - k), k0 + k == 0 and not add
+                        _pack(own, mine, k0 + k, length, lanes, group_packed, 0, own[3] * length)
                         left = group_packed, 0, mine
-                        right = packed, (k * here + ours[0] * long) * width, (first + ours[0], first + ours[1])
+                        right = packed, (k * here + ours[0] * length) * width, (first + ours[0], first + ours[1])
                         if not own_is_a:
                             left, right = right, left
-                        _multiply_panels(left, right, long, lanes, begin, shift, out)
+                        _multiply_panels(left, right, length, lanes, begin, shift, out)
                     task = take(taken, 8)
 
 

@@ -14,6 +14,7 @@ class Progress:
         self.stream = stream or sys.stdout
         self.quiet = quiet
         self.bar = None
+        self._writing, self._waiting = False, []
 
     @contextmanager
     def running(self, step, total_steps):
@@ -25,7 +26,7 @@ class Progress:
             yield
         finally:
             if self.bar is not None:
-                self.bar.close()
+                self._write(self.bar.close)
                 self.bar = None
 
     def step(self, step, loss, learning_rate, grad_norm, tokens_per_second):
@@ -33,7 +34,7 @@ class Progress:
         if self.bar is not None:
             rates = f"grad norm {grad_norm:.2f}, {tokens_per_second:,.0f} tokens/s"
             self.bar.set_postfix_str(f"loss {loss:.3f}, lr {learning_rate:.1e}, {rates}", refresh=False)
-            self.bar.update(step - self.bar.n)
+            self._write(self.bar.update, step - self.bar.n)
 
     def log(self, row):
         """A row of metrics."""
@@ -55,13 +56,28 @@ class Progress:
         self.say("\n".join("    | " + line for line in text.split("\n")))
 
     def say(self, line):
-        """Any line, above the bar if there is one."""
-        if self.quiet:
-            return
+        """Any line, above the bar if there is one. A signal's handler may say one at any time."""
+        if not self.quiet:
+            self._write(self._print, line)
+
+    def _print(self, line):
         if self.bar is not None:
             self.bar.write(line, file=self.stream)
         else:
             print(line, file=self.stream, flush=True)
+
+    def _write(self, write, *args):
+        """write(*args), or after what is being written: a stream refuses what comes in the middle of a write to it."""
+        self._waiting.append((write, args))
+        if self._writing:
+            return
+        self._writing = True
+        try:
+            while self._waiting:
+                write, args = self._waiting.pop(0)
+                write(*args)
+        finally:
+            self._writing = False
 
 
 def _clock(seconds):
