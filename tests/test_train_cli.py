@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tiny_transformer_np import cli
 from tiny_transformer_np.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -174,6 +175,15 @@ def test_bad_configs_are_refused(toml, words, tmp_path):
     refused(
         run("--config", config, "--out-dir", tmp_path / "run"), "bad.toml" if "betas" not in toml else "betas", *words
     )
+
+
+def test_ctrl_c_before_training_is_one_line(capsys):
+    def compiling():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as left:
+        cli.run("train.py", compiling)
+    assert left.value.code == 130 and capsys.readouterr().err == "train.py: interrupted\n"
 
 
 def test_an_unwritable_out_dir_is_refused(text, tmp_path):

@@ -46,6 +46,9 @@ def run(prog, main):
         return main()
     except (ConfigError, DeviceError) as error:
         fail(prog, " ".join(str(error).split()))
+    except KeyboardInterrupt:  # outside of training, which saves first
+        complain(prog, "interrupted")
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # whoever read our output, `head` perhaps, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         sys.exit(128 + signal.SIGPIPE)
