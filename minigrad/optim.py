@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 import kernels
-from kernels.arrays import on_host
+from kernels.arrays import CACHE_LINE, empty, on_host
 from minigrad.nn import Embedding, Parameter
 
 _TWICE = "a parameter, or the name of one, stands twice in the optimizer's groups"
@@ -120,6 +120,7 @@ class _Segment:
 class _Arena:
     """All parameters of one dtype, flat: data, grad and both moments, group after group; and each one's step count.
 
+    Each parameter begins a cache line; between two there may be zeros.
     ends, decays: the elements before ends[g] and not before ends[g - 1] decay by decays[g].
     """
 
@@ -127,14 +128,18 @@ class _Arena:
         groups = [([*group["params"].items()], group["weight_decay"]) for group in groups]
         groups = [([(name, p) for name, p in params if p.dtype == dtype], decay) for params, decay in groups]
         groups = [(params, decay) for params, decay in groups if params]
-        size, like = sum(p.size for params, _ in groups for _, p in params), groups[0][0][0][1].data
-        self.data, self.grad, self.m, self.v = (np.zeros(size, dtype, like=like) for _ in range(4))
-        self.segments, ends, start = [], [], 0
+        like, spans, ends, stop = groups[0][0][0][1].data, [], [], 0
         for params, _ in groups:
-            for name, param in params:
-                self.segments.append(_Segment(name, param, slice(start, start + param.size), self))
-                start += param.size
-            ends.append(start)
+            for _, param in params:
+                start = stop + -stop % (CACHE_LINE // dtype.itemsize)
+                stop = start + param.size
+                spans.append(slice(start, stop))
+            ends.append(stop)
+        self.data, self.grad, self.m, self.v = (empty((stop,), dtype, like) for _ in range(4))
+        for x in (self.data, self.grad, self.m, self.v):
+            x[...] = 0
+        named = [named for params, _ in groups for named in params]
+        self.segments = [_Segment(*named, span, self) for named, span in zip(named, spans, strict=True)]
         self.steps = np.zeros(len(self.segments), np.int64, like=like)  # where the arena is: nobody waits for them
         self._ends, decays = np.array(ends, np.int64), np.array([decay for _, decay in groups], dtype)
         self.ends, self.decays = np.asarray(self._ends, like=like), np.asarray(decays, like=like)

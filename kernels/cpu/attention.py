@@ -10,8 +10,9 @@ import math
 import numpy as np
 from numba import get_num_threads, prange
 
+from kernels.arrays import empty
 from kernels.cpu.compile import exp, jit, launch
-from kernels.cpu.memory import empty
+from kernels.cpu.memory import uninitialised
 from kernels.cpu.philox import philox4x32
 from kernels.cpu.tiles import (
     ALL,
@@ -26,7 +27,6 @@ from kernels.cpu.tiles import (
     padded,
     rows_of,
     turn,
-    uninitialised,
     unpack,
 )  # fmt: skip
 from kernels.cpu.vectors import FEW_ROWS, VECTORS, lanes, take
@@ -56,7 +56,7 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
     The arrays of `into` must have rows without gaps: their last axis is contiguous.
     """
     B, H, T, D = q.shape
-    grads = tuple(np.empty(x.shape, x.dtype) for x in (q, k, v)) if into is None else into
+    grads = tuple(empty(x.shape, x.dtype) for x in (q, k, v)) if into is None else into
     shape, dropout = (B, H, T, k.shape[2], D), _dropout(p, seed, step, stream, q.dtype)
     inputs, outputs = [rows_of(x) for x in (dout, q, k, v, out)], [rows_of(x) for x in grads]
     scale, work = q.dtype.type(scale), 2.5 * _nanoseconds(shape)

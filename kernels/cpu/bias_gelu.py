@@ -9,6 +9,7 @@ import numpy as np
 from numba import prange
 
 from kernels.cpu.compile import chunk_rows, exp, jit, launch
+from kernels.cpu.memory import empty_like
 
 _TWO_SQRT_2_OVER_PI = 2.0 * math.sqrt(2.0 / math.pi)
 _CUBIC = 0.044715
@@ -34,7 +35,7 @@ def bias_gelu_backward(dout, x, bias, approximate):
 
 @jit(parallel=True)
 def _forward_tanh(x, bias):
-    out = np.empty_like(x)
+    out = empty_like(x)
     one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
     for n in prange(x.shape[0]):
         for c in range(x.shape[1]):
@@ -47,7 +48,7 @@ def _forward_tanh(x, bias):
 def _backward_tanh(dout, x, bias, chunk):
     N, C = x.shape
     n_chunks = (N + chunk - 1) // chunk
-    dx, dbiases = np.empty_like(x), np.zeros((n_chunks, C), x.dtype)
+    dx, dbiases = empty_like(x), np.zeros((n_chunks, C), x.dtype)
     one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
     for i in prange(n_chunks):
         for n in range(i * chunk, min(N, (i + 1) * chunk)):
@@ -63,7 +64,7 @@ def _backward_tanh(dout, x, bias, chunk):
 
 @jit(parallel=True)
 def _forward_exact(x, bias):
-    out = np.empty_like(x)
+    out = empty_like(x)
     for n in prange(x.shape[0]):
         for c in range(x.shape[1]):
             y = x[n, c] + bias[c]
@@ -75,7 +76,7 @@ def _forward_exact(x, bias):
 def _backward_exact(dout, x, bias, chunk):
     N, C = x.shape
     n_chunks = (N + chunk - 1) // chunk
-    dx, dbiases = np.empty_like(x), np.zeros((n_chunks, C), x.dtype)
+    dx, dbiases = empty_like(x), np.zeros((n_chunks, C), x.dtype)
     for i in prange(n_chunks):
         for n in range(i * chunk, min(N, (i + 1) * chunk)):
             for c in range(C):

@@ -3,8 +3,8 @@
 import numpy as np
 from numba import prange
 
+from kernels.arrays import empty
 from kernels.cpu.compile import jit, launch
-from kernels.cpu.memory import empty
 from kernels.cpu.sixteen_bits import bits_of, format_of, narrow, round_to_odd, widen
 
 _CHUNK = 16384

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from kernels.arrays import empty
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.philox import philox4x32
 from kernels.philox import derive_key, keep_threshold
@@ -13,7 +14,7 @@ _COUNTERS = 2048  # Philox counters, four elements each, that one task of the pa
 def dropout_forward(x, p, seed, step, stream):
     """Zero elements with probability p, divide the rest by 1 - p. Any shape -> the same."""
     threshold = np.uint64(keep_threshold(p))  # first: it refuses a p that is no probability
-    out = np.empty(x.shape, x.dtype)
+    out = empty(x.shape, x.dtype)
     k0, k1 = derive_key(seed, step, stream)
     scale = x.dtype.type(1.0 / (1.0 - p))
     key = np.uint32(k0), np.uint32(k1)

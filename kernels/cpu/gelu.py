@@ -8,8 +8,8 @@ import math
 import numpy as np
 from numba import prange
 
+from kernels.arrays import empty
 from kernels.cpu.compile import exp, jit, launch
-from kernels.cpu.memory import empty
 
 _TWO_SQRT_2_OVER_PI = 2.0 * math.sqrt(2.0 / math.pi)
 _CUBIC = 0.044715

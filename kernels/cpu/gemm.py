@@ -6,7 +6,8 @@ innermost loop multiplies one panel by another: each step of it takes a column o
 their outer product to sums that never leave the registers, so a number that was loaded is used ROWS or `width` times.
 
 The smaller factor is packed first, for all threads. Of the other one each thread packs what it needs when it needs it,
-so that this never leaves the thread's own cache.
+so that this never leaves the thread's own cache. Where b's rows are short and few panels of a meet them, packing b
+costs more than it gains, and the tiles read b as it lies.
 
     for each stretch of the sums and of the smaller factor   packed, it fits the outer cache
       in parallel, for each part of that                     pack it
@@ -21,13 +22,17 @@ so that this never leaves the thread's own cache.
 import numpy as np
 from numba import get_num_threads, prange
 
+from kernels.arrays import CACHE_LINE
 from kernels.cpu.compile import jit, launch
-from kernels.cpu.tiles import copy_block, evenly, uninitialised
+from kernels.cpu.memory import uninitialised
+from kernels.cpu.tiles import copy_block, evenly
 from kernels.cpu.vectors import ROWS, VECTORS, columns, copy, lanes, take, tile, transpose
 
 KC = 256  # most of the sums at a time: a panel of a of that length stays in the first-level cache
 STRETCH = 4 * KC  # of the sums, that is packed at a time, or more if few panels are shared
 PACKED = 1 << 20  # numbers of the shared factor, likewise
+READ_IN_PLACE = 1 << 18  # numbers of b between two rests, where b is not packed: what a thread's own cache holds
+SHORT_ROW, FEW_ROWS_OF_A = 2048, 1024  # most bytes of such a b's rows, of which a page holds two, and most rows of a
 LEAST, GROUP = 2, 4  # least and most panels in a group: a row of few of them is not worth fetching
 _STRIP, _AT_ONCE = 64, 8  # rows of a transposed factor that a part packs, and that it packs into one panel at a time
 TASKS = 8  # of a thread, if there is enough to do: one that was held up leaves more of them to the others
@@ -44,10 +49,20 @@ def multiply(a, b, out, bias=None, add=False):
     shift = np.zeros(-(-N // width) * width, out.dtype)  # whole panels
     if bias is not None:
         shift[: bias.size] = bias
+    sides = lanes(out.dtype), get_num_threads()  # not asked for in compiled code: that could not be cached
+    if _can_stay(b, M):
+        launch(_multiply_in_place, nanoseconds, _factor(a.T, ROWS), b, shift, add, out, *sides)
+        return out
     factors = _factor(a.T, ROWS), _factor(b, width)
     own, shared = factors if M >= N else factors[::-1]
-    launch(_multiply, nanoseconds, own, shared, M >= N, shift, add, out, lanes(out.dtype), get_num_threads())
+    launch(_multiply, nanoseconds, own, shared, M >= N, shift, add, out, *sides)
     return out
+
+
+def _can_stay(b, M):
+    """Whether b, to be met by M rows of a, is best read as it lies; whole panels then, whose rows begin cache lines."""
+    short = M <= FEW_ROWS_OF_A and b.shape[1] * b.itemsize <= SHORT_ROW and b.shape[1] % columns(b.dtype) == 0
+    return short and b.flags.c_contiguous and b.__array_interface__["data"][0] % CACHE_LINE == 0
 
 
 def _factor(x, width):
@@ -69,9 +84,7 @@ def _multiply(own, shared, own_is_a, shift, add, out, lanes, workers):
         for first in range(0, panels, at_once):
             here = min(at_once, panels - first)
             parts = here if turned else (depth + _STRIP - 1) // _STRIP
-            splits = min(here, (TASKS * workers + own_panels - 1) // own_panels)
-            group = max(LEAST, min(GROUP, own_panels * splits // (TASKS * workers)))
-            tasks = (own_panels + group - 1) // group * splits
+            splits, group, tasks = _share_out(own_panels, here, workers)
             taken = np.zeros(16, np.int64)
             for _ in prange(workers):
                 part = take(taken, 0)
@@ -82,8 +95,7 @@ def _multiply(own, shared, own_is_a, shift, add, out, lanes, workers):
                 group_packed = uninitialised(group * own[3] * KC, out)
                 task = take(taken, 8)
                 while task < tasks:
-                    p, q = task // splits * group, task % splits
-                    mine, ours = (p, min(own_panels, p + group)), (q * here // splits, (q + 1) * here // splits)
+                    mine, ours = _panels_of(task, splits, group, own_panels, here)
                     for k in range(0, depth, chunk):
                         length, begin = min(chunk, depth - k), k0 + k == 0 and not add
                         _pack(own, mine, k0 + k, length, lanes, group_packed, 0, own[3] * length)
@@ -91,8 +103,48 @@ def _multiply(own, shared, own_is_a, shift, add, out, lanes, workers):
                         right = packed, (k * here + ours[0] * length) * width, (first + ours[0], first + ours[1])
                         if not own_is_a:
                             left, right = right, left
-                        _multiply_panels(left, right, length, lanes, begin, shift, out)
+                        row = VECTORS * lanes
+                        _multiply_panels(left, right, row * length, row, length, lanes, begin, shift, out)
                     task = take(taken, 8)
+
+
+@jit(parallel=True)
+def _multiply_in_place(own, b, shift, add, out, lanes, workers):
+    """The same for a b (K, N) that stays as it is: own is a, and b's panels are columns of it."""
+    (K, N), width, flat = b.shape, VECTORS * lanes, b.reshape(-1)
+    own_panels, panels = _panels(own), N // width
+    stretch = max(2 * KC, READ_IN_PLACE // N // KC * KC)
+    splits, group, tasks = _share_out(own_panels, panels, workers)
+    for k0 in range(0, K, stretch):
+        depth = min(stretch, K - k0)
+        chunk = evenly(depth, KC)
+        taken = np.zeros(1, np.int64)
+        for _ in prange(workers):
+            group_packed = uninitialised(group * ROWS * KC, out)
+            task = take(taken, 0)
+            while task < tasks:
+                mine, ours = _panels_of(task, splits, group, own_panels, panels)
+                for k in range(0, depth, chunk):
+                    length, begin = min(chunk, depth - k), k0 + k == 0 and not add
+                    _pack(own, mine, k0 + k, length, lanes, group_packed, 0, ROWS * length)
+                    left, right = (group_packed, 0, mine), (flat, (k0 + k) * N + ours[0] * width, ours)
+                    _multiply_panels(left, right, width, N, length, lanes, begin, shift, out)
+                task = take(taken, 0)
+
+
+@jit
+def _share_out(own_panels, panels, workers):
+    """How many parts the shared panels fall into, how many of the other factor's a task takes, and how many tasks."""
+    splits = min(panels, (TASKS * workers + own_panels - 1) // own_panels)
+    group = max(LEAST, min(GROUP, own_panels * splits // (TASKS * workers)))
+    return splits, group, (own_panels + group - 1) // group * splits
+
+
+@jit
+def _panels_of(task, splits, group, own_panels, panels):
+    """Which panels a task multiplies, of either factor: the first, and the first that is not meant any more."""
+    p, q = task // splits * group, task % splits
+    return (p, min(own_panels, p + group)), (q * panels // splits, (q + 1) * panels // splits)
 
 
 @jit
@@ -108,11 +160,12 @@ def _panels(factor):
 
 
 @jit
-def _multiply_panels(left, right, depth, lanes, first, shift, out):
+def _multiply_panels(left, right, b_panel, b_row, depth, lanes, first, shift, out):
     """Some panels of a times some of b: added to out, or to shift if first.
 
-    left, right: what is packed of a and b, where the first of these panels begins in it, from where on `depth` numbers
-    of each follow, and (the number of the first panel, of the first that is not meant any more).
+    left, right: what holds the panels of a and b, where the first of these begins in it, and (the number of the first
+    panel, of the first that is not meant any more). `depth` numbers of each sum are meant. b's panels lie b_panel
+    numbers apart, the rows of one b_row.
     """
     (a, a_at, rows), (b, b_at, cols) = left, right
     M, N = out.shape
@@ -120,16 +173,16 @@ def _multiply_panels(left, right, depth, lanes, first, shift, out):
     flat, spare = out.reshape(-1), np.empty(ROWS * width, out.dtype)
     for p in range(rows[0], rows[1]):
         for q in range(cols[0], cols[1]):
-            of_a, of_b = a_at + (p - rows[0]) * depth * ROWS, b_at + (q - cols[0]) * depth * width
+            of_a, of_b = a_at + (p - rows[0]) * depth * ROWS, b_at + (q - cols[0]) * b_panel
             m, n = p * ROWS, q * width
             begin, at, step = (shift, n, 0) if first else (flat, m * N + n, N)
             if m + ROWS <= M and n + width <= N:
-                tile(depth, a, of_a, ROWS, b, of_b, width, begin, at, step, flat, m * N + n, N)
+                tile(depth, a, of_a, ROWS, b, of_b, b_row, begin, at, step, flat, m * N + n, N)
                 continue
             # at the edge: a whole tile beside out, of which a part is copied
             height, breadth = min(ROWS, M - m), min(width, N - n)
             copy_block(begin, at, step, height, breadth, spare, 0, width, lanes)
-            tile(depth, a, of_a, ROWS, b, of_b, width, spare, 0, width, spare, 0, width)
+            tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width)
             copy_block(spare, 0, width, height, breadth, flat, m * N + n, N, lanes)
 
 

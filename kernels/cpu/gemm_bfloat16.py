@@ -15,6 +15,7 @@ from numba import get_num_threads, prange
 
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.gemm import TASKS
+from kernels.cpu.memory import uninitialised
 from kernels.cpu.pairs import (
     BLOCK,
     PANEL,
@@ -26,7 +27,7 @@ from kernels.cpu.pairs import (
     round_columns,
     round_row,
 )
-from kernels.cpu.tiles import copy_block, evenly, uninitialised
+from kernels.cpu.tiles import copy_block, evenly
 from kernels.cpu.vectors import take, transpose
 
 STRETCH, PACKED = 32, 1 << 20  # most steps of PANEL along the sums, and words of a factor, that are packed at a time

@@ -3,9 +3,9 @@
 import numpy as np
 from numba import prange
 
+from kernels.arrays import empty
 from kernels.cpu.compile import chunk_rows, jit, launch
 from kernels.cpu.matmul import multiply
-from kernels.cpu.memory import empty
 
 
 def linear_forward(x, weight, bias):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from kernels.arrays import empty
 from kernels.cpu.matmul import multiply
-from kernels.cpu.memory import empty
 from kernels.cpu.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 
 CHUNK_ROWS = 384  # enough for products at full speed, few for their memory; fixed, so that sums have one order

@@ -1,16 +1,20 @@
-"""Where the kernels' large results lie."""
-
-import math
+"""Memory in compiled code that begins a cache line, as that of `kernels.arrays.empty` does."""
 
 import numpy as np
 
-_CACHE_LINE = 64  # bytes
+from kernels.arrays import CACHE_LINE
+from kernels.cpu.compile import jit
 
 
-def empty(shape, dtype):
-    """`np.empty`, but from the beginning of a cache line on: a register that is stored or loaded then crosses none."""
-    dtype, n = np.dtype(dtype), math.prod(shape)
-    memory = np.empty(n + _CACHE_LINE // dtype.itemsize, dtype)
-    address = memory.__array_interface__["data"][0]
-    first = -address % _CACHE_LINE // dtype.itemsize
-    return memory[first : first + n].reshape(shape)
+@jit
+def uninitialised(n, like):
+    """n numbers of that array's dtype."""
+    x = np.empty(n + CACHE_LINE // like.itemsize, like.dtype)
+    first = (-x.ctypes.data % CACHE_LINE) // x.itemsize
+    return x[first : first + n]
+
+
+@jit
+def empty_like(x):
+    """`np.empty_like` of an x without gaps."""
+    return uninitialised(x.size, x).reshape(x.shape)

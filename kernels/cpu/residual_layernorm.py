@@ -6,6 +6,7 @@ import numpy as np
 from numba import prange
 
 from kernels.cpu.compile import chunk_rows, jit, launch
+from kernels.cpu.memory import empty_like
 
 
 def residual_layernorm_forward(x, residual, weight, bias, eps):
@@ -30,7 +31,7 @@ def residual_layernorm_backward(dout, dtotal, total, weight, mean, rstd):
 @jit(parallel=True)
 def _forward(x, residual, weight, bias, eps):
     N, C = x.shape
-    total, out, mean, rstd = np.empty_like(x), np.empty_like(x), np.empty(N, x.dtype), np.empty(N, x.dtype)
+    total, out, mean, rstd = empty_like(x), empty_like(x), np.empty(N, x.dtype), np.empty(N, x.dtype)
     zero = x.dtype.type(0)
     for n in prange(N):
         row_sum = zero
@@ -53,7 +54,7 @@ def _backward(dout, dtotal, total, weight, mean, rstd, chunk):
     """dtotal (N, C), or (0, C) for none."""
     N, C = total.shape
     n_chunks = (N + chunk - 1) // chunk
-    dx = np.empty_like(total)
+    dx = empty_like(total)
     dweights, dbiases = np.zeros((n_chunks, C), total.dtype), np.zeros((n_chunks, C), total.dtype)
     zero = total.dtype.type(0)
     for i in prange(n_chunks):

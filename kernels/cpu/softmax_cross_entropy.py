@@ -9,6 +9,7 @@ import math
 import numpy as np
 from numba import prange
 
+from kernels.arrays import empty
 from kernels.cpu.compile import exp, jit, launch
 from kernels.cpu.vectors import lanes, largest
 
@@ -28,7 +29,7 @@ def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
 def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index, overwrite):
     """-> dlogits (..., V), written over `logits` if `overwrite`."""
     rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
-    dlogits = rows if overwrite else np.empty_like(rows)
+    dlogits = rows if overwrite else empty(rows.shape, rows.dtype)
     scale = logits.dtype.type(float(dout) / float(divisor))
     targets, logsumexp = targets.reshape(-1), logsumexp.reshape(-1)
     launch(_backward, 0.9 * rows.size, rows, targets, logsumexp, scale, ignore_index, dlogits)

@@ -43,14 +43,6 @@ def evenly(n, most, multiple=1):
 
 
 @jit
-def uninitialised(n, like):
-    """n numbers of that array's dtype that begin a cache line."""
-    x = np.empty(n + 64 // like.itemsize, like.dtype)
-    first = (-x.ctypes.data % 64) // x.itemsize
-    return x[first : first + n]
-
-
-@jit
 def _place(rows, b, h, t):
     """(the memory, where the row t of a head begins in it, the step from there to the next row)."""
     memory, steps = rows

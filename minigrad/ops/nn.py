@@ -6,7 +6,7 @@ import numpy as np
 
 import kernels
 from kernels import factors
-from kernels.arrays import is_array
+from kernels.arrays import empty, is_array
 from minigrad import graph
 from minigrad.tensor import record
 
@@ -177,7 +177,7 @@ def causal_self_attention(qkv, n_head, p=0.0, seed=0, step=0, stream=0):
 
 
 def causal_self_attention_backward(dout, qkv, out, logsumexp, n_head, **setting):
-    dqkv = np.empty(qkv.shape, qkv.dtype, like=qkv)  # (B, T, 3 C)
+    dqkv = empty(qkv.shape, qkv.dtype, like=qkv)  # (B, T, 3 C)
     dout, out = _heads(dout, n_head), _heads(out, n_head)  # (B, H, T, D)
     kernels.for_array(dout).attention_backward(
         dout, *_split_heads(qkv, n_head), out, logsumexp, **setting, into=_split_heads(dqkv, n_head)

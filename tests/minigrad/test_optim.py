@@ -1,5 +1,7 @@
 """Optimizers: the same trajectory as PyTorch's, what decays and what does not, the arena, state, and clipping."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -191,6 +193,20 @@ def test_data_and_gradients_become_views_of_one_flat_array():
         backward(m)  # a view that was used before starts from nothing again
     for p, q in zip(model.parameters(), plain.parameters(), strict=True):
         np.testing.assert_array_equal(p.grad, q.grad)
+
+
+def test_every_parameter_of_odd_size_begins_a_cache_line_and_what_lies_between_stays_zero():
+    params = {name: nn.Parameter(np.ones(size, np.float32)) for name, size in (("a", 3), ("b", 65), ("c", 16))}
+    adamw = optim.AdamW(params.items(), weight_decay=0.1)
+    for parameter in params.values():
+        parameter.grad = np.ones(parameter.shape, np.float32)
+    norm = adamw.grad_norm()
+    adamw.step()
+    for parameter in params.values():
+        assert parameter.data.ctypes.data % 64 == parameter.grad.ctypes.data % 64 == 0
+    assert float(norm) == pytest.approx(math.sqrt(3 + 65 + 16))
+    (arena,) = adamw._arenas
+    assert all(np.count_nonzero(x) == 3 + 65 + 16 for x in (arena.data, arena.grad, arena.m, arena.v))
 
 
 def test_a_gradient_set_by_hand_is_used_and_the_callers_array_left_alone():

@@ -1,0 +1,45 @@
+"""Products with a factor that is read as it lies in memory: the same as with one that is packed, to the last bit."""
+
+import numpy as np
+import pytest
+from parity import assert_same_bits
+
+from kernels.arrays import empty
+from kernels.cpu import gemm
+
+SHAPES = [(1, 1, 1), (14, 256, 2), (30, 700, 4), (513, 2100, 5)]  # rows of a, length of the sums, panels of b
+
+
+def lying(x, off):
+    """x in memory, `off` numbers behind the beginning of a cache line."""
+    memory = empty((x.size + off,), x.dtype)[off:]
+    memory[:] = x.reshape(-1)
+    return memory.reshape(x.shape)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("turned, add", [(False, False), (True, False), (True, True)])
+def test_a_factor_read_as_it_lies_gives_the_bits_of_a_packed_one(shape, turned, add, dtype):
+    rng = np.random.default_rng(0)
+    M, K, N = shape[0], shape[1], shape[2] * gemm.columns(np.dtype(dtype))
+    a = rng.standard_normal((K, M) if turned else (M, K)).astype(dtype)
+    a = a.T if turned else a
+    b, start, bias = (rng.standard_normal(n).astype(dtype) for n in ((K, N), (M, N), (N,)))
+    ready, packed = lying(b, 0), lying(b, 1)
+    assert gemm._can_stay(ready, M) and not gemm._can_stay(packed, M)
+
+    results = [gemm.multiply(a, x, start.copy(), None if add else bias, add) for x in (ready, packed)]
+
+    assert_same_bits(*results)
+    exact = a.astype(np.float64) @ b.astype(np.float64) + (start if add else bias)
+    assert np.allclose(results[0], exact, rtol=0, atol=1e-5 * K if dtype == np.float32 else 1e-12 * K)
+
+
+def test_what_is_read_as_it_lies_has_short_rows_of_whole_panels():
+    width = gemm.columns(np.dtype(np.float32))
+    assert gemm._can_stay(empty((3, width), np.float32), 14)
+    assert not gemm._can_stay(empty((3, width + width // 2), np.float32), 14)  # a tile would read past the last row
+    assert not gemm._can_stay(empty((width, width), np.float32).T, 14)
+    assert not gemm._can_stay(empty((3, gemm.SHORT_ROW), np.float32), 14)
+    assert not gemm._can_stay(empty((3, width), np.float32), gemm.FEW_ROWS_OF_A + 1)
