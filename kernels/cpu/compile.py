@@ -62,15 +62,15 @@ def jit(function=None, *, parallel=False):
         numba.config.CACHE_DIR = before
 
 
-_WORTH_WAKING = 50_000  # nanoseconds; what it takes to wake a thread that has gone to sleep, and a little more
+_WORTH_SHARING = 15_000  # nanoseconds; a thread that had work a moment ago is still awake: handing it some takes 3,000
 
 
 def launch(kernel, nanoseconds, *args):
-    """kernel(*args) on all threads, or on one if that takes about so few nanoseconds that waking more does not pay.
+    """kernel(*args) on all threads, or on one if that takes about so few nanoseconds that more do not pay.
 
     The kernels' sums do not depend on the number of threads, so this does not change a bit of the result.
     """
-    if nanoseconds >= _WORTH_WAKING:
+    if nanoseconds >= _WORTH_SHARING:
         return kernel(*args)
     threads = numba.get_num_threads()
     numba.set_num_threads(1)
