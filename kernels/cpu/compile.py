@@ -1,6 +1,6 @@
 """How the CPU kernels are compiled: Numba's settings, its cache, and the elementary functions inside loops.
 
-The cache lies in a directory named after the sources of all kernels: Numba itself looks only at the file that
+The cache lies in a directory named after the sources of all that is compiled: Numba itself looks only at the file that
 holds a function, so a change in a helper elsewhere would go unnoticed.
 """
 
@@ -25,7 +25,7 @@ FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 def _cache_dir():
     """A writable directory for this version of the kernels; None where there is none (nothing is cached)."""
     here = Path(__file__).resolve().parent
-    sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
+    sources = b"".join(path.read_bytes() for path in [*sorted(here.glob("*.py")), here.parent / "arrays.py"])
     digest = hashlib.sha256(sources + numba.__version__.encode()).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for root in (home / "minigrad", Path(tempfile.gettempdir()) / f"minigrad-{os.getuid()}"):
