@@ -31,7 +31,7 @@ from kernels.cpu.vectors import ROWS, VECTORS, columns, copy, lanes, take, tile,
 KC = 256  # most of the sums at a time: a panel of a of that length stays in the first-level cache
 STRETCH = 4 * KC  # of the sums, that is packed at a time, or more if few panels are shared
 PACKED = 1 << 20  # numbers of the shared factor, likewise
-READ_IN_PLACE = 1 << 18  # numbers of b between two rests, where b is not packed: what a thread's own cache holds
+READ_IN_PLACE = 1 << 18  # numbers of a b that is not packed, which all threads go through before any goes on
 SHORT_ROW, FEW_ROWS_OF_A = 2048, 1024  # most bytes of such a b's rows, of which a page holds two, and most rows of a
 LEAST, GROUP = 2, 4  # least and most panels in a group: a row of few of them is not worth fetching
 _STRIP, _AT_ONCE = 64, 8  # rows of a transposed factor that a part packs, and that it packs into one panel at a time
@@ -74,7 +74,7 @@ def _factor(x, width):
 @jit(parallel=True)
 def _multiply(own, shared, own_is_a, shift, add, out, lanes, workers):
     K, own_panels, panels = _length(shared), _panels(own), _panels(shared)
-    turned, width = shared[1], shared[3]
+    turned, width, b_row = shared[1], shared[3], VECTORS * lanes
     stretch = min(K, max(STRETCH, PACKED // (panels * width) // KC * KC))
     at_once = min(panels, max(1, PACKED // (stretch * width)))
     packed = uninitialised(stretch * at_once * width, out)  # of which a tile loads whole cache lines
@@ -103,8 +103,7 @@ def _multiply(own, shared, own_is_a, shift, add, out, lanes, workers):
                         right = packed, (k * here + ours[0] * length) * width, (first + ours[0], first + ours[1])
                         if not own_is_a:
                             left, right = right, left
-                        row = VECTORS * lanes
-                        _multiply_panels(left, right, row * length, row, length, lanes, begin, shift, out)
+                        _multiply_panels(left, right, b_row * length, b_row, length, lanes, begin, shift, out)
                     task = take(taken, 8)
 
 
