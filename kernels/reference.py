@@ -146,7 +146,7 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     weights = np.exp(scores - highest)
     total = weights.sum(axis=-1, keepdims=True)
     dropped = weights / total * _attention_mask(scores.shape, p, seed, step, stream, q)
-    return dropped @ v, (highest + np.log(total))[..., 0]
+    return rounded(dropped) @ rounded(v), (highest + np.log(total))[..., 0]
 
 
 def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, step, stream, into=None):
@@ -156,11 +156,11 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
     """
     probs = np.exp(_scores(q, k, scale, causal) - logsumexp[..., None])  # (B, H, T, S)
     mask = _attention_mask(probs.shape, p, seed, step, stream, q)
-    dv = (probs * mask).swapaxes(-1, -2) @ dout
-    dprobs = (dout @ v.swapaxes(-1, -2)) * mask
+    dv = rounded(probs * mask).swapaxes(-1, -2) @ rounded(dout)
+    dprobs = (rounded(dout) @ rounded(v).swapaxes(-1, -2)) * mask
     # softmax: dscores = probs * (dprobs - sum(probs * dprobs)); that sum equals sum(dout * out)
-    dscores = probs * (dprobs - (dout * out).sum(axis=-1, keepdims=True)) * scale
-    dq, dk = dscores @ k, dscores.swapaxes(-1, -2) @ q
+    dscores = rounded(probs * (dprobs - (dout * out).sum(axis=-1, keepdims=True)) * scale)
+    dq, dk = dscores @ rounded(k), dscores.swapaxes(-1, -2) @ rounded(q)
     if into is None:
         return dq, dk, dv
     for target, grad in zip(into, (dq, dk, dv), strict=True):
@@ -169,7 +169,7 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
 
 
 def _scores(q, k, scale, causal):
-    scores = (q @ k.swapaxes(-1, -2)) * scale  # (B, H, T, S)
+    scores = (rounded(q) @ rounded(k).swapaxes(-1, -2)) * scale  # (B, H, T, S)
     if causal:  # set, never added: no finite score can overpower the mask
         scores[..., ~np.tri(q.shape[2], k.shape[2], dtype=bool, like=scores)] = -np.inf
     return scores

@@ -23,12 +23,11 @@ from kernels.cpu.pairs import (
     TILES,
     begin_tiles,
     end_tiles,
+    pack_step,
     product,
-    round_columns,
-    round_row,
 )
 from kernels.cpu.tiles import copy_block, evenly
-from kernels.cpu.vectors import take, transpose
+from kernels.cpu.vectors import take
 
 STRETCH, PACKED = 32, 1 << 20  # most steps of PANEL along the sums, and words of a factor, that are packed at a time
 GROUP = 8  # panels of either factor that stay in a thread's own cache
@@ -126,25 +125,5 @@ def _pack_part(x, strided, turned, n, first, panels, K, k, steps, packed, part):
     for other in range(panels if strided else steps):
         panel, here = (other, part) if strided else (part, other)
         at = (panel * steps + here) * 2 * BLOCK
-        _pack_step(x, strided, turned, n, (first + panel) * PANEL, K, (k + here) * PANEL, packed, at)
-
-
-@jit
-def _pack_step(x, strided, turned, n, across, K, along, packed, at):
-    """A step of a panel, from the number `across` of x's n rows or columns and `along` of the K summed on.
-
-    turned: that yields columns where a block's rows are wanted, or rows for columns.
-    """
-    flat, step = x.reshape(-1), x.shape[1]
-    for half in range(2):
-        here, target = across + half * SIDE, at + half * BLOCK
-        for row in range(SIDE):
-            if strided:
-                low, more = (along + 2 * row) * step + here, K - along - 2 * row
-                count, after = n - here if more > 0 else 0, n - here if more > 1 else 0
-                round_columns(flat, low, count, low + step, after, packed, target + row * SIDE)
-            else:
-                low, more = (here + row) * step + along, K - along if here + row < n else 0
-                round_row(flat, low, more, low + SIDE, more - SIDE, packed, target + row * SIDE)
-        if turned:
-            transpose(packed, target, SIDE, SIDE, SIDE, packed, target, SIDE)
+        place, across, along = (x.reshape(-1), 0, x.shape[1]), (first + panel) * PANEL, (k + here) * PANEL
+        pack_step(place, strided, turned, n, across, K, along, packed, at)

@@ -18,3 +18,9 @@ def uninitialised(n, like):
 def empty_like(x):
     """`np.empty_like` of an x without gaps."""
     return uninitialised(x.size, x).reshape(x.shape)
+
+
+@jit
+def three(n, like):
+    """Three such arrays."""
+    return uninitialised(n, like), uninitialised(n, like), uninitialised(n, like)

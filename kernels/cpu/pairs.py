@@ -14,7 +14,18 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from kernels.cpu.vectors import below, chosen, declared, masked_load, pointers, prefetch, repeated, vector_at
+from kernels.cpu.compile import jit
+from kernels.cpu.vectors import (
+    below,
+    chosen,
+    declared,
+    masked_load,
+    pointers,
+    prefetch,
+    repeated,
+    transpose,
+    vector_at,
+)
 
 SIDE = 16  # rows of a block, and pairs of a row
 BLOCK = SIDE * SIDE  # pairs
@@ -201,6 +212,28 @@ def _round(alternate):
 
 
 round_row, round_columns = _round(alternate=False), _round(alternate=True)
+
+
+@jit
+def pack_step(place, strided, turned, n, across, K, along, packed, at):
+    """A step of a panel, from the number `across` of x's n rows or columns and `along` of the K summed on.
+
+    place: x's memory, where x begins in it, the distance of x's rows. strided: numbers along the sum are a row of x
+    apart, else neighbours. turned: that yields columns where a block's rows are wanted, or rows for columns.
+    """
+    memory, start, step = place
+    for half in range(2):
+        here, target = across + half * SIDE, at + half * BLOCK
+        for row in range(SIDE):
+            if strided:
+                low, more = start + (along + 2 * row) * step + here, K - along - 2 * row
+                count, after = n - here if more > 0 else 0, n - here if more > 1 else 0
+                round_columns(memory, low, count, low + step, after, packed, target + row * SIDE)
+            else:
+                low, more = start + (here + row) * step + along, K - along if here + row < n else 0
+                round_row(memory, low, more, low + SIDE, more - SIDE, packed, target + row * SIDE)
+        if turned:
+            transpose(packed, target, SIDE, SIDE, SIDE, packed, target, SIDE)
 
 
 def _bytes(builder, base, offset):

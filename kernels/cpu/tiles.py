@@ -79,6 +79,15 @@ def unpack(packed, at, wide, rows, b, h, t, n, D, lanes):
 
 
 @jit
+def unpack_transposed(packed, at, rows, b, h, t, n, D, lanes):
+    """The inverse of `pack_transposed`."""
+    memory, start, step = _place(rows, b, h, t)
+    for r in range(0, min(n, BLOCK), lanes):
+        for d in range(0, D, lanes):
+            transpose(packed, at + d * BLOCK + r, BLOCK, D - d, n - r, memory, start + r * step + d, step)
+
+
+@jit
 def _clear(x, at, n):
     for i in range(at, at + n):
         x[i] = 0

@@ -1,0 +1,144 @@
+"""Attention of factors rounded to bfloat16: each output within what its one more rounding, of the weights, may cost.
+
+q, k, v and dout are rounded before all else, so the oracle is given rounded ones and computes in float64. What is left
+are the probabilities and their gradients, which are factors too: a rounding changes one by 2**-8 of it at most.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from parity import assert_same_bits, attention_inputs, fused_heads, normal, widened
+
+from kernels import cpu, factors, reference
+from kernels.cpu import pairs
+
+pytestmark = pytest.mark.skipif(not pairs.HAS_BFLOAT16, reason="this processor has no instruction for bfloat16")
+ROUNDING, FLOAT32 = 2.0**-8, 4e-6
+# (T, S, D): blocks of 64 and panels of 32, whole and ragged; T and S that differ
+SIZES = [(t, t, 16) for t in (1, 2, 31, 33, 64, 65, 130)] + [(65, 65, d) for d in (1, 5, 32, 33, 64, 80, 128)]
+SIZES += [(1, 129, 16), (129, 1, 16), (65, 130, 16), (130, 65, 16), (31, 257, 33)]
+BACKENDS = pytest.mark.parametrize("backend", [reference, cpu], ids=["plain", "compiled"])
+
+
+@pytest.fixture(autouse=True)
+def bfloat16_factors():
+    factors.use("bfloat16")
+    yield
+    factors.use("float32")
+
+
+def probabilities(q, k, scale, causal):
+    """(B, H, T, S), float64."""
+    scores = reference._scores(q, k, scale, causal)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def worst(actual, expected, size):
+    """The largest error beside what may come of rounding the weights of terms of that size and of float32 sums."""
+    return (np.abs(actual - expected) / (ROUNDING * size + FLOAT32 * size.max())).max()
+
+
+def check(backend, T, S, D, causal, p):
+    """Forward, and backward from its results into slices of one array."""
+    dout, q, k, v = attention_inputs(np.random.default_rng(T + S + D), np.float32, 2, 3, T, S, D)
+    setting = (D**-0.5, causal, p, 5, 7, 11)
+    exact_inputs = [widened(factors.rounded(x)) for x in (q, k, v)]
+    out, logsumexp = backend.attention_forward(q, k, v, *setting)
+    expected, expected_logsumexp = reference.attention_forward(*exact_inputs, *setting)
+    mask = reference._attention_mask((2, 3, T, S), p, 5, 7, 11, exact_inputs[0])
+    weights = probabilities(*exact_inputs[:2], setting[0], causal) * mask
+    assert worst(out, expected, weights @ np.abs(exact_inputs[2])) < 1
+    np.testing.assert_allclose(logsumexp, expected_logsumexp, rtol=0, atol=2e-6 * np.abs(expected_logsumexp).max())
+
+    into = [fused_heads(np.full_like(x, np.nan)) for x in (q, k, v)]
+    grads = backend.attention_backward(dout, q, k, v, out, logsumexp, *setting, into=into)
+    assert all(grad is target for grad, target in zip(grads, into, strict=True))
+    exact_dout = widened(factors.rounded(dout))
+    dots = (widened(dout) * widened(out)).sum(axis=-1, keepdims=True)  # of numbers that are no factors
+    dprobs = exact_dout @ exact_inputs[2].swapaxes(-1, -2) * mask
+    probs = probabilities(*exact_inputs[:2], setting[0], causal)
+    dscores, size = probs * (dprobs - dots) * setting[0], probs * (np.abs(dprobs) + np.abs(dots)) * setting[0]
+    left, right = (x.swapaxes(-1, -2) for x in (dscores, weights))
+    q, k = exact_inputs[:2]
+    assert worst(grads[0], dscores @ k, size @ np.abs(k)) < 1
+    assert worst(grads[1], left @ q, size.swapaxes(-1, -2) @ np.abs(q)) < 1
+    assert worst(grads[2], right @ exact_dout, right @ np.abs(exact_dout)) < 1
+
+
+@BACKENDS
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "full"])
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_sizes(backend, causal, p):
+    for T, S, D in SIZES:
+        check(backend, T, S, D, causal, p)
+
+
+def test_it_rounds_to_the_nearest_as_the_plain_kernel_does():
+    """Almost all numbers agree to float32: some weight may lie so near to a tie that the two round it apart."""
+    dout, q, k, v = attention_inputs(np.random.default_rng(1), np.float32, 2, 3, 130, 130, 64)
+    setting = (0.125, True, 0.3, 5, 7, 11)
+    saved = dout, q, k, v, *reference.attention_forward(q, k, v, *setting)
+    for fast, plain in zip(
+        cpu.attention_backward(*saved, *setting), reference.attention_backward(*saved, *setting), strict=True
+    ):
+        assert np.median(np.abs(fast - plain)) < 2e-7 * np.abs(plain).max()
+
+
+def test_float64_never_rounds():
+    dout, q, k, v = attention_inputs(np.random.default_rng(2), np.float64, 2, 2, 65, 65, 16)
+    setting = (0.25, True, 0.0, 1, 2, 3)
+    out, logsumexp = cpu.attention_forward(q, k, v, *setting)
+    found = [out, logsumexp, *cpu.attention_backward(dout, q, k, v, out, logsumexp, *setting)]
+    factors.use("float32")
+    assert_same_bits(found[:2], list(cpu.attention_forward(q, k, v, *setting)))
+    assert_same_bits(found[2:], list(cpu.attention_backward(dout, q, k, v, out, logsumexp, *setting)))
+
+
+@pytest.mark.parametrize("s", [1, 31, 32, 64, 65, 129])
+def test_no_output_depends_on_a_later_token_and_no_gradient_reaches_one(s):
+    dout, q, k, v = attention_inputs(np.random.default_rng(3), np.float32, 2, 2, 130, 130, 16)
+    setting = (0.25, True, 0.3, 1, 2, 3)
+    dout[:, :, s:] = 0
+    out, logsumexp = cpu.attention_forward(q, k, v, *setting)
+    for grad in cpu.attention_backward(dout, q, k, v, out, logsumexp, *setting):
+        assert (grad[:, :, s:] == 0).all() and (grad[:, :, :s] != 0).any()
+    for x in (q, k, v):
+        x[:, :, s:] *= -1e4
+    later, later_logsumexp = cpu.attention_forward(q, k, v, *setting)
+    assert_same_bits([later[:, :, :s], later_logsumexp[..., :s]], [out[:, :, :s], logsumexp[..., :s]])
+
+
+def test_other_layouts_give_the_same_bits():
+    dout, q, k, v = (normal(np.random.default_rng(n), np.float32, 2, 3, 67, 20) for n in range(4))
+    setting = (0.2, True, 0.3, 5, 7, 11)
+    out, logsumexp = cpu.attention_forward(q, k, v, *setting)
+    split = [fused_heads(x) for x in (dout, q, k, v)]
+    assert_same_bits(cpu.attention_forward(*split[1:], *setting), (out, logsumexp))
+    assert_same_bits(
+        cpu.attention_backward(*split, out, logsumexp, *setting),
+        cpu.attention_backward(dout, q, k, v, out, logsumexp, *setting),
+    )
+
+
+@pytest.mark.skipif(not pairs.HAS_AMX, reason="here the products above were those of the register instruction")
+def test_the_other_instruction_gives_the_same(tmp_path):
+    """Without AMX pairs are multiplied in vector registers: compiled anew in a process of its own."""
+    code = (
+        "import sys; sys.path.insert(0, 'tests/kernels')\n"
+        "from kernels.cpu import pairs; pairs.HAS_AMX = False\n"
+        "from kernels import cpu, factors; factors.use('bfloat16')\n"
+        "from test_bfloat16_attention import check\n"
+        "check(cpu, 130, 130, 33, True, 0.3); check(cpu, 65, 130, 64, False, 0.0)\n"
+        "from kernels.cpu.attention_bfloat16 import _multiply\n"
+        "asm = ''.join(_multiply.inspect_asm().values())\n"
+        "assert 'vdpbf16ps' in asm and 'tdpbf16ps' not in asm.replace('vdpbf16ps', '')\n"
+    )
+    root = Path(__file__).resolve().parent.parent.parent
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
