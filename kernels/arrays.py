@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 CACHE_LINE = 64  # bytes, of a CPU
+_SHARE, _BESIDE = 1024, 16  # of a large array's bytes one in so many is spare; and what malloc keeps beside them
 
 
 def is_array(x):
@@ -35,7 +36,10 @@ def empty(shape, dtype, like=None):
     if like is not None and type(like) is not np.ndarray:
         return np.empty(shape, dtype, like=like)
     dtype, n = np.dtype(dtype), math.prod(shape)
-    memory = np.empty(n + CACHE_LINE // dtype.itemsize, dtype)
+    # Of a large array a share, not so many bytes: in its place, once freed, smaller ones as large together have room.
+    # Otherwise the last would not, for a few bytes, and the process would grow.
+    spare = max(CACHE_LINE, n * dtype.itemsize // _SHARE - _BESIDE)
+    memory = np.empty(n + spare // dtype.itemsize, dtype)
     address = memory.__array_interface__["data"][0]
     first = -address % CACHE_LINE // dtype.itemsize
     return memory[first : first + n].reshape(shape)

@@ -10,6 +10,7 @@ import pytest
 from parity import arguments
 
 from kernels import cpu
+from kernels.arrays import empty
 
 MiB = 2**20
 
@@ -18,6 +19,7 @@ MiB = 2**20
 SCRIPT = """
 import numpy as np
 from kernels import cpu
+from kernels.arrays import empty
 
 def peak():
     return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
@@ -60,3 +62,15 @@ def test_large_results_begin_a_cache_line():
         out = cpu.linear_forward(x, weight, None)
         for result in (out, *cpu.linear_backward(out, x, weight, None)[:2], cpu.gelu_forward(x, "tanh")):
             assert result.ctypes.data % 64 == 0 and result.flags.c_contiguous
+
+
+def test_in_place_of_a_large_array_there_is_room_for_its_parts():
+    """Of what malloc takes: a chunk is what was asked for and 16 bytes, in sixteens."""
+
+    def chunk(n):
+        memory = empty((n,), np.dtype(np.float32)).base
+        return -(-(memory.nbytes + 8) // 16) * 16
+
+    MB = 2**18  # numbers
+    assert chunk(24 * MB) == 4 * chunk(6 * MB) == 2 * chunk(9 * MB) + chunk(6 * MB)
+    assert chunk(24 * MB) < 1.002 * 4 * 24 * MB
