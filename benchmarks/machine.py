@@ -2,15 +2,11 @@
 
 import json
 import platform
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numba
 import numpy
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def describe(threads):
@@ -37,16 +33,6 @@ def _lines(path):
 def sentence(about):
     """The description in a line."""
     return ", ".join(f"{key} {value}" for key, value in about.items() if value)
-
-
-def peak(dtype, threads):
-    """Operations a second of that dtype, measured now in a process of its own; None without an instruction for it."""
-    code = (
-        "import numba; from benchmarks.peak import operations_a_second as peak; "
-        f"numba.set_num_threads({threads}); print(peak({dtype!r}) or 0)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return float(run.stdout) or None
 
 
 def write(path, about, lines, rows):

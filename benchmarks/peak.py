@@ -40,6 +40,9 @@ def _bfloat16(module):
     )
 
 
+_INSTRUCTIONS, _ROUNDS = {"float32": _float32, "bfloat16": _bfloat16}, 500_000
+
+
 def _declared(module, name, result, arguments):
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
 
@@ -87,17 +90,27 @@ def _loop(instruction):
     return run
 
 
-def operations_a_second(dtype="float32"):
-    """float32 or bfloat16 products into float32 sums, on all of Numba's threads; None if there is no instruction."""
+def operations(dtype, threads):
+    """Of a burst: float32 or bfloat16 products into float32 sums; None if there is no instruction for them."""
     if dtype == "bfloat16" and not _FEATURES.get("avx512bf16"):
         return None
-    instruction = {"float32": _float32, "bfloat16": _bfloat16}[dtype]
-    operations, _ = instruction(ir.Module())
-    run, threads, n = _loop(instruction), numba.get_num_threads(), 500_000
-    x = np.float32(1e-3)
-    run(1, x, threads)
-    fastest = min(_seconds(lambda: run(n, x, threads)) for _ in range(100))
-    return threads * n * _CHAINS * operations / fastest
+    of_one, _ = _INSTRUCTIONS[dtype](ir.Module())
+    return threads * _ROUNDS * _CHAINS * of_one
+
+
+def burst(dtype):
+    """A function that keeps all of Numba's threads at it for some tens of milliseconds -> a sum of no interest."""
+    run, threads, x = _loop(_INSTRUCTIONS[dtype]), numba.get_num_threads(), np.float32(1e-3)
+    return lambda: run(_ROUNDS, x, threads).sum()
+
+
+def operations_a_second(dtype="float32"):
+    """At the fastest of many bursts; None if there is no instruction."""
+    if (of_burst := operations(dtype, numba.get_num_threads())) is None:
+        return None
+    run = burst(dtype)
+    run()
+    return of_burst / min(_seconds(run) for _ in range(100))
 
 
 def bytes_a_second():

@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import cases
 
 SIDES = ("minigrad", "eager", "compiled")
+PEAK = "peak"  # a side, too: what the processor could do meanwhile
 
 
 def trainer_on_batch(config, training, ids, targets):
@@ -45,6 +46,17 @@ def make_step(side, dtype, threads):
         def make(config, training):
             trainer = trainer_on_batch(config, training, *cases.batch(config, training))
             return lambda: trainer.train_step()[0]
+    elif side == PEAK:
+        import numba
+
+        from benchmarks import peak
+
+        numba.set_num_threads(threads)
+        if peak.operations(dtype, threads) is None:
+            sys.exit(f"this processor has no instruction for {dtype} products")
+
+        def make(config, training):
+            return peak.burst(dtype)
     else:
         import torch
 
@@ -81,7 +93,7 @@ class Memory:
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--side", choices=SIDES, required=True)
+    parser.add_argument("--side", choices=(*SIDES, PEAK), required=True)
     parser.add_argument("--case", choices=cases.CASES, required=True)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, required=True)
