@@ -103,25 +103,18 @@ def _backward_memory(shape, like):
     packed = three(BLOCK * wide // 2, like), uninitialised(BLOCK * wide // 2, like), three(BLOCK * BLOCK // 2, like)
     block = three(BLOCK * wide, like), three(BLOCK * BLOCK, like)
     keep = np.ones(BLOCK * BLOCK, like.dtype), np.empty((4, BLOCK), np.uint32)
-    return (
-        head,
-        packed,
-        block,
-        (uninitialised(BLOCK, like), uninitialised(BLOCK, like)),
-        keep,
-        np.zeros(PANEL, like.dtype),
-    )
+    return head, packed, block, three(BLOCK, like), keep, np.zeros(PANEL, like.dtype)
 
 
 @jit
 def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, memory):
     _, H, T, S, D = shape
     b, h, wide = bh // H, bh % H, padded(D, PANEL)
-    head, packed, block, (lse, dots), (keep, words), zeros = memory
+    head, packed, block, (lse, dots, _), (keep, words), zeros = memory
     (ks, kTs, vTs), (dkTs, dvTs) = head
     (qs, qT, douts), doutT, (weights, dscores_left, dscores_right) = packed
     (rows, outs, dqs), (probs, dscores, turned) = block
-    size = BLOCK, wide
+    of_scores, of_sums, of_dqs = (BLOCK, wide, BLOCK), (wide, BLOCK, BLOCK), (BLOCK, BLOCK, wide)  # products' shapes
     dkTs[:], dvTs[:] = 0, 0
     for j0 in range(0, S, BLOCK):
         at = j0 * wide // 2
@@ -133,10 +126,10 @@ def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, drop
     for i0 in range(0, T, BLOCK):
         queries = min(BLOCK, T - i0)
         pack(q, b, h, i0, T - i0, D, wide, rows, 0, SIDE)
-        _round_left(rows, wide, size, False, qs, 0)
+        _round_left(rows, wide, (BLOCK, wide), False, qs, 0)
         _round_left(rows, wide, (wide, BLOCK), True, qT, 0)
         pack(dout, b, h, i0, T - i0, D, wide, rows, 0, SIDE)
-        _round_left(rows, wide, size, False, douts, 0)
+        _round_left(rows, wide, (BLOCK, wide), False, douts, 0)
         _round_left(rows, wide, (wide, BLOCK), True, doutT, 0)
         pack(out, b, h, i0, T - i0, D, wide, outs, 0, SIDE)
         dot_rows(rows, outs, wide, dots)
@@ -145,9 +138,9 @@ def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, drop
             lse[i] = logsumexp[b, h, i0 + i]
         for j0 in range(0, min(S, i0 + BLOCK) if causal else S, BLOCK):
             keys, diagonal, at = min(BLOCK, S - j0), causal and i0 == j0, j0 * wide // 2
-            nothing, square = (zeros, 0, 0), (BLOCK, wide, BLOCK)
-            _multiply((qs, 0), (kTs, at), square, nothing, probs, 0)  # (queries, keys): scores
-            _multiply((douts, 0), (vTs, at), square, nothing, dscores, 0)  # gradients of the probabilities
+            # (queries, keys): scores, and the gradients of probabilities; they become what these arrays are called
+            _multiply((qs, 0), (kTs, at), of_scores, (zeros, 0, 0), probs, 0)
+            _multiply((douts, 0), (vTs, at), of_scores, (zeros, 0, 0), dscores, 0)
             if dropout[0] < KEEP_ALL:
                 draw(bh, i0, j0, dropout, words, turned)
                 turn(turned, SIDE, keep)
@@ -155,10 +148,9 @@ def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, drop
             _round_right(probs, BLOCK, (BLOCK, BLOCK), queries, False, weights, 0)
             _round_right(dscores, BLOCK, (BLOCK, BLOCK), queries, False, dscores_right, 0)
             _round_left(dscores, BLOCK, (BLOCK, BLOCK), False, dscores_left, 0)
-            deep = wide, BLOCK, BLOCK
-            _multiply((doutT, 0), (weights, 0), deep, (dvTs, j0 * wide, BLOCK), dvTs, j0 * wide)
-            _multiply((qT, 0), (dscores_right, 0), deep, (dkTs, j0 * wide, BLOCK), dkTs, j0 * wide)
-            _multiply((dscores_left, 0), (ks, at), (BLOCK, BLOCK, wide), (dqs, 0, wide), dqs, 0)
+            _multiply((doutT, 0), (weights, 0), of_sums, (dvTs, j0 * wide, BLOCK), dvTs, j0 * wide)
+            _multiply((qT, 0), (dscores_right, 0), of_sums, (dkTs, j0 * wide, BLOCK), dkTs, j0 * wide)
+            _multiply((dscores_left, 0), (ks, at), of_dqs, (dqs, 0, wide), dqs, 0)
         unpack(dqs, 0, wide, dq, b, h, i0, T - i0, D, SIDE)
     for j0 in range(0, S, BLOCK):
         unpack_transposed(dkTs, j0 * wide, dk, b, h, j0, S - j0, D, SIDE)
