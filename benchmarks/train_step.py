@@ -93,7 +93,7 @@ def compare(case, dtype, threads, rounds, sides=SIDES):
 def row(case, dtype, found, threads):
     """What is printed of a case: times, ratios, shares of the peak, and memory beyond 16 bytes a parameter."""
     config, training = cases.configs(case)
-    limit = found.pop(PEAK, None)
+    limit, found = found.get(PEAK), {name: each for name, each in found.items() if name != PEAK}
     ours, peers = found.get("minigrad"), {name: each for name, each in found.items() if name != "minigrad"}
     best = min(peers, key=lambda name: peers[name]["seconds"], default=None)
     work = cases.flops(config, training) / (peak.operations(dtype, threads) or 1)  # in bursts

@@ -55,8 +55,10 @@ def make_step(side, dtype, threads):
         if peak.operations(dtype, threads) is None:
             sys.exit(f"this processor has no instruction for {dtype} products")
 
+        run = peak.burst(dtype)
+
         def make(config, training):
-            return peak.burst(dtype)
+            return run
     else:
         import torch
 

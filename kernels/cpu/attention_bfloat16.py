@@ -1,8 +1,9 @@
 """Attention whose products' factors are rounded to bfloat16; the sums and all that is not a product are float32.
 
-`kernels.cpu.attention` says how it goes, `kernels.cpu.pairs` how such products are formed. What adds up over blocks
-lies transposed here, (D, queries) or (D, keys): then the probabilities and their gradients, rounded anew for every pair
-of blocks, are packed as they lie.
+`kernels.cpu.attention` says how it goes, `kernels.cpu.pairs` how such products are formed. What adds up over blocks,
+but for dq, lies transposed here, (D, queries) or (D, keys): then the probabilities and their gradients, rounded anew
+for every pair of blocks, are packed as they lie. Forward rounds them before they are divided by their sum, the plain
+kernel after.
 """
 
 import math
@@ -182,7 +183,7 @@ def _round_left(block, step, size, turned, packed, at):
 
 @jit
 def _round_right(block, step, size, seen, turned, packed, at):
-    """A right factor (depth, n), likewise; the last of its rows are taken for zero, but `seen` of them."""
+    """A right factor (depth, n), likewise; its rows from `seen` on are taken for zero."""
     _round((block, 0, step), not turned, turned, (size[1], size[0]), seen, packed, at)
 
 

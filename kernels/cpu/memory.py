@@ -22,5 +22,5 @@ def empty_like(x):
 
 @jit
 def three(n, like):
-    """Three such arrays."""
+    """Three arrays as of `uninitialised`."""
     return uninitialised(n, like), uninitialised(n, like), uninitialised(n, like)

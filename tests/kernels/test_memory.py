@@ -19,7 +19,6 @@ MiB = 2**20
 SCRIPT = """
 import numpy as np
 from kernels import cpu
-from kernels.arrays import empty
 
 def peak():
     return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
@@ -65,7 +64,7 @@ def test_large_results_begin_a_cache_line():
 
 
 def test_in_place_of_a_large_array_there_is_room_for_its_parts():
-    """Of what malloc takes: a chunk is what was asked for and 16 bytes, in sixteens."""
+    """Of what malloc takes: a chunk is what was asked for and 8 bytes, rounded up to sixteens."""
 
     def chunk(n):
         memory = empty((n,), np.dtype(np.float32)).base
