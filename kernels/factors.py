@@ -14,9 +14,14 @@ def use(name):
     dtype = name
 
 
+def rounds(array_dtype):
+    """Whether that is done to arrays of this dtype."""
+    return dtype == "bfloat16" and array_dtype == np.float32
+
+
 def rounded(x):
     """x as it takes part in a product: the same shape and dtype; rounded to the nearest, ties to even."""
-    if dtype == "float32" or x is None or x.dtype != np.float32:
+    if x is None or not rounds(x.dtype):
         return x
     bits = x.view(np.uint32)
     nearest = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)

@@ -46,10 +46,9 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     shape, dropout = (B, H, T, k.shape[2], D), _dropout(p, seed, step, stream, q.dtype)
     inputs = [rows_of(x) for x in (q, k, v)]
     scale, work = q.dtype.type(scale), _nanoseconds(shape)
-    forward, sides = _forward, (lanes(q.dtype), get_num_threads())
-    if _rounds(q):
-        forward, sides = attention_bfloat16.forward, (TILES, get_num_threads())
-    launch(forward, work, shape, *inputs, scale, causal, dropout, rows_of(out), logsumexp, *sides)
+    kernel, registers = (attention_bfloat16.forward, TILES) if factors.rounds(q.dtype) else (_forward, lanes(q.dtype))
+    threads = get_num_threads()
+    launch(kernel, work, shape, *inputs, scale, causal, dropout, rows_of(out), logsumexp, registers, threads)
     return out, logsumexp
 
 
@@ -63,16 +62,10 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
     shape, dropout = (B, H, T, k.shape[2], D), _dropout(p, seed, step, stream, q.dtype)
     inputs, outputs = [rows_of(x) for x in (dout, q, k, v, out)], [rows_of(x) for x in grads]
     scale, work = q.dtype.type(scale), 2.5 * _nanoseconds(shape)
-    backward, sides = _backward, (lanes(q.dtype), get_num_threads())
-    if _rounds(q):
-        backward, sides = attention_bfloat16.backward, (TILES, get_num_threads())
-    launch(backward, work, shape, *inputs, logsumexp, scale, causal, dropout, *outputs, *sides)
+    kernel, registers = (attention_bfloat16.backward, TILES) if factors.rounds(q.dtype) else (_backward, lanes(q.dtype))
+    threads = get_num_threads()
+    launch(kernel, work, shape, *inputs, logsumexp, scale, causal, dropout, *outputs, registers, threads)
     return grads
-
-
-def _rounds(q):
-    """Whether the products' factors are to be rounded: see `kernels.factors`."""
-    return factors.dtype == "bfloat16" and q.dtype == np.float32
 
 
 def _nanoseconds(shape):

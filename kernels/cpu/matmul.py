@@ -1,7 +1,5 @@
 """Matrix products of float32 and float64 numbers, or of float32 numbers rounded to bfloat16: see `kernels.factors`."""
 
-import numpy as np
-
 from kernels import factors
 from kernels.cpu import gemm, gemm_bfloat16
 
@@ -12,5 +10,4 @@ def multiply(a, b, out, bias=None, add=False):
         if not add:
             out[:] = 0 if bias is None else bias
         return out
-    rounds = factors.dtype == "bfloat16" and out.dtype == np.float32
-    return (gemm_bfloat16 if rounds else gemm).multiply(a, b, out, bias, add)
+    return (gemm_bfloat16 if factors.rounds(out.dtype) else gemm).multiply(a, b, out, bias, add)

@@ -282,7 +282,7 @@ def _kept(array):
 
     Of what a model keeps for backward, most comes out of products and goes into others.
     """
-    if not graph.recording or factors.dtype == "float32" or array.dtype != np.float32:
+    if not graph.recording or not factors.rounds(array.dtype):
         return array
     from kernels.cpu.cast import from_bfloat16_bits, to_bfloat16_bits  # the plain kernels must not wake the compiler
 

@@ -6,6 +6,10 @@ same numbers, and what is measured is the kernel's own arithmetic.
 """
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -206,3 +210,17 @@ def arguments(name, rng, dtype, rows=150, C=70):
         "bias_gelu_forward": (x, bias, "tanh"),
         "bias_gelu_backward": (dout, x, bias, "tanh"),
     }[name]  # fmt: skip
+
+
+def run_without_amx(code, cache):
+    """Run code that leaves a kernel's function as `compiled`, in a process that knows AVX-512's instruction alone.
+
+    Its kernels are compiled anew, into the directory `cache`.
+    """
+    here = Path(__file__).resolve().parent
+    before = "from kernels.cpu import pairs; pairs.HAS_AMX = False\n"
+    after = "asm = ''.join(compiled.inspect_asm().values())\nassert 'vdpbf16ps' in asm and 'tdpbf16ps' not in asm\n"
+    env = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": f"{here.parent.parent}{os.pathsep}{here}"}
+    command = [sys.executable, "-c", before + code + after]
+    run = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
