@@ -6,8 +6,9 @@ innermost loop multiplies one panel by another: each step of it takes a column o
 their outer product to sums that never leave the registers, so a number that was loaded is used ROWS or `width` times.
 
 The smaller factor is packed first, for all threads. Of the other one each thread packs what it needs when it needs it,
-so that this never leaves the thread's own cache. Where b's rows are short and few panels of a meet them, packing b
-costs more than it gains, and the tiles read b as it lies.
+so that this never leaves the thread's own cache. While it multiplies, what it will pack next is on its way there: the
+short pieces of rows that make up a panel would be slow to wait for. Where b's rows are short and few panels of a meet
+them, packing b costs more than it gains, and the tiles read b as it lies.
 
     for each stretch of the sums and of the smaller factor   packed, it fits the outer cache
       in parallel, for each part of that                     pack it
@@ -26,12 +27,12 @@ from kernels.arrays import CACHE_LINE
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.memory import uninitialised
 from kernels.cpu.tiles import copy_block, evenly
-from kernels.cpu.vectors import ROWS, VECTORS, columns, copy, lanes, take, tile, transpose
+from kernels.cpu.vectors import FEW_ROWS, ROWS, VECTORS, columns, copy, fetch, lanes, small_tile, take, tile, transpose
 
 KC = 256  # most of the sums at a time: a panel of a of that length stays in the first-level cache
 STRETCH = 4 * KC  # of the sums, that is packed at a time, or more if few panels are shared
 PACKED = 1 << 20  # numbers of the shared factor, likewise
-READ_IN_PLACE = 1 << 18  # numbers of a b that is not packed, which all threads go through before any goes on
+READ_IN_PLACE = 1 << 19  # numbers of a b that is not packed, which all threads go through before any goes on
 SHORT_ROW, FEW_ROWS_OF_A = 2048, 1024  # most bytes of such a b's rows, of which a page holds two, and most rows of a
 LEAST, GROUP = 2, 4  # least and most panels in a group: a row of few of them is not worth fetching
 _STRIP, _AT_ONCE = 64, 8  # rows of a transposed factor that a part packs, and that it packs into one panel at a time
@@ -93,18 +94,20 @@ def _multiply(own, shared, own_is_a, shift, add, out, lanes, workers):
                     part = take(taken, 0)
             for _ in prange(workers):
                 group_packed = uninitialised(group * own[3] * KC, out)
-                task = take(taken, 8)
+                task, k = take(taken, 8), 0
                 while task < tasks:
-                    mine, ours = _panels_of(task, splits, group, own_panels, here)
-                    for k in range(0, depth, chunk):
-                        length, begin = min(chunk, depth - k), k0 + k == 0 and not add
-                        _pack(own, mine, k0 + k, length, lanes, group_packed, 0, own[3] * length)
-                        left = group_packed, 0, mine
-                        right = packed, (k * here + ours[0] * length) * width, (first + ours[0], first + ours[1])
-                        if not own_is_a:
-                            left, right = right, left
-                        _multiply_panels(left, right, b_row * length, b_row, length, lanes, begin, shift, out)
-                    task = take(taken, 8)
+                    (mine, ours), length = _panels_of(task, splits, group, own_panels, here), min(chunk, depth - k)
+                    _pack(own, mine, k0 + k, length, lanes, group_packed, 0, own[3] * length)
+                    left, begin = (group_packed, 0, mine), k0 + k == 0 and not add
+                    right = packed, (k * here + ours[0] * length) * width, (first + ours[0], first + ours[1])
+                    if not own_is_a:
+                        left, right = right, left
+                    k += length
+                    if k == depth:
+                        task, k = take(taken, 8), 0
+                    following = _panels_of(min(task, tasks - 1), splits, group, own_panels, here)[0]
+                    ahead = _region(own, following, k0 + k, min(chunk, depth - k))
+                    _multiply_panels(left, right, b_row * length, b_row, length, lanes, begin, shift, out, ahead)
 
 
 @jit(parallel=True)
@@ -120,15 +123,18 @@ def _multiply_in_place(own, b, shift, add, out, lanes, workers):
         taken = np.zeros(1, np.int64)
         for _ in prange(workers):
             group_packed = uninitialised(group * ROWS * KC, out)
-            task = take(taken, 0)
+            task, k = take(taken, 0), 0
             while task < tasks:
-                mine, ours = _panels_of(task, splits, group, own_panels, panels)
-                for k in range(0, depth, chunk):
-                    length, begin = min(chunk, depth - k), k0 + k == 0 and not add
-                    _pack(own, mine, k0 + k, length, lanes, group_packed, 0, ROWS * length)
-                    left, right = (group_packed, 0, mine), (flat, (k0 + k) * N + ours[0] * width, ours)
-                    _multiply_panels(left, right, width, N, length, lanes, begin, shift, out)
-                task = take(taken, 0)
+                (mine, ours), length = _panels_of(task, splits, group, own_panels, panels), min(chunk, depth - k)
+                _pack(own, mine, k0 + k, length, lanes, group_packed, 0, ROWS * length)
+                left, begin = (group_packed, 0, mine), k0 + k == 0 and not add
+                right = flat, (k0 + k) * N + ours[0] * width, ours
+                k += length
+                if k == depth:
+                    task, k = take(taken, 0), 0
+                following = _panels_of(min(task, tasks - 1), splits, group, own_panels, panels)[0]
+                ahead = _region(own, following, k0 + k, min(chunk, depth - k))
+                _multiply_panels(left, right, width, N, length, lanes, begin, shift, out, ahead)
 
 
 @jit
@@ -159,19 +165,36 @@ def _panels(factor):
 
 
 @jit
-def _multiply_panels(left, right, b_panel, b_row, depth, lanes, first, shift, out):
+def _region(factor, panels, k0, depth):
+    """What `_pack` would read: (its memory, where it begins there, the distance of rows, rows, numbers of a row)."""
+    x, turned, n, width = factor
+    first, last, step = panels[0] * width, min(n, panels[1] * width), x.shape[1]
+    if turned:
+        return x.reshape(-1), first * step + k0, step, last - first, depth
+    return x.reshape(-1), k0 * step + first, step, depth, last - first
+
+
+@jit
+def _multiply_panels(left, right, b_panel, b_row, depth, lanes, first, shift, out, ahead):
     """Some panels of a times some of b: added to out, or to shift if first.
 
     left, right: what holds the panels of a and b, where the first of these begins in it, and (the number of the first
     panel, of the first that is not meant any more). `depth` numbers of each sum are meant. b's panels lie b_panel
-    numbers apart, the rows of one b_row.
+    numbers apart, the rows of one b_row. ahead: the region that is packed next, which is fetched meanwhile.
     """
     (a, a_at, rows), (b, b_at, cols) = left, right
     M, N = out.shape
     width = VECTORS * lanes
     flat, spare = out.reshape(-1), np.empty(ROWS * width, out.dtype)
+    x, x_at, x_step, x_rows, x_columns = ahead
+    tiles = (rows[1] - rows[0]) * (cols[1] - cols[0])
+    fetched, share = 0, (x_rows + tiles - 1) // tiles
     for p in range(rows[0], rows[1]):
         for q in range(cols[0], cols[1]):
+            for row in range(fetched, min(fetched + share, x_rows)):
+                for column in range(0, x_columns + lanes - 1, lanes):  # one a register, and the last
+                    fetch(x, x_at + row * x_step + min(column, x_columns - 1))
+            fetched += share
             of_a, of_b = a_at + (p - rows[0]) * depth * ROWS, b_at + (q - cols[0]) * b_panel
             m, n = p * ROWS, q * width
             begin, at, step = (shift, n, 0) if first else (flat, m * N + n, N)
@@ -181,7 +204,10 @@ def _multiply_panels(left, right, b_panel, b_row, depth, lanes, first, shift, ou
             # at the edge: a whole tile beside out, of which a part is copied
             height, breadth = min(ROWS, M - m), min(width, N - n)
             copy_block(begin, at, step, height, breadth, spare, 0, width, lanes)
-            tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width)
+            if height <= FEW_ROWS:
+                small_tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width)
+            else:
+                tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width)
             copy_block(spare, 0, width, height, breadth, flat, m * N + n, N, lanes)
 
 
@@ -221,10 +247,9 @@ def _pack(factor, panels, k0, depth, lanes, packed, at, apart):
                     copy(flat, row + i, step, rows, seen, packed, to + i, width, min(lanes, width - i))
         return
     for p in range(panels[0], panels[1]):
-        to, seen = at + (p - panels[0]) * apart, min(width, n - p * width)
-        if seen < width:
-            packed[to : to + depth * width] = 0
-        for i in range(0, seen, lanes):
+        to = at + (p - panels[0]) * apart
+        for i in range(0, width, lanes):
+            seen, column = n - p * width - i, (p * width + i) * step + k0
             for k in range(0, depth, lanes):
-                here = (p * width + i) * step + k0 + k
-                transpose(flat, here, step, seen - i, depth - k, packed, to + k * width + i, width)
+                place = to + k * width + i
+                transpose(flat, column + k, step, seen, depth - k, packed, place, width, width - i)

@@ -233,7 +233,7 @@ def pack_step(place, strided, turned, n, across, K, along, packed, at):
                 low, more = start + (here + row) * step + along, K - along if here + row < n else 0
                 round_row(memory, low, more, low + SIDE, more - SIDE, packed, target + row * SIDE)
         if turned:
-            transpose(packed, target, SIDE, SIDE, SIDE, packed, target, SIDE)
+            transpose(packed, target, SIDE, SIDE, SIDE, packed, target, SIDE, SIDE)
 
 
 def _bytes(builder, base, offset):

@@ -67,7 +67,7 @@ def pack_transposed(rows, b, h, t, n, D, packed, at, lanes):
     memory, start, step = _place(rows, b, h, t)
     for r in range(0, min(n, BLOCK), lanes):
         for d in range(0, D, lanes):
-            transpose(memory, start + r * step + d, step, n - r, D - d, packed, at + d * BLOCK + r, BLOCK)
+            transpose(memory, start + r * step + d, step, n - r, D - d, packed, at + d * BLOCK + r, BLOCK, n - r)
 
 
 @jit
@@ -84,7 +84,7 @@ def unpack_transposed(packed, at, rows, b, h, t, n, D, lanes):
     memory, start, step = _place(rows, b, h, t)
     for r in range(0, min(n, BLOCK), lanes):
         for d in range(0, D, lanes):
-            transpose(packed, at + d * BLOCK + r, BLOCK, D - d, n - r, memory, start + r * step + d, step)
+            transpose(packed, at + d * BLOCK + r, BLOCK, D - d, n - r, memory, start + r * step + d, step, D - d)
 
 
 @jit
@@ -106,7 +106,7 @@ def turn(block, lanes, turned):
     """turned = block transposed, both (BLOCK, BLOCK)."""
     for i in range(0, BLOCK, lanes):
         for j in range(0, BLOCK, lanes):
-            transpose(block, i * BLOCK + j, BLOCK, BLOCK, lanes, turned, j * BLOCK + i, BLOCK)
+            transpose(block, i * BLOCK + j, BLOCK, BLOCK, lanes, turned, j * BLOCK + i, BLOCK, lanes)
 
 
 @jit

@@ -105,26 +105,34 @@ def copy(typing, source, source_at, step, rows, count, target, target_at, target
     """A block of some rows: each of target = the first `count` numbers of source's, then zeros; `width` of them.
 
     width: `lanes` at most. A row of source lies `step` elements behind the one before, one of target `target_step`.
+    Of source more than `width` numbers may be read where count is larger.
     """
     lanes = 8 * _BYTES // target.dtype.bitwidth
 
     def generate(context, builder, signature, args):
         near, far = pointers(context, builder, signature, args, (0, 5))
         step, rows, count, target_step, width = (args[i] for i in (2, 3, 4, 7, 8))
-        size, read, written = ir.IntType(64), below(builder, count, lanes), below(builder, width, lanes)
-        entry, body, after = builder.block, builder.append_basic_block("row"), builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed(">", rows, size(0)), body, after)
-        builder.position_at_end(body)
-        row = builder.phi(size)
-        later = builder.mul(builder.add(row, size(_AHEAD)), step)
-        prefetch(builder, builder.gep(near, [later]))  # rows too far apart for the processor to do so by itself
-        numbers = masked_load(builder, vector_at(builder, near, builder.mul(row, step), lanes), read)
-        _masked_store(builder, numbers, vector_at(builder, far, builder.mul(row, target_step), lanes), written)
-        following = builder.add(row, size(1))
-        row.add_incoming(size(0), entry)
-        row.add_incoming(following, body)
-        builder.cbranch(builder.icmp_signed("<", following, rows), body, after)
-        builder.position_at_end(after)
+        size, written = ir.IntType(64), below(builder, width, lanes)
+
+        def each_row(load):
+            entry, body, after = builder.block, builder.append_basic_block("row"), builder.append_basic_block("done")
+            builder.cbranch(builder.icmp_signed(">", rows, size(0)), body, after)
+            builder.position_at_end(body)
+            row = builder.phi(size)
+            numbers = load(vector_at(builder, near, builder.mul(row, step), lanes))
+            _masked_store(builder, numbers, vector_at(builder, far, builder.mul(row, target_step), lanes), written)
+            following = builder.add(row, size(1))
+            row.add_incoming(size(0), entry)
+            row.add_incoming(following, body)
+            builder.cbranch(builder.icmp_signed("<", following, rows), body, after)
+            builder.position_at_end(after)
+
+        with builder.if_else(builder.icmp_signed(">=", count, size(lanes))) as (whole, part):
+            with whole:  # a mask would make it slower
+                each_row(lambda place: builder.load(place, align=target.dtype.bitwidth // 8))
+            with part:
+                read = below(builder, count, lanes)
+                each_row(lambda place: masked_load(builder, place, read))
         return context.get_dummy_value()
 
     size = types.int64
@@ -132,37 +140,52 @@ def copy(typing, source, source_at, step, rows, count, target, target_at, target
 
 
 @intrinsic
-def transpose(typing, source, source_at, step, rows, depth, target, target_at, width):
-    """target (depth, width) = source (rows, depth) transposed; of both rows and depth `lanes` at most.
+def transpose(typing, source, source_at, step, rows, depth, target, target_at, target_step, width):
+    """target (depth, width) = source (rows, depth) transposed, zero where there are not so many rows.
 
-    A row of source lies `step` elements behind the one before.
+    Of depth and width `lanes` at most are meant. A row of source lies `step` elements behind the one before, one of
+    target `target_step`. Of source more than `width` rows may be read where there are more.
     """
     lanes = 8 * _BYTES // target.dtype.bitwidth
 
     def generate(context, builder, signature, args):
         near, far = pointers(context, builder, signature, args, (0, 5))
-        step, rows, depth, width = args[2], args[3], args[4], args[7]
-        size, along = ir.IntType(64), below(builder, depth, lanes)
-        block = []
-        for i in range(lanes):
-            mask = builder.and_(along, repeated(builder, builder.icmp_signed(">", rows, size(i)), along.type))
-            block.append(masked_load(builder, vector_at(builder, near, builder.mul(step, size(i)), lanes), mask))
-        half = lanes // 2
-        while half:  # exchange the upper right and the lower left quarter of all blocks of twice that size
-            for i in range(lanes):
-                if not i & half:
-                    pair, j = (block[i], block[i + half]), range(lanes)
-                    block[i] = chosen(builder, *pair, [lanes + n - half if n & half else n for n in j])
-                    block[i + half] = chosen(builder, *pair, [lanes + n if n & half else n + half for n in j])
-            half //= 2
-        across = below(builder, rows, lanes)
-        for k in range(lanes):
-            mask = builder.and_(across, repeated(builder, builder.icmp_signed(">", depth, size(k)), across.type))
-            _masked_store(builder, block[k], vector_at(builder, far, builder.mul(width, size(k)), lanes), mask)
+        step, rows, depth, target_step, width = (args[i] for i in (2, 3, 4, 7, 8))
+        size, across = ir.IntType(64), below(builder, width, lanes)
+
+        def turn(load, store):
+            block = [load(i, vector_at(builder, near, builder.mul(step, size(i)), lanes)) for i in range(lanes)]
+            half = lanes // 2
+            while half:  # exchange the upper right and the lower left quarter of all blocks of twice that size
+                for i in range(lanes):
+                    if not i & half:
+                        pair, j = (block[i], block[i + half]), range(lanes)
+                        block[i] = chosen(builder, *pair, [lanes + n - half if n & half else n for n in j])
+                        block[i + half] = chosen(builder, *pair, [lanes + n if n & half else n + half for n in j])
+                half //= 2
+            for k in range(lanes):
+                store(k, block[k], vector_at(builder, far, builder.mul(target_step, size(k)), lanes))
+
+        def of_some(i, n, mask):
+            return builder.and_(mask, repeated(builder, builder.icmp_signed(">", n, size(i)), mask.type))
+
+        complete = [builder.icmp_signed(">=", n, size(lanes)) for n in (rows, depth)]
+        with builder.if_else(builder.and_(*complete)) as (whole, part):
+            with whole:  # masks would make it slower
+                turn(
+                    lambda i, place: builder.load(place, align=target.dtype.bitwidth // 8),
+                    lambda k, numbers, place: _masked_store(builder, numbers, place, across),
+                )
+            with part:
+                along = below(builder, depth, lanes)
+                turn(
+                    lambda i, place: masked_load(builder, place, of_some(i, rows, along)),
+                    lambda k, numbers, place: _masked_store(builder, numbers, place, of_some(k, depth, across)),
+                )
         return context.get_dummy_value()
 
     size = types.int64
-    return types.void(source, size, size, size, size, target, size, size), generate
+    return types.void(source, size, size, size, size, target, size, size, size), generate
 
 
 @intrinsic
@@ -195,6 +218,18 @@ def largest(typing, x, at, count, least):
 
 
 @intrinsic
+def fetch(typing, x, i):
+    """Have x[i] brought into the thread's own cache, with the line it lies in."""
+
+    def generate(context, builder, signature, args):
+        (near,) = pointers(context, builder, signature, args, (0,))
+        prefetch(builder, near, level=2)
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64), generate
+
+
+@intrinsic
 def take(typing, counters, i):
     """counters[i], which is one more from then on: no two threads get the same."""
 
@@ -208,11 +243,11 @@ def take(typing, counters, i):
 # ------------------------------------------------------------------------------------------------ LLVM's instructions
 
 
-def prefetch(builder, pointer, write=False):
-    """Have the processor fetch what lies there, to read it or to write over it."""
+def prefetch(builder, pointer, write=False, level=3):
+    """Have the processor fetch what lies there, to read it or to write over it. level: 3 is the innermost cache."""
     flag, byte = ir.IntType(32), ir.IntType(8).as_pointer()
     call = declared(builder, "llvm.prefetch.p0", ir.VoidType(), byte, flag, flag, flag)
-    builder.call(call, [builder.bitcast(pointer, byte), flag(int(write)), flag(3), flag(1)])
+    builder.call(call, [builder.bitcast(pointer, byte), flag(int(write)), flag(level), flag(1)])
 
 
 def pointers(context, builder, signature, args, arrays):
