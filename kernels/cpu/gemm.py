@@ -29,8 +29,8 @@ from kernels.cpu.memory import uninitialised
 from kernels.cpu.tiles import copy_block, evenly
 from kernels.cpu.vectors import FEW_ROWS, ROWS, VECTORS, columns, copy, fetch, lanes, small_tile, take, tile, transpose
 
-KC = 256  # most of the sums at a time: a panel of a of that length stays in the first-level cache
-STRETCH = 4 * KC  # of the sums, that is packed at a time, or more if few panels are shared
+KC = 384  # most of the sums at a time: a panel of a of that length stays in the first-level cache
+STRETCH = 3 * KC  # of the sums, that is packed at a time, or more if few panels are shared
 PACKED = 1 << 20  # numbers of the shared factor, likewise
 READ_IN_PLACE = 1 << 19  # numbers of a b that is not packed, which all threads go through before any goes on
 SHORT_ROW, FEW_ROWS_OF_A = 2048, 1024  # most bytes of such a b's rows, of which a page holds two, and most rows of a
@@ -188,10 +188,12 @@ def _multiply_panels(left, right, b_panel, b_row, depth, lanes, first, shift, ou
     flat, spare = out.reshape(-1), np.empty(ROWS * width, out.dtype)
     x, x_at, x_step, x_rows, x_columns = ahead
     tiles = (rows[1] - rows[0]) * (cols[1] - cols[0])
-    fetched, share = 0, (x_rows + tiles - 1) // tiles
+    late = (tiles + 3) // 4  # tiles: what is fetched while the first ones are multiplied, later ones would displace
+    share = (x_rows + late - 1) // late
+    fetched = -share * (tiles - late)
     for p in range(rows[0], rows[1]):
         for q in range(cols[0], cols[1]):
-            for row in range(fetched, min(fetched + share, x_rows)):
+            for row in range(max(0, fetched), min(fetched + share, x_rows)):
                 for column in range(0, x_columns + lanes - 1, lanes):  # one a register, and the last
                     fetch(x, x_at + row * x_step + min(column, x_columns - 1))
             fetched += share
