@@ -27,7 +27,7 @@ from kernels.arrays import CACHE_LINE
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.memory import uninitialised
 from kernels.cpu.tiles import copy_block, evenly
-from kernels.cpu.vectors import FEW_ROWS, ROWS, VECTORS, columns, copy, fetch, lanes, small_tile, take, tile, transpose
+from kernels.cpu.vectors import FEW_ROWS, ROWS, VECTORS, columns, copy, lanes, small_tile, take, tile, transpose
 
 KC = 384  # most of the sums at a time: a panel of a of that length stays in the first-level cache
 STRETCH = 3 * KC  # of the sums, that is packed at a time, or more if few panels are shared
@@ -187,21 +187,18 @@ def _multiply_panels(left, right, b_panel, b_row, depth, lanes, first, shift, ou
     width = VECTORS * lanes
     flat, spare = out.reshape(-1), np.empty(ROWS * width, out.dtype)
     x, x_at, x_step, x_rows, x_columns = ahead
-    tiles = (rows[1] - rows[0]) * (cols[1] - cols[0])
-    late = (tiles + 3) // 4  # tiles: what is fetched while the first ones are multiplied, later ones would displace
-    share = (x_rows + late - 1) // late
-    fetched = -share * (tiles - late)
+    lines = (x_columns + 2 * lanes - 2) // lanes  # of a row of what is ahead, wherever in a line it begins
+    share = max(1, depth // lines)  # rows that a tile fetches; not the first tiles, whose part would be displaced again
+    row = x_rows - share * (rows[1] - rows[0]) * (cols[1] - cols[0])
     for p in range(rows[0], rows[1]):
         for q in range(cols[0], cols[1]):
-            for row in range(max(0, fetched), min(fetched + share, x_rows)):
-                for column in range(0, x_columns + lanes - 1, lanes):  # one a register, and the last
-                    fetch(x, x_at + row * x_step + min(column, x_columns - 1))
-            fetched += share
+            later = (x_at + max(0, row) * x_step, x_step, lines) if row > -share else (x_at, 0, 1)
+            row += share
             of_a, of_b = a_at + (p - rows[0]) * depth * ROWS, b_at + (q - cols[0]) * b_panel
             m, n = p * ROWS, q * width
             begin, at, step = (shift, n, 0) if first else (flat, m * N + n, N)
             if m + ROWS <= M and n + width <= N:
-                tile(depth, a, of_a, ROWS, b, of_b, b_row, begin, at, step, flat, m * N + n, N)
+                tile(depth, a, of_a, ROWS, b, of_b, b_row, begin, at, step, flat, m * N + n, N, x, *later)
                 continue
             # at the edge: a whole tile beside out, of which a part is copied
             height, breadth = min(ROWS, M - m), min(width, N - n)
@@ -209,7 +206,7 @@ def _multiply_panels(left, right, b_panel, b_row, depth, lanes, first, shift, ou
             if height <= FEW_ROWS:
                 small_tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width)
             else:
-                tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width)
+                tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width, x, *later)
             copy_block(spare, 0, width, height, breadth, flat, m * N + n, N, lanes)
 
 

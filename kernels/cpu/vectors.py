@@ -27,11 +27,8 @@ def columns(dtype):
     return VECTORS * lanes(dtype)
 
 
-def _tile(n_rows, ahead=0, by_columns=True):
-    """The function `tile` for so many rows of out. ahead: for how many steps to fetch from the outer caches.
-
-    Then out, too, is on its way while the sums are formed. by_columns: how a lies in memory.
-    """
+def _small_tile(n_rows, by_columns):
+    """The function `tile` for so many rows of out. by_columns: how a lies in memory."""
 
     @intrinsic
     def tile(typing, depth, a, a_at, a_step, b, b_at, b_step, start, start_at, start_step, out, out_at, out_step):
@@ -41,63 +38,87 @@ def _tile(n_rows, ahead=0, by_columns=True):
         before, or a column, of a if by_columns: with start_step 0 all rows start alike. Each row of b begins a cache
         line.
         """
-        lanes, align = 8 * _BYTES // out.dtype.bitwidth, out.dtype.bitwidth // 8
-        places = [(row, v) for row in range(n_rows) for v in range(VECTORS)]
-
-        def generate(context, builder, signature, args):
-            a, b, begin, end = pointers(context, builder, signature, args, (1, 4, 7, 10))
-            depth, a_step, b_step, start_step, out_step = (args[i] for i in (0, 3, 6, 9, 12))
-            size = ir.IntType(64)
-            vector = ir.VectorType(end.type.pointee, lanes)
-
-            def place(base, step, row, v):
-                return vector_at(builder, base, builder.add(builder.mul(step, size(row)), size(v * lanes)), lanes)
-
-            for row, v in places if ahead else ():
-                offset = builder.add(builder.mul(out_step, size(row)), size(v * lanes))
-                prefetch(builder, builder.gep(end, [offset]), write=True)
-            first = [builder.load(place(begin, start_step, row, v), align=align) for row, v in places]
-            entry, body = builder.block, builder.append_basic_block("step")
-            after = builder.append_basic_block("done")
-            builder.branch(body)
-            builder.position_at_end(body)
-            k, sums = builder.phi(size), [builder.phi(vector) for _ in places]
-            row_of_b = builder.gep(b, [builder.mul(k, b_step)])
-            column_of_a = builder.gep(a, [builder.mul(k, a_step) if by_columns else k])
-            if ahead:
-                prefetch(builder, builder.gep(column_of_a, [builder.mul(a_step, size(ahead))]))
-                for v in range(VECTORS):
-                    later = builder.add(builder.mul(b_step, size(ahead)), size(v * lanes))
-                    prefetch(builder, builder.gep(row_of_b, [later]))
-            right = [builder.load(vector_at(builder, row_of_b, v * lanes, lanes), align=_BYTES) for v in range(VECTORS)]
-            added = []
-            for row in range(n_rows):
-                down = size(row) if by_columns else builder.mul(a_step, size(row))
-                left = repeated(builder, builder.load(builder.gep(column_of_a, [down])), vector)
-                for v in range(VECTORS):
-                    product = builder.fmul(left, right[v], flags=("contract",))
-                    added.append(builder.fadd(sums[row * VECTORS + v], product, flags=("contract",)))
-            following = builder.add(k, size(1))
-            k.add_incoming(size(0), entry)
-            k.add_incoming(following, body)
-            for total, begun, more in zip(sums, first, added, strict=True):
-                total.add_incoming(begun, entry)
-                total.add_incoming(more, body)
-            builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
-            builder.position_at_end(after)
-            for total, (row, v) in zip(added, places, strict=True):
-                builder.store(total, place(end, out_step, row, v), align=align)
-            return context.get_dummy_value()
-
         size = types.int64
         each = [x for array in (a, b, start, out) for x in (array, size, size)]
-        return types.void(size, *each), generate
+        return types.void(size, *each), lambda *given: _multiply_add(*given, n_rows, by_columns)
 
     return tile
 
 
-tile = _tile(ROWS, _AHEAD)
-small_tile, small_tile_by_rows = _tile(FEW_ROWS), _tile(FEW_ROWS, by_columns=False)
+@intrinsic
+def tile(
+    typing, depth, a, a_at, a_step, b, b_at, b_step, start, start_at, start_step, out, out_at, out_step,
+    later, later_at, later_step, later_lines,
+):  # fmt: skip
+    """The same for ROWS rows, with a by columns, while the processor fetches what tiles need soon.
+
+    That is a and b some steps ahead, out, and from `later` on at each step a cache line, later_lines of a row each.
+    """
+    size = types.int64
+    each = [x for array in (a, b, start, out, later) for x in (array, size, size)]
+    return types.void(size, *each, size), lambda *given: _multiply_add(*given, ROWS, by_columns=True)
+
+
+def _multiply_add(context, builder, signature, args, n_rows, by_columns):
+    """A tile's instructions: the sums are phi nodes of a loop over depth, each step adds an outer product to them."""
+    a, b, begin, end = pointers(context, builder, signature, args, (1, 4, 7, 10))
+    depth, a_step, b_step, start_step, out_step = (args[i] for i in (0, 3, 6, 9, 12))
+    size, number, fetching = ir.IntType(64), end.type.pointee, len(args) > 13
+    lanes, align = 8 * _BYTES // signature.args[10].dtype.bitwidth, signature.args[10].dtype.bitwidth // 8
+    vector, places = ir.VectorType(number, lanes), [(row, v) for row in range(n_rows) for v in range(VECTORS)]
+
+    def place(base, step, row, v):
+        return vector_at(builder, base, builder.add(builder.mul(step, size(row)), size(v * lanes)), lanes)
+
+    if fetching:
+        (later,), later_step, later_lines = pointers(context, builder, signature, args, (13,)), args[15], args[16]
+        for row, v in places:
+            offset = builder.add(builder.mul(out_step, size(row)), size(v * lanes))
+            prefetch(builder, builder.gep(end, [offset]), write=True)
+    first = [builder.load(place(begin, start_step, row, v), align=align) for row, v in places]
+    entry, body, after = builder.block, builder.append_basic_block("step"), builder.append_basic_block("done")
+    builder.branch(body)
+    builder.position_at_end(body)
+    k, sums = builder.phi(size), [builder.phi(vector) for _ in places]
+    far_row, far_line = (builder.phi(size), builder.phi(size)) if fetching else (None, None)
+    row_of_b = builder.gep(b, [builder.mul(k, b_step)])
+    column_of_a = builder.gep(a, [builder.mul(k, a_step) if by_columns else k])
+    if fetching:
+        prefetch(builder, builder.gep(column_of_a, [builder.mul(a_step, size(_AHEAD))]))
+        for v in range(VECTORS):
+            prefetch(builder, builder.gep(row_of_b, [builder.add(builder.mul(b_step, size(_AHEAD)), size(v * lanes))]))
+        prefetch(builder, builder.gep(later, [builder.add(far_row, builder.mul(far_line, size(lanes)))]), level=2)
+    right = [builder.load(vector_at(builder, row_of_b, v * lanes, lanes), align=_BYTES) for v in range(VECTORS)]
+    added = []
+    for row in range(n_rows):
+        down = size(row) if by_columns else builder.mul(a_step, size(row))
+        left = repeated(builder, builder.load(builder.gep(column_of_a, [down])), vector)
+        for v in range(VECTORS):
+            product = builder.fmul(left, right[v], flags=("contract",))
+            added.append(builder.fadd(sums[row * VECTORS + v], product, flags=("contract",)))
+    following = builder.add(k, size(1))
+    phis, begun, more = [k, *sums], [size(0), *first], [following, *added]
+    if fetching:
+        phis, begun = [*phis, far_row, far_line], [*begun, size(0), size(0)]
+        more += _line_after(builder, far_row, far_line, later_step, later_lines)
+    for phi, at_first, then in zip(phis, begun, more, strict=True):
+        phi.add_incoming(at_first, entry)
+        phi.add_incoming(then, body)
+    builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
+    builder.position_at_end(after)
+    for total, (row, v) in zip(added, places, strict=True):
+        builder.store(total, place(end, out_step, row, v), align=align)
+    return context.get_dummy_value()
+
+
+def _line_after(builder, row, line, step, lines):
+    """The cache line to fetch next: where its row begins, and which one of the row's `lines` it is."""
+    following = builder.add(line, line.type(1))
+    ended = builder.icmp_signed("==", following, lines)
+    return builder.select(ended, builder.add(row, step), row), builder.select(ended, line.type(0), following)
+
+
+small_tile, small_tile_by_rows = (_small_tile(FEW_ROWS, by_columns) for by_columns in (True, False))
 
 
 @intrinsic
@@ -215,18 +236,6 @@ def largest(typing, x, at, count, least):
         return builder.extract_element(larger, ir.IntType(32)(0))
 
     return x.dtype(x, types.int64, types.int64, x.dtype), generate
-
-
-@intrinsic
-def fetch(typing, x, i):
-    """Have x[i] brought into the thread's own cache, with the line it lies in."""
-
-    def generate(context, builder, signature, args):
-        (near,) = pointers(context, builder, signature, args, (0,))
-        prefetch(builder, near, level=2)
-        return context.get_dummy_value()
-
-    return types.void(x, types.int64), generate
 
 
 @intrinsic
