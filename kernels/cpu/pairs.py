@@ -19,6 +19,7 @@ from kernels.cpu.vectors import (
     below,
     chosen,
     declared,
+    load_some,
     masked_load,
     pointers,
     prefetch,
@@ -195,7 +196,13 @@ def _round(alternate):
             (target,) = pointers(context, builder, signature, args, (5,))
             words = []
             for base, count in ((low, args[2]), (high, args[4])):
-                numbers = masked_load(builder, vector_at(builder, base, 0, SIDE), below(builder, count, SIDE))
+                place = vector_at(builder, base, 0, SIDE)
+                # of far rows each is waited for: there a branch costs more than a mask
+                numbers = (
+                    masked_load(builder, place, below(builder, count, SIDE))
+                    if alternate
+                    else load_some(builder, place, count)
+                )
                 narrow = ir.VectorType(BFLOAT, SIDE)
                 convert = declared(builder, "llvm.x86.avx512bf16.cvtneps2bf16.512", narrow, numbers.type)
                 words.append(builder.bitcast(builder.call(convert, [numbers]), ir.VectorType(ir.IntType(16), SIDE)))

@@ -54,10 +54,7 @@ def _forward(logits, targets, ignore_index, lanes):
                 block_highest = max(block_highest, logits[n, i])
             # -inf so far (masked logits): shift by 0, since -inf - -inf would be NaN
             shift = block_highest if block_highest > -np.inf else logits.dtype.type(0)
-            block_total = logits.dtype.type(0)
-            for i in range(start, stop):
-                block_total += exp(logits[n, i] - shift)
-            total = total * exp(highest - shift) + block_total
+            total = total * exp(highest - shift) + _sum_exp(logits[n, start:stop], shift)
             highest = block_highest
         lse = highest + math.log(total)
         logsumexp[n] = lse
@@ -65,6 +62,15 @@ def _forward(logits, targets, ignore_index, lanes):
             losses[n] = np.float64(lse) - np.float64(logits[n, targets[n]])
             counted += 1
     return losses, logsumexp, counted
+
+
+@jit
+def _sum_exp(x, shift):
+    """The sum of exp(x - shift). x is a slice: with an index that begins elsewhere this would not be vector code."""
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        total += exp(x[i] - shift)
+    return total
 
 
 @jit(parallel=True)

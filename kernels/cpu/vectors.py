@@ -288,6 +288,20 @@ def masked_load(builder, pointer, mask):
     return builder.call(load, [pointer, align, mask, ir.Constant(vector, None)])
 
 
+def load_some(builder, pointer, count):
+    """The vector there, zero from its `count`-th number on, where nothing is read. A whole one needs no mask."""
+    vector, align = pointer.type.pointee, _masked("load", pointer.type.pointee)[1].constant
+    with builder.if_else(builder.icmp_signed(">=", count, count.type(vector.count))) as (whole, part):
+        with whole:
+            numbers, entry = builder.load(pointer, align=align), builder.block
+        with part:
+            some, other = masked_load(builder, pointer, below(builder, count, vector.count)), builder.block
+    found = builder.phi(vector)
+    found.add_incoming(numbers, entry)
+    found.add_incoming(some, other)
+    return found
+
+
 def _masked_store(builder, numbers, pointer, mask):
     name, align = _masked("store", numbers.type)
     store = declared(builder, name, ir.VoidType(), numbers.type, pointer.type, align.type, mask.type)
