@@ -27,7 +27,19 @@ from kernels.arrays import CACHE_LINE
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.memory import uninitialised
 from kernels.cpu.tiles import copy_block, evenly
-from kernels.cpu.vectors import FEW_ROWS, ROWS, VECTORS, columns, copy, lanes, small_tile, take, tile, transpose
+from kernels.cpu.vectors import (
+    FEW_ROWS,
+    ROWS,
+    VECTORS,
+    columns,
+    copy,
+    lanes,
+    small_tile,
+    take,
+    tile,
+    tiny_tile,
+    transpose,
+)
 
 KC = 384  # most of the sums at a time: a panel of a of that length stays in the first-level cache
 STRETCH = 3 * KC  # of the sums, that is packed at a time, or more if few panels are shared
@@ -200,10 +212,12 @@ def _multiply_panels(left, right, b_panel, b_row, depth, lanes, first, shift, ou
             if m + ROWS <= M and n + width <= N:
                 tile(depth, a, of_a, ROWS, b, of_b, b_row, begin, at, step, flat, m * N + n, N, x, *later)
                 continue
-            # at the edge: a whole tile beside out, of which a part is copied
+            # at the edge: a tile that is high enough, beside out, of which a part is copied
             height, breadth = min(ROWS, M - m), min(width, N - n)
             copy_block(begin, at, step, height, breadth, spare, 0, width, lanes)
-            if height <= FEW_ROWS:
+            if height <= FEW_ROWS // 2:
+                tiny_tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width)
+            elif height <= FEW_ROWS:
                 small_tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width)
             else:
                 tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width, x, *later)

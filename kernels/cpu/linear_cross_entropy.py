@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from kernels import factors
 from kernels.arrays import empty
 from kernels.cpu.matmul import multiply
 from kernels.cpu.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 
 CHUNK_ROWS = 512  # enough for products at full speed, few for their memory; fixed, so that sums have one order
+ROUNDED_ROWS = 384  # likewise where factors are rounded to bfloat16: what remains takes less memory, so do these
 
 
 def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads, into=None):
@@ -23,15 +25,16 @@ def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, gr
     dweight = empty(weight.shape, weight.dtype) if with_grads and into is None else into
     if dweight is not None and len(rows) == 0:
         dweight[...] = 0
-    logits = empty((min(CHUNK_ROWS, len(rows)), len(weight)), x.dtype)  # of a chunk, again and again
-    for start in range(0, len(rows), CHUNK_ROWS):
-        part, labels = rows[start : start + CHUNK_ROWS], targets[start : start + CHUNK_ROWS]
+    at_once = ROUNDED_ROWS if factors.rounds(x.dtype) else CHUNK_ROWS
+    logits = empty((min(at_once, len(rows)), len(weight)), x.dtype)  # of a chunk, again and again
+    for start in range(0, len(rows), at_once):
+        part, labels = rows[start : start + at_once], targets[start : start + at_once]
         here = multiply(part, weight.T, logits[: len(part)])  # (n, V)
         loss, logsumexp, _ = softmax_cross_entropy_forward(here, labels, ignore_index, "sum")
         total += float(loss)
         if with_grads:
             dlogits = softmax_cross_entropy_backward(upstream, here, labels, logsumexp, divisor, ignore_index, True)
-            multiply(dlogits, weight, dx[start : start + CHUNK_ROWS])
+            multiply(dlogits, weight, dx[start : start + at_once])
             multiply(dlogits.T, part, dweight, add=start > 0)
     loss = np.asarray(total / int(divisor), x.dtype)
     return (loss, dx.reshape(x.shape), dweight) if with_grads else (loss, None, None)

@@ -119,6 +119,7 @@ def _line_after(builder, row, line, step, lines):
 
 
 small_tile, small_tile_by_rows = (_small_tile(FEW_ROWS, by_columns) for by_columns in (True, False))
+tiny_tile = _small_tile(FEW_ROWS // 2, by_columns=True)
 
 
 @intrinsic
