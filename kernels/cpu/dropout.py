@@ -16,8 +16,11 @@ def dropout_forward(x, p, seed, step, stream):
     threshold = keep_threshold(p)  # first: it refuses a p that is no probability
     out = empty(x.shape, x.dtype)
     k0, k1 = derive_key(seed, step, stream)
-    last = np.uint32(max(threshold, 1) - 1)  # of the words that keep an element: unlike their number it has 32 bits
-    scale = x.dtype.type(1.0 / (1.0 - p) if threshold else 0.0)
+    if threshold == 0:
+        out[...] = 0
+        return out
+    last = np.uint32(threshold - 1)  # the largest word that keeps an element: the threshold itself may be 2**32
+    scale = x.dtype.type(1.0 / (1.0 - p))
     key = np.uint32(k0), np.uint32(k1)
     launch(_apply, 3.0 * x.size, np.ascontiguousarray(x).reshape(-1), out.reshape(-1), last, scale, *key)
     return out

@@ -29,6 +29,7 @@ from kernels.cpu.memory import uninitialised
 from kernels.cpu.tiles import copy_block, evenly
 from kernels.cpu.vectors import (
     FEW_ROWS,
+    LEAST_ROWS,
     ROWS,
     VECTORS,
     columns,
@@ -41,7 +42,7 @@ from kernels.cpu.vectors import (
     transpose,
 )
 
-KC = 384  # most of the sums at a time: a panel of a of that length stays in the first-level cache
+KC = 384  # most of the sums at a time: a float32 panel of a of that length stays in the first-level cache
 STRETCH = 3 * KC  # of the sums, that is packed at a time, or more if few panels are shared
 PACKED = 1 << 20  # numbers of the shared factor, likewise
 READ_IN_PLACE = 1 << 19  # numbers of a b that is not packed, which all threads go through before any goes on
@@ -192,20 +193,22 @@ def _multiply_panels(left, right, b_panel, b_row, depth, lanes, first, shift, ou
 
     left, right: what holds the panels of a and b, where the first of these begins in it, and (the number of the first
     panel, of the first that is not meant any more). `depth` numbers of each sum are meant. b's panels lie b_panel
-    numbers apart, the rows of one b_row. ahead: the region that is packed next, which is fetched meanwhile.
+    numbers apart, the rows of one b_row. ahead: the region to pack next, which is fetched meanwhile (the last one again
+    if there is no next).
     """
     (a, a_at, rows), (b, b_at, cols) = left, right
     M, N = out.shape
     width = VECTORS * lanes
     flat, spare = out.reshape(-1), np.empty(ROWS * width, out.dtype)
     x, x_at, x_step, x_rows, x_columns = ahead
-    lines = (x_columns + 2 * lanes - 2) // lanes  # of a row of what is ahead, wherever in a line it begins
-    share = max(1, depth // lines)  # rows that a tile fetches; not the first tiles, whose part would be displaced again
-    row = x_rows - share * (rows[1] - rows[0]) * (cols[1] - cols[0])
+    line = CACHE_LINE // x.itemsize
+    lines = (x_columns + 2 * line - 2) // line  # of a row of what is ahead, wherever in a line it begins
+    each = max(1, depth // lines)  # rows that a tile fetches. The last tiles do: what the first ones fetched would be
+    fetched = x_rows - each * (rows[1] - rows[0]) * (cols[1] - cols[0])  # displaced again before it is packed
     for p in range(rows[0], rows[1]):
         for q in range(cols[0], cols[1]):
-            later = (x_at + max(0, row) * x_step, x_step, lines) if row > -share else (x_at, 0, 1)
-            row += share
+            later = (x_at + max(0, fetched) * x_step, x_step, lines) if fetched > -each else (x_at, 0, 1)
+            fetched += each
             of_a, of_b = a_at + (p - rows[0]) * depth * ROWS, b_at + (q - cols[0]) * b_panel
             m, n = p * ROWS, q * width
             begin, at, step = (shift, n, 0) if first else (flat, m * N + n, N)
@@ -215,7 +218,7 @@ def _multiply_panels(left, right, b_panel, b_row, depth, lanes, first, shift, ou
             # at the edge: a tile that is high enough, beside out, of which a part is copied
             height, breadth = min(ROWS, M - m), min(width, N - n)
             copy_block(begin, at, step, height, breadth, spare, 0, width, lanes)
-            if height <= FEW_ROWS // 2:
+            if height <= LEAST_ROWS:
                 tiny_tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width)
             elif height <= FEW_ROWS:
                 small_tile(depth, a, of_a, ROWS, b, of_b, b_row, spare, 0, width, spare, 0, width)

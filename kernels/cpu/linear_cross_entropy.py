@@ -8,7 +8,7 @@ from kernels.cpu.matmul import multiply
 from kernels.cpu.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 
 CHUNK_ROWS = 512  # enough for products at full speed, few for their memory; fixed, so that sums have one order
-ROUNDED_ROWS = 384  # likewise where factors are rounded to bfloat16: what remains takes less memory, so do these
+ROUNDED_ROWS = 384  # fewer where factors are rounded to bfloat16: all else takes less memory there, so should these
 
 
 def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads, into=None):

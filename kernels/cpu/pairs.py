@@ -197,12 +197,10 @@ def _round(alternate):
             words = []
             for base, count in ((low, args[2]), (high, args[4])):
                 place = vector_at(builder, base, 0, SIDE)
-                # of far rows each is waited for: there a branch costs more than a mask
-                numbers = (
-                    masked_load(builder, place, below(builder, count, SIDE))
-                    if alternate
-                    else load_some(builder, place, count)
-                )
+                if alternate:  # a few numbers of each of many rows: there a branch costs more than a mask
+                    numbers = masked_load(builder, place, below(builder, count, SIDE))
+                else:
+                    numbers = load_some(builder, place, count)
                 narrow = ir.VectorType(BFLOAT, SIDE)
                 convert = declared(builder, "llvm.x86.avx512bf16.cvtneps2bf16.512", narrow, numbers.type)
                 words.append(builder.bitcast(builder.call(convert, [numbers]), ir.VectorType(ir.IntType(16), SIDE)))

@@ -20,7 +20,7 @@ def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
     """logits (..., V), targets (...), reduction "mean" | "sum" -> loss (), logsumexp (...), divisor ()."""
     rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
     targets = np.ascontiguousarray(targets).reshape(-1)
-    losses, logsumexp, counted = launch(_forward, 1.5 * rows.size, rows, targets, ignore_index, lanes(rows.dtype))
+    losses, logsumexp, counted = launch(_forward, 0.7 * rows.size, rows, targets, ignore_index, lanes(rows.dtype))
     divisor = max(counted, 1) if reduction == "mean" else 1
     loss = np.asarray(losses.sum() / divisor, dtype=logits.dtype)
     return loss, logsumexp.reshape(logits.shape[:-1]), np.asarray(divisor)

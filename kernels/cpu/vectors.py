@@ -9,12 +9,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from kernels.arrays import CACHE_LINE
+
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 _BYTES = 64 if _WIDE else 32  # of a register
 _AHEAD = 16  # steps after which what is fetched from the outer caches now will be needed
 VECTORS = 2  # of a row of b's panel
 ROWS = 14 if _WIDE else 6  # of a tile: its sums fill the registers
 FEW_ROWS = 8 if _WIDE else 4  # of a smaller one, which divide what attention multiplies
+LEAST_ROWS = FEW_ROWS // 2  # of the smallest, for what remains of a product's rows
 
 
 def lanes(dtype):
@@ -28,10 +31,10 @@ def columns(dtype):
 
 
 def _small_tile(n_rows, by_columns):
-    """The function `tile` for so many rows of out. by_columns: how a lies in memory."""
+    """The function `small` for so many rows of out. by_columns: how a lies in memory."""
 
     @intrinsic
-    def tile(typing, depth, a, a_at, a_step, b, b_at, b_step, start, start_at, start_step, out, out_at, out_step):
+    def small(typing, depth, a, a_at, a_step, b, b_at, b_step, start, start_at, start_step, out, out_at, out_step):
         """out (n_rows, columns) = start + a @ b. a (n_rows, depth), b (depth, columns); depth at least 1.
 
         All are parts of flat arrays of one dtype, each from an index on. A row lies so many numbers behind the one
@@ -42,7 +45,7 @@ def _small_tile(n_rows, by_columns):
         each = [x for array in (a, b, start, out) for x in (array, size, size)]
         return types.void(size, *each), lambda *given: _multiply_add(*given, n_rows, by_columns)
 
-    return tile
+    return small
 
 
 @intrinsic
@@ -50,20 +53,21 @@ def tile(
     typing, depth, a, a_at, a_step, b, b_at, b_step, start, start_at, start_step, out, out_at, out_step,
     later, later_at, later_step, later_lines,
 ):  # fmt: skip
-    """The same for ROWS rows, with a by columns, while the processor fetches what tiles need soon.
+    """out (ROWS, columns) = start + a @ b as `small_tile` has it, while the processor fetches what is needed soon.
 
-    That is a and b some steps ahead, out, and from `later` on at each step a cache line, later_lines of a row each.
+    That is a and b some steps ahead, all of out, and a cache line of `later` at each step: later_lines of a row there,
+    then those of the next row, which lies later_step numbers further on.
     """
     size = types.int64
     each = [x for array in (a, b, start, out, later) for x in (array, size, size)]
-    return types.void(size, *each, size), lambda *given: _multiply_add(*given, ROWS, by_columns=True)
+    return types.void(size, *each, size), lambda *given: _multiply_add(*given, ROWS, by_columns=True, fetching=True)
 
 
-def _multiply_add(context, builder, signature, args, n_rows, by_columns):
+def _multiply_add(context, builder, signature, args, n_rows, by_columns, fetching=False):
     """A tile's instructions: the sums are phi nodes of a loop over depth, each step adds an outer product to them."""
     a, b, begin, end = pointers(context, builder, signature, args, (1, 4, 7, 10))
     depth, a_step, b_step, start_step, out_step = (args[i] for i in (0, 3, 6, 9, 12))
-    size, number, fetching = ir.IntType(64), end.type.pointee, len(args) > 13
+    size, number = ir.IntType(64), end.type.pointee
     lanes, align = 8 * _BYTES // signature.args[10].dtype.bitwidth, signature.args[10].dtype.bitwidth // 8
     vector, places = ir.VectorType(number, lanes), [(row, v) for row in range(n_rows) for v in range(VECTORS)]
 
@@ -87,7 +91,8 @@ def _multiply_add(context, builder, signature, args, n_rows, by_columns):
         prefetch(builder, builder.gep(column_of_a, [builder.mul(a_step, size(_AHEAD))]))
         for v in range(VECTORS):
             prefetch(builder, builder.gep(row_of_b, [builder.add(builder.mul(b_step, size(_AHEAD)), size(v * lanes))]))
-        prefetch(builder, builder.gep(later, [builder.add(far_row, builder.mul(far_line, size(lanes)))]), level=2)
+        far = builder.add(far_row, builder.mul(far_line, size(CACHE_LINE // align)))
+        prefetch(builder, builder.gep(later, [far]), level=2)
     right = [builder.load(vector_at(builder, row_of_b, v * lanes, lanes), align=_BYTES) for v in range(VECTORS)]
     added = []
     for row in range(n_rows):
@@ -119,7 +124,7 @@ def _line_after(builder, row, line, step, lines):
 
 
 small_tile, small_tile_by_rows = (_small_tile(FEW_ROWS, by_columns) for by_columns in (True, False))
-tiny_tile = _small_tile(FEW_ROWS // 2, by_columns=True)
+tiny_tile = _small_tile(LEAST_ROWS, by_columns=True)
 
 
 @intrinsic

@@ -7,7 +7,8 @@ from parity import assert_same_bits
 from kernels.arrays import empty
 from kernels.cpu import gemm
 
-SHAPES = [(1, 1, 1), (14, 256, 2), (30, 700, 4), (513, 2100, 5)]  # rows of a, length of the sums, panels of b
+# rows of a, length of the sums, panels of b: less than a chunk, two, several, several stretches
+SHAPES = [(1, 1, 1), (14, 256, 2), (30, 700, 4), (513, 2100, 5), (100, 2100, 16)]
 
 
 def lying(x, off):
@@ -43,3 +44,14 @@ def test_what_is_read_as_it_lies_has_short_rows_of_whole_panels():
     assert not gemm._can_stay(empty((width, width), np.float32).T, 14)
     assert not gemm._can_stay(empty((3, gemm.SHORT_ROW), np.float32), 14)
     assert not gemm._can_stay(empty((3, width), np.float32), gemm.FEW_ROWS_OF_A + 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_has_the_same_bits_however_many_rows_there_are(dtype):
+    """The last rows go through tiles of another height."""
+    rng = np.random.default_rng(0)
+    K, N = gemm.KC + 5, gemm.columns(np.dtype(dtype)) + 1
+    a, b = (rng.standard_normal(shape).astype(dtype) for shape in ((3 * gemm.ROWS, K), (N, K)))
+    of_all = gemm.multiply(a, b.T, empty((len(a), N), dtype))
+    for rows in range(1, len(a)):
+        assert_same_bits(gemm.multiply(a[:rows], b.T, empty((rows, N), dtype)), of_all[:rows])
