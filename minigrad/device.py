@@ -17,7 +17,7 @@ from kernels.cuda.errors import DeviceError
 
 _MODULES = {"cuda": "kernels.cuda.gpu", "cuda-sim": "kernels.cuda.sim.device"}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_SPINS = "1000"  # 0.1 ms: longer than the next kernel is away, and far shorter than OpenMP would by itself
+_SECONDS_AWAKE = 50e-6  # longer than the next kernel is away, mostly, and far shorter than OpenMP would by itself
 
 
 def configure(device="cpu", threads=0):
@@ -85,10 +85,12 @@ def _wait_briefly():
     """Have GCC's OpenMP put a thread without work to sleep soon: one that spins on takes its core from other programs.
 
     Two trainings on the same cores are two to three times as fast with it. OpenMP reads this when Numba starts its
-    threads; where the user has said how to wait, that holds.
+    threads; where the user has said how to wait, that holds. It counts its looks for work, each of which is a pause.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
+        from kernels.cpu import pause
+
+        os.environ["GOMP_SPINCOUNT"] = str(round(_SECONDS_AWAKE / pause.seconds()))
 
 
 def _keep_pages():

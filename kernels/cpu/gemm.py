@@ -21,20 +21,18 @@ them, packing b costs more than it gains, and the tiles read b as it lies.
 """
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import prange
 
 from kernels.arrays import CACHE_LINE
-from kernels.cpu.compile import jit, launch
+from kernels.cpu.compile import jit
 from kernels.cpu.memory import uninitialised
-from kernels.cpu.tiles import copy_block, evenly
+from kernels.cpu.tiles import copy_block, evenly, padded
 from kernels.cpu.vectors import (
     FEW_ROWS,
     LEAST_ROWS,
     ROWS,
     VECTORS,
-    columns,
     copy,
-    lanes,
     small_tile,
     take,
     tile,
@@ -50,39 +48,38 @@ SHORT_ROW, FEW_ROWS_OF_A = 2048, 1024  # most bytes of such a b's rows, of which
 LEAST, GROUP = 2, 4  # least and most panels in a group: a row of few of them is not worth fetching
 _STRIP, _AT_ONCE = 64, 8  # rows of a transposed factor that a part packs, and that it packs into one panel at a time
 TASKS = 8  # of a thread, if there is enough to do: one that was held up leaves more of them to the others
-_FLOPS_PER_NANOSECOND = 60  # of one thread, roughly
+FLOPS_PER_NANOSECOND = 60  # of one thread, roughly
 
 
-def multiply(a, b, out, bias=None, add=False):
-    """out (M, N) = a (M, K) @ b (K, N) + bias (N,), or added to out. a, b C-contiguous, or transposed views of such.
+@jit
+def multiply(a, b, bias, add, out, lanes, workers):
+    """out (M, N) = a (M, K) @ b (K, N) + bias, or added to out.
 
-    K must not be 0. A sum over k is formed in the order of k, whatever the number of threads.
+    a, b: (a C-contiguous array, whether its transpose is meant). bias (N,), or (0,) for none. A sum over k is formed in
+    the order of k, whatever the number of workers.
     """
-    (M, N), width = out.shape, columns(out.dtype)
-    nanoseconds = 2 * a.size * N / _FLOPS_PER_NANOSECOND
-    shift = np.zeros(-(-N // width) * width, out.dtype)  # whole panels
-    if bias is not None:
-        shift[: bias.size] = bias
-    sides = lanes(out.dtype), get_num_threads()  # not asked for in compiled code: that could not be cached
-    if _can_stay(b, M):
-        launch(_multiply_in_place, nanoseconds, _factor(a.T, ROWS), b, shift, add, out, *sides)
-        return out
-    factors = _factor(a.T, ROWS), _factor(b, width)
-    own, shared = factors if M >= N else factors[::-1]
-    launch(_multiply, nanoseconds, own, shared, M >= N, shift, add, out, *sides)
-    return out
+    (M, N), K, width = out.shape, a[0].shape[0] if a[1] else a[0].shape[1], VECTORS * lanes
+    shift = np.zeros(padded(N, width), out.dtype)  # whole panels
+    shift[: bias.size] = bias
+    # each factor is (K, n), to be cut into panels of columns: (its memory, whether that is transposed, n, their width)
+    of_a, of_b = (a[0], not a[1], M, ROWS), (b[0], b[1], N, width)
+    if K == 0:
+        if not add:
+            out[:] = shift[:N]
+    elif _can_stay(b, M, width):
+        _multiply_in_place(of_a, b[0], shift, add, out, lanes, workers)
+    else:
+        own_is_a = M >= N
+        own, shared = (of_a, of_b) if own_is_a else (of_b, of_a)
+        _multiply(own, shared, own_is_a, shift, add, out, lanes, workers)
 
 
-def _can_stay(b, M):
+@jit
+def _can_stay(b, M, width):
     """Whether b, to be met by M rows of a, is best read as it lies; whole panels then, whose rows begin cache lines."""
-    short = M <= FEW_ROWS_OF_A and b.shape[1] * b.itemsize <= SHORT_ROW and b.shape[1] % columns(b.dtype) == 0
-    return short and b.flags.c_contiguous and b.__array_interface__["data"][0] % CACHE_LINE == 0
-
-
-def _factor(x, width):
-    """x (K, n), to be cut into panels of `width` columns: (its memory, whether that is x.T's, n, width)."""
-    turned = not x.flags.c_contiguous
-    return x.T if turned else x, turned, x.shape[1], width
+    (x, turned), row = b, b[0].shape[1]
+    short = M <= FEW_ROWS_OF_A and row * x.itemsize <= SHORT_ROW and row % width == 0
+    return short and not turned and x.ctypes.data % CACHE_LINE == 0
 
 
 @jit(parallel=True)

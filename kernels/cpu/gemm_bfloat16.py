@@ -11,42 +11,38 @@ are blocks of pairs: see `kernels.cpu.pairs`. Sums are float32.
 """
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import prange
 
-from kernels.cpu.compile import jit, launch
+from kernels.cpu.compile import jit
 from kernels.cpu.gemm import TASKS
 from kernels.cpu.memory import uninitialised
 from kernels.cpu.pairs import (
     BLOCK,
     PANEL,
     SIDE,
-    TILES,
     begin_tiles,
     end_tiles,
     pack_step,
     product,
 )
-from kernels.cpu.tiles import copy_block, evenly
+from kernels.cpu.tiles import copy_block, evenly, padded
 from kernels.cpu.vectors import take
 
 STRETCH, PACKED = 32, 1 << 20  # most steps of PANEL along the sums, and words of a factor, that are packed at a time
 GROUP = 8  # panels of either factor that stay in a thread's own cache
-_FLOPS_PER_NANOSECOND = 150  # of one thread, roughly
+FLOPS_PER_NANOSECOND = 150  # of one thread, roughly
 
 
-def multiply(a, b, out, bias=None, add=False):
-    """out (M, N) = a (M, K) @ b (K, N) + bias (N,), or added to out. a, b C-contiguous, or transposed views of such.
-
-    K must not be 0. The factors are rounded to bfloat16. The order of a sum does not depend on the number of threads.
-    """
-    a_flipped, b_flipped = not a.flags.c_contiguous, not b.flags.c_contiguous
-    nanoseconds = 2 * a.size * out.shape[1] / _FLOPS_PER_NANOSECOND
-    a, b = a.T if a_flipped else a, b.T if b_flipped else b
-    shift = np.zeros(-(-out.shape[1] // PANEL) * PANEL, out.dtype)  # whole panels
-    if bias is not None:
-        shift[: bias.size] = bias
-    launch(_multiply, nanoseconds, a, a_flipped, b, b_flipped, shift, add, out, TILES, get_num_threads())
-    return out
+@jit
+def multiply(a, b, bias, add, out, tiles, workers):
+    """As `kernels.cpu.gemm.multiply`, of factors that are rounded to bfloat16. tiles: AMX's settings, `pairs.TILES`."""
+    N, K = out.shape[1], a[0].shape[0] if a[1] else a[0].shape[1]
+    shift = np.zeros(padded(N, PANEL), out.dtype)  # whole panels
+    shift[: bias.size] = bias
+    if K > 0:
+        _multiply(*a, *b, shift, add, out, tiles, workers)
+    elif not add:
+        out[:] = shift[:N]
 
 
 @jit(parallel=True)

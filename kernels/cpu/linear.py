@@ -5,7 +5,7 @@ from numba import prange
 
 from kernels.arrays import empty
 from kernels.cpu.compile import chunk_rows, jit, launch
-from kernels.cpu.matmul import multiply
+from kernels.cpu.matmul import factor, multiply, multiply_factors, nanoseconds, settings
 
 
 def linear_forward(x, weight, bias):
@@ -23,20 +23,45 @@ def linear_backward(dout, x, weight, bias, into=None):
     """
     rows = np.ascontiguousarray(dout).reshape(-1, dout.shape[-1])  # (N, C)
     dx = dweight = dbias = None
+    work = 0.0
     if weight is not None:
-        dx = multiply(rows, np.ascontiguousarray(weight), empty((len(rows), weight.shape[1]), dout.dtype))
-        dx = dx.reshape(*dout.shape[:-1], weight.shape[1])
+        weight = np.ascontiguousarray(weight)
+        dx, work = empty((len(rows), weight.shape[1]), dout.dtype), nanoseconds(rows, weight)
     if x is not None:
-        inputs = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-        dweight = empty((rows.shape[1], inputs.shape[1]), dout.dtype) if into is None else into
-        multiply(rows.T, inputs, dweight)
+        x = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+        dweight = empty((rows.shape[1], x.shape[1]), dout.dtype) if into is None else into
+        work += nanoseconds(rows.T, x)
     if bias is not None:
-        dbias = launch(_sum_rows, 0.2 * rows.size, rows, chunk_rows(len(rows), 16))
-    return dx, dweight, dbias
+        dbias, work = np.empty(rows.shape[1], dout.dtype), work + 0.2 * rows.size
+
+    def given(x):  # compiled code takes an array of no numbers for None
+        return np.empty((0, 0), dout.dtype) if x is None else x
+
+    launch(
+        _backward, work, factor(rows), factor(rows.T), factor(given(x)), factor(given(weight)),
+        given(dx), given(dweight), np.empty(0, dout.dtype) if dbias is None else dbias,
+        False, chunk_rows(len(rows), 16), *settings(dout.dtype),
+    )  # fmt: skip
+    return None if dx is None else dx.reshape(*dout.shape[:-1], weight.shape[1]), dweight, dbias
+
+
+@jit
+def _backward(dout, dout_T, x, weight, dx, dweight, dbias, add, chunk, tiles, lanes, workers):
+    """All that is wanted, one after another, without Python in between: meanwhile the other threads might fall asleep.
+
+    add is False; written here, the compiler would make products of their own for that.
+    """
+    nothing = dbias[:0]
+    if dx.size:
+        multiply_factors(dout, weight, nothing, add, dx, tiles, lanes, workers)
+    if dweight.size:
+        multiply_factors(dout_T, x, nothing, add, dweight, tiles, lanes, workers)
+    if dbias.size:
+        _sum_rows(dout[0], chunk, dbias)
 
 
 @jit(parallel=True)
-def _sum_rows(rows, chunk):
+def _sum_rows(rows, chunk, total):
     """Column sums: one partial sum per chunk of rows, added up in order."""
     N, C = rows.shape
     n_chunks = (N + chunk - 1) // chunk
@@ -45,8 +70,7 @@ def _sum_rows(rows, chunk):
         for n in range(i * chunk, min(N, (i + 1) * chunk)):
             for c in range(C):
                 partial[i, c] += rows[n, c]
-    total = np.zeros(C, rows.dtype)
+    total[:] = 0
     for i in range(n_chunks):
         for c in range(C):
             total[c] += partial[i, c]
-    return total

@@ -6,7 +6,8 @@ from parity import run_without_amx
 
 from kernels import factors as product_factors
 from kernels import reference
-from kernels.cpu import gemm_bfloat16, linear, pairs
+from kernels.cpu import linear, pairs
+from kernels.cpu.matmul import multiply
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.skipif(not pairs.HAS_BFLOAT16, reason="this processor has no instruction for bfloat16")
@@ -42,43 +43,43 @@ def worst(out, a, b, before=0.0):
     return (np.abs(out - (rounded(a) @ rounded(b) + before)) / size).max()
 
 
+@pytest.fixture
+def bfloat16_factors():
+    product_factors.use("bfloat16")
+    yield
+    product_factors.use("float32")
+
+
 @pytest.mark.parametrize("form", ["forward", "dx", "dweight"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_it_is_the_product_of_the_rounded_factors(shape, form):
+def test_it_is_the_product_of_the_rounded_factors(shape, form, bfloat16_factors):
     a, b = factors(form, *shape)
     bias = np.linspace(-1, 1, shape[2], dtype=np.float32)
-    out = gemm_bfloat16.multiply(a, b, np.full((shape[0], shape[2]), np.nan, np.float32), bias)
+    out = multiply(a, b, np.full((shape[0], shape[2]), np.nan, np.float32), bias)
     assert worst(out, a, b, bias) < 1e-6
     before = out.copy()
-    gemm_bfloat16.multiply(a, b, out, add=True)
+    multiply(a, b, out, add=True)
     assert worst(out, a, b, before.astype(np.float64)) < 1e-6
 
 
-def test_a_number_that_is_not_finite_reaches_its_row_alone():
+def test_a_number_that_is_not_finite_reaches_its_row_alone(bfloat16_factors):
     a, b = factors("dx", 40, 40, 40)
     a[3, 5], a[7, 9] = np.nan, np.inf
-    out = gemm_bfloat16.multiply(a, b, np.empty((40, 40), np.float32))
+    out = multiply(a, b, np.empty((40, 40), np.float32))
     assert np.isnan(out[3]).all() and np.isinf(out[7]).all()
     assert np.isfinite(np.delete(out, (3, 7), axis=0)).all()
 
 
-def test_one_thread_gives_the_same_bits():
+def test_one_thread_gives_the_same_bits(bfloat16_factors):
     from numba import get_num_threads, set_num_threads
 
     a, b = factors("forward", 300, 700, 500)
     before, outs = get_num_threads(), []
     for threads in (before, 1):
         set_num_threads(threads)
-        outs.append(gemm_bfloat16.multiply(a, b, np.empty((300, 500), np.float32)))
+        outs.append(multiply(a, b, np.empty((300, 500), np.float32)))
     set_num_threads(before)
     assert np.array_equal(*outs)
-
-
-@pytest.fixture
-def bfloat16_factors():
-    product_factors.use("bfloat16")
-    yield
-    product_factors.use("float32")
 
 
 @pytest.mark.parametrize("kernels", [linear, reference], ids=["compiled", "plain"])
@@ -108,11 +109,13 @@ def test_the_other_instruction_gives_the_same(tmp_path):
     """Without AMX pairs are multiplied in vector registers: compiled anew in a process of its own."""
     code = (
         "from test_bfloat16_products import SHAPES, factors, worst\n"
-        "import numpy as np; from kernels.cpu import gemm_bfloat16\n"
+        "import numpy as np; from kernels import factors as product_factors\n"
+        "from kernels.cpu import gemm_bfloat16; from kernels.cpu.matmul import multiply\n"
+        "product_factors.use('bfloat16')\n"
         "for shape in SHAPES:\n"
         "    for form in ('forward', 'dx', 'dweight'):\n"
         "        a, b = factors(form, *shape)\n"
-        "        out = gemm_bfloat16.multiply(a, b, np.empty((shape[0], shape[2]), np.float32))\n"
+        "        out = multiply(a, b, np.empty((shape[0], shape[2]), np.float32))\n"
         "        assert worst(out, a, b) < 1e-6, (shape, form)\n"
         "compiled = gemm_bfloat16._multiply_panels\n"
     )

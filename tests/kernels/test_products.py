@@ -6,6 +6,8 @@ from parity import assert_same_bits
 
 from kernels.arrays import empty
 from kernels.cpu import gemm
+from kernels.cpu.matmul import factor, multiply
+from kernels.cpu.vectors import columns
 
 # rows of a, length of the sums, panels of b: less than a chunk, two, several, several stretches
 SHAPES = [(1, 1, 1), (14, 256, 2), (30, 700, 4), (513, 2100, 5), (100, 2100, 16)]
@@ -18,19 +20,23 @@ def lying(x, off):
     return memory.reshape(x.shape)
 
 
+def can_stay(b, M):
+    return gemm._can_stay(factor(b), M, columns(b.dtype))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("turned, add", [(False, False), (True, False), (True, True)])
 def test_a_factor_read_as_it_lies_gives_the_bits_of_a_packed_one(shape, turned, add, dtype):
     rng = np.random.default_rng(0)
-    M, K, N = shape[0], shape[1], shape[2] * gemm.columns(np.dtype(dtype))
+    M, K, N = shape[0], shape[1], shape[2] * columns(np.dtype(dtype))
     a = rng.standard_normal((K, M) if turned else (M, K)).astype(dtype)
     a = a.T if turned else a
     b, start, bias = (rng.standard_normal(n).astype(dtype) for n in ((K, N), (M, N), (N,)))
     ready, packed = lying(b, 0), lying(b, 1)
-    assert gemm._can_stay(ready, M) and not gemm._can_stay(packed, M)
+    assert can_stay(ready, M) and not can_stay(packed, M)
 
-    results = [gemm.multiply(a, x, start.copy(), None if add else bias, add) for x in (ready, packed)]
+    results = [multiply(a, x, start.copy(), None if add else bias, add) for x in (ready, packed)]
 
     assert_same_bits(*results)
     exact = a.astype(np.float64) @ b.astype(np.float64) + (start if add else bias)
@@ -38,20 +44,20 @@ def test_a_factor_read_as_it_lies_gives_the_bits_of_a_packed_one(shape, turned, 
 
 
 def test_what_is_read_as_it_lies_has_short_rows_of_whole_panels():
-    width = gemm.columns(np.dtype(np.float32))
-    assert gemm._can_stay(empty((3, width), np.float32), 14)
-    assert not gemm._can_stay(empty((3, width + width // 2), np.float32), 14)  # a tile would read past the last row
-    assert not gemm._can_stay(empty((width, width), np.float32).T, 14)
-    assert not gemm._can_stay(empty((3, gemm.SHORT_ROW), np.float32), 14)
-    assert not gemm._can_stay(empty((3, width), np.float32), gemm.FEW_ROWS_OF_A + 1)
+    width = columns(np.dtype(np.float32))
+    assert can_stay(empty((3, width), np.float32), 14)
+    assert not can_stay(empty((3, width + width // 2), np.float32), 14)  # a tile would read past the last row
+    assert not can_stay(empty((width, width), np.float32).T, 14)
+    assert not can_stay(empty((3, gemm.SHORT_ROW), np.float32), 14)
+    assert not can_stay(empty((3, width), np.float32), gemm.FEW_ROWS_OF_A + 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_row_has_the_same_bits_however_many_rows_there_are(dtype):
     """The last rows go through tiles of another height."""
     rng = np.random.default_rng(0)
-    K, N = gemm.KC + 5, gemm.columns(np.dtype(dtype)) + 1
+    K, N = gemm.KC + 5, columns(np.dtype(dtype)) + 1
     a, b = (rng.standard_normal(shape).astype(dtype) for shape in ((3 * gemm.ROWS, K), (N, K)))
-    of_all = gemm.multiply(a, b.T, empty((len(a), N), dtype))
+    of_all = multiply(a, b.T, empty((len(a), N), dtype))
     for rows in range(1, len(a)):
-        assert_same_bits(gemm.multiply(a[:rows], b.T, empty((rows, N), dtype)), of_all[:rows])
+        assert_same_bits(multiply(a[:rows], b.T, empty((rows, N), dtype)), of_all[:rows])

@@ -11,8 +11,8 @@ START = "from minigrad import device; device.configure(); import numba; numba.ge
 
 
 @pytest.mark.parametrize(
-    "given, spins",
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    "given, spins",  # 50 us are from 1000 of Intel's long pauses to 20,000 of 10 cycles each
+    [({}, range(500, 20001)), ({"GOMP_SPINCOUNT": "7"}, [7]), ({"OMP_WAIT_POLICY": "passive"}, [0])],
     ids=["by itself", "told how long", "told not to"],
 )
 def test_threads_without_work_go_to_sleep_soon(given, spins):
@@ -23,4 +23,4 @@ def test_threads_without_work_go_to_sleep_soon(given, spins):
     said = re.search(r"GOMP_SPINCOUNT = '(\d+)'", started.stderr)
     if said is None:
         pytest.skip("Numba uses other threads than GCC's OpenMP here")
-    assert said[1] == spins
+    assert int(said[1]) in spins
