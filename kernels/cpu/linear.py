@@ -22,27 +22,21 @@ def linear_backward(dout, x, weight, bias, into=None):
     dweight is written into the array `into` where it is given: C-contiguous.
     """
     rows = np.ascontiguousarray(dout).reshape(-1, dout.shape[-1])  # (N, C)
-    dx = dweight = dbias = None
-    work = 0.0
-    if weight is not None:
-        weight = np.ascontiguousarray(weight)
-        dx, work = empty((len(rows), weight.shape[1]), dout.dtype), nanoseconds(rows, weight)
-    if x is not None:
-        x = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-        dweight = empty((rows.shape[1], x.shape[1]), dout.dtype) if into is None else into
-        work += nanoseconds(rows.T, x)
-    if bias is not None:
-        dbias, work = np.empty(rows.shape[1], dout.dtype), work + 0.2 * rows.size
-
-    def given(x):  # compiled code takes an array of no numbers for None
-        return np.empty((0, 0), dout.dtype) if x is None else x
-
-    launch(
-        _backward, work, factor(rows), factor(rows.T), factor(given(x)), factor(given(weight)),
-        given(dx), given(dweight), np.empty(0, dout.dtype) if dbias is None else dbias,
-        False, chunk_rows(len(rows), 16), *settings(dout.dtype),
-    )  # fmt: skip
-    return None if dx is None else dx.reshape(*dout.shape[:-1], weight.shape[1]), dweight, dbias
+    nothing = np.empty((0, 0), dout.dtype)  # compiled code takes it for None
+    weights = nothing if weight is None else np.ascontiguousarray(weight)
+    inputs = nothing if x is None else np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    dx = nothing if weight is None else empty((len(rows), weights.shape[1]), dout.dtype)
+    dweight = nothing if x is None else empty((rows.shape[1], inputs.shape[1]), dout.dtype) if into is None else into
+    dbias = np.empty(0 if bias is None else rows.shape[1], dout.dtype)
+    work = nanoseconds(rows, weights) + nanoseconds(rows.T, inputs) + 0.2 * len(rows) * dbias.size
+    factors = factor(rows), factor(rows.T), factor(inputs), factor(weights)
+    chunk = chunk_rows(len(rows), 16)
+    launch(_backward, work, *factors, dx, dweight, dbias, False, chunk, *settings(dout.dtype))
+    return (
+        None if weight is None else dx.reshape(*dout.shape[:-1], weight.shape[1]),
+        None if x is None else dweight,
+        None if bias is None else dbias,
+    )
 
 
 @jit
