@@ -85,12 +85,12 @@ def _wait_briefly():
     """Have GCC's OpenMP put a thread without work to sleep soon: one that spins on takes its core from other programs.
 
     Two trainings on the same cores are two to three times as fast with it. OpenMP reads this when Numba starts its
-    threads; where the user has said how to wait, that holds. It counts its looks for work, each of which is a pause.
+    threads: how often to look for work, with a pause before each look. Where the user has said how to wait, that holds.
     """
     if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
         from kernels.cpu import pause
 
-        os.environ["GOMP_SPINCOUNT"] = str(round(_SECONDS_AWAKE / pause.seconds()))
+        os.environ["GOMP_SPINCOUNT"] = str(pause.pauses_in(_SECONDS_AWAKE))
 
 
 def _keep_pages():

@@ -55,22 +55,20 @@ FLOPS_PER_NANOSECOND = 60  # of one thread, roughly
 def multiply(a, b, bias, add, out, lanes, workers):
     """out (M, N) = a (M, K) @ b (K, N) + bias, or added to out.
 
-    a, b: (a C-contiguous array, whether its transpose is meant). bias (N,), or (0,) for none. A sum over k is formed in
-    the order of k, whatever the number of workers.
+    a, b: (a C-contiguous array, whether its transpose is meant). bias (N,), or (0,) for none. M, N, K are not 0. A sum
+    over k is formed in the order of k, whatever the number of workers.
     """
-    (M, N), K, width = out.shape, a[0].shape[0] if a[1] else a[0].shape[1], VECTORS * lanes
+    (M, N), width = out.shape, VECTORS * lanes
     shift = np.zeros(padded(N, width), out.dtype)  # whole panels
     shift[: bias.size] = bias
     # each factor is (K, n), to be cut into panels of columns: (its memory, whether that is transposed, n, their width)
     of_a, of_b = (a[0], not a[1], M, ROWS), (b[0], b[1], N, width)
-    if K == 0:
-        if not add:
-            out[:] = shift[:N]
-    elif _can_stay(b, M, width):
-        _multiply_in_place(of_a, b[0], shift, add, out, lanes, workers)
+    stays = _can_stay(b, M, width)
+    own_is_a = stays or M >= N
+    own, shared = (of_a, of_b) if own_is_a else (of_b, of_a)
+    if stays:
+        _multiply_in_place(own, b[0], shift, add, out, lanes, workers)
     else:
-        own_is_a = M >= N
-        own, shared = (of_a, of_b) if own_is_a else (of_b, of_a)
         _multiply(own, shared, own_is_a, shift, add, out, lanes, workers)
 
 

@@ -35,19 +35,18 @@ FLOPS_PER_NANOSECOND = 150  # of one thread, roughly
 
 @jit
 def multiply(a, b, bias, add, out, tiles, workers):
-    """As `kernels.cpu.gemm.multiply`, of factors that are rounded to bfloat16. tiles: AMX's settings, `pairs.TILES`."""
-    N, K = out.shape[1], a[0].shape[0] if a[1] else a[0].shape[1]
-    shift = np.zeros(padded(N, PANEL), out.dtype)  # whole panels
+    """As `kernels.cpu.gemm.multiply`, of factors that are rounded to bfloat16; tiles: AMX's settings, `pairs.TILES`.
+
+    The order of a sum does not depend on the number of workers, but pairs of its products are added first.
+    """
+    shift = np.zeros(padded(out.shape[1], PANEL), out.dtype)  # whole panels
     shift[: bias.size] = bias
-    if K > 0:
-        _multiply(*a, *b, shift, add, out, tiles, workers)
-    elif not add:
-        out[:] = shift[:N]
+    _multiply(a, b, shift, add, out, tiles, workers)
 
 
 @jit(parallel=True)
-def _multiply(a, a_flipped, b, b_flipped, shift, add, out, tiles, workers):
-    M, N = out.shape
+def _multiply(a, b, shift, add, out, tiles, workers):
+    (M, N), (a, a_flipped), (b, b_flipped) = out.shape, a, b
     K = a.shape[0] if a_flipped else a.shape[1]
     rows, cols, depth = (M + PANEL - 1) // PANEL, (N + PANEL - 1) // PANEL, (K + PANEL - 1) // PANEL
     stretch = min(STRETCH, depth)

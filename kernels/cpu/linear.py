@@ -5,7 +5,7 @@ from numba import prange
 
 from kernels.arrays import empty
 from kernels.cpu.compile import chunk_rows, jit, launch
-from kernels.cpu.matmul import factor, multiply, multiply_factors, nanoseconds, settings
+from kernels.cpu.matmul import multiply, multiply_factors, nanoseconds, settings
 
 
 def linear_forward(x, weight, bias):
@@ -23,40 +23,37 @@ def linear_backward(dout, x, weight, bias, into=None):
     """
     rows = np.ascontiguousarray(dout).reshape(-1, dout.shape[-1])  # (N, C)
     nothing = np.empty((0, 0), dout.dtype)  # compiled code takes it for None
-    weights = nothing if weight is None else np.ascontiguousarray(weight)
+    w = nothing if weight is None else np.ascontiguousarray(weight)
     inputs = nothing if x is None else np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    dx = nothing if weight is None else empty((len(rows), weights.shape[1]), dout.dtype)
+    dx = nothing if weight is None else empty((len(rows), w.shape[1]), dout.dtype)
     dweight = nothing if x is None else empty((rows.shape[1], inputs.shape[1]), dout.dtype) if into is None else into
     dbias = np.empty(0 if bias is None else rows.shape[1], dout.dtype)
-    work = nanoseconds(rows, weights) + nanoseconds(rows.T, inputs) + 0.2 * len(rows) * dbias.size
-    factors = factor(rows), factor(rows.T), factor(inputs), factor(weights)
+    work = max(nanoseconds(rows, w), nanoseconds(rows.T, inputs), 0.2 * len(rows) * dbias.size)
     chunk = chunk_rows(len(rows), 16)
-    launch(_backward, work, *factors, dx, dweight, dbias, False, chunk, *settings(dout.dtype))
+    launch(_backward, work, rows, inputs, w, dx, dweight, dbias, (False, True), chunk, *settings(dout.dtype))
     return (
-        None if weight is None else dx.reshape(*dout.shape[:-1], weight.shape[1]),
+        None if weight is None else dx.reshape(*dout.shape[:-1], w.shape[1]),
         None if x is None else dweight,
         None if bias is None else dbias,
     )
 
 
 @jit
-def _backward(dout, dout_T, x, weight, dx, dweight, dbias, add, chunk, tiles, lanes, workers):
+def _backward(dout, x, weight, dx, dweight, dbias, no_yes, chunk, tiles, lanes, workers):
     """All that is wanted, one after another, without Python in between: meanwhile the other threads might fall asleep.
 
-    add is False; written here, the compiler would make products of their own for that.
+    no_yes: False and True; if they were written here, the compiler would make products of their own for each.
     """
-    nothing = dbias[:0]
-    if dx.size:
-        multiply_factors(dout, weight, nothing, add, dx, tiles, lanes, workers)
-    if dweight.size:
-        multiply_factors(dout_T, x, nothing, add, dweight, tiles, lanes, workers)
+    (no, yes), no_bias = no_yes, dbias[:0]
+    multiply_factors((dout, no), (weight, no), no_bias, no, dx, tiles, lanes, workers)
+    multiply_factors((dout, yes), (x, no), no_bias, no, dweight, tiles, lanes, workers)
     if dbias.size:
-        _sum_rows(dout[0], chunk, dbias)
+        _sum_rows(dout, chunk, dbias)
 
 
 @jit(parallel=True)
 def _sum_rows(rows, chunk, total):
-    """Column sums: one partial sum per chunk of rows, added up in order."""
+    """total (C,) = column sums of rows (N, C): one partial sum per chunk of rows, added up in order."""
     N, C = rows.shape
     n_chunks = (N + chunk - 1) // chunk
     partial = np.zeros((n_chunks, C), rows.dtype)

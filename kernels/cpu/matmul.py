@@ -12,7 +12,7 @@ from kernels.cpu.vectors import lanes
 
 def multiply(a, b, out, bias=None, add=False):
     """out (M, N) = a (M, K) @ b (K, N) + bias (N,), or added to out. a, b C-contiguous, or transposed views of such."""
-    bias = np.empty(0, out.dtype) if bias is None else np.ascontiguousarray(bias)
+    bias = np.array([] if bias is None else bias, out.dtype)  # one type of array, whatever the caller's may be
     launch(multiply_factors, nanoseconds(a, b), factor(a), factor(b), bias, add, out, *settings(out.dtype))
     return out
 
@@ -29,15 +29,24 @@ def factor(x):
 
 
 def settings(dtype):
-    """The last arguments of `multiply_factors`, for numbers of that dtype."""
-    tiles = TILES if factors.rounds(dtype) else None
-    return tiles, lanes(dtype), get_num_threads()  # not asked for in compiled code: that could not be cached
+    """The last arguments of `multiply_factors`, for numbers of that dtype.
+
+    The number of threads is among them, since compiled code that asks for it could not be cached.
+    """
+    return TILES if factors.rounds(dtype) else None, lanes(dtype), get_num_threads()
 
 
 @jit
 def multiply_factors(a, b, bias, add, out, tiles, lanes, workers):
     """`multiply` for compiled code. a, b: see `factor`. bias: (0,) for none. Then the `settings`."""
-    if tiles is None:
+    if out.size == 0:
+        return
+    if a[0].size == 0:  # sums of nothing
+        if not add:
+            out[:] = 0
+        if bias.size:
+            out += bias
+    elif tiles is None:
         gemm.multiply(a, b, bias, add, out, lanes, workers)
     else:
         gemm_bfloat16.multiply(a, b, bias, add, out, tiles, workers)

@@ -10,8 +10,8 @@ from numba.extending import intrinsic
 from kernels.cpu.compile import jit
 from kernels.cpu.vectors import declared
 
-_TRIES, _PAUSES = 3, 300
-_ELSEWHERE = 50e-9  # seconds, on a processor without that instruction
+_TRIES, _PAUSES = 3, 3000
+_ELSEWHERE = 1000  # of what takes its place on a processor without that instruction; how long it takes is not known
 
 
 @intrinsic
@@ -29,14 +29,14 @@ def _pause_often(n):
         _pause()
 
 
-def seconds():
-    """Of one pause, as measured now."""
-    if platform.machine() not in ("x86_64", "AMD64"):
+def pauses_in(seconds):
+    """About how many of them last so long here."""
+    if platform.machine() not in ("x86_64", "AMD64", "i686"):
         return _ELSEWHERE
     _pause_often(1)  # compiled, or loaded
     took = []
-    for _ in range(_TRIES):  # the least: others may have held this thread up
+    for _ in range(_TRIES):  # the least counts: others may have held this thread up
         started = time.perf_counter()
         _pause_often(_PAUSES)
         took.append(time.perf_counter() - started)
-    return min(took) / _PAUSES
+    return round(seconds / min(took) * _PAUSES)

@@ -25,11 +25,6 @@ def lanes(dtype):
     return _BYTES // dtype.itemsize
 
 
-def columns(dtype):
-    """Of a tile of numbers of this dtype."""
-    return VECTORS * lanes(dtype)
-
-
 def _small_tile(n_rows, by_columns):
     """The function `small` for so many rows of out. by_columns: how a lies in memory."""
 

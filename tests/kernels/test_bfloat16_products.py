@@ -85,12 +85,19 @@ def test_one_thread_gives_the_same_bits(bfloat16_factors):
 @pytest.mark.parametrize("kernels", [linear, reference], ids=["compiled", "plain"])
 def test_linear_uses_it_when_told_to_and_float64_never_does(kernels, bfloat16_factors):
     x, weight = factors("dx", 8, 33, 9)
+    inputs, bias = np.ascontiguousarray(weight[:8]), np.zeros(33, np.float32)
     assert worst(kernels.linear_forward(x, weight.T, None), x, weight) < 1e-6
-    inputs = np.ascontiguousarray(weight[:8])
     dx, dweight, _ = kernels.linear_backward(x, inputs, weight, None)
     assert worst(dx, x, weight) < 1e-6 and worst(dweight, x.T, inputs) < 1e-6
-    exact = kernels.linear_forward(x.astype(np.float64), weight.T.astype(np.float64), None)
-    np.testing.assert_allclose(exact, x.astype(np.float64) @ weight.astype(np.float64), rtol=1e-12)
+    dx, dweight, dbias = kernels.linear_backward(x, None, weight, bias)
+    assert worst(dx, x, weight) < 1e-6 and dweight is None
+    np.testing.assert_allclose(dbias, x.sum(axis=0), rtol=1e-5)
+
+    x, weight, inputs = (array.astype(np.float64) for array in (x, weight, inputs))
+    np.testing.assert_allclose(kernels.linear_forward(x, weight.T, None), x @ weight, rtol=1e-12)
+    dx, dweight, _ = kernels.linear_backward(x, inputs, weight, None)
+    np.testing.assert_allclose(dx, x @ weight, rtol=1e-12)
+    np.testing.assert_allclose(dweight, x.T @ inputs, rtol=1e-12)
 
 
 def test_the_plain_rounding_is_that_of_the_format(bfloat16_factors):

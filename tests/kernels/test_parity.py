@@ -43,6 +43,24 @@ def test_linear_of_more_than_is_packed_at_a_time(dtype):
         check("linear_backward", dout, x, weight, bias)
 
 
+def test_linear_of_no_rows():
+    rng = np.random.default_rng(0)
+    x, weight, bias, dout = (rng.standard_normal(shape) for shape in [(0, 7), (11, 7), (11,), (0, 11)])
+    assert check("linear_forward", x, weight, bias)[0].shape == (0, 11)
+    _, dweight, dbias = check("linear_backward", dout, x, weight, bias)
+    assert not dweight.any() and not dbias.any()
+
+
+def test_linear_of_arrays_that_must_not_be_written_to():
+    """As broadcasting makes them."""
+    rng = np.random.default_rng(0)
+    x, weight, bias, dout = (rng.standard_normal(shape) for shape in [(6, 7), (11, 7), (11,), (6, 11)])
+    bias.flags.writeable = dout.flags.writeable = False
+    check("linear_forward", x, weight, bias)
+    check("linear_backward", dout, x, weight, bias)
+    check("linear_backward", dout, None, weight, bias)
+
+
 def test_linear_of_a_batch_and_without_the_gradients_nobody_wants():
     rng = np.random.default_rng(2)
     x, weight, bias = (normal(rng, np.float32, *s) for s in ((2, 3, 5, 7), (11, 7), (11,)))

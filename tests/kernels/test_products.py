@@ -1,13 +1,14 @@
-"""Products with a factor that is read as it lies in memory: the same as with one that is packed, to the last bit."""
+"""Products: whether a factor is packed or read as it lies, however many rows there are, the bits are the same."""
 
 import numpy as np
 import pytest
 from parity import assert_same_bits
 
+from kernels import factors
 from kernels.arrays import empty
 from kernels.cpu import gemm
 from kernels.cpu.matmul import factor, multiply
-from kernels.cpu.vectors import columns
+from kernels.cpu.vectors import VECTORS, lanes
 
 # rows of a, length of the sums, panels of b: less than a chunk, two, several, several stretches
 SHAPES = [(1, 1, 1), (14, 256, 2), (30, 700, 4), (513, 2100, 5), (100, 2100, 16)]
@@ -18,6 +19,10 @@ def lying(x, off):
     memory = empty((x.size + off,), x.dtype)[off:]
     memory[:] = x.reshape(-1)
     return memory.reshape(x.shape)
+
+
+def columns(dtype):
+    return VECTORS * lanes(dtype)
 
 
 def can_stay(b, M):
@@ -61,3 +66,15 @@ def test_a_row_has_the_same_bits_however_many_rows_there_are(dtype):
     of_all = multiply(a, b.T, empty((len(a), N), dtype))
     for rows in range(1, len(a)):
         assert_same_bits(multiply(a[:rows], b.T, empty((rows, N), dtype)), of_all[:rows])
+
+
+@pytest.mark.parametrize("rounding", ["float32", "bfloat16"])
+@pytest.mark.parametrize("M, K, N", [(3, 0, 5), (0, 4, 5), (3, 4, 0), (0, 0, 0)])
+def test_a_sum_of_nothing_is_nothing(M, K, N, rounding, monkeypatch):
+    monkeypatch.setattr(factors, "dtype", rounding)
+    a, b, start = np.ones((M, K), np.float32), np.ones((N, K), np.float32).T, np.ones((M, N), np.float32)
+    bias = np.arange(N, dtype=np.float32)
+    expected = np.full((M, N), K, np.float32)
+    np.testing.assert_array_equal(multiply(a, b, np.full_like(start, np.nan)), expected)
+    np.testing.assert_array_equal(multiply(a, b, np.full_like(start, np.nan), bias), expected + bias)
+    np.testing.assert_array_equal(multiply(a, b, start.copy(), add=True), expected + 1)

@@ -1,5 +1,6 @@
 """What `device.configure` sets for the whole process, as a fresh one sees it."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -7,12 +8,15 @@ import sys
 
 import pytest
 
+from kernels.cpu import pause
+from minigrad import device
+
 START = "from minigrad import device; device.configure(); import numba; numba.get_num_threads()"
 
 
 @pytest.mark.parametrize(
-    "given, spins",  # 50 us are from 1000 of Intel's long pauses to 20,000 of 10 cycles each
-    [({}, range(500, 20001)), ({"GOMP_SPINCOUNT": "7"}, [7]), ({"OMP_WAIT_POLICY": "passive"}, [0])],
+    "given, spins",  # 50 us are 1000 of Intel's long pauses, and some 60,000 where one takes three cycles
+    [({}, range(500, 100_000)), ({"GOMP_SPINCOUNT": "7"}, [7]), ({"OMP_WAIT_POLICY": "passive"}, [0])],
     ids=["by itself", "told how long", "told not to"],
 )
 def test_threads_without_work_go_to_sleep_soon(given, spins):
@@ -24,3 +28,21 @@ def test_threads_without_work_go_to_sleep_soon(given, spins):
     if said is None:
         pytest.skip("Numba uses other threads than GCC's OpenMP here")
     assert int(said[1]) in spins
+
+
+def test_they_look_for_work_as_long_as_the_next_kernel_is_mostly_away(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1")  # so that it is there again after the test
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setattr(pause, "pauses_in", lambda seconds: round(seconds / 25e-9))
+    device._wait_briefly()
+    assert os.environ["GOMP_SPINCOUNT"] == "2000"
+
+
+def test_pauses_are_counted_by_the_clock(monkeypatch):
+    """By the shortest of some tries, here 25 ns a pause; the first one was held up."""
+    ticks = itertools.chain.from_iterable((i, i + took * pause._PAUSES) for i, took in enumerate([1e-6, 25e-9, 26e-9]))
+    monkeypatch.setattr(pause.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(pause, "_pause_often", lambda n: None)
+    monkeypatch.setattr(pause.time, "perf_counter", lambda: next(ticks))
+    assert pause.pauses_in(50e-6) == 2000
