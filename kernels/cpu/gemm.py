@@ -53,7 +53,7 @@ FLOPS_PER_NANOSECOND = 60  # of one thread, roughly
 
 @jit
 def multiply(a, b, bias, add, out, lanes, workers):
-    """out (M, N) = a (M, K) @ b (K, N) + bias, or added to out.
+    """out (M, N) = a (M, K) @ b (K, N) + bias; if add, out + a @ b.
 
     a, b: (a C-contiguous array, whether its transpose is meant). bias (N,), or (0,) for none. M, N, K are not 0. A sum
     over k is formed in the order of k, whatever the number of workers.

@@ -11,7 +11,10 @@ from kernels.cpu.vectors import lanes
 
 
 def multiply(a, b, out, bias=None, add=False):
-    """out (M, N) = a (M, K) @ b (K, N) + bias (N,), or added to out. a, b C-contiguous, or transposed views of such."""
+    """out (M, N) = a (M, K) @ b (K, N) + bias (N,); if add, out + a @ b.
+
+    a, b: C-contiguous, or transposed views of such.
+    """
     bias = np.array([] if bias is None else bias, out.dtype)  # one type of array, whatever the caller's may be
     launch(multiply_factors, nanoseconds(a, b), factor(a), factor(b), bias, add, out, *settings(out.dtype))
     return out
@@ -44,8 +47,8 @@ def multiply_factors(a, b, bias, add, out, tiles, lanes, workers):
     if a[0].size == 0:  # sums of nothing
         if not add:
             out[:] = 0
-        if bias.size:
-            out += bias
+            if bias.size:
+                out += bias
     elif tiles is None:
         gemm.multiply(a, b, bias, add, out, lanes, workers)
     else:

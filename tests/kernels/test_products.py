@@ -78,3 +78,4 @@ def test_a_sum_of_nothing_is_nothing(M, K, N, rounding, monkeypatch):
     np.testing.assert_array_equal(multiply(a, b, np.full_like(start, np.nan)), expected)
     np.testing.assert_array_equal(multiply(a, b, np.full_like(start, np.nan), bias), expected + bias)
     np.testing.assert_array_equal(multiply(a, b, start.copy(), add=True), expected + 1)
+    np.testing.assert_array_equal(multiply(a, b, start.copy(), bias, add=True), expected + 1)  # then without the bias
