@@ -112,6 +112,8 @@ def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, me
         pack(v, b, h, j0, S - j0, D, wide, vs, j0 * wide, lanes)
     for i0 in range(0, T, BLOCK):
         pack_transposed(q, b, h, i0, T - i0, D, qT, 0, lanes)
+        for n in range(BLOCK * D):
+            qT[n] *= scale
         highest[:], total[:], mean[:] = -np.inf, 0, 0
         rows = padded(min(BLOCK, T - i0), FEW_ROWS)
         for j0 in range(0, min(S, i0 + BLOCK) if causal else S, BLOCK):
@@ -121,7 +123,7 @@ def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, me
             columns = padded(keys, FEW_ROWS)
             scores = probs, 0, BLOCK
             multiply_add((kT, j0 * D, BLOCK), True, (qT, 0, BLOCK), scores, (columns, D, BLOCK), part, lanes)
-            online_softmax(probs, keys, diagonal, scale, highest, total, shrink)
+            online_softmax(probs, keys, diagonal, highest, total, shrink)
             for i in range(BLOCK):
                 if shrink[i] != 1:
                     for d in range(wide):

@@ -63,7 +63,9 @@ def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, me
         for j0 in range(0, min(S, i0 + BLOCK) if causal else S, BLOCK):
             keys, diagonal, at = min(BLOCK, S - j0), causal and i0 == j0, j0 * wide // 2
             _multiply((ks, at), (qT, 0), (BLOCK, wide, BLOCK), (zeros, 0, 0), probs, 0)  # (keys, queries)
-            online_softmax(probs, keys, diagonal, scale, highest, total, shrink)
+            for n in range(BLOCK * BLOCK):
+                probs[n] *= scale
+            online_softmax(probs, keys, diagonal, highest, total, shrink)
             for d in range(wide):
                 for i in range(BLOCK):
                     of_means[d, i] *= shrink[i]

@@ -31,21 +31,24 @@ def draw(bh, i0, j0, dropout, words, keep):
 
 
 @jit
-def online_softmax(scores, keys, diagonal, scale, highest, total, shrink):
-    """Turn the scores (keys, queries) into exp(score * scale - maximum so far), 0 after a query's own key if diagonal.
+def online_softmax(scores, keys, diagonal, highest, total, shrink):
+    """Turn the scores (keys, queries) into exp(score - maximum so far), 0 after a query's own key if diagonal.
 
     highest, total: each query's maximum and sum so far. shrink: by what to multiply what was summed up before.
     """
     scores = scores.reshape(BLOCK, BLOCK)
     for i in range(BLOCK):
         shrink[i] = highest[i]
-    for j in range(keys):
-        for i in range(BLOCK):
-            scores[j, i] *= scale
-        for i in range(j if diagonal else 0):
+    for j in range(keys if diagonal else 0):
+        for i in range(j):
             scores[j, i] = -np.inf
+    for j in range(keys, BLOCK):
         for i in range(BLOCK):
-            highest[i] = scores[j, i] if scores[j, i] > highest[i] else highest[i]
+            scores[j, i] = -np.inf
+    for j in range(0, keys, 4):  # four at once, since each new maximum waits until the one before is stored
+        for i in range(BLOCK):
+            first, second = _larger(scores[j, i], scores[j + 1, i]), _larger(scores[j + 2, i], scores[j + 3, i])
+            highest[i] = _larger(_larger(first, second), highest[i])
     for i in range(BLOCK):
         shrink[i] = exp(shrink[i] - highest[i])
         total[i] *= shrink[i]
@@ -53,6 +56,11 @@ def online_softmax(scores, keys, diagonal, scale, highest, total, shrink):
         for i in range(BLOCK):
             scores[j, i] = exp(scores[j, i] - highest[i])
             total[i] += scores[j, i]
+
+
+@jit
+def _larger(x, y):
+    return x if x > y else y
 
 
 @jit
@@ -75,5 +83,7 @@ def softmax_backward(probs, dscores, queries, keys, diagonal, scale, lse, dots, 
             p = exp(probs[i, j] * scale - lse[i])
             dscores[i, j] = p * (dscores[i, j] * keep[i, j] - dots[i]) * scale
             probs[i, j] = p * keep[i, j]
-        for j in range(min(keys, i + 1) if diagonal else keys, BLOCK):
-            probs[i, j], dscores[i, j] = 0, 0
+    for i in range(queries if diagonal or keys < BLOCK else 0):
+        seen = min(keys, i + 1) if diagonal else keys
+        for j in range(BLOCK):  # likewise
+            probs[i, j], dscores[i, j] = probs[i, j] if j < seen else 0, dscores[i, j] if j < seen else 0

@@ -108,7 +108,10 @@ def chunk_rows(n_rows, least):
 
 
 def exp(x):
-    """e**x; in compiled code a polynomial for float32 (which, unlike libm's, the compiler can vectorise)."""
+    """e**x; in compiled code a polynomial for float32 (which, unlike libm's, the compiler can vectorise).
+
+    Its relative error is 1e-7 at most; below -87.7 it is 0, above 88.37 infinite.
+    """
     return np.exp(x)
 
 
@@ -118,23 +121,22 @@ def _exp(x):
         return lambda x: math.exp(x)
 
     def exp_float32(x):
-        # x = k ln 2 + r with |r| <= ln 2 / 2; e**r by Cephes' polynomial, 2**k by its bits. Error 1.2e-7.
-        # k comes from a clamped x, so it is an integer even for NaN; the NaN itself lives on in r.
-        t = x if x > np.float32(-86.6) else np.float32(-86.6)
-        t = t if t < np.float32(88.7) else np.float32(88.7)
-        k = np.floor(t * np.float32(1.44269504088896341) + np.float32(0.5))
-        r = x - k * np.float32(0.693359375)
+        # x = k ln 2 + r with |r| <= ln 2 / 2. Beside 1.5 * 2**23 a float32 number has no bits for a fraction: adding it
+        # to x / ln 2 leaves k in the last bits. 127 more is the bias of exponents, so that shifted into their place
+        # these bits are 2**k: 0 for k = -127, infinite for 128. A NaN passes both limits and lives on in r.
+        t = np.float32(-88.02) if x < np.float32(-88.02) else x
+        t = np.float32(88.7228) if t > np.float32(88.7228) else t
+        bits = np.float32(t * np.float32(1.44269504088896341) + np.float32(12582912 + 127)).view(np.int32)
+        k = np.float32(np.int32(bits - np.int32(0x4B400000 + 127)))  # the bits of 1.5 * 2**23 + 127
+        r = t - k * np.float32(0.693359375)
         r = r + k * np.float32(2.12194440e-4)
-        y = np.float32(1.9875691500e-4)
-        y = y * r + np.float32(1.3981999507e-3)
-        y = y * r + np.float32(8.3334519073e-3)
-        y = y * r + np.float32(4.1665795894e-2)
-        y = y * r + np.float32(1.6666665459e-1)
-        y = y * r + np.float32(5.0000001201e-1)
-        y = y * r * r + r + np.float32(1.0)
-        # 2**128 would overflow, though e**88.7 does not
-        y = y * np.int32((np.int32(k) + np.int32(126)) << np.int32(23)).view(np.float32) * np.float32(2.0)
-        y = np.float32(0.0) if x < np.float32(-86.6) else y
-        return np.float32(np.inf) if x > np.float32(88.7) else y
+        y = np.float32(1.3344575219e-3)  # (e**r - 1 - r) / r**2, by Remez' exchange; its part in the error is 2.5e-8
+        y = y * r + np.float32(8.3592588287e-3)
+        y = y * r + np.float32(4.1673714890e-2)
+        y = y * r + np.float32(1.6666600169e-1)
+        y = y * r + np.float32(4.9999983695e-1)
+        y = y * r + np.float32(1.0)
+        y = y * r + np.float32(1.0)
+        return y * np.int32(bits << np.int32(23)).view(np.float32)
 
     return exp_float32

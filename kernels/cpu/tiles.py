@@ -14,19 +14,18 @@ ALL, LOWER_OUT, UPPER_OUT, LOWER_A, UPPER_A = range(5)  # which part of a produc
 
 
 def rows_of(x):
-    """x (B, H, T, D) as its memory: a flat array, and the steps in it from one b, h, t to the next.
+    """x (B, H, T, D) as its first row, and the steps in memory from one b, h, t to the next.
 
     For the compiled code an array that may have any strides is slow to read, and one that happens to be
-    contiguous is another type. In this form every x is the same, and its rows are known to have no gaps. An x
-    whose rows have gaps is copied.
+    contiguous is another type. In this form every x is the same, and its rows are known to have no gaps: what lies
+    behind the first one is reached from there. An x whose rows have gaps is copied.
     """
-    size = x.itemsize
-    if x.strides[3] != size or min(x.strides) < 0 or any(s % size for s in x.strides):
-        x = x.copy()
-    (B, H, T, D), (b, h, t, _) = x.shape, x.strides
-    steps = np.array((b // size, h // size, t // size))
-    extent = D + ((B - 1) * b + (H - 1) * h + (T - 1) * t) // size
-    return np.lib.stride_tricks.as_strided(x, (extent,), (size,)), steps
+    if x.size == 0:
+        return x.reshape(-1), np.zeros(3, np.int64)
+    (b, h, t, d), size = x.strides, x.itemsize
+    if d != size or min(b, h, t) < 0 or (b | h | t) % size:
+        return rows_of(x.copy())
+    return x[0, 0, 0], np.array((b // size, h // size, t // size))
 
 
 @jit

@@ -93,6 +93,16 @@ def test_scores_of_ten_thousand(dtype, causal):
     check_both(dout, q, k, v, 1.0, causal, 0.0, 1, 2, 3, cancels=True)
 
 
+@DTYPES
+@CAUSAL
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 63, 67])
+def test_all_scores_far_below_zero(dtype, causal, n):
+    """Trap: in a block that is not full, scores of keys that are not there, or masked ones, as 0 are the largest."""
+    q = fused_heads(np.full((1, 2, n, 8), 16.0, dtype))
+    dout, _, _, v = attention_inputs(np.random.default_rng(8), dtype, 1, 2, n, n, 8)
+    check_both(dout, q, -q, v, 1.0, causal, 0.0, 1, 2, 3, cancels=True)  # every score is -2048
+
+
 @CAUSAL
 @pytest.mark.parametrize("n", [64, 80, 129])
 def test_dropout_masks_are_bit_equal(causal, n):

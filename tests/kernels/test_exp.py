@@ -1,0 +1,42 @@
+"""The exponential function of compiled float32 code, against that of float64 numbers."""
+
+import numpy as np
+import pytest
+
+from kernels.cpu.compile import exp, jit
+
+
+@jit
+def fill(x, out):
+    for i in range(x.size):
+        out[i] = exp(x[i])
+
+
+def compiled(x):
+    x = np.asarray(x, np.float32)
+    out = np.empty_like(x)
+    fill(x, out)
+    return out
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_relative_error(sign):
+    """At every 501st float32 number from 2**-30 to the limits, beyond which numbers do not have all their bits."""
+    bits = np.arange(*np.array([2.0**-30, 87.3], np.float32).view(np.int32), 501, dtype=np.int32)
+    x = sign * bits.view(np.float32)
+    exact = np.exp(x.astype(np.float64))
+    assert np.abs(compiled(x) / exact - 1).max() < 1e-7
+
+
+def test_special_values():
+    np.testing.assert_array_equal(compiled([0.0, -0.0, np.inf, -np.inf, np.nan]), np.float32([1, 1, np.inf, 0, np.nan]))
+    assert np.isnan(compiled([-np.nan])).all()
+
+
+def test_beyond_the_limits():
+    near, far = np.linspace(88.38, 89, 1000), np.geomspace(89, 3e38, 1000)
+    assert np.isinf(compiled([*near, *far])).all()
+    assert (compiled([*(-near), *(-far)]) == 0).all()
+    assert np.isfinite(compiled(np.linspace(87, 88.37, 1000))).all()
+    small = np.linspace(-88.02, -87.3, 1000)
+    assert np.abs(compiled(small) - np.exp(small)).max() < 1e-38
