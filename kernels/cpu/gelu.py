@@ -11,8 +11,8 @@ from numba import prange
 from kernels.arrays import empty
 from kernels.cpu.compile import exp, jit, launch
 
-_TWO_SQRT_2_OVER_PI = 2.0 * math.sqrt(2.0 / math.pi)
-_CUBIC = 0.044715
+_LINEAR = 2.0 * math.sqrt(2.0 / math.pi)  # 2u = _LINEAR * x + _CUBIC * x**3
+_CUBIC = _LINEAR * 0.044715
 _SQRT_HALF = math.sqrt(0.5)
 _INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 _CHUNK = 4096
@@ -31,7 +31,7 @@ def gelu_backward(dout, x, approximate, overwrite=False):
     dx = x if overwrite else empty(x.shape, x.dtype)
     run = _backward_tanh if approximate == "tanh" else _backward_exact
     dout, x = np.ascontiguousarray(dout), np.ascontiguousarray(x)
-    launch(run, 1.5 * x.size, dout.reshape(-1), x.reshape(-1), dx.reshape(-1))
+    launch(run, 1.5 * x.size, dout.reshape(-1), x.reshape(-1), overwrite, dx.reshape(-1))
     return dx
 
 
@@ -48,26 +48,26 @@ def _forward_tanh(x, out):
 
 @jit
 def _forward_tanh_chunk(x, out):
-    one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
+    one, linear, cubic = x.dtype.type(1), x.dtype.type(_LINEAR), x.dtype.type(_CUBIC)
     for j in range(x.size):
-        out[j] = x[j] / (one + exp(-scale * (x[j] + cubic * x[j] * x[j] * x[j])))
+        out[j] = x[j] / (one + exp(-x[j] * (linear + cubic * (x[j] * x[j]))))
 
 
 @jit(parallel=True)
-def _backward_tanh(dout, x, dx):
+def _backward_tanh(dout, x, overwrite, dx):
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         chunk = slice(i * _CHUNK, (i + 1) * _CHUNK)
-        # a copy, in the first-level cache: where dx is written over x, the compiler's vector code would not be used
-        _backward_tanh_chunk(dout[chunk], x[chunk].copy(), dx[chunk])
+        # a copy, in the first-level cache, where dx is written over x: the compiler's vector code would not be used
+        _backward_tanh_chunk(dout[chunk], x[chunk].copy() if overwrite else x[chunk], dx[chunk])
 
 
 @jit
 def _backward_tanh_chunk(dout, x, dx):
-    one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
+    one, linear, cubic = x.dtype.type(1), x.dtype.type(_LINEAR), x.dtype.type(_CUBIC)
     for j in range(x.size):
         square = x[j] * x[j]
-        s = one / (one + exp(-scale * (x[j] + cubic * x[j] * square)))
-        du2 = scale * (one + x.dtype.type(3) * cubic * square)
+        s = one / (one + exp(-x[j] * (linear + cubic * square)))
+        du2 = linear + x.dtype.type(3) * cubic * square
         dx[j] = dout[j] * (s + x[j] * s * (one - s) * du2)
 
 
@@ -79,7 +79,7 @@ def _forward_exact(x, out):
 
 
 @jit(parallel=True)
-def _backward_exact(dout, x, dx):
+def _backward_exact(dout, x, overwrite, dx):
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
             cdf = 0.5 * math.erfc(-x[j] * _SQRT_HALF)
