@@ -112,7 +112,7 @@ def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, me
         pack(v, b, h, j0, S - j0, D, wide, vs, j0 * wide, lanes)
     for i0 in range(0, T, BLOCK):
         pack_transposed(q, b, h, i0, T - i0, D, qT, 0, lanes)
-        for n in range(BLOCK * D):
+        for n in range(BLOCK * D):  # a block's queries once, not its scores with every block of keys
             qT[n] *= scale
         highest[:], total[:], mean[:] = -np.inf, 0, 0
         rows = padded(min(BLOCK, T - i0), FEW_ROWS)
@@ -169,7 +169,7 @@ def _backward_memory(shape, like, lanes):
 @jit
 def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, memory, lanes):
     _, H, T, S, D = shape
-    b, h, wide = bh // H, bh % H, padded(D, VECTORS * lanes)
+    b, h, wide, one = bh // H, bh % H, padded(D, VECTORS * lanes), dout[0].dtype.type(1)
     head, block, (lse, dots, _), (keep, words) = memory
     ((kT, vT), (ks, dks, dvs)), ((qs, douts, dqs), (probs, dscores, turned)) = head, block
     dks[:], dvs[:] = 0, 0
@@ -179,6 +179,8 @@ def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, drop
         pack(k, b, h, j0, S - j0, D, wide, ks, j0 * wide, lanes)
     for i0 in range(0, T, BLOCK):
         pack(q, b, h, i0, T - i0, D, wide, qs, 0, lanes)
+        for n in range(BLOCK * wide):  # as in forward, so that these are the same scores to the last bit
+            qs[n] *= scale
         pack(dout, b, h, i0, T - i0, D, wide, douts, 0, lanes)
         pack(out, b, h, i0, T - i0, D, wide, dqs, 0, lanes)  # until the gradient comes there
         dot_rows(douts, dqs, wide, dots)
@@ -198,13 +200,15 @@ def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, drop
             if dropout[0] < KEEP_ALL:
                 draw(bh, i0, j0, dropout, words, turned)
                 turn(turned, lanes, keep)
-            softmax_backward(probs, dscores, queries, keys, diagonal, scale, lse, dots, keep)
+            softmax_backward(probs, dscores, queries, keys, diagonal, one, lse, dots, keep)
             part = UPPER_A if diagonal else ALL
             size = columns, queries, wide
             multiply_add((probs, 0, BLOCK), True, (douts, 0, wide), (dvs, at, wide), size, part, lanes)
             multiply_add((dscores, 0, BLOCK), True, (qs, 0, wide), (dks, at, wide), size, part, lanes)
             part = LOWER_A if diagonal else ALL
             multiply_add((dscores, 0, BLOCK), False, (ks, at, wide), (dqs, 0, wide), (rows, keys, wide), part, lanes)
+        for n in range(BLOCK * wide):
+            dqs[n] *= scale
         unpack(dqs, 0, wide, dq, b, h, i0, T - i0, D, lanes)
     for j0 in range(0, S, BLOCK):
         unpack(dks, j0 * wide, wide, dk, b, h, j0, S - j0, D, lanes)

@@ -35,6 +35,7 @@ def online_softmax(scores, keys, diagonal, highest, total, shrink):
     """Turn the scores (keys, queries) into exp(score - maximum so far), 0 after a query's own key if diagonal.
 
     highest, total: each query's maximum and sum so far. shrink: by what to multiply what was summed up before.
+    What lies behind so many keys becomes minus infinity, and must not be used.
     """
     scores = scores.reshape(BLOCK, BLOCK)
     for i in range(BLOCK):
@@ -75,7 +76,10 @@ def dot_rows(x, y, wide, dots):
 
 @jit
 def softmax_backward(probs, dscores, queries, keys, diagonal, scale, lse, dots, keep):
-    """Turn scores (queries, keys) into probabilities after dropout, and their gradient into that of the scores."""
+    """Turn scores (queries, keys) into probabilities after dropout, and their gradient into that of the scores.
+
+    scale: what the scores are still to be multiplied with, and so their gradient.
+    """
     probs, dscores = probs.reshape(BLOCK, BLOCK), dscores.reshape(BLOCK, BLOCK)
     keep = keep.reshape(BLOCK, BLOCK)
     for i in range(queries):

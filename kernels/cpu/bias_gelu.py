@@ -9,12 +9,8 @@ import numpy as np
 from numba import prange
 
 from kernels.cpu.compile import chunk_rows, exp, jit, launch
+from kernels.cpu.gelu import CUBIC, INV_SQRT_2PI, LINEAR, SQRT_HALF
 from kernels.cpu.memory import empty_like
-
-_TWO_SQRT_2_OVER_PI = 2.0 * math.sqrt(2.0 / math.pi)
-_CUBIC = 0.044715
-_SQRT_HALF = math.sqrt(0.5)
-_INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 
 
 def bias_gelu_forward(x, bias, approximate):
@@ -36,11 +32,11 @@ def bias_gelu_backward(dout, x, bias, approximate):
 @jit(parallel=True)
 def _forward_tanh(x, bias):
     out = empty_like(x)
-    one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
+    one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR), x.dtype.type(CUBIC)
     for n in prange(x.shape[0]):
         for c in range(x.shape[1]):
             y = x[n, c] + bias[c]
-            out[n, c] = y / (one + exp(-scale * (y + cubic * y * y * y)))
+            out[n, c] = y / (one + exp(-y * (linear + cubic * (y * y))))
     return out
 
 
@@ -49,14 +45,14 @@ def _backward_tanh(dout, x, bias, chunk):
     N, C = x.shape
     n_chunks = (N + chunk - 1) // chunk
     dx, dbiases = empty_like(x), np.zeros((n_chunks, C), x.dtype)
-    one, scale, cubic = x.dtype.type(1), x.dtype.type(_TWO_SQRT_2_OVER_PI), x.dtype.type(_CUBIC)
+    one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR), x.dtype.type(CUBIC)
     for i in prange(n_chunks):
         for n in range(i * chunk, min(N, (i + 1) * chunk)):
             for c in range(C):
                 y = x[n, c] + bias[c]
                 square = y * y
-                s = one / (one + exp(-scale * (y + cubic * y * square)))
-                du2 = scale * (one + x.dtype.type(3) * cubic * square)
+                s = one / (one + exp(-y * (linear + cubic * square)))
+                du2 = linear + x.dtype.type(3) * cubic * square
                 dx[n, c] = dout[n, c] * (s + y * s * (one - s) * du2)
                 dbiases[i, c] += dx[n, c]
     return dx, _sum_chunks(dbiases)
@@ -68,7 +64,7 @@ def _forward_exact(x, bias):
     for n in prange(x.shape[0]):
         for c in range(x.shape[1]):
             y = x[n, c] + bias[c]
-            out[n, c] = y * 0.5 * math.erfc(-y * _SQRT_HALF)
+            out[n, c] = y * 0.5 * math.erfc(-y * SQRT_HALF)
     return out
 
 
@@ -81,8 +77,8 @@ def _backward_exact(dout, x, bias, chunk):
         for n in range(i * chunk, min(N, (i + 1) * chunk)):
             for c in range(C):
                 y = x[n, c] + bias[c]
-                cdf = 0.5 * math.erfc(-y * _SQRT_HALF)
-                dx[n, c] = dout[n, c] * (cdf + y * exp(x.dtype.type(-0.5) * y * y) * _INV_SQRT_2PI)
+                cdf = 0.5 * math.erfc(-y * SQRT_HALF)
+                dx[n, c] = dout[n, c] * (cdf + y * exp(x.dtype.type(-0.5) * y * y) * INV_SQRT_2PI)
                 dbiases[i, c] += dx[n, c]
     return dx, _sum_chunks(dbiases)
 

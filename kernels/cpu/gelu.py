@@ -11,10 +11,10 @@ from numba import prange
 from kernels.arrays import empty
 from kernels.cpu.compile import exp, jit, launch
 
-_LINEAR = 2.0 * math.sqrt(2.0 / math.pi)  # 2u = _LINEAR * x + _CUBIC * x**3
-_CUBIC = _LINEAR * 0.044715
-_SQRT_HALF = math.sqrt(0.5)
-_INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
+LINEAR = 2.0 * math.sqrt(2.0 / math.pi)
+CUBIC = LINEAR * 0.044715  # 2u = LINEAR * x + CUBIC * x**3
+SQRT_HALF = math.sqrt(0.5)
+INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 _CHUNK = 4096
 
 
@@ -48,7 +48,7 @@ def _forward_tanh(x, out):
 
 @jit
 def _forward_tanh_chunk(x, out):
-    one, linear, cubic = x.dtype.type(1), x.dtype.type(_LINEAR), x.dtype.type(_CUBIC)
+    one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR), x.dtype.type(CUBIC)
     for j in range(x.size):
         out[j] = x[j] / (one + exp(-x[j] * (linear + cubic * (x[j] * x[j]))))
 
@@ -57,13 +57,13 @@ def _forward_tanh_chunk(x, out):
 def _backward_tanh(dout, x, overwrite, dx):
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         chunk = slice(i * _CHUNK, (i + 1) * _CHUNK)
-        # a copy, in the first-level cache, where dx is written over x: the compiler's vector code would not be used
+        # where dx is written over x a copy, in the first-level cache: else the compiler's vector code would not be used
         _backward_tanh_chunk(dout[chunk], x[chunk].copy() if overwrite else x[chunk], dx[chunk])
 
 
 @jit
 def _backward_tanh_chunk(dout, x, dx):
-    one, linear, cubic = x.dtype.type(1), x.dtype.type(_LINEAR), x.dtype.type(_CUBIC)
+    one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR), x.dtype.type(CUBIC)
     for j in range(x.size):
         square = x[j] * x[j]
         s = one / (one + exp(-x[j] * (linear + cubic * square)))
@@ -75,12 +75,12 @@ def _backward_tanh_chunk(dout, x, dx):
 def _forward_exact(x, out):
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
-            out[j] = x[j] * 0.5 * math.erfc(-x[j] * _SQRT_HALF)
+            out[j] = x[j] * 0.5 * math.erfc(-x[j] * SQRT_HALF)
 
 
 @jit(parallel=True)
-def _backward_exact(dout, x, overwrite, dx):
+def _backward_exact(dout, x, _, dx):  # called as the other one is
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
-            cdf = 0.5 * math.erfc(-x[j] * _SQRT_HALF)
-            dx[j] = dout[j] * (cdf + x[j] * exp(x.dtype.type(-0.5) * x[j] * x[j]) * _INV_SQRT_2PI)
+            cdf = 0.5 * math.erfc(-x[j] * SQRT_HALF)
+            dx[j] = dout[j] * (cdf + x[j] * exp(x.dtype.type(-0.5) * x[j] * x[j]) * INV_SQRT_2PI)

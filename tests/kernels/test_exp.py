@@ -36,7 +36,7 @@ def test_special_values():
 def test_beyond_the_limits():
     near, far = np.linspace(88.38, 89, 1000), np.geomspace(89, 3e38, 1000)
     assert np.isinf(compiled([*near, *far])).all()
-    assert (compiled([*(-near), *(-far)]) == 0).all()
+    assert (compiled([*np.linspace(-89, -87.7, 1000), *(-far)]) == 0).all()
     assert np.isfinite(compiled(np.linspace(87, 88.37, 1000))).all()
-    small = np.linspace(-88.02, -87.3, 1000)
-    assert np.abs(compiled(small) - np.exp(small)).max() < 1e-38
+    small = np.linspace(-87.68, -87.3, 1000, dtype=np.float32)  # subnormal results, multiples of 1.4e-45
+    assert np.abs(compiled(small) - np.exp(small.astype(np.float64))).max() < 3e-45

@@ -95,6 +95,43 @@ def test_scores_of_ten_thousand(dtype, causal):
 
 @DTYPES
 @CAUSAL
+@BACKENDS
+@pytest.mark.parametrize("D", [32, 80])
+def test_backward_forms_the_scores_of_forward_again(backend, D, dtype, causal):
+    """Then a row of probabilities sums to 1, however large the scores are, but for the rounding of logsumexp.
+
+    Trap: scores times scale, and queries times scale before the product, differ by |score| * eps.
+    """
+    rng, T = np.random.default_rng(9), 130
+    q, k, v = (fused_heads((8 * rng.standard_normal((1, 2, T, D))).astype(dtype)) for _ in range(3))
+    dout = fused_heads(np.zeros_like(q))
+    dout[:, :, -D:] = np.eye(D)  # dv's column d is the row of probabilities of the query T - D + d
+    setting = (D**-0.5, causal, 0.0, 1, 2, 3)
+    out, logsumexp = backend.attention_forward(q, k, v, *setting)
+    _, _, dv = backend.attention_backward(dout, q, k, v, out, logsumexp, *setting)
+    eps = np.finfo(dtype).eps
+    assert np.abs(dv.sum(axis=2, dtype=np.float64) - 1).max() < np.spacing(np.abs(logsumexp).max()) / 2 + 16 * eps
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 5, 8), (2, 0, 5, 8), (2, 2, 0, 8)])
+def test_nothing_to_attend_with(shape):
+    q = np.zeros(shape, np.float32)
+    out, logsumexp = cpu.attention_forward(q, q, q, 1.0, True, 0.0, 1, 2, 3)
+    grads = cpu.attention_backward(out, q, q, q, out, logsumexp, 1.0, True, 0.0, 1, 2, 3)
+    assert [x.shape for x in (out, *grads)] == [shape] * 4 and logsumexp.shape == shape[:3]
+
+
+@pytest.mark.parametrize("view", [lambda x: x[..., ::2], lambda x: x[:, :, ::-1, 20:]], ids=["gaps", "backwards"])
+def test_rows_with_gaps_and_backwards(view):
+    dout, q, k, v = (view(normal(np.random.default_rng(i), np.float32, 2, 3, 67, 40)) for i in range(4))
+    saved = dout, q, k, v, *cpu.attention_forward(q, k, v, 0.2, True, 0.0, 1, 2, 3)
+    grads = cpu.attention_backward(*saved, 0.2, True, 0.0, 1, 2, 3)
+    whole = cpu.attention_backward(*(np.ascontiguousarray(x) for x in saved), 0.2, True, 0.0, 1, 2, 3)
+    assert_same_bits(list(grads), list(whole))
+
+
+@DTYPES
+@CAUSAL
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 63, 67])
 def test_all_scores_far_below_zero(dtype, causal, n):
     """Trap: in a block that is not full, scores of keys that are not there, or masked ones, as 0 are the largest."""
