@@ -6,7 +6,6 @@ PyTorch's. Writes gpu-report.md to read and gpu-report.json to compare; exit sta
 under 10 minutes. On the simulated device, which needs no GPU, nothing is timed.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -22,7 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
 
-from kernels.cuda.errors import DeviceError
+from kernels.system import cli
+from kernels.system.errors import DeviceError
 from minigrad import device as devices
 from minigrad.gradcheck import table
 
@@ -135,9 +135,10 @@ def markdown(report):
     return "\n".join(lines) + "\n"
 
 
+@cli.command_line("gpu_report.py")
 def main(argv=None):
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="make gpu-report", description=__doc__.split("\n")[0])
+    parser = cli.Parser(prog="make gpu-report", description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=("cuda", "cuda-sim"), default="cuda")
     parser.add_argument("--out-dir", type=Path, default=ROOT, help="where to write gpu-report.md and .json")
     args = parser.parse_args(argv)

@@ -5,7 +5,6 @@ one step and the next, so that whatever else the machine does hits both. Printed
 for the noise of it all, the same for the engine against itself.
 """
 
-import argparse
 import inspect
 import statistics
 import sys
@@ -18,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
 
+from kernels.system import cli
 from minigrad import graph
 
 tensor = sys.modules["minigrad.tensor"]  # `minigrad.tensor` is the function
@@ -97,8 +97,9 @@ def compare(step, first, second, pairs):
     return seconds
 
 
+@cli.command_line("hooks.py")
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = cli.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default=str(ROOT / "configs" / "default.toml"), help="model and batch to measure")
     parser.add_argument("--pairs", type=int, default=150, help="pairs of steps")
     parser.add_argument("--threads", type=int, default=0, help="0: one a core")
@@ -118,4 +119,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

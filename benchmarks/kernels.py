@@ -4,7 +4,6 @@ The two sides take turns in one process. The floor is the longer of least bytes 
 operations over the peak of multiply-adds, both measured in the same run.
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -19,6 +18,7 @@ if __name__ == "__main__":
 from benchmarks import machine, peak
 from benchmarks.kernel_costs import CASES, Sizes, least_bytes
 from kernels import cpu
+from kernels.system import cli
 from minigrad import device
 
 SIZES = Sizes(B=8, T=256, C=384, H=6, V=4096, P=1 << 24)  # larger than the caches of one core
@@ -108,8 +108,9 @@ def line(row):
 HEAD = f"{'kernel, ms':<32} {'minigrad':>9} {'PyTorch':>10} {'ratio':>7} {'floor':>9}  share"
 
 
+@cli.command_line("kernels.py")
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = cli.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out-dir", type=Path, help="write kernels.json and .md there too")
     args = parser.parse_args()
@@ -128,4 +129,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

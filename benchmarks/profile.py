@@ -1,6 +1,5 @@
 """Where the time of a training step goes, operation by operation: python benchmarks/profile.py --case small"""
 
-import argparse
 import contextlib
 import inspect
 import os
@@ -14,6 +13,7 @@ if __name__ == "__main__":
 
 from benchmarks import cases, machine
 from benchmarks.worker import trainer_on_batch
+from kernels.system import cli
 from minigrad import device, functional, graph
 from minigrad.optim import AdamW
 
@@ -86,8 +86,9 @@ def table(found, total, steps):
     yield f"{'a step':<41} {1e3 * total / steps:9.3f}"
 
 
+@cli.command_line("profile.py")
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("--case", choices=cases.CASES, default="small")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--steps", type=int, default=0, help="steps to time; 0: some seconds of them")
@@ -107,4 +108,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

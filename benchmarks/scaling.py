@@ -5,7 +5,6 @@ operations. Memory is measured for contexts of several lengths, and a line a + b
 thread, the step is timed on one and on all as well.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ if __name__ == "__main__":
 
 from benchmarks import cases, machine
 from benchmarks.train_step import Side, alternate
+from kernels.system import cli
 
 BASE = "baby"
 DOUBLED = {
@@ -57,8 +57,9 @@ def threads_gain(threads, rounds):
     ]
 
 
+@cli.command_line("scaling.py")
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = cli.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3, help="rounds; base and doubled have a turn in each")
     parser.add_argument("--out-dir", type=Path, help="write scaling.json and .md there too")
@@ -92,4 +93,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,7 +6,6 @@ Printed are medians, the ratio to PyTorch's better mode, and the share of the pe
 by a process with a turn in every round: `peak` compares medians, `best` our median with the peak's fastest moment.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -20,6 +19,7 @@ if __name__ == "__main__":
 
 from benchmarks import cases, machine, peak
 from benchmarks.worker import PEAK, SIDES
+from kernels.system import cli
 
 ROUND_SECONDS = 2.0  # of one side's turn, roughly
 FULL = (*((name, "float32") for name in cases.CASES if name != "tiny"),
@@ -128,8 +128,9 @@ def line(row):
             f"{number(memory and memory / 1e6, '.0f'):>7}{number(row['memory_ratio'], '.2f'):>7}")  # fmt: skip
 
 
+@cli.command_line("train_step.py")
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = cli.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--case", nargs="+", choices=[name for name in cases.CASES if name != "tiny"])
     parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"))
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="what to compare; all by default")
@@ -150,4 +151,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,7 +3,7 @@
 python docs/silu.py runs it on the simulated device; --device cuda on a GPU.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 import minigrad as mg
 from kernels.cuda.launch import Kernel, blocks, contiguous, empty
 from kernels.cuda.rows import check_shapes, vec
+from kernels.system import cli
 from minigrad import device
 
 # ------------------------------------------------------------------------------- the reference: the formula in NumPy
@@ -74,8 +75,9 @@ def largest_error(place, dtype, n):
     return max(np.abs(place.asnumpy(ours) - true).max() / np.abs(true).max() for ours, true in pairs)
 
 
+@cli.command_line("silu.py")
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = cli.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=("cuda-sim", "cuda"), default="cuda-sim")
     name = parser.parse_args(argv).device
     device.configure(name)
@@ -89,4 +91,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

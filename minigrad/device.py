@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 import kernels
 from kernels import factors
-from kernels.cuda.errors import DeviceError
+from kernels.system.errors import DeviceError
 
 _MODULES = {"cuda": "kernels.cuda.gpu", "cuda-sim": "kernels.cuda.sim.device"}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt

@@ -6,7 +6,6 @@ explains. How much that is, is measured on either side: by how far the tensor mo
 one rounding error.
 """
 
-import argparse
 import importlib
 import json
 import sys
@@ -16,10 +15,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from kernels.system import cli
+from kernels.system.errors import UserError
 from minigrad import graph
 from minigrad.debug.calls import check_mode
 
 _ROUNDING = 16.0  # so many times the measured noise is allowed: another order of sums is another draw of it
+PROG = "python -m minigrad.diff"
 _DEFAULT_STEP = "tiny_transformer_np.training.tracing:make_step"
 
 
@@ -43,13 +45,13 @@ class Trace:
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote. ValueError for anything else."""
+        """Read what `save` wrote. UserError for anything else."""
         try:
             with safe_open(path, framework="numpy") as file:
                 meta = json.loads((file.metadata() or {})["minigrad.trace"])
                 arrays = [file.get_tensor(f"{i:06d}") for i in range(len(meta["names"]))]
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise ValueError(f"{path} is not a readable trace: {' '.join(str(error).split())}") from None
+            raise UserError(f"{path} is not a readable trace: {' '.join(str(error).split())}") from None
         return cls(meta["names"], arrays, meta["noise"])
 
 
@@ -132,14 +134,18 @@ def _trace_of(spec, step):
     """The Trace that a command-line argument means: a file, or settings of a step."""
     if "=" not in spec:
         return Trace.load(spec)
-    settings = dict(pair.split("=", 1) for pair in spec.split(","))
-    module, function = step.split(":")
-    return trace(*getattr(importlib.import_module(module), function)(**settings))
+    try:
+        settings = dict(pair.split("=", 1) for pair in spec.split(","))
+        module, function = step.split(":")
+        return trace(*getattr(importlib.import_module(module), function)(**settings))
+    except (ValueError, TypeError, ImportError, AttributeError) as error:
+        raise UserError(f"{spec}: {error}") from error
 
 
+@cli.command_line(PROG)
 def main(argv=None):
-    """Exit status: 0 no difference beyond rounding, 1 one was found, 2 bad input."""
-    parser = argparse.ArgumentParser(prog="python -m minigrad.diff", description=__doc__.split("\n")[0])
+    """Exit status: 0 no difference beyond rounding, 1 one was found. UserError for bad input."""
+    parser = cli.Parser(prog=PROG, description=__doc__.split("\n")[0])
     parser.add_argument("a", metavar="A", help="settings, e.g. kernels=reference,dtype=float64, or a saved trace")
     parser.add_argument("b", metavar="B", nargs="?", help="the same for the other side; leave out with --save")
     parser.add_argument("--save", metavar="FILE", help="save A's trace and stop")
@@ -150,16 +156,12 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not args.b and not args.save:
         parser.error("give B to compare with, or --save FILE")
-    try:
-        a = _trace_of(args.a, args.step)
-        if args.save:
-            a.save(args.save)
-            print(f"{len(a.names)} tensors saved to {args.save}")
-            return 0
-        found = first_divergence(a, _trace_of(args.b, args.step))
-    except (ValueError, TypeError, ImportError, AttributeError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    a = _trace_of(args.a, args.step)
+    if args.save:
+        a.save(args.save)
+        print(f"{len(a.names)} tensors saved to {args.save}")
+        return 0
+    found = first_divergence(a, _trace_of(args.b, args.step))
     print(found or f"no difference beyond rounding in {len(a.names)} tensors")
     return 1 if found else 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import minigrad as mg
-import train as program
+from tiny_transformer_np.training import __main__ as program
 
 ROOT = Path(__file__).parent.parent
 

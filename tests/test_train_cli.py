@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiny_transformer_np import cli
+from kernels.system import cli
 from tiny_transformer_np.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -182,7 +182,7 @@ def test_ctrl_c_before_training_is_one_line(capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as left:
-        cli.run("train.py", compiling)
+        cli.command_line("train.py")(compiling)()
     assert left.value.code == 130 and capsys.readouterr().err == "train.py: interrupted\n"
 
 

@@ -4,14 +4,16 @@ Both refuse bad values when they are made, so whoever holds one knows that it is
 """
 
 import dataclasses
-import difflib
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kernels.system.cli import did_you_mean
+from kernels.system.errors import UserError
 
-class ConfigError(ValueError):
-    """Something the user gave cannot be used; the message is one line that says what to do."""
+
+class ConfigError(UserError):
+    """A setting, a file or a run cannot be used."""
 
 
 def option(default, help, choices=None):
@@ -149,9 +151,3 @@ def typed(value, type_, where):
     if type(value) is not type_:
         raise ConfigError(f"{where} is {value!r}; expected {type_.__name__}")
     return value
-
-
-def did_you_mean(word, words):
-    """ "; did you mean 'x'?" for the closest of `words`, or nothing."""
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.cuda.errors import DeviceError
+from kernels.system.errors import DeviceError
 
 OLDEST = 75  # compute capability, RTX 20 and T4: what the kernels are compiled for and checked on
 _PLAIN_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking for more

@@ -6,9 +6,9 @@
 While none is set, backward does not know of this file.
 """
 
-import difflib
 import warnings
 
+from kernels.system.cli import did_you_mean
 from minigrad import graph
 from minigrad.debug.stepping import Step
 
@@ -108,9 +108,3 @@ def names_in(nodes):
     modules = sorted({node.module for node in nodes if node.module})
     more = ", ..." if len(modules) > 12 else ""
     return f"its ops are {ops}" + (f"; its modules {', '.join(modules[:12])}{more}" if modules else "")
-
-
-def did_you_mean(word, words):
-    """ "; did you mean 'x'?" for the closest of `words`; nothing if it is one of them, or none is close."""
-    close = [] if word is None or word in words else difflib.get_close_matches(word, words, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -16,9 +16,10 @@ import numpy as np
 
 import kernels
 from kernels.arrays import is_array, on_host
+from kernels.system.cli import did_you_mean
 from minigrad import graph
 from minigrad.debug import stepping
-from minigrad.debug.breakpoints import did_you_mean, in_module, names_in
+from minigrad.debug.breakpoints import in_module, names_in
 from minigrad.debug.explain import explanation
 from minigrad.debug.rules import RuleDebugger, plain_python
 from minigrad.gradcheck import GradcheckError, gradcheck

@@ -1,17 +1,21 @@
 """`python -m minigrad.gradcheck`: the table op x backend x dtype x largest error. Exit status 1 if one is too large."""
 
-import argparse
 import json
 import sys
 
+from kernels.system import cli
+from kernels.system.errors import UserError
 from minigrad import device
 from minigrad.gradcheck import table
 
+PROG = "python -m minigrad.gradcheck"
 
+
+@cli.command_line(PROG)
 def main(argv=None):
     """Print the table; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m minigrad.gradcheck",
+    parser = cli.Parser(
+        prog=PROG,
         description="Check every operation's gradient: float64 against finite differences, float32 against float64.",
     )
     parser.add_argument("--op", metavar="NAME", help="check this operation alone")
@@ -19,11 +23,11 @@ def main(argv=None):
     parser.add_argument("--plot", metavar="FILE.png", help="draw the table as a heat map too")
     parser.add_argument("--device", choices=("cpu", "cuda", "cuda-sim"), default="cpu", help="where to compute")
     args = parser.parse_args(argv)
+    device.require(args.device)
     try:
-        device.require(args.device)
         rows = table.rows(args.op, args.device)
-    except (ValueError, device.DeviceError) as error:
-        parser.error(str(error))
+    except ValueError as error:
+        raise UserError(f"--op: {error}") from None
     print(table.text(rows))
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:

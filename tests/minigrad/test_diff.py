@@ -86,6 +86,13 @@ def test_command_line(tmp_path, capsys):
     assert diff.main(["dtype=float32", "--save", str(tmp_path / "a"), "--step", small]) == 0
     assert diff.main([str(tmp_path / "a"), "dtype=float64", "--step", small]) == 0
     assert "no difference beyond rounding" in capsys.readouterr().out
-    assert diff.main([str(tmp_path / "a"), "n_layers=3", "--step", small]) == 2
-    assert "n_layers" in capsys.readouterr().err
-    assert diff.main(["missing.file", str(tmp_path / "a")]) == 2
+    for words, said in (
+        ([tmp_path / "a", "n_layers=3", "--step", small], "n_layers"),
+        (["missing.file", tmp_path / "a"], "missing.file"),
+        ([], "A"),
+        (["a=1"], "--save"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            diff.main([str(word) for word in words])
+        err = capsys.readouterr().err
+        assert left.value.code == 2 and said in err and len(err.splitlines()) == 1, err

@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from small import TEXT, make_trainer, same_bits, weights_of
 
+from kernels.system.files import remove_partial, replacing
 from tiny_transformer_np import CharTokenizer, ConfigError
 from tiny_transformer_np.training import TextDataset, checkpoint
-from tiny_transformer_np.training.files import remove_partial, replacing
 from tiny_transformer_np.training.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]

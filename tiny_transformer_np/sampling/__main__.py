@@ -3,9 +3,9 @@
 import sys
 
 import kernels
+from kernels.system import cli
 from minigrad import random
 from minigrad.device import configure
-from tiny_transformer_np import cli
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
@@ -36,6 +36,7 @@ def arguments():
     return args
 
 
+@cli.command_line(PROG)
 def main():
     args = arguments()
     kernels.select(args.kernels)
@@ -57,4 +58,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.run(PROG, main)
+    sys.exit(main())

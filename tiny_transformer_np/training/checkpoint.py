@@ -11,10 +11,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from kernels.system.files import replacing
 from tiny_transformer_np.config import ConfigError, TransformerConfig, typed
 from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.tokenizer import CharTokenizer
-from tiny_transformer_np.training.files import replacing
 
 FORMAT = 1
 KEY = "minigrad"  # of the JSON text in the file's metadata

@@ -3,7 +3,9 @@
 import bdb
 import contextlib
 import pdb
+import shlex
 
+from kernels.system import cli
 from minigrad.debug import check_mode, find_nonfinite, verify
 from tiny_transformer_np.config import ConfigError
 
@@ -39,7 +41,8 @@ def explain_nonfinite(trainer, step):
     if trainer.run:
         path = trainer.run.post_mortem(step)
         trainer.save_checkpoint(path)
-        lines.append(f"to look at it: python train.py --post-mortem {path}")
+        train = cli.command("tiny_transformer_np.training", "minigrad-train", "train.py")
+        lines.append(f"to look at it: {train} --post-mortem {shlex.quote(str(path))}")
     return "\n".join(lines)
 
 

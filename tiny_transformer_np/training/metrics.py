@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from tiny_transformer_np.training.files import replacing
+from kernels.system.files import replacing
 
 
 def perplexity(loss):

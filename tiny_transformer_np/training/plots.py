@@ -1,6 +1,6 @@
 """loss.png: how the run went, redrawn at each evaluation."""
 
-from tiny_transformer_np.training.files import replacing
+from kernels.system.files import replacing
 
 
 def draw_metrics(rows, path):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import tomli_w
 
+from kernels.system.files import remove_partial, replacing
 from tiny_transformer_np.config import SECTIONS, ConfigError, load_toml
 from tiny_transformer_np.training import checkpoint
-from tiny_transformer_np.training.files import remove_partial, replacing
 
 #: may differ when a run is resumed; everything else would make it another run
 CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "verify_every", "threads", "dtype",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from kernels.arrays import on_host
+from kernels.system.files import replacing
 from minigrad import device, optim, random
 from minigrad.graph import no_grad
 from minigrad.tensor import Tensor
@@ -18,7 +19,6 @@ from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.diagnosis import explain_nonfinite, verify_step
-from tiny_transformer_np.training.files import replacing
 from tiny_transformer_np.training.metrics import MetricsLog, perplexity
 from tiny_transformer_np.training.plots import draw_metrics
 from tiny_transformer_np.training.progress import Progress

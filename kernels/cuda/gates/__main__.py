@@ -1,17 +1,20 @@
 """python -m kernels.cuda.gates [--write] [--at-once N] [FILE.cu ...]: measure every kernel, print the table, check."""
 
-import argparse
 import sys
 from pathlib import Path
 
 from kernels.cuda import nvrtc
 from kernels.cuda.gates import check, facts
 from kernels.cuda.gates.measure import measure
+from kernels.system import cli
+
+PROG = "python -m kernels.cuda.gates"
 
 
+@cli.command_line(PROG)
 def main(argv=None):
     """Returns the exit status: 1 if a gate is broken, 2 if nothing can be measured."""
-    parser = argparse.ArgumentParser(prog="python -m kernels.cuda.gates", description=__doc__)
+    parser = cli.Parser(prog=PROG, description=__doc__)
     parser.add_argument(
         "files",
         nargs="*",

@@ -26,6 +26,8 @@ import numpy as np
 
 from kernels.cuda import launch
 from kernels.cuda.sim import arguments, build, module, traffic
+from kernels.system import cli
+from kernels.system.errors import UserError
 
 _EXAMPLES = """
 arguments:
@@ -41,21 +43,22 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        """One line, and status 2."""
-        sys.stderr.write(f"error: {message}\n")
-        sys.exit(2)
+PROG = "python -m kernels.cuda.sim"
 
 
+@cli.command_line(PROG)
 def main(argv=None):
-    """The command line; returns the exit status: 0 clean, 1 a fault, 2 not understood."""
+    """The command line; returns the exit status: 0 clean, 1 a fault. UserError for what is not understood."""
     options = _parser().parse_args(argv)
     try:
         call = prepare(options)
-    except (ValueError, OSError, build.CompileError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except build.CompileError as error:  # as many lines as g++ gives
+        print(f"{PROG}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        raise UserError(cli.describe(error)) from None
+    except ValueError as error:
+        raise UserError(error) from None
     schedules = module.SCHEDULES if options.schedule == "all" else (options.schedule,)
     try:
         for schedule in schedules:
@@ -112,8 +115,8 @@ class _Call:
 
 
 def _parser():
-    parser = _Parser(prog="python -m kernels.cuda.sim", description=__doc__, epilog=_EXAMPLES,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = cli.Parser(prog=PROG, description=__doc__, epilog=_EXAMPLES,
+                        formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("command", choices=("check", "run"), help="check: look for faults; run: only run")
     parser.add_argument("file", metavar="FILE.cu")
     parser.add_argument("--kernel", metavar="NAME", help="needed if the file has several")

@@ -2,9 +2,9 @@
 
 import shutil
 
-from kernels.cuda.errors import DeviceError
 from kernels.cuda.sim import module
 from kernels.cuda.sim.array import asarray, asnumpy, empty, pointer
+from kernels.system.errors import DeviceError
 
 __all__ = ["asarray", "asnumpy", "capability", "empty", "launch", "pointer", "require", "synchronize"]
 

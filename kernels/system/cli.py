@@ -1,0 +1,121 @@
+"""What all command lines share: errors of one line, exit statuses, and commands that work as they are printed."""
+
+import argparse
+import contextlib
+import difflib
+import functools
+import importlib.metadata
+import os
+import shlex
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from kernels.system.errors import DeviceError, UserError
+
+DISTRIBUTION = "tiny-transformer-np"
+_ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that answers a mistake with one line instead of its whole usage."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message):
+        fail(self.prog, message)
+
+    def parse_args(self, args=None):
+        parsed, unknown = self.parse_known_args(args)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            self.error(f"unknown argument {unknown[0]}{did_you_mean(unknown[0], flags)}; see --help")
+        return parsed
+
+
+def complain(prog, message):
+    """Print one line of the errors' stream, behind what was printed before where both go into one file."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    print(f"{prog}: {message}", file=sys.stderr)
+
+
+def fail(prog, message, status=2):
+    """Print one line and leave with this exit status: 2 for what the user can put right, 1 for what went wrong."""
+    complain(prog, " ".join(str(message).split()))
+    sys.exit(status)
+
+
+def command_line(prog):
+    """Decorates a main(): its failures become one line, status 2 for what the user gave, 1 for what the system refused.
+
+    prog: how the line begins.
+    """
+
+    def decorate(main):
+        return functools.wraps(main)(lambda *args: run(prog, main, *args))
+
+    return decorate
+
+
+def run(prog, main, *args):
+    """main(*args) as `command_line` has it."""
+    try:
+        return main(*args)
+    except (UserError, DeviceError) as error:
+        fail(prog, error)
+    except BrokenPipeError:  # whoever read our output, `head` perhaps, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        fail(prog, describe(error), 1)
+    except KeyboardInterrupt:  # outside of training, which saves first
+        complain(prog, "interrupted")
+        sys.exit(128 + signal.SIGINT)
+
+
+def describe(error):
+    """What an OSError says to a person: `No space left on device: runs/a/metrics.jsonl`."""
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{what}: {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else what
+
+
+def interpreter():
+    """This Python as one would type it here: `python` where that is the one, else its path."""
+    for name in ("python", "python3"):
+        if (found := shutil.which(name)) and os.path.abspath(found) == os.path.abspath(sys.executable):
+            return name
+    path = Path(sys.executable)
+    with contextlib.suppress(ValueError, OSError):
+        path = path.relative_to(Path.cwd())
+    return shlex.quote(str(path))
+
+
+def command(module, installed, script=None):
+    """The beginning of a command that starts `module` the way this process was started.
+
+    installed: the name of the command in the wheel, `minigrad-train`, which is used where the process was started by
+    one of those; script: the checkout's script, used where that was. Else `python -m module`.
+    """
+    started = Path(sys.argv[0])
+    if started.name.startswith("minigrad-"):
+        beside = started.with_name(installed)
+        return installed if shutil.which(installed) else shlex.quote(str(beside))
+    if script and started.name == script:
+        return f"{interpreter()} {shlex.quote(str(started))}"
+    words = f"{interpreter()} -m {module}"
+    try:
+        importlib.metadata.distribution(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:  # found beside the script alone
+        if Path.cwd() != _ROOT:
+            words = f"PYTHONPATH={shlex.quote(str(_ROOT))} {words}"
+    return words
+
+
+def did_you_mean(word, words):
+    """ "; did you mean 'x'?" for the closest of `words`; nothing if there is no word, or it is one of them."""
+    words = list(words)
+    close = [] if word is None or word in words else difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,225 @@
+"""Train a transformer language model: python train.py [--config FILE.toml] [--data FILE...] [--n-layer 4 ...]
+
+The same as `python -m tiny_transformer_np.training`, and as `minigrad-train` where the package is installed.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+from kernels.system import cli
+from tiny_transformer_np.config import DERIVED, ConfigError, TrainingConfig, TransformerConfig, load_toml
+
+PROG = "train.py"
+DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "default.toml"
+EPILOG = """examples:
+  {0}                                     the default: the Python manual, under two minutes
+  {0} --data book.txt --max-steps 5000    your own text
+  {0} --config configs/shakespeare_char.toml --data input.txt
+  {0} --resume runs/default-20260101-120000
+  {0} --step-backward --break-on blocks.1.attn    walk through one step's backward; writes nothing
+"""
+
+
+def command():
+    """How this command line was started, to be typed again."""
+    return cli.command("tiny_transformer_np.training", "minigrad-train", "train.py")
+
+
+@cli.command_line(PROG)
+def main():
+    """Train as the arguments of this process say. Returns the exit status."""
+    args = parse_arguments()
+    args.resume = args.resume or args.post_mortem
+    resuming = args.resume is not None
+    if args.preflight and (resuming or args.no_preflight):
+        raise ConfigError("--preflight checks a run before its first step; leave out --resume and --no-preflight")
+    run, model_config, config, checkpoint = resumed_job(args) if resuming else new_job(args)
+    if args.step_backward:
+        config = dataclasses.replace(config, kernels=args.stepped_kernels)
+
+    # imported only now, so that --help and mistakes are answered at once
+    import kernels
+    from minigrad import device
+    from tiny_transformer_np.training.diagnosis import post_mortem, step_backward
+    from tiny_transformer_np.training.progress import Progress
+    from tiny_transformer_np.training.run import check_writable
+    from tiny_transformer_np.training.setup import build_trainer
+
+    device.require(config.device)
+    kernels.select(config.kernels)
+    check_writable(run.path)
+    threads = device.configure(config.device, config.threads)
+    factors = device.use_factors(config.dtype, config.device)
+    if factors != config.dtype:
+        cli.complain(PROG, f"this processor has no instruction for {config.dtype} products; {factors} is used")
+    trainer = build_trainer(model_config, config, None if args.step_backward else run, Progress())
+    if checkpoint:
+        trainer.restore(*checkpoint)
+        if trainer.step > trainer.total_steps:
+            raise ConfigError(f"max_steps {trainer.total_steps} is below step {trainer.step}, where the run stands")
+    if args.post_mortem:
+        return 0 if post_mortem(trainer) else 1
+    if args.step_backward:
+        return sound(step_backward, trainer, args.at_step, args.break_on)
+    if not resuming and not args.no_preflight:
+        passed = preflight_passed(trainer, whole=args.preflight)
+        if args.preflight or not passed:
+            return 0 if passed else 1
+    if resuming:
+        run.clean()
+        run.write_config(trainer.model.config, config)
+    else:
+        run.create(trainer.model.config, config)
+
+    print(describe(trainer, kernels.describe(), threads, factors), flush=True)
+    return finish(trainer, sound(trainer.train))
+
+
+def sound(training, *args):
+    """training(*args); if numbers break it ends with one line, the weights as they were."""
+    from minigrad.debug import VerificationError
+
+    try:
+        return training(*args)
+    except (FloatingPointError, VerificationError) as error:
+        cli.complain(PROG, error)
+        sys.exit(1)
+
+
+def preflight_passed(trainer, whole):
+    """Whether the checks before the first step find nothing; what they find goes to stderr."""
+    from tiny_transformer_np.training.preflight import preflight
+
+    failures = preflight(trainer, whole)
+    for name, explanation in failures:
+        cli.complain(PROG, f"preflight, {name}: {explanation}")
+    if failures:
+        cli.complain(PROG, "not started, nothing was written; --no-preflight trains all the same")
+    return not failures
+
+
+def finish(trainer, finished):
+    """Say where everything lies, or how to go on. Returns the exit status."""
+    run = trainer.run
+    if not finished:
+        print(f"stopped at step {trainer.step} of {trainer.total_steps}, checkpoint saved; go on with:")
+        print(f"    {command()} --resume {shlex.quote(str(run.path))}")
+        return 128 + (trainer.stopped_by or signal.SIGINT)
+    print(f"finished at step {trainer.step}: best validation loss {trainer.best_val_loss:.4f}")
+    print(f"    {run.plot}\n    {run.best}")
+    sample = cli.command("tiny_transformer_np.sampling", "minigrad-sample")
+    print(f"    {sample} {shlex.quote(str(run.path))} --prompt TEXT")
+    return 0
+
+
+def describe(trainer, kernel_set, threads, factors):
+    """What is about to happen, in a few lines."""
+    config, model, data = trainer.config, trainer.model, trainer.train_dataset
+    done = f", from step {trainer.step}" if trainer.step else ""
+    rounded = "" if factors == "float32" else f", matrix products of {factors} numbers"
+    lines = [
+        f"run       {trainer.run.path}",
+        f"data      {len(data.tokens):,} tokens to train on, {len(trainer.val_dataset.tokens):,} to validate, "
+        f"vocabulary {data.tokenizer.vocab_size}",
+        f"model     {model.num_parameters():,} parameters: {model.config.n_layer} layers, {model.config.n_head} heads, "
+        f"{model.config.n_embd} wide, context {model.config.block_size}",
+        f"training  {trainer.total_steps} steps of {trainer.samples_per_step} x {data.seq_len} tokens{done}",
+        f"device    {config.device}, {threads} threads, kernels: {kernel_set}{rounded}",
+    ]
+    if config.warmup_steps >= trainer.total_steps:
+        lines.append(f"warning: warmup_steps {config.warmup_steps} is as long as the run: the learning rate only rises")
+    return "\n".join(lines)
+
+
+def new_job(args):
+    """(run, model settings, TrainingConfig, None) from a config file and flags; flags win."""
+    from tiny_transformer_np.training.run import Run, default_path
+
+    path = args.config or DEFAULT_CONFIG
+    tables = load_toml(path)
+    config = TrainingConfig(**absolute_paths({**tables["training"], **args.training}))
+    model_config = {**tables["model"], **args.model}
+    TransformerConfig(**model_config)  # a bad shape is refused before any data is read
+    out_dir = args.out_dir or default_path(Path(path).stem, datetime.datetime.now())
+    if Run(out_dir).config.exists():
+        raise ConfigError(f"{out_dir} holds a run already; use --resume {out_dir} or another --out-dir")
+    return Run(out_dir), model_config, config, None
+
+
+def resumed_job(args):
+    """(run, model settings, TrainingConfig, checkpoint) of a run on disk; few settings may change."""
+    from tiny_transformer_np.training import checkpoint
+    from tiny_transformer_np.training.run import changed, find, stored_configs
+
+    if args.config or args.out_dir:
+        raise ConfigError("--resume goes on in the run's own folder and config; leave out --config and --out-dir")
+    run, chosen = find(args.resume)
+    model_config, config = stored_configs(run)
+    changed(model_config, args.model)
+    config = changed(config, absolute_paths(args.training))
+    found = (chosen, *checkpoint.load(chosen)) if chosen else run.newest()
+    return run, dataclasses.asdict(model_config), config, found
+
+
+def absolute_paths(settings):
+    """Data paths as absolute ones, so that a run can be resumed from any directory."""
+    paths = {k: tuple(str(Path(p).absolute()) for p in settings.get(k, ())) for k in ("data", "val_data")}
+    return {**settings, **{k: v for k, v in paths.items() if v}}
+
+
+def parse_arguments():
+    """Namespace with config, resume, out_dir, and the settings that were given, as dicts `model` and `training`."""
+    parser = cli.Parser(
+        prog=PROG,
+        description=__doc__,
+        epilog=EPILOG.format(command()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("--config", metavar="FILE", help="settings; flags win over them (default: configs/default.toml)")
+    run.add_argument("--out-dir", metavar="DIR", help="folder of the run (default: runs/CONFIG-DATE-TIME)")
+    run.add_argument("--resume", metavar="RUN", help="run folder, or a checkpoint in one, to go on with")
+    run.add_argument("--post-mortem", metavar="FILE", help="stop where the step after this saved state went bad")
+    run.add_argument("--step-backward", action="store_true", help="walk through one step's backward, rule by rule")
+    run.add_argument("--break-on", metavar="WHAT", help="module, operation or id where --step-backward stops first")
+    run.add_argument("--at-step", metavar="N", type=int, help="the step to walk through (default: the next one)")
+    run.add_argument("--preflight", action="store_true", help="make all checks of a new run, train nothing, and stop")
+    run.add_argument("--no-preflight", action="store_true", help="begin a new run without its checks")
+    add_flags(parser.add_argument_group("model"), TransformerConfig, skip=DERIVED)
+    add_flags(parser.add_argument_group("training"), TrainingConfig)
+    args = parser.parse_args()
+    for section, config in (("model", TransformerConfig), ("training", TrainingConfig)):
+        names = [f.name for f in dataclasses.fields(config)]
+        settings = {name: getattr(args, name) for name in names if hasattr(args, name)}
+        setattr(args, section, {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    if args.step_backward:  # the plain kernels, whatever the config says: they can be stepped into
+        args.stepped_kernels = args.training.pop("kernels", "reference")
+    elif args.break_on is not None or args.at_step is not None:
+        parser.error("--break-on and --at-step go with --step-backward")
+    return args
+
+
+def add_flags(group, config, skip=()):
+    """A flag for every field of a config dataclass; one that is not given leaves no trace."""
+    for field in dataclasses.fields(config):
+        if field.name in skip:
+            continue
+        options = {"help": field.metadata["help"], "default": argparse.SUPPRESS}
+        if field.type is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif field.type in (int, float, str):
+            options |= {"type": field.type, "choices": field.metadata["choices"]}
+            options["metavar"] = None if field.metadata["choices"] else "N" if field.type is int else "X"
+        else:
+            options |= {"nargs": "+", "metavar": "FILE"} if field.type == tuple[str, ...] else {
+                "nargs": 2, "type": float, "metavar": "X"}  # fmt: skip
+        group.add_argument("--" + field.name.replace("_", "-"), **options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
