@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from kernels.system.errors import DeviceError, UserError
+from kernels.system.text import printable
 
 DISTRIBUTION = "tiny-transformer-np"
 _ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
@@ -39,7 +40,7 @@ def complain(prog, message):
     """Print one line of the errors' stream, behind what was printed before where both go into one file."""
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
-    print(f"{prog}: {message}", file=sys.stderr)
+    print(f"{prog}: {printable(str(message))}", file=sys.stderr)
 
 
 def fail(prog, message, status=2):

@@ -1,0 +1,35 @@
+"""Text for a person: of bounded length, and without characters that steer a terminal."""
+
+import re
+import reprlib
+
+# C0 except tab and line feed, DEL and C1; marks and overrides of the writing direction; line and paragraph separators,
+# which are no line breaks to a terminal but are to Python; surrogates, which no stream can encode.
+_UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text):
+    """`text` with every control character but tab and line feed as a visible escape: `\\x1b`, `\\u202e`."""
+    return _UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def shown(text, stream):
+    """`text` as it should be written to `stream`: printable on a terminal, unchanged into a file or a pipe."""
+    return printable(text) if stream.isatty() else text
+
+
+class _Brief(reprlib.Repr):
+    def __init__(self, limit):
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 2, limit, limit, limit
+
+    def repr_int(self, value, level):
+        # Python refuses to print integers of more than 4,300 digits, at a cost that grows with their square
+        return (
+            super().repr_int(value, level) if value.bit_length() < 1024 else f"an integer of {value.bit_length()} bits"
+        )
+
+
+def brief(value, limit=60):
+    """repr(value) for an error message: strings and numbers cut to about `limit` characters, lists to a few items."""
+    return printable(_Brief(limit).repr(value).replace("\n", " "))
