@@ -10,6 +10,7 @@ float64 for float64 arrays and in float32 for all others. `dx` is the gradient o
 Letters: B batch, T time, C channels, H heads, D head size, V vocabulary, N rows (all leading axes in one).
 """
 
+from tiny_transformer_np_install import __version__ as __version__  # isort: skip  first: refuses foreign packages
 import importlib
 from contextlib import contextmanager
 from types import SimpleNamespace

@@ -8,6 +8,7 @@
 Start reading at graph.py, the whole engine, then at ops/, each operation with its rule below it.
 """
 
+from tiny_transformer_np_install import __version__  # isort: skip  first: refuses foreign packages
 from minigrad.tensor import Tensor, record  # isort: skip  first: it finishes its class with `functional`
 from minigrad import functional, nn, optim, random
 from minigrad.debug import backward_steps, break_on
@@ -17,8 +18,8 @@ from minigrad.graph import no_grad
 F = functional
 tensor = Tensor
 
-__all__ = ["F", "GradcheckError", "Tensor", "backward_steps", "break_on", "functional", "gradcheck", "nn", "no_grad",
-           "optim", "random", "record", "tensor"]  # fmt: skip
+__all__ = ["F", "GradcheckError", "Tensor", "__version__", "backward_steps", "break_on", "functional", "gradcheck",
+           "nn", "no_grad", "optim", "random", "record", "tensor"]  # fmt: skip
 
 
 def __getattr__(name):

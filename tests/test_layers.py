@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ("kernels", "minigrad", "tiny_transformer_np", "train")  # each may import those before it
+# each may import those before it
+LAYERS = ("tiny_transformer_np_install", "kernels", "minigrad", "tiny_transformer_np", "train")
 PEERS = {"torch", "jax", "tensorflow", "mlx", "tinygrad", "autograd"}  # for tests and benchmarks to compare with
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve"}  # loading one runs its code
 

@@ -4,12 +4,16 @@ Both refuse bad values when they are made, so whoever holds one knows that it is
 """
 
 import dataclasses
+import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernels.system.cli import did_you_mean
 from kernels.system.errors import UserError
+from kernels.system.files import shipped
+
+CONFIGS = shipped(Path(__file__).with_name("configs"), "configs")
 
 
 class ConfigError(UserError):
@@ -117,6 +121,14 @@ SECTIONS = {"model": TransformerConfig, "training": TrainingConfig}
 DERIVED = ("vocab_size", "block_size")  # follow from the data and from seq_len; not to be set by hand
 
 
+def find_config(path):
+    """The path of the settings asked for: as given, or a shipped file by its name, `tiny` or `configs/tiny.toml`."""
+    path = Path(path)
+    shipped_file = CONFIGS / f"{path.name.removesuffix('.toml')}.toml"
+    by_name = path.parent in (Path(), Path("configs")) and not os.path.lexists(path)
+    return shipped_file if by_name and os.path.exists(shipped_file) else path
+
+
 def load_toml(path):
     """Read {"model": {...}, "training": {...}} from a file and check every key's name and type.
 
@@ -124,6 +136,11 @@ def load_toml(path):
     """
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
+        raise ConfigError(
+            f"there is no config {path}; expected a TOML file, or a shipped one's name: {names}"
+        ) from None
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

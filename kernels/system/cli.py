@@ -14,8 +14,8 @@ from pathlib import Path
 
 from kernels.system.errors import DeviceError, UserError
 from kernels.system.text import printable
+from tiny_transformer_np_install import DISTRIBUTION, interpreter
 
-DISTRIBUTION = "tiny-transformer-np"
 _ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
 
 
@@ -81,17 +81,6 @@ def describe(error):
     """What an OSError says to a person: `No space left on device: runs/a/metrics.jsonl`."""
     what = error.strerror or str(error) or type(error).__name__
     return f"{what}: {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else what
-
-
-def interpreter():
-    """This Python as one would type it here: `python` where that is the one, else its path."""
-    for name in ("python", "python3"):
-        if (found := shutil.which(name)) and os.path.abspath(found) == os.path.abspath(sys.executable):
-            return name
-    path = Path(sys.executable)
-    with contextlib.suppress(ValueError, OSError):
-        path = path.relative_to(Path.cwd())
-    return shlex.quote(str(path))
 
 
 def command(module, installed, script=None):

@@ -5,6 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _SUFFIX = ".partial"
+_ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
+
+
+def shipped(installed, in_checkout):
+    """A folder that the wheel has inside a package, at `installed`, and a checkout at its top, `in_checkout`."""
+    return installed if installed.is_dir() else _ROOT / in_checkout
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
     (Pdb) explain(node)          also: explain("layernorm"), explain(mg.softmax), explain(softmax_backward)
 
-The pages lie beside the package, in the source tree. Without them, and for your own operations, the docstrings and
-the rule's source are shown instead.
+For your own operations, which have no page, the docstrings and the rule's source are shown instead.
 """
 
 import difflib
@@ -12,10 +11,11 @@ import re
 from pathlib import Path
 
 from kernels.arrays import is_array
+from kernels.system.files import shipped
 from minigrad import functional, ops
 from minigrad.graph import Node
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "backward"
+PAGES = shipped(Path(__file__).with_name("pages"), "docs/backward")
 
 
 def explain(what):

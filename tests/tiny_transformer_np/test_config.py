@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tiny_transformer_np import ConfigError, TrainingConfig, TransformerConfig
-from tiny_transformer_np.config import load_toml
+from tiny_transformer_np.config import CONFIGS, find_config, load_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -144,3 +144,17 @@ def test_the_configs_that_come_along_are_sound(path):
 def test_there_are_configs():
     found = {path.stem for path in (ROOT / "configs").glob("*.toml")}
     assert {"default", "shakespeare_char", "capstone", "baby_gpt"} <= found
+
+
+@pytest.mark.parametrize("given", ["tiny", "tiny.toml", "configs/tiny.toml"])
+def test_shipped_configs_are_found_from_any_folder(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(given) == CONFIGS / "tiny.toml" and load_toml(find_config(given))["model"]["n_layer"] == 2
+    with pytest.raises(ConfigError, match=r"no config other/tiny.toml; .* a shipped one's name: baby_gpt, .*, tiny"):
+        load_toml(find_config("other/tiny.toml"))
+    for name in ("n" * 300, "a\0b"):  # a file system's refusals are its reader's to tell
+        assert find_config(name) == Path(name)
+    own = Path(given)
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("")
+    assert find_config(given) == own

@@ -12,10 +12,9 @@ import sys
 from pathlib import Path
 
 from kernels.system import cli
-from tiny_transformer_np.config import DERIVED, ConfigError, TrainingConfig, TransformerConfig, load_toml
+from tiny_transformer_np.config import DERIVED, ConfigError, TrainingConfig, TransformerConfig, find_config, load_toml
 
 PROG = "train.py"
-DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "default.toml"
 EPILOG = """examples:
   {0}                                     the default: the Python manual, under two minutes
   {0} --data book.txt --max-steps 5000    your own text
@@ -140,12 +139,12 @@ def new_job(args):
     """(run, model settings, TrainingConfig, None) from a config file and flags; flags win."""
     from tiny_transformer_np.training.run import Run, default_path
 
-    path = args.config or DEFAULT_CONFIG
+    path = find_config(args.config or "default")
     tables = load_toml(path)
     config = TrainingConfig(**absolute_paths({**tables["training"], **args.training}))
     model_config = {**tables["model"], **args.model}
     TransformerConfig(**model_config)  # a bad shape is refused before any data is read
-    out_dir = args.out_dir or default_path(Path(path).stem, datetime.datetime.now())
+    out_dir = args.out_dir or default_path(path.stem, datetime.datetime.now())
     if Run(out_dir).config.exists():
         raise ConfigError(f"{out_dir} holds a run already; use --resume {out_dir} or another --out-dir")
     return Run(out_dir), model_config, config, None
@@ -181,7 +180,7 @@ def parse_arguments():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run = parser.add_argument_group("run")
-    run.add_argument("--config", metavar="FILE", help="settings; flags win over them (default: configs/default.toml)")
+    run.add_argument("--config", metavar="FILE", help="settings, a file or a shipped one's name; flags win over them")
     run.add_argument("--out-dir", metavar="DIR", help="folder of the run (default: runs/CONFIG-DATE-TIME)")
     run.add_argument("--resume", metavar="RUN", help="run folder, or a checkpoint in one, to go on with")
     run.add_argument("--post-mortem", metavar="FILE", help="stop where the step after this saved state went bad")

@@ -1,0 +1,117 @@
+"""The distribution's version, and a check that the packages found are its own. Each of them imports this first.
+
+Other distributions have a `kernels` and a `minigrad` too. pip installs files over files of the same name, and
+uninstalling one distribution deletes what both had. So each of our packages looks at all of them, and refuses to
+work with another's or with what is left.
+"""
+
+import contextlib
+import importlib.util
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+__version__ = "0.2.0"
+DISTRIBUTION = "tiny-transformer-np"
+PACKAGES = ("kernels", "minigrad", "tiny_transformer_np")
+_HERE = Path(__file__).resolve().parent  # where our packages lie too
+
+
+def require_our_packages():
+    """ImportError if one is not ours, with the commands that mend it; our command lines print that and exit with 2."""
+    foreign = [name for name in PACKAGES if not _is_ours(name)]
+    if not foreign:
+        return
+    message = _explanation(foreign)
+    if command := _command():
+        print(f"{command}: {message}", file=sys.stderr)
+        sys.exit(2)
+    raise ImportError(message)
+
+
+def _is_ours(name):
+    """Whether the package that Python finds by this name begins by importing this module, as all of ours do."""
+    place = _place(name)
+    if place is None:
+        return False
+    try:
+        return f"from {__name__} import" in Path(place).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # compiled files alone, or an archive
+        return True
+
+
+def _place(name):
+    """The file that Python imports by this name; None if there is none, or a folder without __init__.py."""
+    try:
+        return getattr(importlib.util.find_spec(name), "origin", None)
+    except ValueError:  # a module made by hand, which has no spec
+        return None
+
+
+def _explanation(foreign):
+    """One line: what was found in place of our packages, and how to put that right."""
+    from importlib import metadata  # needed here alone, and slow
+
+    places = {name: _place(name) for name in foreign}
+    found = [
+        f"the module {name} found at {place} is not the one of {DISTRIBUTION}" if place
+        else f"the package {name} of {DISTRIBUTION} is damaged: its __init__.py is gone"
+        for name, place in places.items()
+    ]  # fmt: skip
+    installed = metadata.packages_distributions()
+    others = sorted({d for name in foreign for d in installed.get(name, []) if d and not _is_this_distribution(d)})
+    if not others and not any(_HERE in Path(place or _HERE / "gone").parents for place in places.values()):
+        return f"{' and '.join(found)}; rename it, or start Python where it is not found"
+    pip = f"{interpreter()} -m pip"
+    return (
+        f"{' and '.join(found)}; mend it with: {pip} uninstall -y {' '.join(others or foreign)} && "
+        f"{pip} install --force-reinstall --no-deps {_origin(metadata)}"
+    )
+
+
+def _is_this_distribution(name):
+    return name.lower().replace("_", "-") == DISTRIBUTION
+
+
+def _origin(metadata):
+    """What to give to `pip install`: the checkout that this lies in, or what was installed, or its name."""
+    if (_HERE / "pyproject.toml").exists():
+        return f"-e {shlex.quote(str(_HERE))}"
+    import json
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:
+        url = json.loads(metadata.distribution(DISTRIBUTION).read_text("direct_url.json"))["url"]
+    except (metadata.PackageNotFoundError, ValueError, TypeError, KeyError):
+        return DISTRIBUTION
+    return shlex.quote(url2pathname(urlsplit(url).path) if url.startswith("file:") else url)
+
+
+def _command():
+    """The name of our command line that this process is; None for any other program."""
+    started = Path(sys.argv[0] if sys.argv else "").name
+    if started.startswith("minigrad-"):
+        return started
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    module = spec.name if spec else ""
+    if started == "-m":  # Python is still looking for the module
+        words = sys.orig_argv
+        module = words[words.index("-m") + 1] if "-m" in words else ""
+    return f"python -m {module.removesuffix('.__main__')}" if module.split(".")[0] in PACKAGES else None
+
+
+def interpreter():
+    """This Python as one would type it here: `python` where that is the one, else its path."""
+    for name in ("python", "python3"):
+        if (found := shutil.which(name)) and os.path.abspath(found) == os.path.abspath(sys.executable):
+            return name
+    path = Path(sys.executable)
+    with contextlib.suppress(ValueError, OSError):
+        path = path.relative_to(Path.cwd())
+    return shlex.quote(str(path))
+
+
+require_our_packages()
