@@ -19,6 +19,7 @@ from kernels.system import cli
 from kernels.system.errors import UserError
 from minigrad import graph
 from minigrad.debug.calls import check_mode
+from minigrad.tensor import gradients_aside
 
 _ROUNDING = 16.0  # so many times the measured noise is allowed: another order of sums is another draw of it
 PROG = "python -m minigrad.diff"
@@ -76,10 +77,7 @@ def trace(make_loss, parameters, seed=0):
 
 def _record(make_loss, parameters):
     """(names, arrays) of one step."""
-    kept = {name: p.grad for name, p in parameters.items()}
-    for p in parameters.values():
-        p.grad = None
-    try:
+    with gradients_aside(list(parameters.values())):
         with check_mode():
             loss = make_loss()
         nodes = [node for node in reversed(graph.ancestors(loss.node)) if node.call]
@@ -94,9 +92,6 @@ def _record(make_loss, parameters):
             if p.grad is not None:
                 names.append(f"gradient of {name}")
                 arrays.append(p.grad.copy())
-    finally:
-        for name, p in parameters.items():
-            p.grad = kept[name]
     return names, arrays
 
 

@@ -221,7 +221,9 @@ def _room(node):
     """Where the node's rule may put the gradient of a leaf itself, (array, whether it holds one already), or None."""
     which = getattr(node.backward, "takes_into", None)
     leaf = None if which is None else node.parents[which]
-    return None if leaf is None or isinstance(leaf, Node) else leaf.room()
+    if leaf is None or isinstance(leaf, Node) or sum(parent is leaf for parent in node.parents) > 1:
+        return None  # a leaf that is another input too, as in linear(w, w), gets that input's gradient first
+    return leaf.room()
 
 
 def _taken_grad(node):
@@ -249,6 +251,12 @@ def ancestors(root):
                 seen.add(parent)
                 stack.append(parent)
     return sorted(seen, key=lambda node: node.id, reverse=True)
+
+
+def leaves(root):
+    """The leaf Tensors below a node, each once."""
+    edges = {id(parent): parent for node in ancestors(root) for parent in node.parents}
+    return [edge for edge in edges.values() if edge is not None and not isinstance(edge, Node)]
 
 
 def run_hooks(hooks, grad):

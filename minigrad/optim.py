@@ -5,7 +5,9 @@ included, is one pass over memory. `Parameter.data` and `.grad` are views of it:
 `load_state_dict` work as ever, and a `.data` that was rebound to another array is copied back in.
 """
 
+import itertools
 import math
+from collections import defaultdict
 
 import numpy as np
 
@@ -88,12 +90,16 @@ def _named(params, group):
 
 
 class _Segment:
-    """One parameter's place in an arena. age: how many steps it has taken part in."""
+    """One parameter's place in an arena.
 
-    __slots__ = ("name", "param", "span", "data", "grad", "age")
+    history: a number for the calls of `step` it has taken part in. A call counts for all that take part or, where the
+    norm is not finite, for none, and on a device only the device knows. So equal histories mean equal step counts.
+    """
+
+    __slots__ = ("name", "param", "span", "data", "grad", "history")
 
     def __init__(self, name, param, span, arena):
-        self.name, self.param, self.span, self.age = name, param, span, 0
+        self.name, self.param, self.span, self.history = name, param, span, 0
         self.data, self.grad = arena.data[span].reshape(param.shape), arena.grad[span].reshape(param.shape)
         self.gather()
 
@@ -141,16 +147,21 @@ class _Arena:
         named = [named for params, _ in groups for named in params]
         self.segments = [_Segment(*named, span, self) for named, span in zip(named, spans, strict=True)]
         self.steps = np.zeros(len(self.segments), np.int64, like=like)  # where the arena is: nobody waits for them
+        self._histories = itertools.count(1)
         self._ends, decays = np.array(ends, np.int64), np.array([decay for _, decay in groups], dtype)
         self.ends, self.decays = np.asarray(self._ends, like=like), np.asarray(decays, like=like)
 
-    def runs(self):
-        """(span, first segment, last + 1) of neighbours with a gradient and of one age: nearly always the whole."""
+    def runs(self, of_one_history):
+        """(span, first segment, last + 1) of neighbours with a gradient: nearly always the whole.
+
+        of_one_history: only such neighbours as have taken the same steps.
+        """
         runs = []
         for i, segment in enumerate(self.segments):
             if not segment.gather():
                 continue
-            if runs and runs[-1][2] == i and self.segments[i - 1].age == segment.age:
+            fits = not of_one_history or self.segments[i - 1].history == segment.history
+            if runs and runs[-1][2] == i and fits:
                 runs[-1] = (slice(runs[-1][0].start, segment.span.stop), runs[-1][1], i + 1)
             else:
                 runs.append((segment.span, i, i + 1))
@@ -159,7 +170,8 @@ class _Arena:
     def step(self, *setting):
         """One step of all that have a gradient; setting: what follows `decays` in the kernel's signature."""
         step_kernel = kernels.for_array(self.data).fused_adamw_step
-        for span, first, last in self.runs():
+        longer = self._renumbering()
+        for span, first, last in self.runs(of_one_history=True):
             ends = self.ends
             if span != slice(0, self.data.size):
                 ends = np.asarray(np.clip(self._ends - span.start, 0, span.stop - span.start), like=self.data)
@@ -169,7 +181,19 @@ class _Arena:
             )
             self.steps[first:last] = step
             for segment in self.segments[first:last]:
-                segment.age += 1
+                segment.history = longer[segment.history]
+
+    def _renumbering(self):
+        """A dict that gives each key a new number for a history."""
+        return defaultdict(self._histories.__next__)
+
+    def set_steps(self, counts):
+        """Have each segment stand after so many steps: {name: int}."""
+        histories = self._renumbering()
+        for segment in self.segments:
+            segment.history = histories[counts[segment.name]]
+        steps = np.array([counts[segment.name] for segment in self.segments], np.int64)
+        self.steps[...] = np.asarray(steps, like=self.steps)
 
 
 class AdamW(Optimizer):
@@ -185,7 +209,7 @@ class AdamW(Optimizer):
 
     def grad_norm(self):
         """The norm of all gradients together: a float, or on a device a () array, so that nobody waits for it."""
-        spans = [arena.grad[span] for arena in self._arenas for span, _, _ in arena.runs()]
+        spans = [arena.grad[span] for arena in self._arenas for span, *_ in arena.runs(of_one_history=False)]
         return kernels.for_array(self._arenas[0].data).global_norm(spans)
 
     def step(self, norm=0.0, max_norm=0.0):
@@ -224,11 +248,10 @@ class AdamW(Optimizer):
                 if state[moment][segment.name].shape != segment.data.shape:
                     raise ValueError(f"optimizer state {moment!r} of {segment.name} has another shape than it")
         for arena in self._arenas:
+            arena.set_steps({segment.name: int(state["step"][segment.name]) for segment in arena.segments})
             for segment in arena.segments:
-                segment.age = int(state["step"][segment.name])
                 for key, moment in (("m", arena.m), ("v", arena.v)):
                     moment[segment.span] = np.asarray(state[key][segment.name].reshape(-1), like=moment)
-            arena.steps[...] = np.asarray(np.array([s.age for s in arena.segments], np.int64), like=arena.steps)
 
 
 def sgd_step(param, grad, momentum_buffer, learning_rate, momentum, weight_decay):

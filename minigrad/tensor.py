@@ -1,6 +1,7 @@
 """Tensor: a plain array, its gradient, and the node that made it. Every operator is one line."""
 
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -188,6 +189,22 @@ class Tensor:
 
 def _array(value):
     return value.data if isinstance(value, Tensor) else value
+
+
+@contextmanager
+def gradients_aside(leaves):
+    """Inside, these leaf Tensors have no gradients, and backward puts none into an optimizer's arena.
+
+    Afterwards the gradients are what they were before, whatever was added meanwhile.
+    """
+    before = [(leaf, leaf.grad, leaf.grad_buffer, leaf.loan) for leaf in leaves]
+    try:
+        for leaf in leaves:
+            leaf.grad = leaf.grad_buffer = leaf.loan = None
+        yield
+    finally:
+        for leaf, *kept in before:
+            leaf.grad, leaf.grad_buffer, leaf.loan = kept
 
 
 def as_tensor(value, like=None):

@@ -122,8 +122,7 @@ def _steps(root, dout, retain_graph):
 @contextmanager
 def all_or_nothing(root):
     """Around a backward from `root`: if it does not come to its end, the leaves' gradients are what they were."""
-    edges = {id(parent): parent for node in graph.ancestors(root) for parent in node.parents}
-    leaves = [edge for edge in edges.values() if edge is not None and not isinstance(edge, graph.Node)]
+    leaves = graph.leaves(root)
     # only into an optimizer's buffer does the engine add in place
     before = [(t, t.grad, t.grad.copy() if t.grad is not None and t.grad is t.grad_buffer else None) for t in leaves]
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from kernels.arrays import is_array, on_host
 from minigrad import graph
 from minigrad.gradcheck.errors import GradcheckError
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, gradients_aside
 
 EPS = np.finfo(np.float64).eps
 _SWEEP = 10.0 ** -np.arange(2.0, 9.0)  # steps from 1e-2 to 1e-8
@@ -52,22 +52,27 @@ class Probe:
 
         upstreams: an iterable of lists, or a function of the outputs' shapes that returns one.
         """
-        kept = {name: (tensor.grad, tensor.grad_buffer) for name, tensor in self.checked.items()}
         watcher, graph.watcher = graph.watcher, _RuleGuard(self.checked)
+        checked = list(self.checked.values())
         try:
-            outs = self._call()
+            with gradients_aside(checked):
+                outs = self._call()
+            leaves = {id(leaf): leaf for out in outs if out.node for leaf in graph.leaves(out.node)}
+            leaves |= {id(tensor): tensor for tensor in checked}
             for upstream in upstreams([out.shape for out in outs]) if callable(upstreams) else upstreams:
-                for tensor in self.checked.values():
-                    tensor.grad = tensor.grad_buffer = None  # an optimizer's buffer holds the caller's gradient
-                for out, u in zip(outs, upstream, strict=True):
-                    if out.requires_grad and u is not None:
-                        out.backward(u, retain_graph=True)
-                grads = {name: tensor.grad for name, tensor in self.checked.items()}
-                yield {n: np.zeros_like(self.checked[n].data) if g is None else np.array(g) for n, g in grads.items()}
+                with gradients_aside(leaves.values()):  # parameters of which fn alone knows are among them
+                    grads = self._gradients(outs, upstream)
+                yield grads
         finally:
             graph.watcher = watcher
-            for name, tensor in self.checked.items():
-                tensor.grad, tensor.grad_buffer = kept[name]
+
+    def _gradients(self, outs, upstream):
+        """The inputs' gradients by name, for a list of upstream gradients, which are added to what the leaves have."""
+        for out, u in zip(outs, upstream, strict=True):
+            if out.requires_grad and u is not None:
+                out.backward(u, retain_graph=True)
+        grads = {name: tensor.grad for name, tensor in self.checked.items()}
+        return {n: np.zeros_like(self.checked[n].data) if g is None else np.array(g) for n, g in grads.items()}
 
     def _call(self):
         out = self.fn(*self.inputs.values())

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import kernels
-from minigrad import diff, random
+import minigrad as mg
+from minigrad import diff, optim, random
+from minigrad import nn as nn_layers
 from minigrad.ops import nn
 from tiny_transformer_np import TransformerConfig, TransformerLM
 
@@ -96,3 +98,22 @@ def test_command_line(tmp_path, capsys):
             diff.main([str(word) for word in words])
         err = capsys.readouterr().err
         assert left.value.code == 2 and said in err and len(err.splitlines()) == 1, err
+
+
+def test_gradients_in_an_optimizers_arena_are_left_as_they_were():
+    """A trace, a gradient check of parameters, and one of a function that uses them without being given them."""
+    layer = nn_layers.Linear(3, 2).astype(np.float64)
+    optim.AdamW(layer.named_parameters())
+    x = np.random.default_rng(0).standard_normal((4, 3))
+
+    def loss():
+        return (layer(mg.tensor(x)) ** 2).sum()
+
+    loss().backward()
+    parameters = dict(layer.named_parameters())
+    before = {name: (p.grad, p.grad.copy()) for name, p in parameters.items()}
+    diff.trace(lambda: loss() * 3.0, parameters)
+    mg.gradcheck(lambda *_: loss() * 3.0, parameters)
+    mg.gradcheck(lambda x: layer(x) * 3.0, [x])
+    for name, p in parameters.items():
+        assert p.grad is before[name][0] is p.grad_buffer and np.array_equal(p.grad, before[name][1]), name

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import kernels
-from minigrad import nn, optim
+from minigrad import device, nn, optim
 
 SHAPES = {"w": (4, 3), "b": (3,), "late": (2, 5)}
 MAKERS = {"adamw": optim.AdamW, "sgd": lambda params: optim.SGD(params, momentum=0.9)}
@@ -149,3 +149,51 @@ def test_clipping_works_on_the_arena_itself():
     assert optimizer.grad_norm() == pytest.approx(1.0, rel=1e-5)
     assert optim.clip_factor(norm, 1.0) == pytest.approx(0.1, rel=1e-6)
     assert optim.clip_factor(0.5, 1.0) == 1.0
+
+
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+def test_a_step_that_did_not_count_leaves_no_trace(kernel_set):
+    """Neighbours' counts stay their own: a and b are updated apart as long as they have taken different steps."""
+
+    def walk(bad_step):
+        params = {name: nn.Parameter(np.full(3, 1.0, np.float32)) for name in "ab"}
+        optimizer = optim.AdamW(params.items(), learning_rate=0.1)
+        for grads, norm in (({"a": 0.3}, 1.0), ({"b": 0.5}, np.nan), ({"a": 0.1, "b": -0.2}, 1.0)):
+            if np.isnan(norm) and not bad_step:
+                continue
+            for name, p in params.items():
+                p.grad = np.full(3, grads[name], np.float32) if name in grads else None
+            optimizer.step(norm)
+        return params, optimizer.state_dict()["step"]
+
+    with kernels.use(kernel_set):
+        (expected, counts), (found, found_counts) = walk(bad_step=False), walk(bad_step=True)
+    assert found_counts == counts == {"a": 2, "b": 1}
+    assert all(np.array_equal(found[name].data, expected[name].data) for name in "ab")
+
+
+def test_on_a_device_too_only_the_device_knows_whether_a_step_counted():
+    placed = device.asarray("cuda-sim")
+    params = {name: nn.Parameter(placed(np.full(3, 1.0, np.float32))) for name in "ab"}
+    optimizer = optim.AdamW(params.items(), learning_rate=0.1)
+    for grads, norm in (({"a": 0.3}, 1.0), ({"b": 0.5}, np.inf), ({"a": 0.1, "b": -0.2}, 1.0)):
+        for name, p in params.items():
+            p.grad = placed(np.full(3, grads[name], np.float32)) if name in grads else None
+        optimizer.step(placed(np.array(norm)))
+    assert optimizer.state_dict()["step"] == {"a": 2, "b": 1}
+
+
+def test_the_norm_does_not_depend_on_the_steps_that_were_taken():
+    """Its sums follow from the gradients alone, so that a resumed run forms them in the same order."""
+    rng = np.random.default_rng(0)
+    params = {name: nn.Parameter(np.zeros(1009, np.float32)) for name in "abc"}
+    grads = {name: rng.standard_normal(1009).astype(np.float32) for name in params}
+    norms = []
+    for taken in ({}, {"b": 1}, {"a": 2, "b": 5, "c": 7}):
+        optimizer = optim.AdamW(params.items())
+        state = optimizer.state_dict()
+        optimizer.load_state_dict({**state, "step": {**state["step"], **taken}})
+        for name, p in params.items():
+            p.grad = grads[name].copy()
+        norms.append(optimizer.grad_norm())
+    assert norms[0] == norms[1] == norms[2]
