@@ -4,6 +4,9 @@ Both refuse bad values when they are made, so whoever holds one knows that it is
 """
 
 import dataclasses
+import math
+import numbers
+import operator
 import os
 import tomllib
 from dataclasses import dataclass, field
@@ -11,29 +14,47 @@ from pathlib import Path
 
 from kernels.system.cli import did_you_mean
 from kernels.system.errors import UserError
-from kernels.system.files import shipped
+from kernels.system.files import open_regular, shipped
+from kernels.system.text import brief
 
 CONFIGS = shipped(Path(__file__).with_name("configs"), "configs")
+
+SIZE = 2**31 - 1  # the largest length of one axis of an array: kernels count in 32 bits there
+COUNT = 2**63 - 1  # the largest number of steps or tokens: what TOML and NumPy hold
+REAL = 3.4e38  # the largest real number: weights are float32
+TINY = 1.2e-38  # the smallest that float32 holds in full
+LARGEST_CONFIG = 1 << 20  # characters of a config.toml
+_MOST_DOTS = 1000  # in a line: TOML's reader takes the square of a dotted key's length
 
 
 class ConfigError(UserError):
     """A setting, a file or a run cannot be used."""
 
 
-def option(default, help, choices=None):
-    """A dataclass field that knows how to explain itself."""
-    return field(default=default, metadata={"help": help, "choices": choices})
+def option(default, help, choices=None, low=None, high=None):
+    """A dataclass field that knows how to explain itself, and which values it may have: `low` to `high`."""
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+
+
+def size(default, help, low=1):
+    """An option that is the length of an axis."""
+    return option(default, help, low=low, high=SIZE)
+
+
+def count(default, help, low=0):
+    """An option that counts steps, tokens or windows."""
+    return option(default, help, low=low, high=COUNT)
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
     """Shape of the model. vocab_size and block_size follow from the data and from seq_len in train.py."""
 
-    vocab_size: int = option(256, "number of different tokens")
-    block_size: int = option(128, "longest context in tokens")
-    n_layer: int = option(4, "number of transformer blocks")
-    n_head: int = option(4, "attention heads a block")
-    n_embd: int = option(128, "width of the model; divisible by n_head")
+    vocab_size: int = size(256, "number of different tokens")
+    block_size: int = size(128, "longest context in tokens")
+    n_layer: int = size(4, "number of transformer blocks")
+    n_head: int = size(4, "attention heads a block")
+    n_embd: int = size(128, "width of the model; divisible by n_head")
     dropout: float = option(0.0, "probability of zeroing an activation or an attention weight in training")
     bias: bool = option(True, "biases in linear layers and layer norms")
     tie_weights: bool = option(True, "use the token embedding as output head")
@@ -41,8 +62,7 @@ class TransformerConfig:
     gelu: str = option("tanh", "form of GELU: GPT-2's tanh, or exact", ("tanh", "none"))
 
     def __post_init__(self):
-        _check_choices(self)
-        _require_positive(self, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        _check(self)
         if self.n_embd % self.n_head:
             raise ConfigError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
         if self.positions == "sinusoidal" and self.n_embd % 2:
@@ -57,25 +77,27 @@ class TrainingConfig:
 
     data: tuple[str, ...] = option((), "text files to learn from; none: the manual that comes with Python")
     val_data: tuple[str, ...] = option((), "text files to validate on; none: the last tenth of the data")
-    seq_len: int = option(128, "tokens in a window; the model's block_size too")
-    stride: int = option(0, "tokens from one window's start to the next; 0: seq_len, no overlap")
-    batch_size: int = option(32, "windows in a batch")
-    grad_accumulation_steps: int = option(1, "batches whose gradients are added up before an update")
-    epochs: int = option(10, "passes over the windows, where max_steps is 0")
-    max_steps: int = option(0, "updates to make; 0: as many as `epochs` takes")
-    learning_rate: float = option(3e-4, "highest learning rate, reached after warm-up")
-    min_lr: float = option(3e-5, "learning rate at the end of the cosine decay")
-    warmup_steps: int = option(1000, "updates over which the learning rate rises")
-    weight_decay: float = option(0.1, "decoupled decay of matrices; never of biases, norms, embeddings")
+    seq_len: int = size(128, "tokens in a window; the model's block_size too")
+    stride: int = count(0, "tokens from one window's start to the next; 0: seq_len, no overlap")
+    batch_size: int = size(32, "windows in a batch")
+    grad_accumulation_steps: int = size(1, "batches whose gradients are added up before an update")
+    epochs: int = count(10, "passes over the windows, where max_steps is 0", low=1)
+    max_steps: int = count(0, "updates to make; 0: as many as `epochs` takes")
+    learning_rate: float = option(3e-4, "highest learning rate, reached after warm-up", low=TINY, high=REAL)
+    min_lr: float = option(3e-5, "learning rate at the end of the cosine decay", low=0, high=REAL)
+    warmup_steps: int = count(1000, "updates over which the learning rate rises")
+    weight_decay: float = option(
+        0.1, "decoupled decay of matrices; never of biases, norms, embeddings", low=0, high=REAL
+    )
     betas: tuple[float, float] = option((0.9, 0.95), "AdamW's two decay rates")
-    eps: float = option(1e-8, "AdamW's epsilon")
-    grad_clip: float = option(1.0, "largest norm of all gradients together; 0: no clipping")
-    log_interval: int = option(10, "updates between two lines of metrics")
-    eval_interval: int = option(500, "updates between two evaluations")
-    save_interval: int = option(5000, "updates between two checkpoints; one is always saved at the end")
-    verify_every: int = option(0, "updates between two checks of a few random nodes of the live graph; 0: none")
-    sample_tokens: int = option(300, "tokens of generated text at each evaluation; 0: none")
-    seed: int = option(1337, "of weights, order of data, dropout and samples")
+    eps: float = option(1e-8, "AdamW's epsilon", low=TINY, high=REAL)
+    grad_clip: float = option(1.0, "largest norm of all gradients together; 0: no clipping", low=0)
+    log_interval: int = count(10, "updates between two lines of metrics", low=1)
+    eval_interval: int = count(500, "updates between two evaluations", low=1)
+    save_interval: int = count(5000, "updates between two checkpoints; one is always saved at the end", low=1)
+    verify_every: int = count(0, "updates between two checks of a few random nodes of the live graph; 0: none")
+    sample_tokens: int = count(300, "tokens of generated text at each evaluation; 0: none")
+    seed: int = option(1337, "of weights, order of data, dropout and samples", low=0, high=2**64 - 1)
     overfit_one_batch: bool = option(False, "train on the first batch only; a sound model's loss goes to nearly 0")
     device: str = option("cpu", "where to compute", ("cpu", "cuda", "cuda-sim"))
     kernels: str = option("fast", "compiled kernels, or plain NumPy to step through", ("fast", "reference"))
@@ -84,37 +106,29 @@ class TrainingConfig:
         "what matrix products multiply, and what is kept for backward; weights and sums stay float32",
         ("float32", "bfloat16"),
     )
-    threads: int = option(0, "CPU threads for matrix products and kernels together; 0: one a core")
+    threads: int = count(0, "CPU threads for matrix products and kernels together; 0: one a core")
 
     def __post_init__(self):
-        _check_choices(self)
-        _require_positive(
-            self, "seq_len", "batch_size", "grad_accumulation_steps", "epochs", "log_interval", "eval_interval",
-            "save_interval", "learning_rate", "eps",
-        )  # fmt: skip
-        for name in ("stride", "max_steps", "warmup_steps", "weight_decay", "grad_clip", "min_lr", "sample_tokens",
-                     "verify_every", "seed", "threads"):  # fmt: skip
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        if self.weight_decay == float("inf"):
-            raise ConfigError(f"weight_decay is {self.weight_decay}; expected a finite number")
+        _check(self)
         if self.min_lr > self.learning_rate:
             raise ConfigError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}; lower it")
         if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ConfigError(f"betas are {self.betas}; expected two numbers in [0, 1)")
+            raise ConfigError(f"betas are {brief(self.betas)}; expected two numbers in [0, 1)")
 
 
-def _require_positive(config, *names):
-    for name in names:
-        if not 0 < getattr(config, name) < float("inf"):
-            raise ConfigError(f"{name} is {getattr(config, name)}; expected more than 0")
-
-
-def _check_choices(config):
+def _check(config):
+    """ConfigError unless every field has its type, exactly that, and a value that it may have."""
     for f in dataclasses.fields(config):
-        choices = f.metadata["choices"]
-        if choices and getattr(config, f.name) not in choices:
-            raise ConfigError(f"{f.name} is {getattr(config, f.name)!r}; expected one of {', '.join(choices)}")
+        value = typed(getattr(config, f.name), f.type, f.name)
+        object.__setattr__(config, f.name, value)  # a list as a tuple, NumPy's numbers as Python's
+        choices, low, high = (f.metadata[key] for key in ("choices", "low", "high"))
+        if choices and value not in choices:
+            raise ConfigError(f"{f.name} is {brief(value)}; expected one of {', '.join(choices)}")
+        if low is not None and not value >= low:  # also when it is NaN
+            expected = f"{low} or more" if low != TINY else f"more than 0, at least {TINY}"
+            raise ConfigError(f"{f.name} is {brief(value)}; expected {expected}")
+        if high is not None and not value <= high:
+            raise ConfigError(f"{f.name} is {brief(value)}; expected at most {high}")
 
 
 SECTIONS = {"model": TransformerConfig, "training": TrainingConfig}
@@ -134,8 +148,31 @@ def load_toml(path):
 
     Raises ConfigError naming the file and what is wrong: unreadable, not TOML, unknown key, wrong type.
     """
+    text = _text(path)
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        tables = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(
+            f"config {path} is nested too deeply; expected [model] and [training], keys and values"
+        ) from None
+    except ValueError as error:  # not TOML, or an integer of thousands of digits
+        raise ConfigError(f"config {path} is not valid TOML: {error}") from None
+    for section, table in tables.items():
+        if section not in SECTIONS or not isinstance(table, dict):
+            raise ConfigError(f"config {path}: unknown {brief(section)}; expected the sections [model] and [training]")
+        types = {f.name: f.type for f in dataclasses.fields(SECTIONS[section])}
+        for key, value in table.items():
+            if key not in types:
+                raise ConfigError(f"config {path}: unknown key {brief(key)} in [{section}]{did_you_mean(key, types)}")
+            table[key] = typed(value, types[key], f"config {path}: {key}")
+    return {section: tables.get(section, {}) for section in SECTIONS}
+
+
+def _text(path):
+    """What a config file holds. ConfigError if it cannot be read, or if TOML's reader would take minutes for it."""
+    try:
+        with open_regular(path, encoding="utf-8-sig") as file:
+            text = file.read(LARGEST_CONFIG + 1)
     except FileNotFoundError:
         names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
         raise ConfigError(
@@ -143,28 +180,42 @@ def load_toml(path):
         ) from None
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"config {path} is not valid TOML: {error}") from None
-    for section, table in tables.items():
-        if section not in SECTIONS or not isinstance(table, dict):
-            raise ConfigError(f"config {path}: unknown {section!r}; expected the sections [model] and [training]")
-        types = {f.name: f.type for f in dataclasses.fields(SECTIONS[section])}
-        for key, value in table.items():
-            if key not in types:
-                raise ConfigError(f"config {path}: unknown key {key!r} in [{section}]{did_you_mean(key, types)}")
-            table[key] = typed(value, types[key], f"config {path}: {key}")
-    return {section: tables.get(section, {}) for section in SECTIONS}
+    if len(text) > LARGEST_CONFIG:
+        raise ConfigError(f"config {path} has more than {LARGEST_CONFIG:,} characters; expected a few settings")
+    if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+        raise ConfigError(f"config {path} has a line with more than {_MOST_DOTS:,} dots; break the line")
+    return text
 
 
 def typed(value, type_, where):
-    """A TOML or JSON value as the field's type; ConfigError if it is of another kind."""
+    """A value from TOML, JSON or a program as the field's type; ConfigError if it is of another kind.
+
+    Whole numbers are real ones too, lists are tuples, paths are texts, NumPy's numbers are numbers; a bool is no int.
+    """
     if type_ in (tuple[str, ...], tuple[float, float]):
         item = str if type_ == tuple[str, ...] else float
-        if not isinstance(value, list):
-            raise ConfigError(f"{where} is {value!r}; expected a list")
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} is {brief(value)}; expected a list")
         return tuple(typed(v, item, where) for v in value)
-    if type_ is float and type(value) is int:
-        return float(value)
-    if type(value) is not type_:
-        raise ConfigError(f"{where} is {value!r}; expected {type_.__name__}")
+    converted = _converted(value, type_)
+    if type(converted) is not type_:
+        raise ConfigError(f"{where} is {brief(value)}; expected {type_.__name__}")
+    return converted
+
+
+def _converted(value, type_):
+    """`value` as type_ where it is the same value, else itself."""
+    if isinstance(value, bool):
+        return value
+    if type_ is int and isinstance(value, numbers.Integral):
+        return operator.index(value)
+    if type_ is float and isinstance(value, numbers.Real):
+        try:
+            return float(value)
+        except OverflowError:  # a whole number beyond 1.8e308
+            return math.inf
+    if type_ is str and isinstance(value, (str, os.PathLike)):
+        return str(os.fspath(value))
     return value

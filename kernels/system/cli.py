@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from kernels.system.errors import DeviceError, UserError
-from kernels.system.text import printable
+from kernels.system.text import one_line, printable
 from tiny_transformer_np_install import DISTRIBUTION, interpreter
 
 _ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
@@ -45,7 +45,7 @@ def complain(prog, message):
 
 def fail(prog, message, status=2):
     """Print one line and leave with this exit status: 2 for what the user can put right, 1 for what went wrong."""
-    complain(prog, " ".join(str(message).split()))
+    complain(prog, one_line(message))
     sys.exit(status)
 
 
@@ -64,6 +64,7 @@ def command_line(prog):
 def run(prog, main, *args):
     """main(*args) as `command_line` has it."""
     try:
+        _require_working_directory()
         return main(*args)
     except (UserError, DeviceError) as error:
         fail(prog, error)
@@ -72,9 +73,19 @@ def run(prog, main, *args):
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         fail(prog, describe(error), 1)
+    except MemoryError as error:  # NumPy's says how much was asked for
+        fail(prog, f"not enough memory: {error}" if str(error) else "not enough memory", 1)
     except KeyboardInterrupt:  # outside of training, which saves first
         complain(prog, "interrupted")
         sys.exit(128 + signal.SIGINT)
+
+
+def _require_working_directory():
+    """Relative paths mean nothing where it was deleted, and Python itself asks for it in many places."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the working directory has been deleted; change to another one, with `cd`") from None
 
 
 def describe(error):

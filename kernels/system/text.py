@@ -6,6 +6,7 @@ import reprlib
 # C0 except tab and line feed, DEL and C1; marks and overrides of the writing direction; line and paragraph separators,
 # which are no line breaks to a terminal but are to Python; surrogates, which no stream can encode.
 _UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONGEST_WORD, _LONGEST_LINE = 300, 2000  # characters of a message; a path may have 4096, a forged value millions
 
 
 def printable(text):
@@ -16,6 +17,19 @@ def printable(text):
 def shown(text, stream):
     """`text` as it should be written to `stream`: printable on a terminal, unchanged into a file or a pipe."""
     return printable(text) if stream.isatty() else text
+
+
+def one_line(message):
+    """A message as one line of bounded length: printable, and long words cut in their middle."""
+    return _cut(" ".join(_cut(word, _LONGEST_WORD) for word in printable(str(message)).split()), _LONGEST_LINE)
+
+
+def _cut(text, length):
+    """`text`, or both its ends around a note of how long it is."""
+    if len(text) <= length:
+        return text
+    half = length // 2 - 15
+    return f"{text[:half]}...({len(text):,} characters)...{text[-half:]}"
 
 
 class _Brief(reprlib.Repr):

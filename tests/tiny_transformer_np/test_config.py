@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tiny_transformer_np import ConfigError, TrainingConfig, TransformerConfig
@@ -15,7 +17,12 @@ BAD_MODEL = [
     *[(name, value) for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd") for value in (0, -1)],
     *[("dropout", value) for value in (-0.1, 1.0, 1.5, math.nan, math.inf)],
     ("n_head", 3),
+    *[(name, value) for name in ("vocab_size", "n_layer", "n_head", "n_embd") for value in (2**31, 10**10, 2.0, True)],
+    ("bias", 1),
+    ("dropout", True),
+    ("dropout", "0.1"),
     ("positions", "rotary"),
+    ("positions", 3),
     ("gelu", "fast"),
 ]
 POSITIVE = ("seq_len", "batch_size", "grad_accumulation_steps", "epochs", "log_interval", "eval_interval",
@@ -27,7 +34,14 @@ BAD_TRAINING = [
     *[(name, -1) for name in NOT_NEGATIVE],
     *[(name, math.nan) for name in ("learning_rate", "min_lr", "weight_decay", "grad_clip", "eps")],
     *[(name, math.inf) for name in ("learning_rate", "min_lr", "weight_decay", "eps")],
+    *[(name, value) for name in ("seq_len", "batch_size") for value in (2**31, 2.0, True, None)],
+    *[(name, 2**63) for name in ("stride", "max_steps", "epochs", "log_interval", "sample_tokens", "threads")],
+    ("seed", 2**64),
+    *[(name, 1e39) for name in ("learning_rate", "min_lr", "weight_decay", "eps")],
+    ("eps", 1e-50),
     ("min_lr", 1.0),
+    ("data", "input.txt"),
+    ("overfit_one_batch", 0),
     *[("betas", value) for value in ((0.9,), (0.9, 0.95, 0.99), (1.0, 0.9), (0.9, -0.1), (math.nan, 0.9))],
     ("device", "tpu"),
     ("kernels", "slow"),
@@ -50,6 +64,28 @@ def test_bad_model_settings(name, value):
 def test_bad_training_settings(name, value):
     message = refusal(TrainingConfig, name, value)
     assert name in message and str(value) in message and "\n" not in message
+
+
+def test_values_of_other_types_that_mean_the_same_are_taken():
+    model = TransformerConfig(n_embd=np.int64(8), n_head=np.int32(2), dropout=np.float32(0.5))
+    assert [type(v) for v in (model.n_embd, model.n_head, model.dropout)] == [int, int, float]
+    training = TrainingConfig(learning_rate=1, betas=[0, np.float64(0.5)], data=[Path("a.txt")], seed=2**64 - 1)
+    assert training == TrainingConfig(learning_rate=1.0, betas=(0.0, 0.5), data=("a.txt",), seed=2**64 - 1)
+
+
+LONG = "x" * 5_000_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [LONG, 10**4000, 1 << 10**6, [LONG] * 3, list(range(10**5)), {LONG: LONG}, LONG.encode(), object, -(1 << 10**6)],
+    ids=lambda value: type(value).__name__,
+)
+def test_messages_never_repeat_a_long_value(value):
+    for config, names in ((TransformerConfig, ("n_layer", "dropout", "bias", "gelu")), (TrainingConfig, ("betas",))):
+        for name in names:
+            message = refusal(config, name, value)
+            assert name in message and len(message) < 700
 
 
 def test_settings_that_do_not_go_together():
@@ -114,19 +150,38 @@ def test_a_good_file(tmp_path):
         ("[training]\nbetas = 0.9", r"betas is 0\.9; expected a list"),
         ('[training]\nbetas = ["a", "b"]', "betas is 'a'; expected float"),
         ("[training]\nlearning_rate = false", "learning_rate is False; expected float"),
+        ("[model]\nn_layer = 99999999999999999999", "n_layer is 99999999999999999999; expected at most 2147483647"),
+        (f"[model]\nn_layer = {'9' * 5000}", "is not valid TOML: Exceeds the limit"),
+        (f"[model]\nn_layer = 0x{'f' * 5000}", r"n_layer is an integer of 20000 bits; expected at most"),
+        (f"[training]\nlearning_rate = 0x{'f' * 5000}", "learning_rate is inf; expected at most"),
+        ("[training]\nlearning_rate = 1e999", "learning_rate is inf; expected at most"),
+        ("[training]\neps = nan", "eps is nan; expected more than 0"),
+        (f"x = {'[' * 3000}{']' * 3000}", "is nested too deeply"),
+        (f"x = {'{a=' * 3000}1{'}' * 3000}", "is nested too deeply"),
+        (f"{'a.' * 3000}a = 1", "more than 1,000 dots"),
+        (f"x = '{'y' * (1 << 20)}'", "more than 1,048,576 characters"),
+        (f"[training]\ndevice = '{'y' * 10**6}'", r"device is 'y+\.\.\.y+'; expected one of cpu, cuda"),
+        (f"[model]\n'{'y' * 10**6}' = 1", r"unknown key 'y+\.\.\.y+' in"),
+        ('[model]\n"\\u001b[31m" = 1', r"unknown key '\\x1b\[31m' in"),
+        ('"\\u0000" = 1', r"unknown '\\x00'; expected"),
+        ("[model]\nx = '\0'", "is not valid TOML"),
         ("[model\nn_layer = 2", "is not valid TOML"),
         ("[model]\nn_layer = 2\nn_layer = 3", "is not valid TOML"),
     ],
 )
 def test_slips_in_a_file_are_refused_in_one_line(tmp_path, text, expected):
     with pytest.raises(ConfigError, match=expected) as caught:
-        load(tmp_path, text)
-    assert str(tmp_path / "config.toml") in str(caught.value) and "\n" not in str(caught.value)
+        tables = load(tmp_path, text)
+        TransformerConfig(**tables["model"]), TrainingConfig(**tables["training"])
+    message = str(caught.value)
+    assert len(message) < 500 and "\n" not in message
+    assert str(tmp_path / "config.toml") in message or "; expected " in message  # a value of its type
 
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
-    for path in (tmp_path / "none.toml", tmp_path, tmp_path / "latin.toml"):
+    os.mkfifo(tmp_path / "pipe.toml")
+    for path in (tmp_path / "none.toml", tmp_path, tmp_path / "latin.toml", tmp_path / "pipe.toml", "/dev/zero"):
         with pytest.raises(ConfigError) as caught:
             load_toml(path)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
@@ -139,6 +194,11 @@ def test_the_configs_that_come_along_are_sound(path):
     config = TrainingConfig(**tables["training"])
     assert config.warmup_steps < config.max_steps
     assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+def test_a_byte_order_mark_and_foreign_line_ends_are_read(tmp_path):
+    (tmp_path / "config.toml").write_bytes(b"\xef\xbb\xbf[model]\r\nn_layer = 2\r\n")
+    assert load_toml(tmp_path / "config.toml")["model"] == {"n_layer": 2}
 
 
 def test_there_are_configs():
