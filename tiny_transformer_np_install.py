@@ -60,8 +60,7 @@ def _explanation(foreign):
         else f"the package {name} of {DISTRIBUTION} is damaged: its __init__.py is gone"
         for name, place in places.items()
     ]  # fmt: skip
-    installed = metadata.packages_distributions()
-    others = sorted({d for name in foreign for d in installed.get(name, []) if d and not _is_this_distribution(d)})
+    others = sorted({other for place in places.values() if place for other in _owners(metadata, Path(place))})
     if not others and not any(_HERE in Path(place or _HERE / "gone").parents for place in places.values()):
         return f"{' and '.join(found)}; rename it, or start Python where it is not found"
     pip = f"{interpreter()} -m pip"
@@ -71,8 +70,16 @@ def _explanation(foreign):
     )
 
 
-def _is_this_distribution(name):
-    return name.lower().replace("_", "-") == DISTRIBUTION
+def _owners(metadata, place):
+    """The names of the other distributions that installed the file at `place`."""
+    for other in metadata.distributions():
+        site = Path(other.locate_file(""))
+        if site not in place.parents:
+            continue
+        record, name = other.read_text("RECORD") or "", other.metadata["Name"] or ""
+        listed = f"\n{place.relative_to(site).as_posix()}," in f"\n{record}"
+        if listed and name.lower().replace("_", "-") != DISTRIBUTION:
+            yield name
 
 
 def _origin(metadata):
