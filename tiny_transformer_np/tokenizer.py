@@ -17,20 +17,32 @@ class CharTokenizer:
     @classmethod
     def from_text(cls, *texts):
         """The vocabulary of all characters that occur, in order of their code points."""
-        return cls("".join(sorted(set().union(*texts))))
+        return cls.from_pieces(texts)
+
+    @classmethod
+    def from_pieces(cls, pieces):
+        """`from_text` of an iterable of str, of which one at a time is held."""
+        characters = set()
+        for piece in pieces:
+            characters.update(piece)
+        return cls("".join(sorted(characters)))
 
     @property
     def vocab_size(self):
         return len(self.vocabulary)
 
-    def encode(self, text):
-        """str -> int64 array (len(text),). ValueError naming a character that is not in the vocabulary."""
+    def encode(self, text, first=0):
+        """str -> int64 array (len(text),). ValueError naming a character that is not in the vocabulary.
+
+        first: the position of the text's first character, where the text is a piece of a longer one.
+        """
         codes = _code_points(text)
         places = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
         unknown = self._codes[places] != codes
         if unknown.any():
             at = int(np.argmax(unknown))
-            raise ValueError(f"character {text[at]!r} at position {at} is not among the {self.vocab_size} known ones")
+            where = f"character {text[at]!r} at position {first + at}"
+            raise ValueError(f"{where} is not among the {self.vocab_size} known ones")
         return self._order[places]
 
     def decode(self, ids):

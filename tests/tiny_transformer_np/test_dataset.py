@@ -1,11 +1,14 @@
 """TextDataset: targets one ahead, no window lost or beyond the end, each epoch a permutation; and reading texts."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from tiny_transformer_np import CharTokenizer, ConfigError
 from tiny_transformer_np.training import TextDataset
-from tiny_transformer_np.training.dataset import IGNORE_INDEX, load_texts, python_manual, read_text
+from tiny_transformer_np.training import text as texts
+from tiny_transformer_np.training.dataset import IGNORE_INDEX, load_tokens, python_manual
 
 TOKENIZER = CharTokenizer("abcdefghij")
 
@@ -65,10 +68,10 @@ def test_unusable_files_are_refused_in_one_line(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        read_text(path)
+        TextDataset(path, TOKENIZER, 1)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(ConfigError):
-        read_text(tmp_path)  # a folder
+    with pytest.raises(ConfigError, match="directory"):
+        TextDataset(tmp_path, TOKENIZER, 1)
 
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -132,21 +135,58 @@ def test_the_last_batch_of_blocks_is_shorter():
 # ----------------------------------------------------------------------------------------------- texts
 
 
+def loaded(data, val_data=()):
+    """What `load_tokens` makes of these files, as text again."""
+    tokenizer, *tokens = load_tokens(data, val_data)
+    return tuple(map(tokenizer.decode, tokens))
+
+
 def test_the_tail_validates_by_default(tmp_path):
     """Training and validation text do not overlap and together are the whole."""
     (tmp_path / "a").write_text("abcdefg\n", encoding="utf-8")
     (tmp_path / "b").write_text("0123456789ä", encoding="utf-8")
-    train, val = load_texts([tmp_path / "a", tmp_path / "b"], [])
+    train, val = loaded([tmp_path / "a", tmp_path / "b"])
     assert train + val == "abcdefg\n\n0123456789ä"
     assert len(val) == 2
-    assert load_texts([tmp_path / "a"], [tmp_path / "b"]) == ("abcdefg\n", "0123456789ä")
+    assert loaded([tmp_path / "a"], [tmp_path / "b"]) == ("abcdefg\n", "0123456789ä")
 
 
 def test_the_python_manual_is_there():
     assert len(python_manual()) > 400_000
-    train, val = load_texts((), ())
+    train, val = loaded((), ())
     assert train + val == python_manual()
     assert len(val) == pytest.approx(0.1 * len(python_manual()), abs=1)
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 5, 1000])
+def test_a_file_decoded_in_pieces_is_what_python_reads(tmp_path, monkeypatch, piece):
+    """Characters of one to four bytes and line breaks of two are cut in every place."""
+    monkeypatch.setattr(texts, "PIECE", piece)
+    path = tmp_path / "text.txt"
+    path.write_bytes("añ日\r\n\U0001f600\n\r\rend\r".encode())
+    assert "".join(texts.Text(path)) == path.read_text(encoding="utf-8") == "añ日\n\U0001f600\n\n\nend\n"
+    assert "".join(loaded([path])) == path.read_text(encoding="utf-8")
+    for bad, at in ((b"\xff", 0), ("日本".encode() + b"\xe6\x97", 6), (b"abc\xe6\x97d", 3)):
+        path.write_bytes(bad)
+        with pytest.raises(ConfigError, match=rf"not UTF-8 text \(byte {at}\)"):
+            list(texts.Text(path))
+    path.write_bytes(b"abcdefghijx")
+    with pytest.raises(ValueError, match="'x' at position 10 "):
+        TextDataset(path, TOKENIZER, 2)
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(256, np.uint8), (257, np.uint16), (65537, np.uint32)])
+def test_tokens_are_kept_in_as_few_bytes_as_hold_them_and_batches_are_int64(size, dtype):
+    """Ids are not wrapped at the border of a type, and a digest is that of int64 ids, as earlier versions made it."""
+    characters = "".join(map(chr, range(0x20000, 0x20000 + size)))
+    tokenizer = CharTokenizer.from_text(characters)
+    tokens = texts.encode_text(texts.Text.of(characters), tokenizer)
+    assert tokens.dtype == dtype and tokens.tolist() == list(range(size))
+    data = TextDataset(tokens, tokenizer, 8)
+    assert data.tokens is tokens
+    assert data.digest() == data.digest() == hashlib.sha256(np.arange(size).tobytes()).hexdigest()
+    for array in (*data.batch(0, 4, seed=1), *data[0], *next(data.blocks(2))):
+        assert array.dtype == np.int64
 
 
 def test_the_digest_tells_texts_apart():

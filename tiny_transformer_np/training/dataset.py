@@ -8,28 +8,34 @@ Which windows form a batch is a function of the seed and the batch's number, so 
 
 import hashlib
 import os
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 
 from minigrad import random
 from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.tokenizer import CharTokenizer
+from tiny_transformer_np.training.text import Text, encode_text
 
 IGNORE_INDEX = -100  # a target that does not count: padding
+_HASHED = 1 << 20  # tokens at a time
 
 
 class TextDataset:
     """Windows of `seq_len` tokens that start every `stride` tokens (0: seq_len, so that they do not overlap).
 
-    text_file_or_tokens: a path of a UTF-8 text, or an integer array (n,) of token ids. A last window that would
-    reach beyond the text is left out. Raises ConfigError for a text that cannot be read or is too short.
+    text_file_or_tokens: a path of a UTF-8 text, or an integer array (n,) of token ids, which is kept as it is. A last
+    window that would reach beyond the text is left out. What batches hold is int64, however small the integers are
+    that the text is kept in. Raises ConfigError for a text that cannot be read or is too short.
     """
 
     def __init__(self, text_file_or_tokens, tokenizer, seq_len, stride=0):
         if isinstance(text_file_or_tokens, (str, os.PathLike)):
-            text_file_or_tokens = tokenizer.encode(read_text(text_file_or_tokens))
-        self.tokens = np.asarray(text_file_or_tokens, dtype=np.int64)
+            text_file_or_tokens = encode_text(Text(text_file_or_tokens), tokenizer)
+        tokens = np.asarray(text_file_or_tokens)
+        self.tokens = tokens if tokens.dtype.kind in "iu" else tokens.astype(np.int64)
         self.tokenizer, self.seq_len, self.stride = tokenizer, seq_len, stride or seq_len
+        self._digest = self._digested = None  # of the tokens, and the tokens it is of
         if len(self.tokens) < seq_len + 1:
             raise ConfigError(
                 f"the text has {len(self.tokens)} tokens, but a window of seq_len {seq_len} and its target need "
@@ -46,7 +52,7 @@ class TextDataset:
         if ((index < 0) | (index >= len(self))).any():
             raise IndexError(f"window {index} is outside 0..{len(self) - 1}")
         places = index[..., None] * self.stride + np.arange(self.seq_len)
-        return self.tokens[places], self.tokens[places + 1]
+        return self.tokens[places].astype(np.int64), self.tokens[places + 1].astype(np.int64)
 
     def batch(self, number, batch_size, seed):
         """The `number`-th batch, counted from 0, of an endless walk through the windows in random order.
@@ -66,31 +72,25 @@ class TextDataset:
 
         The last window is padded; targets there are IGNORE_INDEX.
         """
+        T = self.seq_len
         n = len(self.tokens) - 1
-        n_windows = -(-n // self.seq_len)
-        inputs = np.zeros(n_windows * self.seq_len, np.int64)
-        targets = np.full(n_windows * self.seq_len, IGNORE_INDEX, np.int64)
-        inputs[:n], targets[:n] = self.tokens[:-1], self.tokens[1:]
-        inputs, targets = inputs.reshape(-1, self.seq_len), targets.reshape(-1, self.seq_len)
-        for start in range(0, n_windows, batch_size):
-            yield inputs[start : start + batch_size], targets[start : start + batch_size]
+        n_windows = -(-n // T)
+        for first in range(0, n_windows, batch_size):
+            start, n_rows = first * T, min(batch_size, n_windows - first)
+            inputs, targets = np.zeros(n_rows * T, np.int64), np.full(n_rows * T, IGNORE_INDEX, np.int64)
+            here = min(n_rows * T, n - start)  # fewer in the last batch
+            inputs[:here] = self.tokens[start : start + here]
+            targets[:here] = self.tokens[start + 1 : start + 1 + here]
+            yield inputs.reshape(n_rows, T), targets.reshape(n_rows, T)
 
     def digest(self):
-        """A sha256 of the tokens, to recognise the data by."""
-        return hashlib.sha256(self.tokens.tobytes()).hexdigest()
-
-
-def read_text(path):
-    """A UTF-8 file's text. ConfigError if it is missing, unreadable, empty or not UTF-8."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot read data file {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"data file {path} is not UTF-8 text (byte {error.start}); convert it first") from None
-    if not text:
-        raise ConfigError(f"data file {path} is empty; expected text")
-    return text
+        """A sha256 of the tokens as int64, to recognise the data by. Computed once."""
+        if self._digested is not self.tokens:
+            sha256 = hashlib.sha256()
+            for start in range(0, len(self.tokens), _HASHED):
+                sha256.update(self.tokens[start : start + _HASHED].astype(np.int64).data)
+            self._digest, self._digested = sha256.hexdigest(), self.tokens
+        return self._digest
 
 
 def python_manual():
@@ -100,10 +100,17 @@ def python_manual():
     return "\n\n".join(topics[name] for name in sorted(topics))
 
 
-def load_texts(data, val_data):
-    """The training and the validation text: files, or the Python manual; the last tenth validates by default."""
-    text = "\n".join(read_text(path) for path in data) if data else python_manual()
+def load_tokens(data, val_data):
+    """(tokenizer, training tokens, validation tokens) of files, or of the Python manual.
+
+    Without val_data the last tenth validates. At its peak this takes two bytes for each byte of a text, one of the
+    file and one of the ids; ids of more than 256 characters take two or four bytes, but such a text has fewer.
+    """
+    text = Text(*data) if data else Text.of(python_manual())
+    val_text = Text(*val_data)
+    tokenizer = CharTokenizer.from_pieces(chain(text, val_text))
+    tokens = encode_text(text, tokenizer)
     if val_data:
-        return text, "\n".join(read_text(path) for path in val_data)
-    cut = int(0.9 * len(text))
-    return text[:cut], text[cut:]
+        return tokenizer, tokens, encode_text(val_text, tokenizer)
+    cut = int(0.9 * len(tokens))
+    return tokenizer, tokens[:cut], tokens[cut:]

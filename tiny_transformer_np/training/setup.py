@@ -3,8 +3,7 @@
 from minigrad import random
 from tiny_transformer_np.config import ConfigError, TransformerConfig
 from tiny_transformer_np.model import TransformerLM
-from tiny_transformer_np.tokenizer import CharTokenizer
-from tiny_transformer_np.training.dataset import TextDataset, load_texts
+from tiny_transformer_np.training.dataset import TextDataset, load_tokens
 from tiny_transformer_np.training.trainer import Trainer
 
 
@@ -14,10 +13,9 @@ def build_trainer(model_settings, config, run=None, progress=None):
     model_settings: fields of TransformerConfig, of which vocab_size and block_size follow from the data and from
     seq_len; config: TrainingConfig. Raises ConfigError for data or settings that cannot be used.
     """
-    train_text, val_text = load_texts(config.data, config.val_data)
-    tokenizer = CharTokenizer.from_text(train_text, val_text)
-    train_data = TextDataset(tokenizer.encode(train_text), tokenizer, config.seq_len, config.stride)
-    val_data = TextDataset(tokenizer.encode(val_text), tokenizer, config.seq_len)
+    tokenizer, train_tokens, val_tokens = load_tokens(config.data, config.val_data)
+    train_data = TextDataset(train_tokens, tokenizer, config.seq_len, config.stride)
+    val_data = TextDataset(val_tokens, tokenizer, config.seq_len)
     settings = with_derived(model_settings, vocab_size=tokenizer.vocab_size, block_size=config.seq_len)
     random.seek(config.seed)
     return Trainer(TransformerLM(TransformerConfig(**settings)), train_data, val_data, config, run, progress)

@@ -169,7 +169,7 @@ class Trainer:
         """A piece of text from the model, the same for the same weights and step."""
         tokenizer = self.train_dataset.tokenizer
         random.seek(self.config.seed, self.step, _SAMPLING)
-        prompt = self.train_dataset.tokens[:1]
+        prompt = self.train_dataset.tokens[:1].astype(np.int64)
         new = generate(self.model, prompt, self.config.sample_tokens, random.generator(), temperature=0.8)
         return tokenizer.decode(np.concatenate([prompt, np.fromiter(new, np.int64)]))
 
