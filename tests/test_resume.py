@@ -28,9 +28,9 @@ def killed(*args, **kwargs):
     global calls
     calls += 1
     if calls == n:
-        if name == "save_file":  # half of the file is on disk
+        if module.__name__ == "kernels.system.tensors":  # half of the file is on disk
             original(*args, **kwargs)
-            os.truncate(args[1], os.path.getsize(args[1]) // 2)
+            args[0].truncate(args[0].tell() // 2)
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*args, **kwargs)
 setattr(module, name, killed)
@@ -43,8 +43,8 @@ INSTANTS = [
     ("os", "replace", 1),  # before config.toml has its name: no run yet
     ("os", "replace", 2),  # a run without metrics and without a checkpoint
     ("minigrad.random", "seek", 2),  # in the very first step
-    ("tiny_transformer_np.training.checkpoint", "save_file", 1),
-    ("tiny_transformer_np.training.checkpoint", "save_file", 2),
+    ("kernels.system.tensors", "write", 1),
+    ("kernels.system.tensors", "write", 2),
     ("os", "fsync", 5),
     ("os", "replace", 4),
     ("tiny_transformer_np.training.trainer", "draw_metrics", 1),

@@ -218,7 +218,9 @@ def test_damaged_and_foreign_checkpoints_are_refused(finished, text, tmp_path):
     refused(run("--resume", copy, "--max-steps", 3), "max_steps 3")
 
     (copy / "config.toml").write_text((out / "config.toml").read_text().replace("n_layer = 1", "n_layer = 2"))
-    refused(run("--resume", copy), "another model", "n_layer")
+    refused(run("--resume", copy), "n_layer is 2 in", "trained with 1")
+    (copy / "config.toml").write_text((out / "config.toml").read_text().replace("dropout = 0.0", "dropout = 0.5"))
+    refused(run("--resume", copy), "dropout is 0.5 in", "trained with 0.0")
     (tmp_path / "other.txt").write_text(text.read_text().replace("q", "é"))
     (copy / "config.toml").write_text((out / "config.toml").read_text())
     refused(run("--resume", copy, "--data", tmp_path / "other.txt"), "tokenizer")

@@ -2,8 +2,12 @@
 
 import errno
 import os
+import re
+import secrets
+import shutil
 import stat
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kernels.system.errors import UserError
@@ -11,6 +15,9 @@ from kernels.system.text import brief
 
 _SUFFIX = ".partial"
 _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+_DESCRIPTOR = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)")
+_OF_THE_PATH = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+                errno.ELOOP, errno.EROFS, errno.EBADF}  # fmt: skip
 _ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
 
 
@@ -89,29 +96,107 @@ def _refuse_other(found, path):
 
 @contextmanager
 def replacing(path):
-    """A temporary path beside `path`: after the block its file is flushed to disk and takes the name `path`.
+    """A temporary file beside `path`, of this process alone; after the block it is flushed to disk and takes that name.
 
-    If the block raises, the temporary file is removed and what stood at `path` stays.
+    Yields its path; its mode is what the umask gives. If the block raises, the temporary file is removed and what
+    stood at `path` stays; an OSError names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + _SUFFIX)
+    partial = path.with_name(f".{path.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}")
     try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield partial
-        with open(partial, "rb") as file:
+        with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError) and error.errno and error.filename in (None, partial, str(partial)):
+            error.filename = str(path)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _flush_names(path.parent)
+
+
+def _flush_names(folder):
+    """Have the names in a folder on disk, where the system has a way to say so (Windows has none)."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)  # the new name itself
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # so some network file systems say that they cannot
+            raise
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
-def remove_partial(folder):
-    """Delete what a killed process left half-written below `folder`."""
-    for path in Path(folder).rglob("*" + _SUFFIX):
-        path.unlink()
+@contextmanager
+def writing(path):
+    """A binary file to write into, for output that a person pointed to. UserError if it cannot lie there.
+
+    A file is written whole or not at all, under exactly this name; a symbolic link stays, and its target is replaced.
+    What is no file, such as a pipe or /dev/null, is written into; so are the open files that /dev/stdout, /dev/stderr
+    and /dev/fd/N mean.
+    """
+    try:
+        if descriptor := _DESCRIPTOR.fullmatch(os.fspath(path)):
+            sys.stdout.flush()
+            number = {"stdout": 1, "stderr": 2}.get(descriptor[1]) or int(descriptor[2])
+            with open(os.dup(number), "wb") as file:
+                yield file
+            return
+        target = Path(os.path.realpath(path))
+        if target.exists() and not target.is_file():
+            with open(path, "wb") as file:
+                yield file
+            return
+        os.stat(target.parent)  # a folder that is not there is a mistake, and is not made
+        with replacing(target) as partial, open(partial, "wb") as file:
+            if target.exists():
+                shutil.copymode(target, partial)
+            yield file
+    except OSError as error:
+        if is_of_the_path(error):
+            raise UserError(f"cannot write {path}: {error.strerror}") from None
+        raise
+
+
+def is_of_the_path(error):
+    """Whether an OSError is about a path that a person gave, rather than a full disk, a quota, or a failing device."""
+    return error.errno in _OF_THE_PATH
+
+
+@contextmanager
+def folders(path):
+    """During the block the folder `path` exists. Yields a list of those that were made for it, outermost first.
+
+    They are removed again if they are empty afterwards.
+    """
+    path, made = Path(path), []
+    try:
+        for folder in (*reversed(path.parents), path):
+            if not folder.exists():
+                with suppress(FileExistsError):  # made meanwhile, by another process
+                    folder.mkdir()
+                    made.append(folder)
+        yield made
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def remove_partial(folder, names, others=r"(?!)"):
+    """Delete what killed processes left in `folder` of files that they were writing, and no other file.
+
+    names: a regular expression for the names of those files; others: one for names that temporary files had besides.
+    Call it only where no other process can be writing them.
+    """
+    leftover = re.compile(rf"\.({names})\.\d+-[0-9a-f]{{8}}\.partial|{others}")
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if leftover.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)

@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from small import TEXT, make_trainer, same_bits, weights_of
 
-from kernels.system.files import remove_partial, replacing
+from kernels.system import tensors
+from kernels.system.files import replacing
 from tiny_transformer_np import CharTokenizer, ConfigError
 from tiny_transformer_np.training import TextDataset, checkpoint
 from tiny_transformer_np.training.run import Run
@@ -240,24 +241,15 @@ def test_an_interrupted_checkpoint_leaves_the_old_one(tmp_path, monkeypatch):
     before = (tmp_path / "c").read_bytes()
     trainer.train_step()
 
-    def full_disk(arrays, path, metadata):
-        path.write_bytes(b"half")
+    def full_disk(file, arrays, metadata):
+        file.write(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full_disk)
+    monkeypatch.setattr(tensors, "write", full_disk)
     with pytest.raises(OSError, match="no space"):
         trainer.save_checkpoint(tmp_path / "c")
     assert (tmp_path / "c").read_bytes() == before
     assert list(tmp_path.iterdir()) == [tmp_path / "c"]
-
-
-def test_what_a_kill_left_behind_is_removed(tmp_path):
-    for name in ("config.toml", "checkpoints/latest.safetensors", "checkpoints/latest.safetensors.partial"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("x")
-    remove_partial(tmp_path)
-    left = sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file())
-    assert left == ["checkpoints/latest.safetensors", "config.toml"]
 
 
 def test_other_programs_can_read_the_arrays(tmp_path):

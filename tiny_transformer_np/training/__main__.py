@@ -4,6 +4,7 @@ The same as `python -m tiny_transformer_np.training`, and as `minigrad-train` wh
 """
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import shlex
@@ -37,7 +38,13 @@ def main():
     resuming = args.resume is not None
     if args.preflight and (resuming or args.no_preflight):
         raise ConfigError("--preflight checks a run before its first step; leave out --resume and --no-preflight")
-    run, model_config, config, checkpoint = resumed_job(args) if resuming else new_job(args)
+    with contextlib.ExitStack() as claims:  # on the run's folder, for as long as this process may write to it
+        return train(args, *(resumed_job(args, claims) if resuming else new_job(args, claims)))
+
+
+def train(args, run, model_config, config, checkpoint):
+    """Train the job that `new_job` or `resumed_job` returned, or do what `args` asks for instead. The exit status."""
+    resuming = args.resume is not None
     if args.step_backward:
         config = dataclasses.replace(config, kernels=args.stepped_kernels)
 
@@ -46,12 +53,10 @@ def main():
     from minigrad import device
     from tiny_transformer_np.training.diagnosis import post_mortem, step_backward
     from tiny_transformer_np.training.progress import Progress
-    from tiny_transformer_np.training.run import check_writable
     from tiny_transformer_np.training.setup import build_trainer
 
     device.require(config.device)
     kernels.select(config.kernels)
-    check_writable(run.path)
     threads = device.configure(config.device, config.threads)
     factors = device.use_factors(config.dtype, config.device)
     if factors != config.dtype:
@@ -135,33 +140,44 @@ def describe(trainer, kernel_set, threads, factors):
     return "\n".join(lines)
 
 
-def new_job(args):
+def new_job(args, claims):
     """(run, model settings, TrainingConfig, None) from a config file and flags; flags win."""
-    from tiny_transformer_np.training.run import Run, default_path
+    from tiny_transformer_np.training.run import Run, default_run
 
     path = find_config(args.config or "default")
     tables = load_toml(path)
     config = TrainingConfig(**absolute_paths({**tables["training"], **args.training}))
     model_config = {**tables["model"], **args.model}
     TransformerConfig(**model_config)  # a bad shape is refused before any data is read
-    out_dir = args.out_dir or default_path(path.stem, datetime.datetime.now())
-    if Run(out_dir).config.exists():
-        raise ConfigError(f"{out_dir} holds a run already; use --resume {out_dir} or another --out-dir")
-    return Run(out_dir), model_config, config, None
+    if args.step_backward:
+        run = None  # nothing is written
+    elif args.out_dir:
+        run = Run(args.out_dir)
+        run.require_unused()
+        claims.enter_context(run.claimed())
+        run.require_unused()  # nor has another process used it just before
+    else:
+        run = default_run(claims, path.stem, datetime.datetime.now())
+    return run, model_config, config, None
 
 
-def resumed_job(args):
+def resumed_job(args, claims):
     """(run, model settings, TrainingConfig, checkpoint) of a run on disk; few settings may change."""
     from tiny_transformer_np.training import checkpoint
-    from tiny_transformer_np.training.run import changed, find, stored_configs
+    from tiny_transformer_np.training.run import changed, find, require_trained_with, stored_configs
 
     if args.config or args.out_dir:
         raise ConfigError("--resume goes on in the run's own folder and config; leave out --config and --out-dir")
     run, chosen = find(args.resume)
-    model_config, config = stored_configs(run)
+    if not (args.step_backward or args.post_mortem):  # they only read
+        claims.enter_context(run.claimed())
+    configs = stored_configs(run)
+    found = (chosen, *checkpoint.load(chosen)) if chosen else run.newest()
+    if found:
+        require_trained_with(run, configs, found)
+    model_config, config = configs
     changed(model_config, args.model)
     config = changed(config, absolute_paths(args.training))
-    found = (chosen, *checkpoint.load(chosen)) if chosen else run.newest()
     return run, dataclasses.asdict(model_config), config, found
 
 

@@ -9,8 +9,8 @@ import json
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from kernels.system import tensors
 from kernels.system.files import replacing
 from tiny_transformer_np.config import ConfigError, TransformerConfig, typed
 from tiny_transformer_np.model import TransformerLM
@@ -26,8 +26,8 @@ def save(path, arrays, meta):
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # others would be scrambled
     meta = {"format": FORMAT, **meta}
     text = json.dumps({**meta, "sha256": _digest(arrays, meta)}, sort_keys=True)
-    with replacing(path) as partial:
-        save_file(arrays, partial, {KEY: text})  # one key: several would be written in an order that varies
+    with replacing(path) as partial, open(partial, "wb") as file:
+        tensors.write(file, arrays, {KEY: text})
 
 
 def load(path):

@@ -2,16 +2,20 @@
 
     runs/NAME/config.toml  metrics.jsonl  loss.png  samples/step_*.txt  checkpoints/{latest,best}.safetensors
 
-config.toml appears last when a run is created; a folder without it is not a run.
+A folder without config.toml is not a run. While a run trains, its process holds .train.lock there: a run has one
+owner at a time, and nobody else writes to the folder.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import os
+import shlex
 from pathlib import Path
 
 import tomli_w
 
-from kernels.system.files import remove_partial, replacing
+from kernels.system import cache, files, locks
 from tiny_transformer_np.config import SECTIONS, ConfigError, load_toml
 from tiny_transformer_np.training import checkpoint
 
@@ -19,6 +23,19 @@ from tiny_transformer_np.training import checkpoint
 CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "verify_every", "threads", "dtype",
               "device")  # fmt: skip
 DATA = ("data", "val_data")  # may have moved: the checkpoint knows the data by its contents
+LOCK = ".train.lock"
+NAMES = ("config.toml", "metrics.jsonl", "loss.png", "samples", "checkpoints")  # all others are not the program's
+#: {folder: names of the files that are written there, a regular expression}
+_WRITTEN = {
+    "": r"config\.toml|metrics\.jsonl|loss\.png",
+    "samples": r"step_\d{6,}\.txt",
+    "checkpoints": r"(?:latest|best|post_mortem_\d{6,})\.safetensors",
+}
+_ATTEMPTS = 100  # to claim a folder that others claim and give up meanwhile
+
+
+class Taken(Exception):
+    """There is such a folder already."""
 
 
 class Run:
@@ -26,6 +43,7 @@ class Run:
 
     def __init__(self, path):
         self.path = Path(path)
+        self.locked = False  # whether the system keeps other processes out
         self.config = self.path / "config.toml"
         self.metrics = self.path / "metrics.jsonl"
         self.plot = self.path / "loss.png"
@@ -39,24 +57,72 @@ class Run:
         """State from which step `step` went wrong."""
         return self.path / "checkpoints" / f"post_mortem_{step:06d}.safetensors"
 
+    @contextlib.contextmanager
+    def claimed(self, exclusively=False):
+        """During the block no other process trains this run. ConfigError if one does, or if the folder cannot be used.
+
+        The folder is made where it is missing, and removed again if it is empty afterwards. exclusively: Taken if it
+        was there before.
+        """
+        with contextlib.ExitStack() as claims:
+            with self._usable():
+                self._claim(claims, exclusively)
+            if not self.locked:
+                cache.say(f"no locks for {self.path} on this system: see to it that no other process trains it too")
+            try:
+                yield self
+            finally:
+                self.locked = False
+
+    def _claim(self, claims, exclusively):
+        for attempt in range(_ATTEMPTS):
+            try:
+                made = claims.enter_context(files.folders(self.path))
+                if exclusively and self.path not in made:
+                    raise Taken(self.path)
+                self.locked = claims.enter_context(locks.holding(self.path / LOCK))
+                return
+            except FileNotFoundError:  # another process had made it, gave up, and removed it meanwhile
+                if attempt == _ATTEMPTS - 1:
+                    raise
+
     def create(self, model_config, training_config):
-        """Make the folder; it counts as a run once config.toml is there. ConfigError if it cannot be made."""
-        if self.config.exists():
-            raise ConfigError(f"{self.path} holds a run already; use --resume {self.path} or another --out-dir")
+        """Write the config.toml that makes a claimed folder a run."""
+        self.clean()
         self.write_config(model_config, training_config)
+
+    def require_unused(self):
+        """ConfigError if the folder holds any name that a run writes."""
+        taken = [name for name in NAMES if os.path.lexists(self.path / name)]
+        if "config.toml" in taken:
+            path = shlex.quote(str(self.path))
+            raise ConfigError(f"{self.path} holds a run already; use --resume {path} or another --out-dir")
+        if taken:
+            raise ConfigError(f"{self.path} holds {', '.join(taken)}, which a run would write; use another --out-dir")
 
     def write_config(self, model_config, training_config):
         """(Re)write config.toml, complete."""
         configs = {"model": model_config, "training": training_config}
+        with self._usable(), files.replacing(self.config) as partial:
+            partial.write_text(tomli_w.dumps({k: _as_table(c) for k, c in configs.items()}), encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _usable(self):
         try:
-            with replacing(self.config) as partial:
-                partial.write_text(tomli_w.dumps({k: _as_table(c) for k, c in configs.items()}), encoding="utf-8")
+            yield
+        except locks.Held:
+            raise ConfigError(f"another process is training {self.path}; wait until it has ended") from None
         except OSError as error:
+            if not files.is_of_the_path(error):
+                raise
             raise ConfigError(f"cannot write to {self.path}: {error.strerror}; choose another --out-dir") from None
 
     def clean(self):
-        """Remove what a kill left half-written."""
-        remove_partial(self.path)
+        """Remove what kills left half-written. Without a lock it might be another process's: then all of it stays."""
+        if self.locked:
+            for folder, names in _WRITTEN.items():
+                until_0_1 = rf"({names})\.partial" + (r"|\.tmp[0-9A-Za-z]{6}" if folder == "checkpoints" else "")
+                files.remove_partial(self.path / folder, names, until_0_1)
 
     def newest(self):
         """(path, arrays, meta) of the checkpoint with the most steps, or None if there is none yet."""
@@ -101,6 +167,22 @@ def changed(config, flags):
     return dataclasses.replace(config, **{k: v for k, v in flags.items() if k in current})
 
 
+def require_trained_with(run, configs, found):
+    """ConfigError, naming the setting, if config.toml was edited where a run may not change.
+
+    configs: (TransformerConfig, TrainingConfig) of config.toml; found: (path, arrays, meta) of the checkpoint.
+    """
+    path, _, meta = found
+    for section, config in zip(("model", "training"), configs, strict=True):
+        for name, value in _as_table(config).items():
+            trained = meta[section].get(name, value)  # an earlier version may not have had it
+            if name not in CHANGEABLE + DATA and value != trained:
+                raise ConfigError(
+                    f"{name} is {value} in {run.config}, but {path} was trained with {trained}: put that back, or "
+                    f"start another run; only {', '.join(CHANGEABLE)} may change on resume"
+                )
+
+
 def newest_checkpoint(path):
     """The checkpoint to generate from: the file itself, or a run's best one, or its latest."""
     path = Path(path)
@@ -113,20 +195,10 @@ def newest_checkpoint(path):
     raise ConfigError(f"{path} has no checkpoint yet; train a little longer")
 
 
-def default_path(name, now):
-    """runs/NAME-DATE-TIME, with a number behind it where that is taken."""
+def default_run(claims, name, now):
+    """A new Run, claimed while `claims` is open: runs/NAME-DATE-TIME, with a number behind it where that is taken."""
     base = Path("runs") / f"{name}-{now:%Y%m%d-%H%M%S}"
-    path, n = base, 1
-    while path.exists():
-        n += 1
-        path = base.with_name(f"{base.name}-{n}")
-    return path
-
-
-def check_writable(path):
-    """ConfigError unless a folder at `path` exists and can be written to, or can be made."""
-    existing = Path(path).absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"cannot write to {path}: {existing} is not a folder that may be written to")
+    for n in itertools.count(1):
+        run = Run(base if n == 1 else base.with_name(f"{base.name}-{n}"))
+        with contextlib.suppress(Taken):
+            return claims.enter_context(run.claimed(exclusively=True))

@@ -1,0 +1,58 @@
+"""Lock files: one process at a time holds one, until it lets go or dies."""
+
+import contextlib
+import os
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+class Held(Exception):
+    """Another process holds the lock file."""
+
+
+@contextlib.contextmanager
+def holding(path):
+    """Hold the lock file `path`, made here and removed afterwards, during the block. Held if another process has it.
+
+    Yields whether the system keeps others out. It does not where it has no such locks (Windows) or the file system
+    refuses them (some network ones); then there is no file either. However a process dies, its lock is free again,
+    and the file that it leaves behind means nothing.
+    """
+    file = _taken(path) if fcntl else None
+    try:
+        yield file is not None
+    finally:
+        if file is not None and not file.closed:  # closed in a forked child, which holds nothing
+            with contextlib.suppress(OSError):
+                if _is_at(file, path):
+                    os.unlink(path)  # while it is held, so that nobody can have taken it
+            file.close()
+
+
+def _taken(path):
+    """The open and locked file; None where the file system has no locks."""
+    while True:
+        file = open(path, "ab", buffering=0)  # noqa: SIM115  closed by `holding`
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise Held(path) from None
+        except OSError:
+            file.close()
+            os.unlink(path)
+            return None
+        if _is_at(file, path):
+            os.register_at_fork(after_in_child=file.close)  # or a child that outlives this process would keep the lock
+            return file
+        file.close()  # removed by its last holder between our two calls
+
+
+def _is_at(file, path):
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
