@@ -78,20 +78,22 @@ class Module:
     def load_state_dict(self, state):
         """Copy arrays into the parameters of the same names.
 
-        Raises ValueError naming every missing, unexpected and misshapen key; then nothing has been changed.
+        Raises ValueError naming every missing, unexpected and misshapen key, and every one whose numbers are of another
+        kind; then nothing has been changed.
         """
         own = dict(self.named_parameters())
         problems = [f"missing {name}" for name in own if name not in state]
         problems += [f"unexpected {name}" for name in state if name not in own]
         problems += [
-            f"{name} has shape {tuple(state[name].shape)}, expected {parameter.shape}"
+            f"{name} {problem}"
             for name, parameter in own.items()
-            if name in state and tuple(state[name].shape) != parameter.shape
+            if name in state and (problem := misfit(state[name], parameter.data))
         ]
         if problems:
             raise ValueError(f"cannot load these weights into {type(self).__name__}: " + "; ".join(problems))
+        arrays = {name: copyable(state[name], parameter.data) for name, parameter in own.items()}
         for name, parameter in own.items():
-            parameter.data[...] = np.asarray(state[name], like=parameter.data)
+            parameter.data[...] = arrays[name]
 
     def train(self, mode=True):
         """Switch dropout on (or off) in this module and all below it. Returns the module."""
@@ -129,6 +131,22 @@ class Module:
     def extra_repr(self):
         """What `repr` shows in the parentheses."""
         return ""
+
+
+def misfit(array, into):
+    """What keeps `array` from being copied into the array `into`, in words; None if nothing does."""
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        return f"is a {type(array).__name__}, expected an array"
+    if tuple(array.shape) != into.shape:
+        return f"has shape {tuple(array.shape)}, expected {into.shape}"
+    if not np.can_cast(array.dtype, into.dtype, "same_kind"):
+        return f"holds {array.dtype}, expected {into.dtype}"
+    return None
+
+
+def copyable(array, into):
+    """`array` with the dtype of `into` and where that is: what is left to do cannot fail."""
+    return np.asarray(array, dtype=into.dtype, like=into)
 
 
 class Linear(Module):

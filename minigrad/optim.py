@@ -7,13 +7,15 @@ included, is one pass over memory. `Parameter.data` and `.grad` are views of it:
 
 import itertools
 import math
+import numbers
 from collections import defaultdict
 
 import numpy as np
 
 import kernels
 from kernels.arrays import CACHE_LINE, empty, on_host
-from minigrad.nn import Embedding, Parameter
+from kernels.system.text import brief
+from minigrad.nn import Embedding, Parameter, copyable, misfit
 
 _TWICE = "a parameter, or the name of one, stands twice in the optimizer's groups"
 
@@ -238,20 +240,38 @@ class AdamW(Optimizer):
         return state
 
     def load_state_dict(self, state):
-        """The inverse of `state_dict`. ValueError, with nothing changed, unless names and shapes match."""
+        """The inverse of `state_dict`. ValueError, with nothing changed, for one that does not fit the parameters."""
         segments = [segment for arena in self._arenas for segment in arena.segments]
-        for key in ("step", "m", "v"):
-            if wrong := set(state[key]) ^ {segment.name for segment in segments}:
-                raise ValueError(f"optimizer state {key!r} does not fit these parameters: {', '.join(sorted(wrong))}")
-        for moment in ("m", "v"):
-            for segment in segments:
-                if state[moment][segment.name].shape != segment.data.shape:
-                    raise ValueError(f"optimizer state {moment!r} of {segment.name} has another shape than it")
+        _require_names(state, ("step", "m", "v"), [segment.name for segment in segments])
+        for name, step in state["step"].items():
+            if not isinstance(step, numbers.Integral) or isinstance(step, bool) or not 0 <= step < 1 << 63:
+                raise ValueError(f"optimizer state 'step' of {name} is {brief(step)}; expected an integer, 0 or more")
+        moments = {key: _fitting(state[key], key, {s.name: s.data for s in segments}) for key in ("m", "v")}
         for arena in self._arenas:
             arena.set_steps({segment.name: int(state["step"][segment.name]) for segment in arena.segments})
             for segment in arena.segments:
-                for key, moment in (("m", arena.m), ("v", arena.v)):
-                    moment[segment.span] = np.asarray(state[key][segment.name].reshape(-1), like=moment)
+                arena.m[segment.span] = moments["m"][segment.name].reshape(-1)
+                arena.v[segment.span] = moments["v"][segment.name].reshape(-1)
+
+
+def _require_names(state, keys, names):
+    """ValueError unless an optimizer's state is {key: {name: ...}} for just these keys and names."""
+    if wrong := set(state) ^ set(keys):
+        raise ValueError(
+            f"optimizer state has or lacks {', '.join(sorted(map(str, wrong)))}; expected {', '.join(keys)}"
+        )
+    for key in keys:
+        if wrong := set(state[key]) ^ set(names):
+            which = ", ".join(sorted(map(str, wrong)))
+            raise ValueError(f"optimizer state {key!r} does not fit these parameters: {which}")
+
+
+def _fitting(arrays, key, into):
+    """{name: array} ready to be copied into the arrays `into`. ValueError naming the first that does not fit."""
+    for name, array in arrays.items():
+        if problem := misfit(array, into[name]):
+            raise ValueError(f"optimizer state {key!r} of {name} {problem}")
+    return {name: copyable(array, into[name]) for name, array in arrays.items()}
 
 
 def sgd_step(param, grad, momentum_buffer, learning_rate, momentum, weight_decay):
@@ -289,14 +309,10 @@ class SGD(Optimizer):
         return {"momentum": {name: buffer.copy() for name, buffer in self._buffers.items()}}
 
     def load_state_dict(self, state):
-        """The inverse of `state_dict`."""
-        if wrong := set(state["momentum"]) ^ set(self._buffers):
-            raise ValueError(f"optimizer state does not fit these parameters: {', '.join(sorted(wrong))}")
-        for name, buffer in self._buffers.items():
-            if state["momentum"][name].shape != buffer.shape:
-                raise ValueError(f"optimizer state 'momentum' of {name} has another shape than it")
-        for name, buffer in self._buffers.items():
-            buffer[...] = state["momentum"][name]
+        """The inverse of `state_dict`. ValueError, with nothing changed, for one that does not fit the parameters."""
+        _require_names(state, ("momentum",), self._buffers)
+        for name, array in _fitting(state["momentum"], "momentum", self._buffers).items():
+            self._buffers[name][...] = array
 
 
 def clip_grad_norm_(parameters, max_norm):

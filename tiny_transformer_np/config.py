@@ -132,6 +132,8 @@ def _check(config):
 
 
 SECTIONS = {"model": TransformerConfig, "training": TrainingConfig}
+#: settings that had another name in a released version: {section: {old: new}}; see tests/released/README.md
+RENAMED = {"model": {}, "training": {}}
 DERIVED = ("vocab_size", "block_size")  # follow from the data and from seq_len; not to be set by hand
 
 
@@ -143,10 +145,11 @@ def find_config(path):
     return shipped_file if by_name and os.path.exists(shipped_file) else path
 
 
-def load_toml(path):
+def load_toml(path, note=None):
     """Read {"model": {...}, "training": {...}} from a file and check every key's name and type.
 
-    Raises ConfigError naming the file and what is wrong: unreadable, not TOML, unknown key, wrong type.
+    note(line): told of keys that have another name by now. Raises ConfigError naming the file and what is wrong:
+    unreadable, not TOML, unknown key, wrong type.
     """
     text = _text(path)
     try:
@@ -161,6 +164,7 @@ def load_toml(path):
         if section not in SECTIONS or not isinstance(table, dict):
             raise ConfigError(f"config {path}: unknown {brief(section)}; expected the sections [model] and [training]")
         types = {f.name: f.type for f in dataclasses.fields(SECTIONS[section])}
+        table = tables[section] = renamed(table, section, f"config {path}", note)
         for key, value in table.items():
             if key not in types:
                 raise ConfigError(f"config {path}: unknown key {brief(key)} in [{section}]{did_you_mean(key, types)}")
@@ -187,6 +191,17 @@ def _text(path):
     if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
         raise ConfigError(f"config {path} has a line with more than {_MOST_DOTS:,} dots; break the line")
     return text
+
+
+def renamed(table, section, where, note=None):
+    """`table` {key: value} with the names that settings have today. ConfigError where both names of one stand in it."""
+    names = RENAMED[section]
+    for old in names.keys() & table.keys():
+        if names[old] in table:
+            raise ConfigError(f"{where} has both {old} and {names[old]}, its new name; remove {old}")
+        if note:
+            note(f"{where}: {old} is called {names[old]} now")
+    return {names.get(key, key): value for key, value in table.items()}
 
 
 def typed(value, type_, where):

@@ -122,6 +122,30 @@ class TransformerLM(Module):
         return F.softmax_cross_entropy(logits, targets, ignore_index, reduction, overwrite)
 
 
+def parameter_shapes(config):
+    """(name, shape) of every parameter of `TransformerLM(config)`, one after another, without making any."""
+    C, V = config.n_embd, config.vocab_size
+
+    def layer(name, *shape):
+        yield f"{name}.weight", shape
+        if config.bias:
+            yield f"{name}.bias", shape[:1]
+
+    yield "token_embedding.weight", (V, C)
+    if config.positions == "learned":
+        yield "position_embedding.weight", (config.block_size, C)
+    for block in (f"blocks.{i}" for i in range(config.n_layer)):
+        yield from layer(f"{block}.ln1", C)
+        yield from layer(f"{block}.attn.qkv", 3 * C, C)
+        yield from layer(f"{block}.attn.proj", C, C)
+        yield from layer(f"{block}.ln2", C)
+        yield from layer(f"{block}.mlp.fc", 4 * C, C)
+        yield from layer(f"{block}.mlp.proj", C, 4 * C)
+    yield from layer("ln_final", C)
+    if not config.tie_weights:
+        yield "head.weight", (V, C)
+
+
 def sinusoids(block_size, n_embd):
     """Sines and cosines of geometrically spaced wavelengths (Vaswani et al. 2017, 3.5) -> (block_size, n_embd).
 

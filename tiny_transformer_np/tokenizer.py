@@ -11,6 +11,8 @@ class CharTokenizer:
         codes = _code_points(vocabulary)
         if len(np.unique(codes)) != len(codes) or not len(codes):
             raise ValueError("a vocabulary needs at least one character, and each only once")
+        if ((codes >= 0xD800) & (codes < 0xE000)).any():
+            raise ValueError("a vocabulary holds characters; half of a surrogate pair is none")
         self._order = np.argsort(codes)
         self._codes = codes[self._order]
 

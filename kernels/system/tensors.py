@@ -1,12 +1,22 @@
-"""The safetensors format, written array by array.
+"""The safetensors format: written array by array, and read from files that somebody else may have made.
 
 Its library either builds the whole file in memory, or writes it under a temporary name and with a mode of its own
-choosing. The bytes here are those that it writes; a test compares them.
+choosing. The bytes here are those that it writes; a test compares them. What is read is not believed before it is
+checked.
 """
 
 import json
+import math
+import os
+import stat
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from kernels.system.errors import UserError
+from kernels.system.text import brief, one_line
+
+MAX_TEXT = 1 << 24  # characters of the JSON text; a vocabulary of every character that Unicode has takes 13 million
 
 # largest alignment first: so the format orders arrays, and by name where the dtype is the same
 _DTYPES = {
@@ -33,3 +43,70 @@ def write(file, arrays, metadata):
     for name in names:
         array = arrays[name]
         file.write(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+
+
+def read(path, what, key, check=None, error=UserError):
+    """(arrays, meta) of a safetensors file whose metadata holds a JSON object under `key`.
+
+    what: the noun for messages, "checkpoint". check(meta, header): raises `error` for what must not be read, before
+    any array is; header {name: (dtype, shape)}, the dtype as the format spells it: "F32". Raises `error`, one line with
+    the path, for a file that is missing, damaged, or another program's.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise error(f"cannot read {what} {path}: it is not a regular file")
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(key)
+            if text is None:
+                raise error(f"{path} is a safetensors file, but not a {what} of this program")
+            meta = parse_json(text)
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  not a dict
+            header = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+            if check:
+                check(meta, header)
+            return {name: file.get_tensor(name) for name in header}, meta
+    except error:
+        raise
+    except OSError as reason:
+        raise error(f"cannot read {what} {path}: {reason.strerror or one_line(reason)}") from None
+    except MemoryError:
+        raise error(f"cannot read {what} {path}: its arrays do not fit into memory") from None
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as reason:
+        raise error(f"{what} {path} is damaged ({one_line(reason)}); use another one") from None
+
+
+def parse_json(text):
+    """The object that a JSON text holds. ValueError for anything that `json.dumps` would not write.
+
+    That is: constants that are not JSON, numbers that are not finite, keys that stand twice, and nesting or a length
+    that serves no purpose.
+    """
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"a JSON text of {len(text):,} characters; expected at most {MAX_TEXT:,}")
+    try:
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("a JSON text nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON text with {brief(value)}; expected an object")
+    return value
+
+
+def _no_number(name):
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text):
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {brief(text)} is too large")
+    return value
+
+
+def _unique(pairs):
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        seen = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"the key {brief(twice)} stands twice")
+    return table

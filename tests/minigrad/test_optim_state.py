@@ -67,10 +67,25 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(make):
     before = optimizer.state_dict()
     fresh = make(parameters().items()).state_dict()
     key = next(k for k in fresh if k != "step")
-    missing = {**fresh, key: {k: v for k, v in fresh[key].items() if k != "b"}}
-    extra = {**fresh, key: {**fresh[key], "other": np.zeros(1)}}
-    misshapen = {**fresh, key: {**fresh[key], "late": np.zeros(5, np.float32)}}  # would broadcast
-    for state, message in ((missing, "b"), (extra, "other"), (misshapen, "late has another shape")):
+    late = np.zeros((2, 5), np.float32)
+
+    def changed(**arrays):
+        return {**fresh, key: {**fresh[key], **arrays}}
+
+    wrong = [
+        ({**fresh, key: {k: v for k, v in fresh[key].items() if k != "b"}}, "b"),
+        (changed(other=late), "other"),
+        (changed(late=late[0]), "late has shape"),  # would broadcast
+        (changed(late=late.astype(complex)), "late holds complex128"),
+        (changed(late=late.astype(str)), "late holds <U32"),
+        (changed(late=late.tolist()), "late is a list"),
+        ({k: v for k, v in fresh.items() if k != key}, key),
+        ({**fresh, "more": {}}, "more"),
+    ]
+    if "step" in fresh:
+        wrong += [({**fresh, "step": {**fresh["step"], "late": x}}, "'step' of late is")
+                  for x in (-1, 1.0, True, None, "1", 1 << 63, np.nan)]  # fmt: skip
+    for state, message in wrong:
         with pytest.raises(ValueError, match=message):
             optimizer.load_state_dict(state)
     after = optimizer.state_dict()

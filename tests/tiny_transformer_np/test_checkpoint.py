@@ -56,7 +56,7 @@ def test_arrays_and_meta_come_back_bit_for_bit(tmp_path):
     meta = {"text": 'Ä "quoted"\n\0\U0001f600', "number": 0.1 + 0.2, "none": None, "list": [1, 2]}
     path = tmp_path / "new" / "folder" / "c.safetensors"
     checkpoint.save(path, arrays, meta)
-    loaded, loaded_meta = checkpoint.load(path)
+    loaded, loaded_meta = checkpoint.read(path)
     assert same_bits(loaded, arrays)
     assert {name: x.shape for name, x in loaded.items()} == {name: x.shape for name, x in arrays.items()}
     assert loaded_meta == meta | {"format": checkpoint.FORMAT}

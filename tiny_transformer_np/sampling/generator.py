@@ -11,7 +11,8 @@ def generate(model, prompt, n_tokens, rng, temperature=1.0, top_k=None, top_p=No
     """Yield n_tokens token ids that follow `prompt`.
 
     prompt: integer array (n,), n >= 1. Beyond the model's context the oldest tokens are forgotten: the model
-    sees the last block_size. The other arguments are those of `strategies.choose`.
+    sees the last block_size. The other arguments are those of `strategies.choose`. Raises FloatingPointError for logits
+    that are not finite.
     """
     ids = np.asarray(prompt, dtype=np.int64).reshape(-1)
     if not len(ids):
@@ -21,6 +22,11 @@ def generate(model, prompt, n_tokens, rng, temperature=1.0, top_k=None, top_p=No
         ids = ids[-model.config.block_size :]
         with no_grad():
             logits = model(ids[None], last_only=True)
-        token = choose(on_host(logits.data)[0, -1], rng, temperature, top_k, top_p)
+        logits = on_host(logits.data)[0, -1]
+        if not np.isfinite(logits).all():
+            raise FloatingPointError(
+                "the model's logits are not finite: its weights are far too large; use an earlier one"
+            )
+        token = choose(logits, rng, temperature, top_k, top_p)
         ids = np.append(ids, token)
         yield token

@@ -35,8 +35,11 @@ def keep_top_p(logits, p):
 def choose(logits, rng, temperature=1.0, top_k=None, top_p=None):
     """One token id: temperature, then top-k, then top-p on what is left. Temperature 0 is greedy.
 
-    logits (V,), rng: numpy.random.Generator.
+    logits (V,), of which some may be -inf: never to be chosen. rng: numpy.random.Generator. Raises ValueError
+    for NaN or inf among them, or no finite one.
     """
+    if not np.isfinite(logits.max()):  # NaN if one of them is
+        raise ValueError(f"the largest logit is {logits.max()}; expected a finite number")
     if not temperature >= 0.0:  # also when it is NaN
         raise ValueError(f"temperature is {temperature}; expected 0 or more")
     if temperature == 0.0:

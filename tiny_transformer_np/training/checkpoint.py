@@ -1,24 +1,25 @@
 """Checkpoints: one safetensors file each, all arrays in it and everything else as one JSON text.
 
 Never a pickle: loading someone's checkpoint must not run their code. Nothing in it depends on the clock, so
-equal runs write equal files.
+equal runs write equal files. What has to be in one is in checkpoint_schema.py.
 """
 
 import hashlib
 import json
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from kernels.system import tensors
 from kernels.system.files import replacing
-from tiny_transformer_np.config import ConfigError, TransformerConfig, typed
+from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.tokenizer import CharTokenizer
+from tiny_transformer_np.training import checkpoint_schema as schema
+from tiny_transformer_np.training.finite import logits_are_finite, not_finite
 
-FORMAT = 1
+FORMAT = schema.FORMAT
 KEY = "minigrad"  # of the JSON text in the file's metadata
-MODEL = "model."  # prefix of the weights; the optimizer's arrays are adamw.m.* and adamw.v.*
+MODEL = schema.PREFIXES[0]
 
 
 def save(path, arrays, meta):
@@ -31,27 +32,47 @@ def save(path, arrays, meta):
 
 
 def load(path):
-    """(arrays, meta) of a checkpoint. ConfigError if it is missing, damaged, or not one of ours."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except OSError as error:
-        raise ConfigError(f"cannot read checkpoint {path}: {error.strerror or error}") from None
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"checkpoint {path} is damaged ({_one_line(error)}); use another one") from None
-    if KEY not in metadata:
-        raise ConfigError(f"{path} is a safetensors file, but not a checkpoint of this program")
-    try:
-        meta = json.loads(metadata[KEY])
-        intact = meta.pop("sha256") == _digest(arrays, meta)
-    except (ValueError, KeyError, AttributeError):
-        intact = False
-    if not intact:
-        raise ConfigError(f"checkpoint {path} is damaged (its checksum does not fit its contents); use another one")
-    if meta["format"] != FORMAT:
-        raise ConfigError(f"checkpoint {path} has format {meta['format']}; this version reads format {FORMAT}")
+    """(arrays, meta) of a checkpoint. ConfigError if it is missing, damaged, not one of ours, or cannot be sound."""
+    arrays, meta = read(path, lambda meta, header: _named(path, schema.check, meta, header))
+    require_finite(path, arrays)
     return arrays, meta
+
+
+def read(path, check=None):
+    """(arrays, meta) of a file that `save` wrote, its checksum verified; check: see `kernels.system.tensors.read`."""
+
+    def without_digest(meta, header):
+        digests.append(meta.pop("sha256", None))
+        if check:
+            check(meta, header)
+
+    digests = []
+    arrays, meta = tensors.read(path, "checkpoint", KEY, without_digest, ConfigError)
+    if digests != [_digest(arrays, meta)]:
+        raise ConfigError(f"checkpoint {path} is damaged (its checksum does not fit its contents); use another one")
+    return arrays, meta
+
+
+def require(path, arrays, meta):
+    """ConfigError unless arrays and meta, as `load` gives them, are a sound checkpoint; nothing is changed."""
+    spelled = {dtype: short for short, dtype in schema.DTYPES.items()}
+    header = {name: (spelled.get(str(x.dtype), str(x.dtype)), x.shape) for name, x in arrays.items()}
+    _named(path, schema.check, meta, header)
+    require_finite(path, arrays)
+
+
+def require_finite(path, arrays):
+    """ConfigError if an array of a checkpoint holds NaN or infinity."""
+    if problem := not_finite(arrays):
+        raise ConfigError(f"checkpoint {path} cannot be used: {problem}; use an earlier one")
+
+
+def _named(path, check, *args):
+    """check(*args), its ConfigError with the checkpoint's path in front."""
+    try:
+        return check(*args)
+    except ConfigError as error:
+        raise ConfigError(f"checkpoint {path} cannot be used: {error}") from None
 
 
 def _digest(arrays, meta):
@@ -64,18 +85,15 @@ def _digest(arrays, meta):
     return digest.hexdigest()
 
 
-def _one_line(error):
-    return " ".join(str(error).split())
-
-
 def load_model(path):
-    """(model, tokenizer, meta) of a checkpoint, ready to generate from."""
+    """(model, tokenizer, meta) of a checkpoint, ready to generate from. ConfigError if its logits are not finite."""
     arrays, meta = load(path)
-    types = TransformerConfig.__annotations__
-    config = TransformerConfig(**{key: typed(value, types[key], key) for key, value in meta["model"].items()})
-    model = TransformerLM(config)
+    config, _ = schema.configs(meta)
+    model = TransformerLM(config).astype(arrays[MODEL + "token_embedding.weight"].dtype).eval()
     load_weights(model, arrays, path)
-    return model.eval(), CharTokenizer(meta["tokenizer"]["vocabulary"]), meta
+    if not logits_are_finite(model):
+        raise ConfigError(f"checkpoint {path} cannot be used: its logits are not finite; use an earlier one")
+    return model, CharTokenizer(meta["tokenizer"]["vocabulary"]), meta
 
 
 def load_weights(model, arrays, path):

@@ -14,11 +14,14 @@ from kernels.system.files import replacing
 from minigrad import device, optim, random
 from minigrad.graph import no_grad
 from minigrad.tensor import Tensor
+from tiny_transformer_np import __version__
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
+from tiny_transformer_np.training import checkpoint_schema as schema
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.diagnosis import explain_nonfinite, verify_step
+from tiny_transformer_np.training.finite import logits_are_finite, not_finite
 from tiny_transformer_np.training.metrics import MetricsLog, perplexity
 from tiny_transformer_np.training.plots import draw_metrics
 from tiny_transformer_np.training.progress import Progress
@@ -251,11 +254,20 @@ class Trainer:
 
     # ---------------------------------------------------------------------------- save and resume
 
-    def save_checkpoint(self, path):
-        """Write all that training needs to go on from here, bit for bit, as one file."""
+    def save_checkpoint(self, path, check_logits=True):
+        """Write all that training needs to go on from here, bit for bit, as one file.
+
+        Raises FloatingPointError, with nothing written, if weights, moments or logits are not finite. check_logits:
+        False for the state before a bad step, whose logits may not be.
+        """
         state = self.optimizer.state_dict()
         arrays = {checkpoint.MODEL + name: on_host(array) for name, array in self.model.state_dict().items()}
         arrays |= {f"adamw.{moment}.{name}": array for moment in ("m", "v") for name, array in state[moment].items()}
+        problem = not_finite(arrays)
+        if not problem and check_logits and not logits_are_finite(self.model):
+            problem = "the logits are not finite"
+        if problem:
+            raise FloatingPointError(f"step {self.step} is not saved: {problem}; try a lower learning_rate")
         checkpoint.save(path, arrays, {
             "step": self.step,
             "best_val_loss": self.best_val_loss if math.isfinite(self.best_val_loss) else None,
@@ -264,7 +276,9 @@ class Trainer:
             "tokenizer": {"kind": "char", "vocabulary": self.train_dataset.tokenizer.vocabulary},
             "data": self._data_digests(),
             "adamw_steps": state["step"],
-            "versions": {"python": platform.python_version(), "numpy": np.__version__},
+            "versions": {
+                "tiny_transformer_np": __version__, "python": platform.python_version(), "numpy": np.__version__,
+            },
         })  # fmt: skip
 
     def load_checkpoint(self, path):
@@ -276,7 +290,8 @@ class Trainer:
 
     def restore(self, path, arrays, meta):
         """`load_checkpoint` from what was read already."""
-        self._require_same(path, meta)
+        checkpoint.require(path, arrays, meta)
+        self._require_same(path, arrays, meta)
         checkpoint.load_weights(self.model, arrays, path)
         names = [name for name, _ in self.optimizer.named_parameters()]
         self.optimizer.load_state_dict({
@@ -288,10 +303,12 @@ class Trainer:
         self.best_val_loss = math.inf if meta["best_val_loss"] is None else meta["best_val_loss"]
         self.scheduler.seek(self.step)
 
-    def _require_same(self, path, meta):
-        own = dataclasses.asdict(self.model.config)
-        other = meta["model"]
-        differing = [f"{key} {other.get(key)} (here {own[key]})" for key in own if other.get(key) != own[key]]
+    def _require_same(self, path, arrays, meta):
+        own, other = (dataclasses.asdict(config) for config in (self.model.config, schema.configs(meta)[0]))
+        differing = [f"{key} {other[key]} (here {own[key]})" for key in own if other[key] != own[key]]
+        for name, parameter in self.model.named_parameters():
+            if (dtype := arrays[checkpoint.MODEL + name].dtype) != parameter.dtype and not differing:
+                differing = [f"{name} {dtype} (here {parameter.dtype})"]
         if differing:
             raise ConfigError(f"checkpoint {path} is of another model: {', '.join(differing)}")
         if meta["tokenizer"]["vocabulary"] != self.train_dataset.tokenizer.vocabulary:

@@ -1,0 +1,134 @@
+"""What a checkpoint has to hold. All of it is checked before anything is built from it or changed.
+
+A checksum that fits proves nothing: it has no key, so whoever changes a file can put the right one into it.
+Every function raises ConfigError with one line that names the value and what was expected.
+"""
+
+import dataclasses
+import math
+import re
+
+from kernels.system.text import brief
+from tiny_transformer_np.config import SECTIONS, ConfigError, renamed, typed
+from tiny_transformer_np.model import parameter_shapes
+from tiny_transformer_np.tokenizer import CharTokenizer
+
+FORMAT = 1
+PREFIXES = ("model.", "adamw.m.", "adamw.v.")  # of the weights and of the optimizer's two arrays for each
+MAX_STEP = 1 << 40  # batches are numbered in 64 bits, and a step may have millions
+KEYS = {"format", "step", "best_val_loss", "model", "training", "tokenizer", "data", "adamw_steps", "versions"}
+DTYPES = {"F32": "float32", "F64": "float64"}  # as the file format spells them, as NumPy does
+
+
+def check(meta, header):
+    """The whole of a checkpoint but the numbers in its arrays; nothing is built, however large it says it is.
+
+    meta: its JSON object; header {name: (dtype, shape)}, dtypes as in DTYPES.
+    """
+    _check_format(meta)
+    step, best = meta["step"], meta["best_val_loss"]
+    if type(step) is not int or not 0 <= step <= MAX_STEP:
+        raise ConfigError(f"its step is {brief(step)}; expected an integer from 0 to {MAX_STEP}")
+    if best is not None and not math.isfinite(typed(best, float, "its best_val_loss")):
+        raise ConfigError(f"its best_val_loss is {brief(best)}; expected a finite number or null")
+    config, _ = configs(meta)
+    vocabulary_of(meta, config)
+    _check_data(meta)
+    names = _check_arrays(config, header)
+    _check_steps(meta, names)
+
+
+def configs(meta):
+    """(TransformerConfig, TrainingConfig) of a checkpoint; settings that are newer than it have their defaults."""
+    return tuple(config(**_settings(meta, section)) for section, config in SECTIONS.items())
+
+
+def _settings(meta, section):
+    types = {f.name: f.type for f in dataclasses.fields(SECTIONS[section])}
+    table = renamed(_table(meta, section), section, "its settings")
+    for key in table:
+        if key not in types:
+            raise ConfigError(f"its {section} settings have an unknown {brief(key)}; {_other_version(meta)}")
+    return {key: typed(value, types[key], f"its {key}") for key, value in table.items()}
+
+
+def _check_format(meta):
+    found = meta.get("format")
+    if type(found) is not int or found != FORMAT:
+        raise ConfigError(f"it has format {brief(found)}; this version reads format {FORMAT}; {_other_version(meta)}")
+    if missing := sorted(KEYS - meta.keys()):
+        raise ConfigError(f"it has no {missing[0]}")
+    if unknown := sorted(meta.keys() - KEYS):
+        raise ConfigError(f"it has an unknown {brief(unknown[0])}; {_other_version(meta)}")
+    for name, version in _table(meta, "versions").items():
+        if not isinstance(version, str):
+            raise ConfigError(f"its version of {brief(name)} is {brief(version)}; expected a text")
+
+
+def _other_version(meta):
+    """What to do about a file that this version does not understand."""
+    versions = meta.get("versions")
+    version = versions.get("tiny_transformer_np") if isinstance(versions, dict) else None
+    which = f" {version}" if isinstance(version, str) and re.fullmatch(r"[0-9A-Za-z.+]{1,30}", version) else ""
+    return f"another version wrote it: use version{which or ' that did'}"
+
+
+def _table(meta, key):
+    if not isinstance(meta[key], dict):
+        raise ConfigError(f"its {key} is {brief(meta[key])}; expected an object")
+    return meta[key]
+
+
+def vocabulary_of(meta, config):
+    """The characters of a checkpoint's tokenizer."""
+    tokenizer = _table(meta, "tokenizer")
+    kind, vocabulary = tokenizer.get("kind"), tokenizer.get("vocabulary")
+    if kind != "char" or tokenizer.keys() - {"kind", "vocabulary"}:
+        raise ConfigError(f"its tokenizer is of kind {brief(kind)}; expected 'char'; {_other_version(meta)}")
+    if not isinstance(vocabulary, str):
+        raise ConfigError(f"its vocabulary is {brief(vocabulary)}; expected a text")
+    if len(vocabulary) != config.vocab_size:
+        raise ConfigError(f"its vocabulary has {len(vocabulary)} characters; expected vocab_size {config.vocab_size}")
+    try:
+        CharTokenizer(vocabulary)
+    except ValueError as error:
+        raise ConfigError(f"its vocabulary cannot be used: {error}") from None
+    return vocabulary
+
+
+def _check_data(meta):
+    data = _table(meta, "data")
+    if data.keys() != {"train", "val"}:
+        raise ConfigError(f"its data has the keys {brief(sorted(data))}; expected 'train' and 'val'")
+    for name, digest in data.items():
+        if not (isinstance(digest, str) or (name == "val" and digest is None)):
+            raise ConfigError(f"its data's {name} is {brief(digest)}; expected a sha256")
+
+
+def _check_arrays(config, header):
+    """The names of the parameters. Every array is there, has the shape the config gives it, and one dtype."""
+    dtype = next((dtype for dtype, _ in header.values()), None)
+    names = []
+    for name, shape in parameter_shapes(config):  # ends at the first that is missing, whatever n_layer says
+        names.append(name)
+        for full in (prefix + name for prefix in PREFIXES):
+            if full not in header:
+                raise ConfigError(f"it has no array {full}")
+            if header[full][1] != shape:
+                raise ConfigError(f"its array {full} has shape {brief(header[full][1])}; its config makes it {shape}")
+            if header[full][0] != dtype or dtype not in DTYPES:
+                raise ConfigError(f"its array {full} holds {brief(header[full][0])}; expected {' or '.join(DTYPES)}")
+    if len(header) != len(names) * len(PREFIXES):
+        unexpected = min(header.keys() - {prefix + name for prefix in PREFIXES for name in names})
+        raise ConfigError(f"it has an array {brief(unexpected)} that its config does not need")
+    return names
+
+
+def _check_steps(meta, names):
+    """How often AdamW has updated each parameter: never more often than there were steps."""
+    steps = _table(meta, "adamw_steps")
+    if wrong := sorted(steps.keys() ^ set(names)):
+        raise ConfigError(f"its adamw_steps do not fit the parameters: {brief(wrong[0])}")
+    for name, n in steps.items():
+        if type(n) is not int or not 0 <= n <= meta["step"]:
+            raise ConfigError(f"its adamw_steps of {name} is {brief(n)}; expected an integer from 0 to {meta['step']}")
