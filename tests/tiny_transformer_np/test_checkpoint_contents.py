@@ -125,7 +125,7 @@ CASES = [
     (lambda arrays, meta: arrays.update(extra=np.zeros(2)), "an array 'extra' that its config does not need"),
     *((array(name, lambda x: x[:-1]), f"{name} has shape") for name in (W, M, V)),
     *((array(name, lambda x: x[None]), f"{name} has shape") for name in (W, M, V)),
-    *((array(W, lambda x, dtype=dtype: x.astype(dtype)), f"{W} holds") for dtype in ("f8", "f2", "i4", "?", "c8")),
+    *((array(W, lambda x, dtype=dtype: x.astype(dtype)), f"{W} holds") for dtype in ("f8", "f2", "i4", "?", "u8")),
     *((array(name, filled(x)), f"{name} is not finite") for name in (W, M, V) for x in (np.nan, np.inf, -np.inf)),
     (array(V, filled(-1e-9)), f"{V} is negative"),
 ]  # fmt: skip

@@ -18,6 +18,7 @@ import tomli_w
 from kernels.system import cache, files, locks
 from tiny_transformer_np.config import SECTIONS, ConfigError, load_toml
 from tiny_transformer_np.training import checkpoint
+from tiny_transformer_np.training import checkpoint_schema as schema
 
 #: may differ when a run is resumed; everything else would make it another run
 CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "verify_every", "threads", "dtype",
@@ -173,9 +174,9 @@ def require_trained_with(run, configs, found):
     configs: (TransformerConfig, TrainingConfig) of config.toml; found: (path, arrays, meta) of the checkpoint.
     """
     path, _, meta = found
-    for section, config in zip(("model", "training"), configs, strict=True):
+    for config, stored in zip(configs, schema.configs(meta), strict=True):
         for name, value in _as_table(config).items():
-            trained = meta[section].get(name, value)  # an earlier version may not have had it
+            trained = _as_table(stored)[name]
             if name not in CHANGEABLE + DATA and value != trained:
                 raise ConfigError(
                     f"{name} is {value} in {run.config}, but {path} was trained with {trained}: put that back, or "
