@@ -1,4 +1,4 @@
-"""Before any test module is imported."""
+"""Before any test module is imported: settings of the process, and what each marker's tests need to run."""
 
 import os
 
@@ -7,11 +7,137 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.pop("PYTHONUNBUFFERED", None)  # programs that a test starts print as a user's do
 
+import functools
+import importlib.util
+import platform
+import shutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numba
 import pytest
 
+from kernels.cpu import pairs
+from kernels.cuda import gpu, nvrtc
+from kernels.system.cli import interpreter
 from minigrad import device, random
 
 device.configure()  # one pool of threads, as in train.py
+
+# ------------------------------------------------------------------------------------------ what tests need
+
+
+class Supply(NamedTuple):
+    """What the tests that carry a marker need; without it they are skipped."""
+
+    what: str
+    there: Callable[[], bool]
+    get: str = ""  # the command that supplies it; empty for what no command can
+
+
+def on_device(name):
+    """Whether the tests of the CUDA kernels run on that device; `make gpu-report` sets it."""
+    return os.environ.get("MINIGRAD_TEST_DEVICE", "cuda-sim") == name
+
+
+PIP = f"{interpreter()} -m pip install"
+#: marker -> what it stands for. A test that cannot run everywhere carries one of these: `pytest.skip` and the like
+#: fail without one, and where what it names is there.
+SUPPLIES = {
+    "oracle": Supply("PyTorch", lambda: importlib.util.find_spec("torch") is not None, f"{PIP} torch==2.13.0"),
+    "gpu_check": Supply(
+        "NVIDIA's compiler and CuPy",
+        lambda: nvrtc.missing() is None and importlib.util.find_spec("cupy") is not None,
+        f"{PIP} -e '.[gpu-check]'",
+    ),
+    "compiler": Supply("g++", lambda: shutil.which("g++") is not None, "apt install g++"),
+    "cuda_sim": Supply("--device cuda-sim", lambda: on_device("cuda-sim"), "unset MINIGRAD_TEST_DEVICE"),
+    "gpu": Supply("an NVIDIA GPU", lambda: gpu.problem() is None),
+    "no_gpu": Supply("a machine without an NVIDIA GPU", lambda: gpu.problem() is not None),
+    "bfloat16": Supply("a processor that multiplies bfloat16 (AVX512-BF16)", lambda: pairs.HAS_BFLOAT16),
+    "amx": Supply("a processor with AMX", lambda: pairs.HAS_AMX),
+    "two_threads": Supply("two cores, and NUMBA_NUM_THREADS > 1", lambda: numba.config.NUMBA_NUM_THREADS > 1),
+    "posix": Supply("a POSIX system", lambda: os.name == "posix"),
+    "linux": Supply(
+        "Linux, with a /proc of its own",
+        lambda: platform.system() == "Linux" and os.access("/proc/self/clear_refs", os.W_OK),
+    ),
+    "root": Supply("the rights of root", lambda: hasattr(os, "geteuid") and os.geteuid() == 0),
+}
+
+
+@functools.cache
+def lacks(name):
+    """Why tests with this marker cannot run here; None if they can."""
+    supply = SUPPLIES[name]
+    return None if supply.there() else f"needs {supply.what}" + (f": {supply.get}" if supply.get else "")
+
+
+def lacking(item):
+    """The markers of a test whose supply is missing."""
+    return [name for name in SUPPLIES if item.get_closest_marker(name) and lacks(name)]
+
+
+# ------------------------------------------------------------------------------------------ hooks
+
+LEFT_OUT = "minigrad/left_out"  # in pytest's cache: the markers that the last run could not supply
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--left-out",
+        action="store_true",
+        help="run what the last run left out: slow tests, and those that lacked something; what still lacks "
+        "something that a command could have supplied fails",
+    )
+
+
+def pytest_configure(config):
+    for name, supply in SUPPLIES.items():
+        config.addinivalue_line("markers", f"{name}: needs {supply.what}")
+    if config.option.left_out:
+        config.option.markexpr = " or ".join(["slow", *config.cache.get(LEFT_OUT, [])])
+
+
+def pytest_runtest_setup(item):
+    if names := lacking(item):
+        pytest.skip("; ".join(map(lacks, names)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A skip is a failure unless something is missing that a marker of the test names."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        names = lacking(item)
+        if not names:
+            report.outcome = "failed"
+            report.longrepr = f"skipped, but no marker in tests/conftest.py names what is missing: {report.longrepr[2]}"
+        elif item.config.option.left_out and all(SUPPLIES[name].get for name in names):
+            report.outcome, report.longrepr = "failed", f"left out again: {report.longrepr[2]}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """A module that skips itself hides its tests and their markers."""
+    report = yield
+    if report.skipped:
+        report.outcome, report.longrepr = "failed", f"skipped as a whole; mark its tests instead: {report.longrepr}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Beside pytest's own lines about skipped tests: those that are not run by default."""
+    if "not slow" in config.option.markexpr:
+        terminalreporter.write_line('left out: tests marked slow; run them: make test ARGS="-m slow"')
+
+
+def pytest_sessionfinish(session):
+    config = session.config
+    worker = hasattr(config, "workerinput")  # a process of xdist's
+    if hasattr(config, "cache") and not config.option.left_out and not worker:
+        config.cache.set(LEFT_OUT, [name for name in SUPPLIES if lacks(name)])
 
 
 @pytest.fixture(autouse=True)

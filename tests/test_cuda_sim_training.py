@@ -1,6 +1,5 @@
 """`--device cuda-sim` trains as `--device cpu` does: the same numbers, resumed across devices, and nobody waits."""
 
-import importlib
 import json
 import shutil
 import subprocess
@@ -41,7 +40,7 @@ WORDS = [
 ]
 TEXT = " ".join(np.random.default_rng(0).choice(WORDS, 400))  # in random order: preflight looks for repeats
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the simulated device needs g++")
+pytestmark = pytest.mark.compiler
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +163,8 @@ def test_new_memory_is_poisoned():
     assert np.isnan(np.empty(5, np.float32, like=sim.asarray(np.ones(1)))).all()
 
 
+@pytest.mark.no_gpu
 def test_no_gpu_is_said_in_one_line(folder):
-    gpu = importlib.import_module("kernels.cuda.gpu")
-    if gpu.problem() is None:
-        pytest.skip("this machine has a GPU")
     result = subprocess.run(
         [sys.executable, "train.py", "--device", "cuda", "--data", folder / "text.txt"],
         cwd=ROOT, capture_output=True, text=True,

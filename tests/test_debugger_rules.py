@@ -4,7 +4,6 @@ At each stop every saved array is read by its name, lines are stepped, and the r
 same as without a debugger.
 """
 
-import importlib.util
 import inspect
 import re
 import subprocess
@@ -79,7 +78,6 @@ def first_line(function):
     return min(line for *_, line in code.co_lines() if line and line > code.co_firstlineno)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("debugpy"), reason="debugpy is not installed (pip install debugpy)")
 def test_debug_adapter(flags, undisturbed, tmp_path):
     """Breakpoints on lines, variables, evaluate, step in, step over, continue: what the buttons of VS Code do."""
     from dap import Debugger

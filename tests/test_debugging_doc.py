@@ -1,13 +1,9 @@
 """docs/debugging.md and docs/cuda-sim.md: every command does what the page shows, and the bugs found are real."""
 
-import sys
-
 import pytest
 import sessions
 
-if sys.platform == "win32":
-    pytest.skip("its commands are for a POSIX shell", allow_module_level=True)
-pytest.importorskip("debugpy", reason="debugpy is not installed (pip install debugpy)")
+pytestmark = pytest.mark.posix  # its commands are for such a shell
 
 
 @pytest.mark.slow

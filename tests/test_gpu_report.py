@@ -9,7 +9,6 @@ import pytest
 from benchmarks import gpu_report, gpu_times
 from benchmarks.kernel_costs import CASES, SMALL, least_bytes
 from kernels import KERNELS, reference
-from kernels.cuda.gpu import problem
 
 XML = """<testsuites><testsuite>
 <testcase name="good"><properties><property name="error gelu_forward float32" value="1e-7"/></properties></testcase>
@@ -40,6 +39,7 @@ def test_least_bytes(kernel, parameters_or_elements, bytes_each):
     assert least == pytest.approx(parameters_or_elements * bytes_each, rel=1e-4)
 
 
+@pytest.mark.compiler
 def test_kernels_are_timed_against_the_best():
     """With a clock that says a second each, on a card that does one byte and one operation a second."""
 
@@ -54,6 +54,7 @@ def test_kernels_are_timed_against_the_best():
     assert all(row["floor"] == max(row["bytes"], row["flops"]) > 0 for row in found["rows"])
 
 
+@pytest.mark.compiler
 def test_a_report_names_what_is_wrong(tmp_path, monkeypatch, capsys):
     parity = gpu_report.read_results(XML)
     monkeypatch.setattr(gpu_report, "parity", lambda device: parity)
@@ -68,7 +69,7 @@ def test_a_report_names_what_is_wrong(tmp_path, monkeypatch, capsys):
     assert "1 problems" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(problem() is None, reason="there is a GPU")
+@pytest.mark.no_gpu
 def test_without_a_gpu_one_line_says_what_is_missing(tmp_path, capsys):
     assert gpu_report.main(["--out-dir", str(tmp_path)]) == 2
     assert "cuda-sim" in capsys.readouterr().err

@@ -47,13 +47,13 @@ def growth(leak, out_dir):
     return resident["300"] - resident["200"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
+@pytest.mark.linux
 @pytest.mark.slow
 def test_memory_does_not_grow_without_the_collector(tmp_path):
     assert abs(growth(False, tmp_path / "run")) < 1 << 20
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
+@pytest.mark.linux
 @pytest.mark.slow
 def test_the_measurement_sees_a_leak(tmp_path):
     assert growth(True, tmp_path / "run") > 4 << 20

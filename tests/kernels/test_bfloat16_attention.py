@@ -10,9 +10,8 @@ import pytest
 from parity import assert_same_bits, attention_inputs, fused_heads, normal, run_without_amx, widened
 
 from kernels import cpu, factors, reference
-from kernels.cpu import pairs
 
-pytestmark = pytest.mark.skipif(not pairs.HAS_BFLOAT16, reason="this processor has no instruction for bfloat16")
+pytestmark = pytest.mark.bfloat16
 ROUNDING, FLOAT32 = 2.0**-8, 4e-6
 # (T, S, D): blocks of 64 and panels of 32, whole and ragged; T and S that differ
 SIZES = [(t, t, 16) for t in (1, 2, 31, 33, 64, 65, 130)] + [(65, 65, d) for d in (1, 5, 32, 33, 64, 80, 128)]
@@ -104,7 +103,7 @@ def test_forward_rounds_the_weights():
     assert np.median(np.abs(out - expected)) < 2e-7 < 1e-5 < np.median(np.abs(out - unrounded))
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="Numba has one thread only (NUMBA_NUM_THREADS)")
+@pytest.mark.two_threads
 def test_one_thread_and_two_give_the_same_bits():
     dout, q, k, v = attention_inputs(np.random.default_rng(6), np.float32, 3, 3, 130, 130, 33)
     setting, found, before = (0.2, True, 0.3, 5, 7, 11), [], numba.get_num_threads()
@@ -168,7 +167,7 @@ def test_other_layouts_give_the_same_bits():
     )
 
 
-@pytest.mark.skipif(not pairs.HAS_AMX, reason="here the products above were those of the register instruction")
+@pytest.mark.amx
 def test_the_other_instruction_gives_the_same(tmp_path):
     """Without AMX pairs are multiplied in vector registers: compiled anew in a process of its own."""
     code = (

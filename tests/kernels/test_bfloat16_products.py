@@ -1,16 +1,16 @@
 """Products of factors rounded to bfloat16 equal the exact products of the rounded factors, summed in float32."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from parity import run_without_amx
 
 from kernels import factors as product_factors
 from kernels import reference
-from kernels.cpu import linear, pairs
+from kernels.cpu import linear
 from kernels.cpu.matmul import multiply
 
-ml_dtypes = pytest.importorskip("ml_dtypes")
-pytestmark = pytest.mark.skipif(not pairs.HAS_BFLOAT16, reason="this processor has no instruction for bfloat16")
+pytestmark = pytest.mark.bfloat16
 
 # M, K, N: whole blocks, ragged ones, less than a block, several stretches of each
 SHAPES = [
@@ -111,7 +111,7 @@ def test_the_plain_rounding_is_that_of_the_format(bfloat16_factors):
     np.testing.assert_array_equal(product_factors.rounded(every), expected)
 
 
-@pytest.mark.skipif(not pairs.HAS_AMX, reason="here the products above were those of the register instruction")
+@pytest.mark.amx
 def test_the_other_instruction_gives_the_same(tmp_path):
     """Without AMX pairs are multiplied in vector registers: compiled anew in a process of its own."""
     code = (

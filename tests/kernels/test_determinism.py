@@ -36,7 +36,7 @@ def test_repeated_calls_give_the_same_bits(name):
         assert_same_bits(run(name, args), first)
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="Numba has one thread only (NUMBA_NUM_THREADS)")
+@pytest.mark.two_threads
 @pytest.mark.parametrize("name", ALL_KERNELS)
 def test_one_thread_and_two_give_the_same_bits(name, threads):
     args = arguments(name, np.random.default_rng(2), np.float32, rows=1100)

@@ -1,6 +1,5 @@
 """Attention's memory grows with T, not with T squared: measured as the peak of a process of its own."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +40,7 @@ print(attention - before, peak() - before)
 """
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc/self/clear_refs")
+@pytest.mark.linux
 def test_attention_over_8192_tokens_makes_no_square_array():
     cpu.attention_forward(*arguments("attention_forward", np.random.default_rng(1), np.float32))
     cpu.attention_backward(*arguments("attention_backward", np.random.default_rng(1), np.float32))  # compiled, cached

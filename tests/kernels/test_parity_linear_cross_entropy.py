@@ -7,7 +7,7 @@ import pytest
 from parity import assert_same_bits, check, normal, strided, widened
 
 from kernels import cpu, factors, reference
-from kernels.cpu import linear_cross_entropy, pairs
+from kernels.cpu import linear_cross_entropy
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 IGNORE = -100
@@ -74,7 +74,7 @@ def test_the_chunks_do_not_show(dtype, monkeypatch):
         check("linear_cross_entropy_forward", *args)
 
 
-@pytest.mark.skipif(not pairs.HAS_BFLOAT16, reason="this processor has no instruction for bfloat16")
+@pytest.mark.bfloat16
 def test_the_chunks_do_not_show_where_factors_are_rounded(monkeypatch):
     args = *inputs(np.random.default_rng(4), np.float32, 131, 40, 70), IGNORE, "mean", 2.0, True
     monkeypatch.setattr(factors, "dtype", "bfloat16")

@@ -2,6 +2,7 @@
 
 import copy
 
+import ml_dtypes
 import numpy as np
 import pytest
 from parity import assert_same_bits, check_in_place, normal, relative_error, widened
@@ -9,20 +10,11 @@ from parity import assert_same_bits, check_in_place, normal, relative_error, wid
 from kernels import cpu, reference
 from kernels.cpu.cast import from_bfloat16_bits, to_bfloat16_bits
 
-try:
-    import ml_dtypes
-except ImportError:
-    ml_dtypes = None
-
 HALVES = pytest.mark.parametrize(
     "half",
     [
         pytest.param(np.dtype(np.float16), id="float16"),
-        pytest.param(
-            ml_dtypes and np.dtype(ml_dtypes.bfloat16),
-            id="bfloat16",
-            marks=pytest.mark.skipif(ml_dtypes is None, reason="bfloat16 needs pip install ml_dtypes"),
-        ),
+        pytest.param(np.dtype(ml_dtypes.bfloat16), id="bfloat16"),
     ],
 )
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])

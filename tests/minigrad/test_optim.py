@@ -12,10 +12,6 @@ from minigrad import nn, optim
 SHAPES = {"w": (4, 3), "b": (3,), "late": (2, 5), "scale": (1,)}
 
 
-def torch():
-    return pytest.importorskip("torch", reason="PyTorch is not installed (pip install torch==2.13.0)")
-
-
 def parameters(dtype=np.float64, seed=0):
     rng = np.random.default_rng(seed)
     return {name: nn.Parameter(rng.standard_normal(shape).astype(dtype)) for name, shape in SHAPES.items()}
@@ -29,7 +25,8 @@ def gradients(step, skip=()):
 
 
 def compare_with_torch(ours, theirs, params, peers, skipped, steps=20):
-    th = torch()
+    import torch as th
+
     for step in range(steps):
         for name, grad in gradients(step, skipped(step)).items():
             params[name].grad = grad
@@ -53,10 +50,12 @@ def sometimes(step):
     return (("late",) if step < 4 else ()) + (("b",) if step % 3 == 0 else ())
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("skipped", [never, sometimes])
 @pytest.mark.parametrize("kernel_set", kernels.SETS)
 def test_adamw_walks_as_torch_does(kernel_set, skipped):
-    th = torch()
+    import torch as th
+
     params = parameters()
     peers = {name: th.tensor(p.data.copy(), requires_grad=True) for name, p in params.items()}
     groups = [("decay", ["w", "late"], 0.3), ("no decay", ["b", "scale"], 0.0)]
@@ -68,10 +67,12 @@ def test_adamw_walks_as_torch_does(kernel_set, skipped):
         compare_with_torch(ours, theirs, params, peers, skipped)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("skipped", [never, sometimes])
 @pytest.mark.parametrize("momentum,weight_decay", [(0.0, 0.0), (0.9, 0.0), (0.9, 0.2), (0.0, 0.2)])
 def test_sgd_walks_as_torch_does(momentum, weight_decay, skipped):
-    th = torch()
+    import torch as th
+
     params = parameters()
     peers = {name: th.tensor(p.data.copy(), requires_grad=True) for name, p in params.items()}
     ours = optim.SGD(params.items(), momentum=momentum, weight_decay=weight_decay)

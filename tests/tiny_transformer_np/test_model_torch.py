@@ -3,6 +3,7 @@
 In float64 all is equal to its last digits; in float32 and bfloat16 losses stay together for hundreds of steps.
 """
 
+import contextlib
 import math
 from pydoc_data.topics import topics
 
@@ -15,11 +16,13 @@ from minigrad import device, optim
 from tiny_transformer_np import CharTokenizer
 from tiny_transformer_np.training import TextDataset
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install torch==2.13.0)")
-F = torch.nn.functional
+with contextlib.suppress(ImportError):  # then the marker leaves the tests out
+    import torch
+pytestmark = pytest.mark.oracle
 
 
-def torch_weights(model, dtype=torch.float64):
+def torch_weights(model, dtype="float64"):
+    dtype = getattr(torch, dtype)
     return {n: torch.tensor(a, dtype=dtype, requires_grad=True) for n, a in model.state_dict().items()}
 
 
@@ -27,7 +30,7 @@ def torch_loss(w, config, ids, targets):
     """The whole model as a function of its weights by name."""
     ids, targets = torch.as_tensor(ids), torch.as_tensor(targets)
     B, T = ids.shape
-    C, H = config.n_embd, config.n_head
+    C, H, F = config.n_embd, config.n_head, torch.nn.functional
 
     def linear(name, x):
         return F.linear(x, w[f"{name}.weight"], w.get(f"{name}.bias"))
@@ -125,18 +128,19 @@ def test_twenty_steps_of_training(kernel_set, tie_weights):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype, allowed", [("float32", 1e-4), ("bfloat16", 5e-3)])
+@pytest.mark.parametrize(
+    "dtype, allowed", [("float32", 1e-4), pytest.param("bfloat16", 5e-3, marks=pytest.mark.bfloat16)]
+)
 def test_two_hundred_steps_on_text(dtype, allowed):
     """From the same weights, on the same batches: the losses are equal to within `allowed`, relative, in every step."""
     text = "".join(topics.values())[:200_000]
     tokenizer = CharTokenizer.from_text(text)
     dataset = TextDataset(tokenizer.encode(text), tokenizer, 64, stride=1)
     model = make_model(vocab_size=tokenizer.vocab_size, block_size=64, n_layer=4, n_embd=128, n_head=4)
-    weights = torch_weights(model, torch.float32)
+    weights = torch_weights(model, "float32")
     theirs = torch_adamw(model, weights, 1e-3)
     ours = optim.AdamW(optim.decay_groups(model, 0.1), 1e-3, betas=(0.9, 0.95), eps=1e-8)
-    if device.use_factors(dtype) != dtype:
-        pytest.skip(f"this processor has no instruction for {dtype} products")
+    assert device.use_factors(dtype) == dtype
     losses = []
     try:
         for step in range(200):

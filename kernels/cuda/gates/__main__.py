@@ -24,15 +24,15 @@ def main(argv=None):
     parser.add_argument("--write", action="store_true", help="write what is measured as the new budgets")
     parser.add_argument("--at-once", type=int, default=2, help="compilations at once (default: 2)")
     arguments = parser.parse_args(argv)
-    if message := nvrtc.missing():
-        print(f"the gates need NVIDIA's compiler: {message}", file=sys.stderr)
-        return 2
     ours = {path.name: path for path in facts.sources()}
     paths = [ours.get(name) or Path(name) for name in arguments.files] or list(ours.values())
     if unknown := [str(path) for path in paths if not path.is_file()]:
         parser.error(f"no {', '.join(unknown)}, neither in kernels/cuda nor as a path")
     if arguments.write and not set(paths) <= set(ours.values()):
         parser.error("--write keeps budgets of the files in kernels/cuda alone")
+    if message := nvrtc.missing():
+        print(f"the gates need NVIDIA's compiler: {message}", file=sys.stderr)
+        return 2
     results = measure([job for path in paths for job in check.jobs(path)], arguments.at_once)
     print(table(results))
     if arguments.write:

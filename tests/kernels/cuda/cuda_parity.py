@@ -8,6 +8,7 @@ The device is the simulated one, or a GPU with MINIGRAD_TEST_DEVICE=cuda, as `ma
 
 import os
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -15,27 +16,19 @@ from kernels import reference
 from kernels.cuda.sim import array as sim
 from minigrad import device as devices
 
-try:
-    import ml_dtypes
-except ImportError:
-    ml_dtypes = None
-
-BFLOAT16 = None if ml_dtypes is None else np.dtype(ml_dtypes.bfloat16)
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 HALF = np.dtype(np.float16)
 DEVICE = os.environ.get("MINIGRAD_TEST_DEVICE", "cuda-sim")
 PLACE = devices.module(DEVICE)  # holds arrays and runs kernels there
-SIMULATED = pytest.mark.skipif(DEVICE != "cuda-sim", reason="asks the simulated device itself")
+#: what the tests need to run kernels there
+ON_DEVICE = pytest.mark.compiler if DEVICE == "cuda-sim" else pytest.mark.gpu
 ERRORS = {}  # (kernel, dtype) -> the largest error so far; conftest.py notes it beside each test's result
 #: for parametrize: every storage type
 STORAGE = [
     pytest.param(np.dtype(np.float32), id="float32"),
     pytest.param(np.dtype(np.float64), id="float64"),
     pytest.param(HALF, id="float16"),
-    pytest.param(
-        BFLOAT16,
-        id="bfloat16",
-        marks=pytest.mark.skipif(BFLOAT16 is None, reason="bfloat16 needs pip install ml_dtypes"),
-    ),
+    pytest.param(BFLOAT16, id="bfloat16"),
 ]
 #: largest error: some roundings of the accumulating type; of a 16-bit type one rounding of what is stored
 LIMITS = {"float32": 2e-6, "float64": 1e-14, "float16": 4.9e-4, "bfloat16": 3.95e-3}

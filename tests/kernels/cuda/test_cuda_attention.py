@@ -5,11 +5,13 @@ Float32 and float64 run on ordinary cores, float16 and bfloat16 on tensor cores 
 
 import numpy as np
 import pytest
-from cuda_parity import STORAGE, device, error, host, normal, note, wide
+from cuda_parity import ON_DEVICE, STORAGE, device, error, host, normal, note, wide
 
 from kernels import reference
 from kernels.cuda import attention
 from kernels.cuda.launch import Strided
+
+pytestmark = ON_DEVICE
 
 EVERY = pytest.mark.parametrize("dtype", STORAGE)
 CAUSAL = pytest.mark.parametrize("causal", [True, False], ids=["causal", "full"])

@@ -12,6 +12,8 @@ from kernels.cuda.sim import device as sim_device
 from kernels.cuda.sim import module
 from kernels.cuda.sim.module import SimError
 
+pytestmark = pytest.mark.compiler
+
 SINGLE, DOUBLE, HALF = (np.dtype(t) for t in (np.float32, np.float64, np.float16))
 SETTING = (0.125, True, 0.2, 5, 7, 11)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from cuda_parity import (
     LIMITS,
+    ON_DEVICE,
     PLACE,
-    SIMULATED,
     STORAGE,
     check,
     device,
@@ -24,6 +24,8 @@ from kernels.cuda.linear_cross_entropy import linear_cross_entropy_backward, lin
 from kernels.cuda.sim import array as sim
 from kernels.cuda.sim import device as sim_device
 from kernels.cuda.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+
+pytestmark = ON_DEVICE
 
 IGNORE = -100
 SIZES = [(1, 1), (3, 31), (5, 33), (129, 7), (2, 127), (3, 129), (2, 512), (2, 2053), (1, 4999)]
@@ -167,7 +169,7 @@ def test_linear_cross_entropy_in_the_arrays_that_are_given(dtype):
     assert actual[0] is dx and actual[1] is dweight and [host(array).tobytes() for array in actual] == expected
 
 
-@SIMULATED
+@pytest.mark.cuda_sim
 def test_no_array_of_all_logits(monkeypatch):
     monkeypatch.setattr(linear_cross_entropy, "CHUNK_ROWS", 16)
     sizes, allocate = [], sim.memory.allocate
@@ -229,7 +231,7 @@ def everything(dtype):
     return results
 
 
-@SIMULATED
+@pytest.mark.cuda_sim
 @pytest.mark.parametrize("schedule", ["reversed", "random"])
 @EVERY
 def test_any_order_of_threads_gives_the_same_bits(dtype, schedule, monkeypatch):
@@ -239,7 +241,7 @@ def test_any_order_of_threads_gives_the_same_bits(dtype, schedule, monkeypatch):
     assert [a.tobytes() for a in host(everything(dtype))] == before
 
 
-@SIMULATED
+@pytest.mark.cuda_sim
 def test_the_host_waits_for_nothing():
     reads = host_reads()
     everything(np.dtype(np.float32))

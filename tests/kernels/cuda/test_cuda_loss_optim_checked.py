@@ -16,6 +16,8 @@ from kernels.cuda.sim import module
 from kernels.cuda.sim.module import SimError
 from kernels.cuda.softmax_cross_entropy import softmax_cross_entropy_in_place
 
+pytestmark = pytest.mark.compiler
+
 F32, F16 = np.dtype(np.float32), np.dtype(np.float16)
 IGNORE = -100
 

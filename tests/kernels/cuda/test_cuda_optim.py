@@ -5,7 +5,7 @@ import pytest
 from cuda_parity import (
     HALF,
     LIMITS,
-    SIMULATED,
+    ON_DEVICE,
     STORAGE,
     device,
     error,
@@ -24,6 +24,8 @@ from kernels.cuda.fused_adamw import fused_adamw_step
 from kernels.cuda.global_norm import global_norm
 from kernels.cuda.scale_and_check import scale_and_check
 from kernels.cuda.sim import device as sim_device
+
+pytestmark = ON_DEVICE
 
 EVERY = pytest.mark.parametrize("dtype", STORAGE)
 COUNTS = (1, 31, 33, 127, 129, 1021, 4096, 4099, 10007)  # a block of AdamW takes 4096 parameters
@@ -239,7 +241,7 @@ def everything():
     return [*args, norm, *plain, flag, cast(plain[1], HALF), cast(args[1], F64)]
 
 
-@SIMULATED
+@pytest.mark.cuda_sim
 @pytest.mark.parametrize("schedule", ["reversed", "random"])
 def test_any_order_of_threads_gives_the_same_bits(schedule, monkeypatch):
     before = [a.tobytes() for a in host(everything())]
@@ -247,7 +249,7 @@ def test_any_order_of_threads_gives_the_same_bits(schedule, monkeypatch):
     assert [a.tobytes() for a in host(everything())] == before
 
 
-@SIMULATED
+@pytest.mark.cuda_sim
 def test_the_host_waits_for_nothing():
     reads = host_reads()
     everything()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cuda_parity import LIMITS, STORAGE, check, device, error, host, misaligned, normal, wide
+from cuda_parity import LIMITS, ON_DEVICE, STORAGE, check, device, error, host, misaligned, normal, wide
 
 from kernels import reference
 from kernels.cuda.bias_gelu import bias_gelu_backward, bias_gelu_forward
@@ -12,6 +12,8 @@ from kernels.cuda.gelu import gelu_backward, gelu_forward
 from kernels.cuda.layernorm import layernorm_backward, layernorm_forward
 from kernels.cuda.linear import linear_backward
 from kernels.cuda.residual_layernorm import residual_layernorm_backward, residual_layernorm_forward
+
+pytestmark = ON_DEVICE
 
 EVERY = pytest.mark.parametrize("dtype", STORAGE)
 FORMS = pytest.mark.parametrize("approximate", ["none", "tanh"])

@@ -12,6 +12,8 @@ from kernels.cuda.sim import device as sim_device
 from kernels.cuda.sim import module
 from kernels.cuda.sim.module import SimError
 
+pytestmark = pytest.mark.compiler
+
 FILES = ("layernorm.cu", "gelu.cu", "embedding.cu", "dropout.cu", "column_sums.cu")
 TYPES = {np.float32: "SCALAR_F32", np.float16: "SCALAR_F16"}
 

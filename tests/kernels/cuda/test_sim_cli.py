@@ -6,6 +6,8 @@ import pytest
 
 from kernels.cuda.sim.__main__ import main
 
+pytestmark = pytest.mark.compiler
+
 FAULTS = Path(__file__).parent / "faults"
 SOUND = ["--kernel", "missing_barrier", "--define", "FIXED=1", "--block", "64"]
 ARRAYS = ["--args", "f32[64]=out", "f32[64]"]

@@ -8,6 +8,8 @@ import pytest
 
 from kernels.cuda.sim import build, memory, module
 
+pytestmark = pytest.mark.compiler
+
 SOURCE = Path(__file__).parent / "sound" / "device.cu"
 
 

@@ -10,6 +10,8 @@ import pytest
 from kernels.cuda.sim import module
 from kernels.cuda.sim.__main__ import _parser, prepare
 
+pytestmark = pytest.mark.compiler
+
 FAULTS = Path(__file__).parent / "faults"
 
 
