@@ -14,7 +14,7 @@ from kernels.system import cache
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINT_FOLDER = "from kernels.system import cache; print(cache.folder('kind'))"
-needs_accounts = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no numbers for accounts")
+needs_accounts = pytest.mark.posix  # Windows has no numbers for accounts
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_folder_of_another_account_is_not_used(places, monkeypatch, capsys):
     assert f"{foreign} belongs to another account, {os.getuid()}" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another account")
+@pytest.mark.root  # only root can become another account
 @pytest.mark.parametrize("account", [12346, 0])
 def test_of_two_real_accounts_neither_uses_what_the_other_made(account):
     code = f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); import kernels.system.cache; os.setuid({account})\n"
