@@ -20,6 +20,7 @@ from benchmarks.kernel_costs import CASES, GPT2, SMALL, least_bytes
 from kernels.cuda.gates import check
 from kernels.cuda.gates.measure import Job
 from kernels.cuda.sim import device, module
+from kernels.system import cli
 from minigrad import device as devices
 
 PAGE = ROOT / "docs" / "gpu.md"
@@ -120,10 +121,16 @@ def in_page():
     return PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0].splitlines()
 
 
-if __name__ == "__main__":
+@cli.command_line("gpu_table.py")
+def main():
+    cli.Parser(prog="gpu_table.py", description=__doc__.split("\n")[0]).parse_args()
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     lines = []
     for line in table():
         print(line, flush=True)
         lines.append(line + "\n")
     PAGE.write_text(before + BEGIN + "".join(lines) + END + rest.split(END)[1], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,6 +20,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
 
 from kernels.cpu.pairs import BFLOAT
+from kernels.system import cli
 
 _FEATURES = llvmlite.binding.get_host_cpu_features()
 _LANES = 16 if _FEATURES.get("avx512f") else 8  # float32 in a register
@@ -134,7 +135,9 @@ def _seconds(call):
     return time.perf_counter() - started
 
 
+@cli.command_line("peak.py")
 def main():
+    cli.Parser(prog="peak.py", description=__doc__.split("\n")[0]).parse_args()
     for dtype in ("float32", "bfloat16"):
         found = operations_a_second(dtype)
         print(f"{dtype:<9}", f"{found / 1e9:7.0f} GFLOP/s" if found else "no instruction for it")
@@ -142,4 +145,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,7 +4,13 @@ import json
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+
 import matplotlib
+
+from kernels.system import cli
+from kernels.system.errors import UserError
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -27,8 +33,16 @@ def draw(path):
     return Path(path).with_suffix(".png")
 
 
+@cli.command_line("plot.py")
+def main():
+    parser = cli.Parser(prog="plot.py", description=__doc__.split("\n")[0])
+    parser.add_argument("results", metavar="train_step.json", help="what `make bench` has written")
+    path = parser.parse_args().results
+    try:
+        print(draw(path))
+    except (ValueError, KeyError, TypeError):  # no JSON, or another file's
+        raise UserError(f"{path} is not a train_step.json as `make bench` writes it") from None
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
-        print("give the train_step.json that `make bench` has written", file=sys.stderr)
-        sys.exit(2)
-    print(draw(sys.argv[1]))
+    sys.exit(main())

@@ -5,7 +5,6 @@ with a line of JSON, {"seconds": [...], "faults": [...], "loss": ..., "bytes": .
 steps held, beyond what the process had after it warmed up on a tiny model.
 """
 
-import argparse
 import contextlib
 import ctypes
 import json
@@ -16,7 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+
 from benchmarks import cases
+from kernels.system import cli
 
 SIDES = ("minigrad", "eager", "compiled")
 PEAK = "peak"  # a side, too: what the processor could do meanwhile
@@ -93,8 +96,9 @@ class Memory:
         return self._read("VmHWM") - self.base
 
 
+@cli.command_line("worker.py")
 def main():
-    parser = argparse.ArgumentParser()
+    parser = cli.Parser(prog="worker.py", description=__doc__.split("\n")[0])
     parser.add_argument("--side", choices=(*SIDES, PEAK), required=True)
     parser.add_argument("--case", choices=cases.CASES, required=True)
     parser.add_argument("--dtype", default="float32")

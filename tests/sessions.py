@@ -168,6 +168,8 @@ def copy_of_the_project(folder):
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        sys.exit(f"sessions.py: unknown argument {sys.argv[1]}; it takes none, and writes into the pages in docs/")
     for path in PAGES:
         with tempfile.TemporaryDirectory() as folder:
             tree = copy_of_the_project(Path(folder).resolve() / "minigrad")

@@ -137,6 +137,8 @@ def mend(stranger, package, distribution):
 
 
 def main():
+    if len(sys.argv) > 2 or not all(Path(arg).is_file() for arg in sys.argv[1:]):
+        sys.exit("wheel.py: expected nothing, or one WHEEL that exists")
     with tempfile.TemporaryDirectory(prefix="wheel-") as folder:
         root = Path(folder).resolve()
         stranger = Stranger(root)

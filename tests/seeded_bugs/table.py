@@ -14,6 +14,8 @@ from seeded import CHECKS, caught_by
 from seeded_kernels import KERNELS
 from seeded_rules import RULES
 
+from kernels.system import cli
+
 BUGS = [*RULES, *KERNELS]
 README = Path(__file__).resolve().parents[2] / "README.md"
 _BEGIN, _END = "<!-- seeded bugs: written by tests/seeded_bugs/table.py -->\n", "<!-- end -->\n"
@@ -58,5 +60,6 @@ def in_readme():
 
 
 if __name__ == "__main__":
+    cli.Parser(description=__doc__.split("\n")[0]).parse_args()
     before, rest = README.read_text(encoding="utf-8").split(_BEGIN)
     README.write_text(before + _BEGIN + for_readme() + _END + rest.split(_END)[1], encoding="utf-8")

@@ -1,0 +1,52 @@
+"""The benchmarks: they start from any folder and refuse a mistake in one line; what they say of the engine is so."""
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import kernels
+from benchmarks import hooks
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = sorted(
+    str(path) for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")
+)
+
+
+def test_each_refuses_an_unknown_flag_in_one_line(tmp_path):
+    assert len(PROGRAMS) >= 10
+    refuse = (
+        "import runpy, sys\n"
+        "for program in sys.argv[1:]:\n"
+        "    path, sys.argv = list(sys.path), [program, '--nonsense', 'x']\n"
+        "    sys.path.insert(0, program.rpartition('/')[0])\n"
+        "    try:\n"
+        "        runpy.run_path(program, run_name='__main__')\n"
+        "    except SystemExit as left:\n"
+        "        print(left.code)\n"
+        "    sys.path[:] = path\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", refuse, *PROGRAMS], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert result.stdout.split() == ["2"] * len(PROGRAMS), (result.stdout, result.stderr)
+    lines = result.stderr.splitlines()
+    assert len(lines) == len(PROGRAMS) and all(" argument" in line for line in lines), result.stderr
+
+
+def test_the_aids_whose_cost_is_measured_are_all_that_the_engine_has():
+    found = Counter()
+    for name in ("graph", "tensor"):
+        for node in ast.walk(ast.parse((ROOT / "minigrad" / f"{name}.py").read_text(encoding="utf-8"))):
+            test = ast.unparse(node.test) if isinstance(node, ast.If) else ""
+            if any(aid in test for aid in ("watcher", ".hooks", "keep_calls")) and "grad_buffer" not in test:
+                found[test] += 1
+    assert found == Counter(hooks.A_NODE) + Counter(hooks.A_LEAF) + Counter(hooks.A_PASS)
+
+
+def test_the_cost_of_the_aids_is_measured(capsys):
+    with kernels.use("reference"):  # nothing is compiled for this
+        hooks.main(["--case", "tiny", "--steps", "2"])
+    assert "tiny: 26 nodes and 29 gradients of leaves a step; conditions of the aids" in capsys.readouterr().out
