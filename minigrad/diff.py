@@ -12,17 +12,18 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from kernels.system import cli
+from kernels.system import cli, tensors
 from kernels.system.errors import UserError
+from kernels.system.text import brief, one_line
 from minigrad import graph
 from minigrad.debug.calls import check_mode
 from minigrad.tensor import gradients_aside
 
 _ROUNDING = 16.0  # so many times the measured noise is allowed: another order of sums is another draw of it
 PROG = "python -m minigrad.diff"
+_KEY = "minigrad.trace"  # of the JSON text in a trace's metadata
 _DEFAULT_STEP = "tiny_transformer_np.training.tracing:make_step"
 
 
@@ -41,19 +42,36 @@ class Trace:
 
     def save(self, path):
         """Write it as one safetensors file."""
-        arrays = {f"{i:06d}": np.asarray(a, order="C") for i, a in enumerate(self.arrays)}
-        save_file(arrays, path, {"minigrad.trace": json.dumps({"names": self.names, "noise": self.noise})})
+        arrays = {_place(i): np.asarray(a, order="C") for i, a in enumerate(self.arrays)}
+        save_file(arrays, path, {_KEY: json.dumps({"names": self.names, "noise": self.noise})})
 
     @classmethod
     def load(cls, path):
         """Read what `save` wrote. UserError for anything else."""
-        try:
-            with safe_open(path, framework="numpy") as file:
-                meta = json.loads((file.metadata() or {})["minigrad.trace"])
-                arrays = [file.get_tensor(f"{i:06d}") for i in range(len(meta["names"]))]
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise UserError(f"{path} is not a readable trace: {' '.join(str(error).split())}") from None
-        return cls(meta["names"], arrays, meta["noise"])
+        arrays, meta = tensors.read(path, "trace", _KEY, _check, finite=False)  # of a step that diverged nothing is
+        return cls(meta["names"], [arrays[_place(i)] for i in range(len(meta["names"]))], meta["noise"])
+
+
+def _place(i):
+    return f"{i:06d}"
+
+
+def _check(meta, header):
+    """UserError unless a file holds what `Trace.save` writes. header {name: (dtype, shape)}."""
+    if meta.keys() != {"names", "noise"} or not all(isinstance(part, list) for part in meta.values()):
+        raise UserError("expected the lists 'names' and 'noise'")
+    names, noise = meta["names"], meta["noise"]
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(f"the name of a tensor is {brief(name)}; expected a text")
+    for x in noise:
+        if type(x) is not float or x < 0.0:
+            raise UserError(f"the noise of a tensor is {brief(x)}; expected a number, 0.0 or more")
+    if not len(names) == len(noise) == len(header) or header.keys() != {_place(i) for i in range(len(names))}:
+        raise UserError(f"it has {len(names)} names, {len(noise)} numbers of noise and {len(header)} arrays")
+    for name, (dtype, _) in header.items():
+        if dtype not in ("F16", "F32", "F64"):
+            raise UserError(f"its array {brief(name)} holds {dtype}; expected floating-point numbers")
 
 
 def trace(make_loss, parameters, seed=0):
@@ -109,9 +127,11 @@ def first_divergence(a, b):
             return f"{name}: shape {x.shape} in A, {y.shape} in B"
         coarser = max(np.finfo(x.dtype).eps, np.finfo(y.dtype).eps)
         allowed = _ROUNDING * (a.noise[i] + b.noise[i] + coarser * max(_largest(x), _largest(y)))
-        error = _largest(x - y)
-        if not error <= allowed:
-            index = np.unravel_index(int(np.argmax(np.abs(x - y))), x.shape)
+        with np.errstate(invalid="ignore", over="ignore"):
+            difference = np.abs(x - y)
+        error = _largest(difference)
+        if x.size and not error <= allowed:
+            index = np.unravel_index(int(np.argmax(difference)), x.shape)
             return (
                 f"{name} {x.shape} is the first to differ: by {error:.3g} at {tuple(map(int, index))} "
                 f"({float(x[index]):.8g} in A, {float(y[index]):.8g} in B); rounding explains {allowed:.3g}"
@@ -157,7 +177,7 @@ def main(argv=None):
         print(f"{len(a.names)} tensors saved to {args.save}")
         return 0
     found = first_divergence(a, _trace_of(args.b, args.step))
-    print(found or f"no difference beyond rounding in {len(a.names)} tensors")
+    print(one_line(found) if found else f"no difference beyond rounding in {len(a.names)} tensors")
     return 1 if found else 0
 
 

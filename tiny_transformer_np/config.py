@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kernels.system.cli import did_you_mean
+from kernels.system.cli import complain, did_you_mean
 from kernels.system.errors import UserError
 from kernels.system.files import open_regular, shipped
 from kernels.system.text import brief
@@ -145,10 +145,10 @@ def find_config(path):
     return shipped_file if by_name and os.path.exists(shipped_file) else path
 
 
-def load_toml(path, note=None):
+def load_toml(path):
     """Read {"model": {...}, "training": {...}} from a file and check every key's name and type.
 
-    note(line): told of keys that have another name by now. Raises ConfigError naming the file and what is wrong:
+    Keys that have another name by now are noted on stderr. Raises ConfigError naming the file and what is wrong:
     unreadable, not TOML, unknown key, wrong type.
     """
     text = _text(path)
@@ -164,7 +164,7 @@ def load_toml(path, note=None):
         if section not in SECTIONS or not isinstance(table, dict):
             raise ConfigError(f"config {path}: unknown {brief(section)}; expected the sections [model] and [training]")
         types = {f.name: f.type for f in dataclasses.fields(SECTIONS[section])}
-        table = tables[section] = renamed(table, section, f"config {path}", note)
+        table = tables[section] = renamed(table, section, f"config {path}", lambda line: complain("note", line))
         for key, value in table.items():
             if key not in types:
                 raise ConfigError(f"config {path}: unknown key {brief(key)} in [{section}]{did_you_mean(key, types)}")

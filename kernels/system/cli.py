@@ -71,6 +71,8 @@ def run(prog, main, *args):
     except BrokenPipeError:  # whoever read our output, `head` perhaps, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         sys.exit(128 + signal.SIGPIPE)
+    except FloatingPointError as error:
+        fail(prog, error, 1)
     except OSError as error:
         fail(prog, describe(error), 1)
     except MemoryError as error:  # NumPy's says how much was asked for

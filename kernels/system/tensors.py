@@ -45,12 +45,12 @@ def write(file, arrays, metadata):
         file.write(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
 
 
-def read(path, what, key, check=None, error=UserError):
+def read(path, what, key, check=None, error=UserError, finite=True):
     """(arrays, meta) of a safetensors file whose metadata holds a JSON object under `key`.
 
-    what: the noun for messages, "checkpoint". check(meta, header): raises `error` for what must not be read, before
-    any array is; header {name: (dtype, shape)}, the dtype as the format spells it: "F32". Raises `error`, one line with
-    the path, for a file that is missing, damaged, or another program's.
+    what: the noun for messages, "checkpoint". check(meta, header): raises `error` for what must not be read, before any
+    array is; header {name: (dtype, shape)}, the dtype as the format spells it: "F32". finite: see `parse_json`. Raises
+    `error`, one line with the path, for a file that is missing, damaged, or another program's.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -59,12 +59,12 @@ def read(path, what, key, check=None, error=UserError):
             text = (file.metadata() or {}).get(key)
             if text is None:
                 raise error(f"{path} is a safetensors file, but not a {what} of this program")
-            meta = parse_json(text)
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  not a dict
-            header = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+            meta = parse_json(text, finite)
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  not a dict
             if check:
-                check(meta, header)
-            return {name: file.get_tensor(name) for name in header}, meta
+                header = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
+                checked(what, path, check, meta, header, error=error)
+            return {name: file.get_tensor(name) for name in parts}, meta
     except error:
         raise
     except OSError as reason:
@@ -75,16 +75,24 @@ def read(path, what, key, check=None, error=UserError):
         raise error(f"{what} {path} is damaged ({one_line(reason)}); use another one") from None
 
 
-def parse_json(text):
-    """The object that a JSON text holds. ValueError for anything that `json.dumps` would not write.
+def checked(what, path, check, *args, error=UserError):
+    """check(*args), its `error` with the file's path in front."""
+    try:
+        return check(*args)
+    except error as reason:
+        raise error(f"{what} {path} cannot be used: {reason}") from None
 
-    That is: constants that are not JSON, numbers that are not finite, keys that stand twice, and nesting or a length
-    that serves no purpose.
+
+def parse_json(text, finite=True):
+    """The object that a JSON text holds. ValueError for anything that this program does not write.
+
+    That is: keys that stand twice, nesting or a length without use and, where `finite`, numbers that are not finite.
     """
     if len(text) > MAX_TEXT:
         raise ValueError(f"a JSON text of {len(text):,} characters; expected at most {MAX_TEXT:,}")
+    how = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique)
+        value = json.loads(text, object_pairs_hook=_unique, **how)
     except RecursionError:
         raise ValueError("a JSON text nested too deep") from None
     if not isinstance(value, dict):

@@ -4,6 +4,7 @@ import sys
 
 import kernels
 from kernels.system import cli
+from kernels.system.text import shown
 from minigrad import random
 from minigrad.device import configure
 from tiny_transformer_np.config import ConfigError
@@ -15,7 +16,11 @@ PROG = "python -m tiny_transformer_np.sampling"
 
 
 def arguments():
-    parser = cli.Parser(prog=PROG, description="Generate text from a trained run.")
+    parser = cli.Parser(
+        prog=PROG,
+        description="Generate text from a trained run.",
+        epilog="On a terminal control characters are shown as escapes; a file or a pipe gets the text itself.",
+    )
     parser.add_argument("run", help="run folder (its best checkpoint is used) or a checkpoint file")
     parser.add_argument("--prompt", default="\n", help="text to go on from (default: a line break)")
     parser.add_argument("--tokens", type=int, default=500, help="how many tokens to generate (default: 500)")
@@ -40,8 +45,8 @@ def arguments():
 def main():
     args = arguments()
     kernels.select(args.kernels)
-    model, tokenizer, _ = checkpoint.load_model(newest_checkpoint(args.run))
     configure(threads=args.threads)
+    model, tokenizer, _ = checkpoint.load_model(newest_checkpoint(args.run))
     try:
         prompt = tokenizer.encode(args.prompt)
     except ValueError as error:
@@ -50,9 +55,9 @@ def main():
         raise ConfigError("--prompt is empty; give at least one character")
     random.seek(args.seed)
     temperature = 0.0 if args.greedy else args.temperature
-    sys.stdout.write(args.prompt)
+    sys.stdout.write(shown(args.prompt, sys.stdout))
     for token in generate(model, prompt, args.tokens, random.generator(), temperature, args.top_k, args.top_p):
-        sys.stdout.write(tokenizer.decode([token]))
+        sys.stdout.write(shown(tokenizer.decode([token]), sys.stdout))
         sys.stdout.flush()
     sys.stdout.write("\n")
 

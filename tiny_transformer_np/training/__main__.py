@@ -51,6 +51,7 @@ def train(args, run, model_config, config, checkpoint):
     # imported only now, so that --help and mistakes are answered at once
     import kernels
     from minigrad import device
+    from tiny_transformer_np.training.checkpoint import require_finite_logits
     from tiny_transformer_np.training.diagnosis import post_mortem, step_backward
     from tiny_transformer_np.training.progress import Progress
     from tiny_transformer_np.training.setup import build_trainer
@@ -75,6 +76,8 @@ def train(args, run, model_config, config, checkpoint):
         if args.preflight or not passed:
             return 0 if passed else 1
     if resuming:
+        if checkpoint:
+            require_finite_logits(checkpoint[0], trainer.model)
         run.clean()
         run.write_config(trainer.model.config, config)
     else:

@@ -33,7 +33,7 @@ def save(path, arrays, meta):
 
 def load(path):
     """(arrays, meta) of a checkpoint. ConfigError if it is missing, damaged, not one of ours, or cannot be sound."""
-    arrays, meta = read(path, lambda meta, header: _named(path, schema.check, meta, header))
+    arrays, meta = read(path, schema.check)
     require_finite(path, arrays)
     return arrays, meta
 
@@ -57,7 +57,7 @@ def require(path, arrays, meta):
     """ConfigError unless arrays and meta, as `load` gives them, are a sound checkpoint; nothing is changed."""
     spelled = {dtype: short for short, dtype in schema.DTYPES.items()}
     header = {name: (spelled.get(str(x.dtype), str(x.dtype)), x.shape) for name, x in arrays.items()}
-    _named(path, schema.check, meta, header)
+    tensors.checked("checkpoint", path, schema.check, meta, header, error=ConfigError)
     require_finite(path, arrays)
 
 
@@ -67,12 +67,10 @@ def require_finite(path, arrays):
         raise ConfigError(f"checkpoint {path} cannot be used: {problem}; use an earlier one")
 
 
-def _named(path, check, *args):
-    """check(*args), its ConfigError with the checkpoint's path in front."""
-    try:
-        return check(*args)
-    except ConfigError as error:
-        raise ConfigError(f"checkpoint {path} cannot be used: {error}") from None
+def require_finite_logits(path, model):
+    """ConfigError if a model with a checkpoint's weights gives logits that are not finite."""
+    if not logits_are_finite(model):
+        raise ConfigError(f"checkpoint {path} cannot be used: its logits are not finite; use an earlier one")
 
 
 def _digest(arrays, meta):
@@ -91,8 +89,7 @@ def load_model(path):
     config, _ = schema.configs(meta)
     model = TransformerLM(config).astype(arrays[MODEL + "token_embedding.weight"].dtype).eval()
     load_weights(model, arrays, path)
-    if not logits_are_finite(model):
-        raise ConfigError(f"checkpoint {path} cannot be used: its logits are not finite; use an earlier one")
+    require_finite_logits(path, model)
     return model, CharTokenizer(meta["tokenizer"]["vocabulary"]), meta
 
 

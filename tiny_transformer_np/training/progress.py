@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from kernels.system.text import shown
+
 
 class Progress:
     """Told of each step by the Trainer. `quiet` shows nothing."""
@@ -61,6 +63,7 @@ class Progress:
             self._write(self._print, line)
 
     def _print(self, line):
+        line = shown(line, self.stream)  # a sample is made of whatever characters the text has
         if self.bar is not None:
             self.bar.write(line, file=self.stream)
         else:
