@@ -144,6 +144,7 @@ def test_a_step_that_goes_bad_changes_nothing_and_is_told_at_the_next_log_line(f
         assert sim.asnumpy(p.data).tobytes() == sim.asnumpy(q.data).tobytes(), name
 
 
+@pytest.mark.slow
 def test_every_operations_gradient_on_the_device():
     """The whole table of `python -m minigrad.gradcheck --device cuda-sim`, both kernel sets."""
     found = table.rows(device="cuda-sim")

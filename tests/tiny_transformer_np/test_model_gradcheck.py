@@ -36,7 +36,9 @@ def check(**changes):
 
 
 @pytest.mark.parametrize("kernel_set", kernels.SETS)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [v if v in ("tied", "all others") else pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS]
+)
 def test_every_parameter(variant, kernel_set):
     with kernels.use(kernel_set):
         model, report = check(**VARIANTS[variant])

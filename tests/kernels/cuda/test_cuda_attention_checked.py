@@ -16,6 +16,8 @@ pytestmark = pytest.mark.compiler
 
 SINGLE, DOUBLE, HALF = (np.dtype(t) for t in (np.float32, np.float64, np.float16))
 SETTING = (0.125, True, 0.2, 5, 7, 11)
+ON_EACH_PATH = [(SINGLE, 8), (HALF, 40), (HALF, 64)]  # ordinary cores, and tensor cores
+OTHERS = [(SINGLE, 64), (DOUBLE, 40), (HALF, 32), (HALF, 80), (HALF, 128)]
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def both(dtype, T, S, D, setting=SETTING, heads=1):
 
 @pytest.mark.parametrize(
     ("dtype", "D"),
-    [(SINGLE, 8), (SINGLE, 64), (DOUBLE, 40), (HALF, 40), (HALF, 32), (HALF, 64), (HALF, 80), (HALF, 128)],
+    [*ON_EACH_PATH, *(pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS)],
     ids=str,
 )
 def test_no_fault_on_ragged_shapes(checked, dtype, D):
@@ -108,7 +110,16 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("file", "dtype", "what", "line", "without"), FAULTS, ids=[f"{f[0]} {f[2]}" for f in FAULTS])
+QUICK = (0, 3, 5, 8, 9, 11)  # a barrier and a bound of each file, the waits for copies
+
+
+@pytest.mark.parametrize(
+    ("file", "dtype", "what", "line", "without"),
+    [
+        pytest.param(*fault, id=f"{fault[0]} {fault[2]}", marks=[] if i in QUICK else pytest.mark.slow)
+        for i, fault in enumerate(FAULTS)
+    ],
+)
 def test_a_seeded_fault_is_caught(checked, monkeypatch, tmp_path, file, dtype, what, line, without):
     for source in SOURCES.glob("*.cu*"):
         shutil.copy(source, tmp_path)
