@@ -1,41 +1,36 @@
 """How the CPU kernels are compiled: Numba's settings, its cache, and the elementary functions inside loops.
 
-The cache lies in a directory named after the sources of all that is compiled: Numba itself looks only at the file that
+The cache lies in a folder named after the sources of all that is compiled: Numba itself looks only at the file that
 holds a function, so a change in a helper elsewhere would go unnoticed.
 """
 
 import hashlib
 import math
-import os
 import sys
-import tempfile
 from pathlib import Path
 
+import llvmlite
 import llvmlite.binding
 import numba
 import numpy as np
 from numba.core import event
 from numba.extending import overload
 
+from kernels.cpu import forked
+from kernels.cpu.kernel_cache import KernelCache
+from kernels.system import cache
+
 # Reordering sums lets loops over a row become vector code. Not "fast": its nnan and ninf parts let the
 # compiler delete the handling of NaN and infinity.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 
-def _cache_dir():
-    """A writable directory for this version of the kernels; None where there is none (nothing is cached)."""
+def _cache_folder():
+    """The folder for this version of the kernels; None where there is none to be trusted (nothing is cached)."""
     here = Path(__file__).resolve().parent
     sources = b"".join(path.read_bytes() for path in [*sorted(here.glob("*.py")), here.parent / "arrays.py"])
-    digest = hashlib.sha256(sources + numba.__version__.encode()).hexdigest()[:16]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for root in (home / "minigrad", Path(tempfile.gettempdir()) / f"minigrad-{os.getuid()}"):
-        try:
-            (root / digest).mkdir(parents=True, exist_ok=True)
-            if os.access(root / digest, os.W_OK):
-                return str(root / digest)
-        except OSError:
-            continue
-    return None
+    versions = [numba.__version__, llvmlite.__version__, np.__version__, sys.implementation.cache_tag]
+    return cache.folder("cpu-" + hashlib.sha256(sources + repr(versions).encode()).hexdigest()[:16])
 
 
 def _whole_registers():
@@ -46,20 +41,18 @@ def _whole_registers():
 
 
 _whole_registers()  # before the first function is compiled
-_CACHE_DIR = _cache_dir()
+_CACHE = _cache_folder()
 
 
 def jit(function=None, *, parallel=False):
     """`numba.njit` as every kernel uses it. `parallel` turns `prange` loops into threads."""
     if function is None:
         return lambda f: jit(f, parallel=parallel)
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE_DIR or ""
-    try:
-        return numba.njit(
-            function, parallel=parallel, fastmath=FASTMATH, error_model="numpy", cache=_CACHE_DIR is not None
-        )
-    finally:
-        numba.config.CACHE_DIR = before
+    kernel = numba.njit(function, parallel=parallel, fastmath=FASTMATH, error_model="numpy")
+    forked.watch(kernel)
+    if _CACHE is not None:
+        kernel._cache = KernelCache(function, _CACHE)  # as `kernel.enable_caching` puts Numba's own there
+    return kernel
 
 
 _WORTH_SHARING = 15_000  # nanoseconds; a thread that had work a moment ago is still awake: handing it some takes 3,000

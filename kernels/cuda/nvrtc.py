@@ -7,8 +7,10 @@
 Needs no CUDA toolkit and no driver, only NVIDIA's wheels: pip install -e '.[gpu-check]'.
 """
 
+import contextlib
 import ctypes
 import functools
+import hashlib
 import importlib.util
 import os
 import re
@@ -16,6 +18,8 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from kernels.system import cache
 
 #: CuPy adds the last two to every compilation, so what is measured here is what will run. -ftz: float32 numbers
 #: below 1.2e-38 count as 0.
@@ -176,30 +180,48 @@ def _disassembler():
 @functools.cache
 def headers():
     """The folder with cuda_fp16.h and the rest, which NVRTC since 13.3 carries inside itself; unpacked once."""
-    folder = cache_folder() / "nvrtc-{}.{}-headers".format(*version())
-    if folder.is_dir():
-        return folder
-    library = _library()
-    if not hasattr(library, "nvrtcInstallBundledHeaders"):
+    if not hasattr(_library(), "nvrtcInstallBundledHeaders"):
         raise NotInstalled(
             "NVRTC {}.{} comes without its headers; run: pip install -U -e '.[gpu-check]'".format(*version())
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as unpacked:
-        message = ctypes.c_char_p()
-        _check(library, library.nvrtcInstallBundledHeaders(unpacked.encode(), 0, ctypes.byref(message)))
-        try:
-            os.rename(unpacked, folder)  # complete or not there: another process may be looking
-            os.mkdir(unpacked)  # for the `with` to remove
-        except OSError:
-            if not folder.is_dir():
-                raise
+    kept = cache.folder("nvrtc")
+    folder, digest = (kept or cache.temporary()) / "{}.{}".format(*version()), None
+    if kept is not None:
+        digest = kept / f"{folder.name}.sha256"
+        if cache.read(digest) == _digest(folder):
+            return folder
+    try:
+        _unpack(folder)
+    except (OSError, RuntimeError) as error:  # NVRTC does not say which
+        if kept is None:
+            raise
+        cache.say(f"{kept}: {error}; the headers of NVRTC are unpacked again at the next start")
+        folder, digest = cache.temporary() / folder.name, None
+        _unpack(folder)
+    if digest is not None:
+        cache.write(digest, _digest(folder))
     return folder
 
 
-def cache_folder():
-    """Where things are kept that can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minigrad"
+def _unpack(folder):
+    """Put the headers there, all of them or none, in place of what is there."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        new, old, message = Path(place, "new"), Path(place, "old"), ctypes.c_char_p()
+        _check(_library(), _library().nvrtcInstallBundledHeaders(bytes(new), 0, ctypes.byref(message)))
+        if _digest(folder) == _digest(new):  # another process was first, and may be reading them
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(folder, old)
+        os.rename(new, folder)
+
+
+def _digest(folder):
+    """A hash of all files below a folder, with their names; one of no file if it is not there."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(folder)} {len(content)}\0".encode() + content)
+    return digest.digest()
 
 
 def _read(library, program, what):

@@ -1,10 +1,9 @@
 """Compile a .cu, disassemble it, and count what the gates ask about."""
 
+import functools
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from kernels.cuda import nvrtc
 from kernels.cuda.gates import loops
 from kernels.cuda.gpu import included
+from kernels.system import cache
 
 FORMAT = 1  # of the cache: raise it when a measurement means something else than before
 
@@ -50,16 +50,15 @@ def measure(jobs, at_once=1):
     """
     jobs = list(jobs)
     nvrtc.headers()  # unpacks them once, before several threads look for them
+    kept = cache.folder("gates")
     with ThreadPoolExecutor(at_once) as pool:
-        return dict(zip(jobs, pool.map(_measure, jobs), strict=True))
+        return dict(zip(jobs, pool.map(functools.partial(_measure, kept), jobs), strict=True))
 
 
-def _measure(job):
-    file = nvrtc.cache_folder() / "gates" / f"{_key(job)}.json"
-    try:
-        return {name: Measured(**values) for name, values in json.loads(file.read_text()).items()}
-    except (OSError, ValueError, TypeError):  # not there, or torn
-        pass
+def _measure(kept, job):
+    entry = kept and kept / f"{_key(job)}.measured"
+    if entry and (known := cache.read(entry)) is not None:
+        return {name: Measured(**values) for name, values in json.loads(known).items()}
     try:
         compiled = nvrtc.compile(job.path, dict(job.macros), job.arch)
     except nvrtc.CompileError as error:
@@ -68,7 +67,8 @@ def _measure(job):
         return nvrtc.CompileError(f"{job.path.name} for sm_{job.arch}:\n" + "\n".join(compiled.warnings))
     code = nvrtc.sass(compiled.cubin)
     found = {name: _count(usage, code[name]) for name, usage in compiled.kernels.items()}
-    _write(file, json.dumps({name: asdict(measured) for name, measured in found.items()}))
+    if entry:
+        cache.write(entry, json.dumps({name: asdict(measured) for name, measured in found.items()}).encode())
     return found
 
 
@@ -91,11 +91,3 @@ def _key(job):
     parts = [FORMAT, nvrtc.version(), nvrtc.OPTIONS, job.path.name, job.macros, job.arch]
     text = repr(parts).encode() + b"".join(file.read_bytes() for file in (job.path, *included(job.path)))
     return hashlib.sha256(text).hexdigest()
-
-
-def _write(file, text):
-    """Complete or not at all: another process may be reading."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
-        temporary.write(text)
-    os.replace(temporary.name, file)

@@ -1,5 +1,6 @@
 """A .cu file, compiled by g++ as C++ through the headers in include/, into a library with the runtime in it."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from kernels.system import cache
 
 HERE = Path(__file__).parent
 INCLUDE, RUNTIME = HERE / "include", HERE / "runtime"
@@ -50,15 +53,16 @@ def library(path, macros, mode):
     kernel_flags, runtime = MODES[mode]
     flags = [*FLAGS, *kernel_flags, *(f"-D{name}={value}" for name, value in sorted(macros.items()))]
     key = _hash(source, flags, _compiler(), *(_text(RUNTIME / name) for name in runtime), _headers())
-    built = cache_directory() / f"{path.stem}-{mode}-{key}.so"
-    if not built.exists():
+
+    def compile_to(built):
         print(f"cuda-sim: compiling {path.name} ({', '.join(sorted(macros)) or 'no macros'}; {mode})", file=sys.stderr)
         objects = [runtime_object(name) for name in runtime]
         assembly = _run(["-S", *flags, "-I", str(INCLUDE), "-include", "sim.h", "-x", "c++", "-", "-o", "-"], source)
         if mode == "check":
             assembly = _spread_shared(assembly)
-        _compile(["-shared", "-x", "assembler", "-", "-x", "none", *objects], built, assembly)
-    return built
+        _run(["-shared", "-x", "assembler", "-", "-x", "none", *objects, "-o", built], assembly)
+
+    return _kept(f"{path.stem}-{mode}-{key}.so", compile_to)
 
 
 def _spread_shared(assembly):
@@ -79,10 +83,9 @@ def _spread_shared(assembly):
 def runtime_object(name):
     """One source of the runtime, compiled once for all kernels."""
     flags = [*FLAGS, "-O2"]
-    built = cache_directory() / f"{Path(name).stem}-{_hash(_text(RUNTIME / name), flags, _compiler(), _headers())}.o"
-    if not built.exists():
-        _compile(["-c", *flags, str(RUNTIME / name)], built)
-    return str(built)
+    key = _hash(_text(RUNTIME / name), flags, _compiler(), _headers())
+    command = ["-c", *flags, str(RUNTIME / name), "-o"]
+    return str(_kept(f"{Path(name).stem}-{key}.o", lambda built: _run([*command, built])))
 
 
 def expand(path, seen=None):
@@ -141,35 +144,30 @@ def _kernels(path):
     return rows
 
 
-@functools.cache
-def cache_directory():
-    """A writable directory for compiled files: beside this source, else the user's cache, else the temporary one."""
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for place in (HERE / "__pycache__", user / "minigrad-cuda-sim", Path(tempfile.gettempdir()) / "minigrad-cuda-sim"):
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(place, os.W_OK):
-            return place
-    raise CompileError("no writable directory for compiled kernels; set TMPDIR")
+def _kept(name, compile_to):
+    """Path of the file of that name: in the cache, compiled there if need be, or else in a folder of this process.
 
-
-def _compile(arguments, built, source=None):
-    """g++ into a file of another name, then renamed: a process that builds the same meets only whole files."""
-    handle, unfinished = tempfile.mkstemp(dir=built.parent, prefix=built.stem, suffix=".tmp")
-    os.close(handle)
-    try:
-        _run([*arguments, "-o", unfinished], source)
-        os.chmod(unfinished, 0o755)
-        os.replace(unfinished, built)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
+    compile_to: writes the file to the path it is given.
+    """
+    folder = cache.folder("cuda-sim")
+    if folder is not None and cache.read(folder / name) is not None:
+        return folder / name
+    built = cache.temporary() / name
+    if not built.exists():
+        handle, unfinished = tempfile.mkstemp(dir=built.parent)
+        os.close(handle)
+        compile_to(unfinished)
+        os.replace(unfinished, built)  # of two threads that compile the same, each loads a whole file
+    if folder is not None and cache.write(folder / name, built.read_bytes()):
+        return folder / name
+    return built
 
 
 def _run(arguments, source=None):
-    """What g++ prints; CompileError with its first errors."""
+    """What g++ prints; CompileError with its first errors, OSError where the disk is full."""
     result = subprocess.run(["g++", *arguments], input=source, capture_output=True, text=True, errors="replace")
+    if result.returncode and (full := os.strerror(errno.ENOSPC)) in result.stderr:
+        raise OSError(errno.ENOSPC, full, tempfile.gettempdir())
     if result.returncode:
         raise CompileError(_first_errors(result.stderr))
     return result.stdout

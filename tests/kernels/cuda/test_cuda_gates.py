@@ -107,7 +107,7 @@ SEEDED = {
 def gate(tmp_path, monkeypatch):
     """gate(source, budgets): what the gates say of it as float32 on sm_80, and the measurements. Caches nothing."""
     nvrtc.headers()  # unpacked into the folder that stays
-    monkeypatch.setattr(nvrtc, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def run(source, budgets):
         path = tmp_path / "seeded.cu"
