@@ -47,6 +47,9 @@ def test_a_sound_run_passes_its_verification(tmp_path):
     assert run(*flags, "--max-steps", "4", "--out-dir", plain).returncode == 0
     result = run(*flags, "--max-steps", "4", "--verify-every", "2", "--out-dir", verified)
     assert result.returncode == 0, result.stderr
+    said = [line for line in result.stdout.splitlines() if ": verified " in line]
+    assert [line.split(": ")[0] for line in said] == ["step 2", "step 4"]
+    assert all(line.count(",") == 3 and " in blocks.0" in line for line in said), said  # four nodes, by name
     name = "checkpoints/latest.safetensors"
     first, second = (checkpoint.load(path / name)[0] for path in (plain, verified))
     assert all(np.array_equal(first[key], second[key]) for key in first)  # looking changes nothing

@@ -1,5 +1,7 @@
 """train.py and the sampling command as a user meets them: what they leave on disk, and how they refuse bad input."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,7 +12,10 @@ import numpy as np
 import pytest
 
 from kernels.system import cli
-from tiny_transformer_np.training import checkpoint
+from tiny_transformer_np import CharTokenizer, TrainingConfig, TransformerConfig, TransformerLM
+from tiny_transformer_np.training import TextDataset, Trainer, checkpoint
+from tiny_transformer_np.training import __main__ as program
+from tiny_transformer_np.training.run import Run
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -96,6 +101,44 @@ def test_resuming_a_finished_run_further(finished, text, tmp_path):
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+def test_no_steps_asked_for_on_resume_are_none(finished):
+    out, _ = finished
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    result = run("--resume", out, "--max-steps", 0)
+    assert result.returncode == 0 and result.stderr == ""
+    assert result.stdout == f"--max-steps 0: nothing to train; {out} stays at step 8 of 8\n"
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def job(monkeypatch, tmp_path, *flags):
+    """The TrainingConfig of a new run with these flags."""
+    monkeypatch.setattr(sys, "argv", ["train.py", "--out-dir", str(tmp_path / "run"), *flags])
+    with contextlib.ExitStack() as claims:
+        return program.new_job(program.parse_arguments(), claims)[2]
+
+
+def test_a_device_asked_for_is_one_whose_kernels_run(monkeypatch, tmp_path, capsys):
+    plain = ["--config", "tiny"]  # a config with kernels = "reference"
+    assert job(monkeypatch, tmp_path, *plain).kernels == "reference"
+    assert job(monkeypatch, tmp_path, *plain, "--device", "cpu").kernels == "reference"
+    assert job(monkeypatch, tmp_path, *plain, "--device", "cuda-sim", "--kernels", "reference").kernels == "reference"
+    assert capsys.readouterr().err == ""
+    assert job(monkeypatch, tmp_path, *plain, "--device", "cuda-sim").kernels == "fast"
+    assert "--device cuda-sim: its own kernels are used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "kernel_set", "warned"), [
+    ("cuda-sim", "reference", True), ("cuda-sim", "fast", False), ("cpu", "reference", False)])  # fmt: skip
+def test_plain_kernels_on_a_device_are_warned_of(device, kernel_set, warned):
+    config = TrainingConfig(device=device, kernels=kernel_set, warmup_steps=0, seq_len=8, max_steps=3)
+    model = TransformerLM(TransformerConfig(vocab_size=3, block_size=8, n_layer=1, n_head=1, n_embd=4))
+    data = TextDataset(np.zeros(20, np.int64), CharTokenizer("abc"), 8)
+    trainer = Trainer(model, data, data, dataclasses.replace(config, device="cpu"), Run("runs/a"))
+    trainer.config = config
+    text = program.describe(trainer, kernel_set, 1, "float32")
+    assert ("none of the CUDA kernels runs" in text) == warned and f"kernels: {kernel_set}" in text
+
+
 def test_generating_from_a_run(finished):
     out, _ = finished
     args = (out, "--prompt", "the ", "--tokens", 20, "--kernels", "reference")
@@ -150,7 +193,11 @@ def test_bfloat16_products_are_announced_and_refused_where_there_are_none(text, 
 def test_bad_data_is_refused(tmp_path):
     for name, content, words in (
         ("empty.txt", b"", ["is empty"]),
-        ("short.txt", b"abcdefghijkl", ["seq_len 8", "tokens"]),
+        (
+            "short.txt",
+            b"abcdefghijkl",
+            ["12 tokens, 10 to train on and the last tenth, 2, to", "seq_len 8", "at least 81"],
+        ),
         ("latin1.txt", b"caf\xe9 " * 100, ["not UTF-8"]),
     ):
         (tmp_path / name).write_bytes(content)

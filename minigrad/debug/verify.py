@@ -39,6 +39,14 @@ def verify(loss, n_nodes=None, seed=0):
     checked. Raises VerificationError for the first that is wrong, and ValueError for a graph that cannot be
     checked. Nothing is changed, neither arrays nor gradients.
     """
+    nodes = chosen_nodes(loss, n_nodes, seed)
+    for node in nodes:
+        verify_node(node, seed)
+    return len(nodes)
+
+
+def chosen_nodes(loss, n_nodes=None, seed=0):
+    """The nodes that `verify` checks, in the order of backward."""
     nodes = graph.ancestors(loss.node) if loss.node else []
     nodes = [node for node in nodes if node.call]
     if not nodes:
@@ -46,9 +54,7 @@ def verify(loss, n_nodes=None, seed=0):
     if n_nodes is not None and n_nodes < len(nodes):
         chosen = np.random.default_rng(seed).choice(len(nodes), n_nodes, replace=False)
         nodes = [nodes[i] for i in sorted(chosen)]
-    for node in nodes:
-        verify_node(node, seed)
-    return len(nodes)
+    return nodes
 
 
 def verify_node(node, seed=0):

@@ -1,14 +1,16 @@
 """TextDataset: targets one ahead, no window lost or beyond the end, each epoch a permutation; and reading texts."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
 import pytest
 
-from tiny_transformer_np import CharTokenizer, ConfigError
+from tiny_transformer_np import CharTokenizer, ConfigError, TrainingConfig
 from tiny_transformer_np.training import TextDataset
 from tiny_transformer_np.training import text as texts
 from tiny_transformer_np.training.dataset import IGNORE_INDEX, load_tokens, python_manual
+from tiny_transformer_np.training.setup import require_enough
 
 TOKENIZER = CharTokenizer("abcdefghij")
 
@@ -193,3 +195,23 @@ def test_the_digest_tells_texts_apart():
     assert numbered(40, 4).digest() == numbered(40, 8).digest()
     assert numbered(40, 4).digest() != numbered(41, 4).digest()
     assert TextDataset(np.arange(40)[::-1], TOKENIZER, 4).digest() != numbered(40, 4).digest()
+
+
+@pytest.mark.parametrize("seq_len", [1, 7, 8, 16, 99])
+def test_a_text_that_is_too_short_is_told_how_much_would_do(seq_len, tmp_path):
+    config = TrainingConfig(seq_len=seq_len)
+    with pytest.raises(ConfigError, match=rf"at least {10 * seq_len + 1} tokens in all"):
+        require_enough(*parts(tmp_path, 10 * seq_len), config)
+    require_enough(*parts(tmp_path, 10 * seq_len + 1), config)
+    apart = dataclasses.replace(config, val_data=("b.txt",))
+    with pytest.raises(ConfigError, match=rf"validation \(--val-data\) has {seq_len} tokens.* need {seq_len + 1}"):
+        require_enough(seq_len + 1, seq_len, apart)
+    with pytest.raises(ConfigError, match=rf"training \(--data\) has {seq_len} tokens"):
+        require_enough(seq_len, seq_len + 1, apart)
+
+
+def parts(tmp_path, n):
+    """How many tokens of a text of n train and validate."""
+    (tmp_path / "text.txt").write_text("ab" * (n // 2) + "a" * (n % 2))
+    _, train, val = load_tokens([tmp_path / "text.txt"], ())
+    return len(train), len(val)

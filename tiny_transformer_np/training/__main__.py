@@ -67,6 +67,9 @@ def train(args, run, model_config, config, checkpoint):
         trainer.restore(*checkpoint)
         if trainer.step > trainer.total_steps:
             raise ConfigError(f"max_steps {trainer.total_steps} is below step {trainer.step}, where the run stands")
+    if args.no_steps:
+        print(f"--max-steps 0: nothing to train; {run.path} stays at step {trainer.step} of {trainer.total_steps}")
+        return 0
     if args.post_mortem:
         return 0 if post_mortem(trainer) else 1
     if args.step_backward:
@@ -138,6 +141,8 @@ def describe(trainer, kernel_set, threads, factors):
         f"training  {trainer.total_steps} steps of {trainer.samples_per_step} x {data.seq_len} tokens{done}",
         f"device    {config.device}, {threads} threads, kernels: {kernel_set}{rounded}",
     ]
+    if config.device != "cpu" and kernel_set == "reference":
+        lines.append("warning: kernels reference: plain array formulas are computed, none of the CUDA kernels runs")
     if config.warmup_steps >= trainer.total_steps:
         lines.append(f"warning: warmup_steps {config.warmup_steps} is as long as the run: the learning rate only rises")
     return "\n".join(lines)
@@ -149,7 +154,11 @@ def new_job(args, claims):
 
     path = find_config(args.config or "default")
     tables = load_toml(path)
-    config = TrainingConfig(**absolute_paths({**tables["training"], **args.training}))
+    config = TrainingConfig(**absolute_paths({**tables["training"], **device_kernels(args), **args.training}))
+    if config.kernels != tables["training"].get("kernels", config.kernels) and "kernels" not in args.training:
+        cli.complain(
+            PROG, f"--device {config.device}: its own kernels are used; --kernels reference takes the plain ones"
+        )
     model_config = {**tables["model"], **args.model}
     TransformerConfig(**model_config)  # a bad shape is refused before any data is read
     if args.step_backward:
@@ -182,6 +191,11 @@ def resumed_job(args, claims):
     changed(model_config, args.model)
     config = changed(config, absolute_paths(args.training))
     return run, dataclasses.asdict(model_config), config, found
+
+
+def device_kernels(args):
+    """Who asks for a device asks for its kernels, also where a config made for the CPU has the plain ones."""
+    return {"kernels": "fast"} if args.training.get("device", "cpu") != "cpu" else {}
 
 
 def absolute_paths(settings):
@@ -219,6 +233,9 @@ def parse_arguments():
         args.stepped_kernels = args.training.pop("kernels", "reference")
     elif args.break_on is not None or args.at_step is not None:
         parser.error("--break-on and --at-step go with --step-backward")
+    args.no_steps = bool(args.resume) and args.training.get("max_steps") == 0  # in a new run that means: by epochs
+    if args.no_steps:
+        del args.training["max_steps"]
     return args
 
 

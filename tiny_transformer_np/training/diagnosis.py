@@ -6,18 +6,25 @@ import pdb
 import shlex
 
 from kernels.system import cli
-from minigrad.debug import check_mode, find_nonfinite, verify
+from minigrad.debug import check_mode, find_nonfinite
+from minigrad.debug.verify import chosen_nodes, verify
 from tiny_transformer_np.config import ConfigError
 
 VERIFIED_NODES = 4  # at a time: `verify_every` is meant to cost little
 
 
 def verify_step(trainer):
-    """Check a few random nodes of the step to come. VerificationError names one that is wrong. Changes nothing."""
+    """Check a few random nodes of the step to come, and say which. VerificationError names one that is wrong.
+
+    Changes nothing.
+    """
     step = trainer.step + 1
     with check_mode():
         loss = trainer.loss_of(step, micro=0)
     verify(loss, VERIFIED_NODES, seed=step)
+    nodes = chosen_nodes(loss, VERIFIED_NODES, seed=step)
+    names = ", ".join(f"{node.op} in {node.module}" if node.module else node.op for node in nodes)
+    trainer.progress.say(f"step {step}: verified {names}")
 
 
 def locate_nonfinite(trainer, step):

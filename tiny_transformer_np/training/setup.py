@@ -14,11 +14,27 @@ def build_trainer(model_settings, config, run=None, progress=None):
     seq_len; config: TrainingConfig. Raises ConfigError for data or settings that cannot be used.
     """
     tokenizer, train_tokens, val_tokens = load_tokens(config.data, config.val_data)
+    require_enough(len(train_tokens), len(val_tokens), config)
     train_data = TextDataset(train_tokens, tokenizer, config.seq_len, config.stride)
     val_data = TextDataset(val_tokens, tokenizer, config.seq_len)
     settings = with_derived(model_settings, vocab_size=tokenizer.vocab_size, block_size=config.seq_len)
     random.seek(config.seed)
     return Trainer(TransformerLM(TransformerConfig(**settings)), train_data, val_data, config, run, progress)
+
+
+def require_enough(n_train, n_val, config):
+    """ConfigError unless both parts of the text, of so many tokens, hold a window of seq_len and its target."""
+    needed = config.seq_len + 1
+    if min(n_train, n_val) >= needed:
+        return
+    window = f"a window of seq_len {config.seq_len} and its target need {needed}"
+    if config.val_data:
+        part, n = ("training (--data)", n_train) if n_train < needed else ("validation (--val-data)", n_val)
+        raise ConfigError(f"the text for {part} has {n} tokens, but {window}; give more text or a smaller seq_len")
+    raise ConfigError(
+        f"the text has {n_train + n_val} tokens, {n_train} to train on and the last tenth, {n_val}, to validate, but "
+        f"{window} in each; give at least {10 * config.seq_len + 1} tokens in all, a smaller seq_len, or --val-data"
+    )
 
 
 def with_derived(settings, **derived):
