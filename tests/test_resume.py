@@ -41,7 +41,7 @@ runpy.run_path("train.py", run_name="__main__")
 # (module, function, call): at the very start, before, in the middle of and after saves, between rows and pictures
 INSTANTS = [
     ("os", "replace", 1),  # before config.toml has its name: no run yet
-    ("os", "replace", 2),  # a run without metrics and without a checkpoint
+    ("tiny_transformer_np.training.metrics", "_line", 1),  # a run without metrics and without a checkpoint
     ("minigrad.random", "seek", 2),  # in the very first step
     ("kernels.system.tensors", "write", 1),
     ("kernels.system.tensors", "write", 2),

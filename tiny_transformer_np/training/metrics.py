@@ -1,10 +1,21 @@
-"""metrics.jsonl: one JSON object a line, appended as the run goes on."""
+"""metrics.jsonl: one JSON object a line, appended as the run goes on; in memory a column of numbers for each key."""
 
+import heapq
 import json
 import math
+import os
+from array import array
 from pathlib import Path
 
-from kernels.system.files import replacing
+import numpy as np
+
+from kernels.system.files import open_regular, replacing
+
+KEYS = {
+    "train": ("step", "loss", "perplexity", "lr", "grad_norm", "tokens_per_second", "elapsed_seconds"),
+    "eval": ("step", "val_loss", "val_perplexity"),
+}
+_CHUNK = 1 << 20  # bytes of lines that are parsed at a time: the parsed objects take several times as much
 
 
 def perplexity(loss):
@@ -12,42 +23,138 @@ def perplexity(loss):
     return math.exp(min(loss, 700.0))
 
 
-def read(path):
-    """All rows of a file, as dicts; a torn last line, left by a kill, is passed over."""
-    path = Path(path)
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # what follows the last newline is torn
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # a block of zeros after a power cut
-    return rows
-
-
 class MetricsLog:
-    """Rows in memory and, given a path, on disk. On opening, rows of steps after `last_step` are dropped."""
+    """The rows of a run in memory and, given a path, on disk.
+
+    On opening, the rows of steps after `last_step` are dropped, and what a kill left of a last line. A line that is no
+    row, which an editor or a power cut may leave, stays in the file and is skipped; `unreadable` is their number.
+    """
 
     def __init__(self, path=None, last_step=0):
-        self.path = path
-        self.rows = [row for row in read(path) if row["step"] <= last_step] if path else []
-        if path:
-            with replacing(path) as partial:
-                partial.write_text("".join(map(_line, self.rows)), encoding="utf-8")
+        self.path = path and Path(path)
+        self.unreadable = 0
+        self._columns = {
+            kind: {key: array("q" if key == "step" else "d") for key in keys} for kind, keys in KEYS.items()
+        }
+        if self.path and os.path.lexists(self.path):
+            self._read(last_step)
 
     def append(self, row):
         """Add a row and hand it to the operating system at once."""
-        self.rows.append(row)
+        line = _line(row)
+        for key in KEYS[row["kind"]]:
+            self._columns[row["kind"]][key].append(row[key])
         if self.path:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(_line(row))
+            with open(self.path, "ab") as file:
+                file.write(line)
+
+    def columns(self, kind):
+        """{key: array (N,)} of the N rows of a kind."""
+        return {key: np.array(column) for key, column in self._columns[kind].items()}
+
+    @property
+    def rows(self):
+        """All rows as dicts, by step; for many thousands `columns` is meant."""
+        kinds = (
+            [
+                {"kind": kind, **dict(zip(columns, values, strict=True))}
+                for values in zip(*columns.values(), strict=True)
+            ]
+            for kind, columns in self._columns.items()
+        )
+        return list(heapq.merge(*kinds, key=lambda row: row["step"]))
 
     @property
     def elapsed_seconds(self):
         """Training time up to the last row, over all sessions."""
-        return next((row["elapsed_seconds"] for row in reversed(self.rows) if "elapsed_seconds" in row), 0.0)
+        return (self._columns["train"]["elapsed_seconds"] or [0.0])[-1]
+
+    # ------------------------------------------------------------------------------ reading a file
+
+    def _read(self, last_step):
+        kept, size, torn = [], 0, b""  # kept: [start, end] of the bytes that stay in the file
+        with open_regular(self.path, "rb") as file:
+            while lines := file.readlines(_CHUNK):
+                if not lines[-1].endswith(b"\n"):
+                    torn = lines.pop()
+                size = self._take(lines, last_step, kept, size)
+        if torn and _is_row(torn):  # whole but for its line break, which an editor left out
+            self._take([torn], last_step, kept, size)
+        if kept != [[0, size]] or torn or self.path.is_symlink():
+            self._keep(kept)
+        if kept and kept[-1][1] > size:
+            with open(self.path, "ab") as file:
+                file.write(b"\n")
+
+    def _take(self, lines, last_step, kept, start):
+        """Add the rows of these lines, and to `kept` where they lie from the offset `start` on. -> their end."""
+        try:
+            steps, columns = _parsed(lines) if lines else ([], {})
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            if len(lines) > 1:  # one of them is no row
+                half = len(lines) // 2
+                return self._take(lines[half:], last_step, kept, self._take(lines[:half], last_step, kept, start))
+            self.unreadable += 1
+            steps, columns = [-1], {}
+        for kind, own in columns.items():
+            for key, values in own.items():
+                self._columns[kind][key].frombytes(values[own["step"] <= last_step].tobytes())
+        for line, step in zip(lines, steps, strict=True):
+            end = start + len(line)
+            if step <= last_step:
+                if kept and kept[-1][1] == start:
+                    kept[-1][1] = end
+                else:
+                    kept.append([start, end])
+            start = end
+        return start
+
+    def _keep(self, ranges):
+        """Leave only these ranges of the file's bytes."""
+        if len(ranges) < 2 and all(start == 0 for start, _ in ranges) and not self.path.is_symlink():
+            os.truncate(self.path, ranges[0][1] if ranges else 0)  # takes no room on the disk
+            return
+        with open(self.path, "rb") as old, replacing(self.path) as partial, open(partial, "wb") as new:
+            for start, end in ranges:
+                old.seek(start)
+                while start < end:
+                    start += new.write(old.read(min(_CHUNK, end - start)))
+
+
+def _is_row(line):
+    try:
+        _parsed([line])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return False
+    return True
+
+
+def _parsed(lines):
+    """-> (steps, {kind: {key: array (N,)}}) of lines, one or more. Raises one of five errors if a line is no row."""
+    text = b"".join(lines).replace(b"\r\n", b"\n")
+    if len(lines) > 1 and not (text.count(b"{") == text.count(b"\n{") + 1 == text.count(b"}\n") == len(lines)):
+        raise ValueError("a line is not one object without others inside")
+    rows = json.loads("[" + text.replace(b"}\n{", b"},{").decode() + "]")
+    columns = {}
+    for kind, keys in KEYS.items():
+        own = [row for row in rows if row["kind"] == kind]
+        columns[kind] = {key: _column(key, [row[key] for row in own]) for key in keys}
+    steps = [row["step"] for row in rows]
+    if len(steps) != len(lines) or sum(len(own["step"]) for own in columns.values()) != len(lines):
+        raise ValueError("a line is not one row, or of another kind")
+    return steps, columns
+
+
+def _column(key, values):
+    """An array of numbers that are finite; steps: whole ones from 0 on."""
+    types = set(map(type, values))
+    if not types <= ({int} if key == "step" else {int, float}):
+        raise TypeError("no number")
+    column = np.array(values, np.int64 if key == "step" else np.float64)
+    if (key == "step" and (column < 0).any()) or not np.isfinite(column).all():
+        raise ValueError("no finite number")
+    return column
 
 
 def _line(row):
-    return json.dumps(row, allow_nan=False) + "\n"
+    return json.dumps(row, allow_nan=False).encode() + b"\n"

@@ -1,20 +1,26 @@
 """loss.png: how the run went, redrawn at each evaluation."""
 
+import itertools
+
+import numpy as np
+
 from kernels.system.files import replacing
 
+_STRETCHES = 2000  # of a curve: twice the picture's width in pixels
 
-def draw_metrics(rows, path):
-    """Training and validation loss, learning rate and gradient norm over the steps. rows: of metrics.jsonl."""
+
+def draw_metrics(log, path):
+    """Training and validation loss, learning rate and gradient norm over the steps of a MetricsLog."""
     from matplotlib.figure import Figure  # not needed before the first evaluation, and slow to import
 
-    train = [row for row in rows if row["kind"] == "train"]
-    evals = [row for row in rows if row["kind"] == "eval"]
+    train, evals = log.columns("train"), log.columns("eval")
     figure = Figure(figsize=(9, 7), layout="constrained")
     loss, rate, norm = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1, 1))
 
     loss.plot(*_curve(train, "loss"), color="tab:blue", alpha=0.35, linewidth=0.8, label="training, each step logged")
-    loss.plot(*_smoothed(train, "loss"), color="tab:blue", linewidth=1.6, label="training, smoothed")
-    label = f"validation, {evals[-1]['val_loss']:.3f} at the end" if evals else "validation"
+    train["smoothed"] = _smoothed(train["loss"])
+    loss.plot(*_curve(train, "smoothed"), color="tab:blue", linewidth=1.6, label="training, smoothed")
+    label = f"validation, {evals['val_loss'][-1]:.3f} at the end" if evals["step"].size else "validation"
     loss.plot(*_curve(evals, "val_loss"), color="tab:red", marker="o", markersize=4, label=label)
     loss.set_ylabel("loss (nats per token)")
     loss.legend(frameon=False)
@@ -22,7 +28,7 @@ def draw_metrics(rows, path):
     rate.set_ylabel("learning rate")
     norm.plot(*_curve(train, "grad_norm"), color="tab:purple", linewidth=0.8)
     norm.set(ylabel="gradient norm", xlabel="step")
-    if any(row["grad_norm"] > 0.0 for row in train):
+    if (train["grad_norm"] > 0.0).any():
         norm.set_yscale("log")
     for axes in (loss, rate, norm):
         axes.grid(alpha=0.3)
@@ -31,15 +37,22 @@ def draw_metrics(rows, path):
         figure.savefig(partial, format="png", dpi=110)
 
 
-def _curve(rows, key):
-    return [row["step"] for row in rows], [row[key] for row in rows]
+def _curve(columns, key):
+    """(steps, values) to draw: all, or of each of 2,000 stretches the lowest and the highest, which looks the same."""
+    steps, values = columns["step"], columns[key]
+    length = len(values) // _STRETCHES
+    if length < 2:
+        return steps, values
+    stretches = values[: _STRETCHES * length].reshape(_STRETCHES, length)
+    both = np.stack([stretches.argmin(axis=1), stretches.argmax(axis=1)], axis=1)  # (S, 2)
+    chosen = np.sort(both) + length * np.arange(_STRETCHES)[:, None]
+    chosen = np.append(chosen, np.arange(_STRETCHES * length, len(values)))  # what is left is shorter than S
+    return steps[chosen], values[chosen]
 
 
-def _smoothed(rows, key, keep=0.9):
-    """Exponential moving average, corrected for its start at zero."""
-    steps, values, average, weight = [], [], 0.0, 0.0
-    for row in rows:
-        average, weight = keep * average + (1.0 - keep) * row[key], keep * weight + (1.0 - keep)
-        steps.append(row["step"])
-        values.append(average / weight)
-    return steps, values
+def _smoothed(values, keep=0.9):
+    """Exponential moving average (N,), corrected for its start at zero."""
+    averages = itertools.accumulate(
+        memoryview(values), lambda average, x: keep * average + (1.0 - keep) * x, initial=0.0
+    )
+    return np.fromiter(averages, np.float64)[1:] / (1.0 - keep ** np.arange(1.0, len(values) + 1))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from kernels.arrays import on_host
+from kernels.system import cli
 from kernels.system.files import replacing
 from minigrad import device, optim, random
 from minigrad.graph import no_grad
@@ -72,6 +73,8 @@ class Trainer:
         """Train up to `total_steps`, or until a signal asks to stop. Returns whether the end was reached."""
         if self.run:
             self.metrics = MetricsLog(self.run.metrics, last_step=self.step)
+            if n := self.metrics.unreadable:
+                cli.complain("train.py", f"{self.run.metrics}: {n} unreadable lines are skipped; they stay in the file")
             if self._is_eval_step():  # resumed: the kill may have come before these
                 self._show()
         self._clock = time.perf_counter() - self.metrics.elapsed_seconds
@@ -250,7 +253,7 @@ class Trainer:
             if text:
                 with replacing(self.run.sample(self.step)) as partial:
                     partial.write_text(text, encoding="utf-8")
-            draw_metrics(self.metrics.rows, self.run.plot)
+            draw_metrics(self.metrics, self.run.plot)
 
     # ---------------------------------------------------------------------------- save and resume
 

@@ -1,0 +1,73 @@
+"""How long a resume reads metrics.jsonl and how much memory that takes: python benchmarks/metrics_log.py [ROWS]
+
+A file of that many rows (a million) is written to a temporary folder; a process of its own then opens it as a resume
+does, dropping the last tenth, and draws loss.png from it. Printed are its processor seconds and its resident memory.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def write_rows(path, n):
+    """metrics.jsonl as a run leaves it: an evaluation behind every hundredth step."""
+    with open(path, "w", encoding="utf-8") as file:
+        for step in range(1, n + 1):
+            loss = 1.5 + 3.0 / step**0.5
+            file.write(json.dumps({
+                "kind": "train", "step": step, "loss": loss, "perplexity": 2.7 * loss, "lr": 1e-3 / (1 + step / n),
+                "grad_norm": loss / 3, "tokens_per_second": 1e5 / loss, "elapsed_seconds": step * 0.0123456789,
+            }) + "\n")  # fmt: skip
+            if step % 100 == 0:
+                row = {"kind": "eval", "step": step, "val_loss": loss * 1.1, "val_perplexity": 3.0 * loss}
+                file.write(json.dumps(row) + "\n")
+
+
+def measure(path, last_step):
+    """Open the log and draw it, in this process. -> {what: (processor seconds so far, peak resident MB so far)}."""
+    from tiny_transformer_np.training.metrics import MetricsLog
+    from tiny_transformer_np.training.plots import draw_metrics
+
+    figures = {"imports": _used()}
+    log = MetricsLog(path, last_step)
+    figures["read"] = _used()
+    draw_metrics(log, path.with_name("loss.png"))
+    figures["drawn"] = _used()
+    return figures
+
+
+def _used():
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def main():
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "metrics.jsonl"
+        write_rows(path, n)
+        size = path.stat().st_size / 1e6
+        command = [sys.executable, __file__, "--measure", str(path), str(n - n // 10)]
+        figures = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    print(f"{n:,} rows, {size:.0f} MB")
+    print(f"{'':8} {'processor':>12} {'peak memory':>14}")
+    before = 0.0
+    for name, (seconds, megabytes) in figures.items():
+        print(f"{name:8} {seconds - before:10.2f} s {megabytes:11.0f} MB")
+        before = seconds
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(Path(sys.argv[2]), int(sys.argv[3]))))
+    else:
+        main()
