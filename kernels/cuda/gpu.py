@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 import threading
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kernels.system import cache
 from kernels.system.errors import DeviceError
 
 OLDEST = 75  # compute capability, RTX 20 and T4: what the kernels are compiled for and checked on
+_IN_MEMORY = "CUPY_CACHE_IN_MEMORY"  # CuPy's name for a cache that ends with the process
 _PLAIN_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking for more
 #: a packed argument -> the NumPy scalar of the same width, since CuPy would make an int64 of every Python int
 _NUMPY = {
@@ -90,7 +93,7 @@ def _kernel(path, name, macros, shared_bytes):
 
 @functools.cache
 def _module(path, macros):
-    """The compiled file. CuPy keeps it on disk too, in ~/.cupy/kernel_cache."""
+    """The compiled file. CuPy keeps it on disk too, where there is room: see `_prepare_cache`."""
     import cupy
 
     options = ("-std=c++17", f"-I{path.parent}", *(f"-D{macro}={value}" for macro, value in macros))
@@ -100,9 +103,23 @@ def _module(path, macros):
     notice.start()
     try:
         module.compile()
+    except OSError as error:  # it was compiled, but could not be kept
+        cache.say(f"CuPy's cache: {error}; what is compiled now is compiled again at the next start")
+        os.environ[_IN_MEMORY] = "1"
+        module.compile()
     finally:
         notice.cancel()
     return module
+
+
+def _prepare_cache():
+    """Give CuPy our folder for what it compiles, before it is imported: its own need not be there, writable or ours."""
+    if "cupy" in sys.modules or "CUPY_CACHE_DIR" in os.environ:
+        return
+    folder = cache.folder("cupy")
+    if folder is None or not cache.write(folder / "room", b""):
+        os.environ[_IN_MEMORY] = "1"
+    os.environ["CUPY_CACHE_DIR"] = str(folder or cache.temporary())
 
 
 def _source(path):
@@ -158,6 +175,7 @@ def problem():
     install = f"run: pip install -e '.[{extra}]'"
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed; {install}"
+    _prepare_cache()
     import cupy
 
     built_for = cupy.cuda.runtime.runtimeGetVersion() // 1000

@@ -216,9 +216,12 @@ def _unpack(folder):
 
 
 def _digest(folder):
-    """A hash of all files below a folder, with their names; one of no file if it is not there."""
+    """A hash of all headers below a folder, with their names; one of none if it is not there.
+
+    In `.nvrtc_headers_version` NVRTC notes when it was here: that is no header.
+    """
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for file in sorted(path for path in folder.rglob("[!.]*") if path.is_file()):
         content = file.read_bytes()
         digest.update(f"{file.relative_to(folder)} {len(content)}\0".encode() + content)
     return digest.digest()
