@@ -1,7 +1,8 @@
-# make train [ARGS="--max-steps 50"]     train a model; the first time, install what is needed into .venv
+# make train [ARGS="--max-steps 50"]     train a model
 # make test  [ARGS="-k attention"]       prove every gradient
 # make bench [ARGS="--case small"]       time a training step and every kernel, with PyTorch beside where it is installed
 # make gpu-report [ARGS="--device cuda-sim"]  prove and measure the CUDA kernels on this machine's GPU
+# The first time each installs what it needs into .venv; `. .venv/bin/activate` makes `python` the one that has it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,10 +35,14 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
+SAID = @echo "installing what is needed into $(VENV); for commands without make: . $(BIN)/activate"
+
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(SAID)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(SAID)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(VENV)/.installed

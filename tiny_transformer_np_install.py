@@ -82,10 +82,11 @@ def _owners(metadata, place):
             yield name
 
 
-def _origin(metadata):
+def _origin(metadata, extra=""):
     """What to give to `pip install`: the checkout that this lies in, or what was installed, or its name."""
     if (_HERE / "pyproject.toml").exists():
-        return f"-e {shlex.quote(str(_HERE))}"
+        checkout = "." if Path.cwd() == _HERE else str(_HERE)
+        return f"-e {shlex.quote(checkout + extra)}"
     import json
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
@@ -93,8 +94,17 @@ def _origin(metadata):
     try:
         url = json.loads(metadata.distribution(DISTRIBUTION).read_text("direct_url.json"))["url"]
     except (metadata.PackageNotFoundError, ValueError, TypeError, KeyError):
-        return DISTRIBUTION
-    return shlex.quote(url2pathname(urlsplit(url).path) if url.startswith("file:") else url)
+        return shlex.quote(DISTRIBUTION + extra)
+    if url.startswith("file:"):
+        return shlex.quote(url2pathname(urlsplit(url).path) + extra)
+    return shlex.quote(f"{DISTRIBUTION}{extra} @ {url}")
+
+
+def pip_install(extra):
+    """The command that installs one of the distribution's extras, as one would type it here."""
+    from importlib import metadata
+
+    return f"{interpreter()} -m pip install {_origin(metadata, f'[{extra}]')}"
 
 
 def _command():

@@ -116,10 +116,18 @@ def test_what_was_installed_is_what_is_installed_again(site):
     origin = site / "tiny_transformer_np-1.0.dist-info" / "direct_url.json"
     for url, expected in (
         ("file:///downloads/with%20space/a.whl", "'/downloads/with space/a.whl'"),
-        ("https://host/a.whl", "https://host/a.whl"),
+        ("https://host/a.whl", "'tiny-transformer-np @ https://host/a.whl'"),
     ):
         origin.write_text(f'{{"url": "{url}", "archive_info": {{}}}}')
         assert mending(one_line(python(site, "-m", "tiny_transformer_np.training")))[1] == expected
+
+
+def test_extras_are_installed_by_the_interpreter_that_ran(monkeypatch, tmp_path):
+    monkeypatch.setattr(install, "interpreter", lambda: "env/bin/python")
+    monkeypatch.chdir(ROOT)
+    assert install.pip_install("cuda13") == "env/bin/python -m pip install -e '.[cuda13]'"
+    monkeypatch.chdir(tmp_path)
+    assert install.pip_install("cuda13") == f"env/bin/python -m pip install -e '{ROOT}[cuda13]'"
 
 
 def test_a_file_of_ones_own_that_hides_ours_is_named(site, tmp_path):

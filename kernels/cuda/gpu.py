@@ -19,6 +19,7 @@ import numpy as np
 
 from kernels.system import cache
 from kernels.system.errors import DeviceError
+from tiny_transformer_np_install import interpreter, pip_install
 
 OLDEST = 75  # compute capability, RTX 20 and T4: what the kernels are compiled for and checked on
 _IN_MEMORY = "CUPY_CACHE_IN_MEMORY"  # CuPy's name for a cache that ends with the process
@@ -172,7 +173,7 @@ def problem():
     if message:
         return message
     extra = "cuda13" if version >= 13 else "cuda12"
-    install = f"run: pip install -e '.[{extra}]'"
+    install = f"run: {pip_install(extra)}"
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed; {install}"
     _prepare_cache()
@@ -182,7 +183,7 @@ def problem():
     if built_for > version:
         return (
             f"the installed CuPy is for CUDA {built_for}, the driver for CUDA {version}; "
-            f"run: pip uninstall -y cupy-cuda{built_for}x; pip install -e '.[{extra}]'"
+            f"run: {interpreter()} -m pip uninstall -y cupy-cuda{built_for}x; {pip_install(extra)}"
         )
     for what, module in (("NVRTC, the compiler", "cupy_backends.cuda.libs.nvrtc"), ("cuBLAS", "cupy.cublas")):
         try:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernels.system import cache
+from tiny_transformer_np_install import pip_install
 
 #: CuPy adds the last two to every compilation, so what is measured here is what will run. -ftz: float32 numbers
 #: below 1.2e-38 count as 0.
@@ -167,14 +168,14 @@ def _wheel_files(pattern):
 def _library():
     for file in _wheel_files("cu*/lib/libnvrtc.so.*"):
         return ctypes.CDLL(str(file))
-    raise NotInstalled("no NVRTC, the compiler for CUDA; run: pip install -e '.[gpu-check]'")
+    raise NotInstalled(f"no NVRTC, the compiler for CUDA; run: {pip_install('gpu-check')}")
 
 
 @functools.cache
 def _disassembler():
     for file in _wheel_files("cu*/bin/nvdisasm"):
         return str(file)
-    raise NotInstalled("no nvdisasm, NVIDIA's disassembler; run: pip install -e '.[gpu-check]'")
+    raise NotInstalled(f"no nvdisasm, NVIDIA's disassembler; run: {pip_install('gpu-check')}")
 
 
 @functools.cache
@@ -182,7 +183,7 @@ def headers():
     """The folder with cuda_fp16.h and the rest, which NVRTC since 13.3 carries inside itself; unpacked once."""
     if not hasattr(_library(), "nvrtcInstallBundledHeaders"):
         raise NotInstalled(
-            "NVRTC {}.{} comes without its headers; run: pip install -U -e '.[gpu-check]'".format(*version())
+            "NVRTC {}.{} comes without its headers; run: {} -U".format(*version(), pip_install("gpu-check"))
         )
     kept = cache.folder("nvrtc")
     folder, digest = (kept or cache.temporary()) / "{}.{}".format(*version()), None

@@ -70,7 +70,7 @@ def run(prog, main, *args):
         fail(prog, error)
     except BrokenPipeError:  # whoever read our output, `head` perhaps, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(128 + 13)  # SIGPIPE, which Windows has no name for
     except FloatingPointError as error:
         fail(prog, error, 1)
     except OSError as error:

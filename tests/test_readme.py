@@ -1,0 +1,58 @@
+"""The README's commands are typed as they stand there: its session in pdb, and the flags of every command shown."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import sessions
+
+from tiny_transformer_np.sampling import __main__ as sampling
+from tiny_transformer_np.training import __main__ as training
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def without_line_numbers(text):
+    return [re.sub(r"\.py\(\d+\)", ".py(N)", line.split("  #")[0].rstrip()) for line in text.splitlines()]
+
+
+@pytest.mark.posix
+def test_the_session_in_pdb_shows_what_the_readme_shows(tmp_path):
+    tree = sessions.copy_of_the_project(tmp_path.resolve() / "minigrad")
+    (session,) = re.findall(r"^```console\n.*?^```\n", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    now = sessions.performed(session, tree)
+    lines = iter(without_line_numbers(now))
+    missing = [line for line in without_line_numbers(session) if line not in lines]  # each behind the one before
+    assert not missing, f"{missing[0]!r} is not in\n{now}"
+    assert "***" not in now and "preflight ok" not in now  # no command is refused; it stops in training
+
+
+def commands(module, script=None):
+    """(page, flags) of every command in the pages that starts this module, or the script."""
+    start = rf"-m {re.escape(module)}" + (rf"|(?:-m pdb )?{re.escape(script)}" if script else "")
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for flags in re.findall(rf"(?:^    |^\$ |`)python (?:{start})(?![\w.])([^\n`#]*)", text, re.M):
+            yield page, shlex.split(flags)
+
+
+def test_every_flag_of_a_training_command_is_one(monkeypatch):
+    shown = list(commands("tiny_transformer_np.training", "train.py"))
+    assert len(shown) > 15
+    for page, flags in shown:
+        monkeypatch.setattr(sys, "argv", ["train.py", *flags])
+        try:
+            training.parse_arguments()
+        except SystemExit as left:
+            assert left.code == 0, (page, flags)  # --help
+
+
+def test_every_flag_of_a_sampling_command_is_one(monkeypatch):
+    shown = list(commands("tiny_transformer_np.sampling"))
+    assert len(shown) >= 2
+    for _, flags in shown:
+        monkeypatch.setattr(sys, "argv", ["sampling", *flags])
+        sampling.arguments()
