@@ -1,5 +1,5 @@
 # make train [ARGS="--max-steps 50"]     train a model
-# make test  [ARGS="-k attention"]       prove every gradient
+# make test  [ARGS="-k attention"]       prove every gradient; ARGS="-m slow" for the tests that take long
 # make bench [ARGS="--case small"]       time a training step and every kernel, with PyTorch beside where it is installed
 # make gpu-report [ARGS="--device cuda-sim"]  prove and measure the CUDA kernels on this machine's GPU
 # The first time each installs what it needs into .venv; `. .venv/bin/activate` makes `python` the one that has it.
@@ -13,7 +13,7 @@ train: $(VENV)/.installed
 	$(BIN)/python train.py $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from small_net import Net, gradients, loss_of, same_bits
@@ -96,47 +97,41 @@ def test_stopping_changes_no_bit_of_the_gradients(stops):
 # -------------------------------------------------------------------------------------------- costs
 
 
-def python_calls(function, *args):
-    """How many calls, of Python and of C functions, function(*args) makes."""
-    counts = {"call": 0, "c_call": 0}
+def python_calls(function):
+    """How many calls, of Python and of C functions, it makes; and the files of the Python functions."""
+    count, files = 0, set()
 
     def profile(frame, event, arg):
-        if event in counts:
-            counts[event] += 1
+        nonlocal count
+        if event == "call":
+            files.add(frame.f_code.co_filename)
+        count += event in ("call", "c_call")
 
     sys.setprofile(profile)
     try:
-        function(*args)
+        function()
     finally:
         sys.setprofile(None)
-    return counts
+    return count, files
 
 
 def test_unused_it_costs_no_call():
-    """Not one call more than in the engine without the lines that serve watchers, hooks and check mode."""
-    net, code = Net(), hooks.bare_code()
+    """Before it was ever used, after it, and as long as nothing is watched: the same calls, none of the debugger's."""
+    net = Net()
 
     def step():
         loss_of(net).backward()
 
     step()  # loads the kernels
-    with hooks.bare_engine(code):
-        bare = python_calls(step)
-        assert graph._perform.__code__ is code[graph._perform]
-    assert graph._perform.__code__ is not code[graph._perform]
-    assert python_calls(step) == bare
+    unused, files = python_calls(step)
+    assert not [file for file in files if Path(breakpoints.__file__).parent in Path(file).parents]
     with mg.break_on(when=lambda step: False):
-        watched = python_calls(step)
-    assert watched["call"] > bare["call"] + 20
+        watched, files = python_calls(step)
+    assert watched > unused + 20 and breakpoints.__file__ in files
+    assert python_calls(step)[0] == unused
 
 
-def test_the_bare_engine_looks_at_nothing(stops):
-    """So it is that one which the benchmark of what the hooks cost compares with."""
-    net = Net()
-    net.weight.register_hook(lambda grad: 0 * grad)
-    with hooks.bare_engine(hooks.bare_code()), mg.break_on():
-        loss_of(net).backward()
-    assert stops == [] and net.weight.grad.any()
-    with mg.break_on():
-        loss_of(net).backward()
-    assert len(stops) == 10
+def test_the_benchmark_of_its_cost_counts_the_conditions_that_there_are():
+    sources = "".join(Path(graph.__file__).with_name(name).read_text() for name in ("graph.py", "tensor.py"))
+    for condition in {**hooks.A_NODE, **hooks.A_LEAF, **hooks.A_PASS}:
+        assert f"if {condition}:" in sources, condition
