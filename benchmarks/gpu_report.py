@@ -23,6 +23,7 @@ if __name__ == "__main__":
 
 from kernels.system import cli
 from kernels.system.errors import DeviceError
+from kernels.system.files import writing
 from minigrad import device as devices
 from minigrad.gradcheck import table
 
@@ -157,8 +158,9 @@ def main(argv=None):
     for name, part in parts.items():
         with said(name):
             report[name] = part(args.device)
-    (args.out_dir / "gpu-report.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out_dir / "gpu-report.md").write_text(markdown(report))
+    for name, text in (("json", json.dumps(report, indent=1) + "\n"), ("md", markdown(report))):
+        with writing(args.out_dir / f"gpu-report.{name}") as file:
+            file.write(text.encode())
     problems = sum(len(part.get("problems", ())) for part in report.values())
     print(f"{problems or 'no'} problems; wrote {args.out_dir / 'gpu-report.md'} and .json")
     return 1 if problems else 0

@@ -8,6 +8,8 @@ from pathlib import Path
 import numba
 import numpy
 
+from kernels.system.files import writing
+
 
 def describe(threads):
     """{"processor", "threads", "python", "numpy", "numba", "torch", "date"}."""
@@ -38,5 +40,7 @@ def sentence(about):
 def write(path, about, lines, rows):
     """path.md to read and path.json to compare."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
-    path.with_suffix(".md").write_text("\n".join([sentence(about), "", "```text", *lines, "```", ""]))
+    with writing(path.with_suffix(".json")) as file:
+        file.write((json.dumps({"machine": about, "rows": rows}, indent=1) + "\n").encode())
+    with writing(path.with_suffix(".md")) as file:
+        file.write("\n".join([sentence(about), "", "```text", *lines, "```", ""]).encode())

@@ -12,10 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
-
 ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
+
+from kernels.system import cli
 
 
 def write_rows(path, n):
@@ -50,14 +51,23 @@ def _used():
     return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+@cli.command_line("metrics_log.py")
 def main():
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    parser = cli.Parser(prog="metrics_log.py", description=__doc__.split("\n")[0])
+    parser.add_argument("rows", metavar="ROWS", type=int, nargs="?", default=1_000_000, help="default: a million")
+    parser.add_argument("--measure", metavar="FILE", help="what the process that is measured is started with")
+    args = parser.parse_args()
+    n = args.rows
+    last_step = n - n // 10
+    if args.measure:
+        print(json.dumps(measure(Path(args.measure), last_step)))
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "metrics.jsonl"
         write_rows(path, n)
         size = path.stat().st_size / 1e6
-        command = [sys.executable, __file__, "--measure", str(path), str(n - n // 10)]
-        figures = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+        command = [sys.executable, __file__, str(n), "--measure", str(path)]
+        figures = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     print(f"{n:,} rows, {size:.0f} MB")
     print(f"{'':8} {'processor':>12} {'peak memory':>14}")
     before = 0.0
@@ -67,7 +77,4 @@ def main():
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure(Path(sys.argv[2]), int(sys.argv[3]))))
-    else:
-        main()
+    main()

@@ -11,6 +11,7 @@ import matplotlib
 
 from kernels.system import cli
 from kernels.system.errors import UserError
+from kernels.system.files import writing
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -29,7 +30,8 @@ def draw(path):
     axes.set_xlabel("time of a training step over PyTorch's (its better mode); less is faster")
     about = report["machine"]
     axes.set_title(f"{about['processor']}, {about['threads']} threads", fontsize=10)
-    figure.savefig(Path(path).with_suffix(".png"), dpi=120)
+    with writing(Path(path).with_suffix(".png")) as file:
+        figure.savefig(file, format="png", dpi=120)
     return Path(path).with_suffix(".png")
 
 

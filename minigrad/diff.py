@@ -12,10 +12,10 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from kernels.system import cli, tensors
 from kernels.system.errors import UserError
+from kernels.system.files import writing
 from kernels.system.text import brief, one_line
 from minigrad import graph
 from minigrad.debug.calls import check_mode
@@ -43,7 +43,8 @@ class Trace:
     def save(self, path):
         """Write it as one safetensors file."""
         arrays = {_place(i): np.asarray(a, order="C") for i, a in enumerate(self.arrays)}
-        save_file(arrays, path, {_KEY: json.dumps({"names": self.names, "noise": self.noise})})
+        with writing(path) as file:
+            tensors.write(file, arrays, {_KEY: json.dumps({"names": self.names, "noise": self.noise})})
 
     @classmethod
     def load(cls, path):
@@ -174,7 +175,7 @@ def main(argv=None):
     a = _trace_of(args.a, args.step)
     if args.save:
         a.save(args.save)
-        print(f"{len(a.names)} tensors saved to {args.save}")
+        print(f"{len(a.names)} tensors saved to {args.save}", file=sys.stderr)  # stdout may be where they went
         return 0
     found = first_divergence(a, _trace_of(args.b, args.step))
     print(one_line(found) if found else f"no difference beyond rounding in {len(a.names)} tensors")

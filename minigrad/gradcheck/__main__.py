@@ -2,9 +2,11 @@
 
 import json
 import sys
+from pathlib import Path
 
 from kernels.system import cli
 from kernels.system.errors import UserError
+from kernels.system.files import writing
 from minigrad import device
 from minigrad.gradcheck import table
 
@@ -20,7 +22,9 @@ def main(argv=None):
     )
     parser.add_argument("--op", metavar="NAME", help="check this operation alone")
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON too")
-    parser.add_argument("--plot", metavar="FILE.png", help="draw the table as a heat map too")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw the table as a heat map too; .svg and .pdf choose the format, else PNG"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda", "cuda-sim"), default="cpu", help="where to compute")
     args = parser.parse_args(argv)
     device.require(args.device)
@@ -30,10 +34,11 @@ def main(argv=None):
         raise UserError(f"--op: {error}") from None
     print(table.text(rows))
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump([row._asdict() for row in rows], file, indent=1)
+        with writing(args.json) as file:
+            file.write(json.dumps([row._asdict() for row in rows], indent=1).encode())
     if args.plot:
-        table.plot(rows, args.plot)
+        with writing(args.plot) as file:
+            table.plot(rows, file, Path(args.plot).suffix[1:])
     problems = [row.problem for row in rows if row.problem]
     for problem in problems:
         print(f"\n{problem}", file=sys.stderr)

@@ -94,8 +94,11 @@ def text(table):
     return "\n".join(lines)
 
 
-def plot(table, path):
-    """The table as a heat map of the errors' powers of ten."""
+def plot(table, file, format="png"):
+    """The table as a heat map of the errors' powers of ten, into an open binary file.
+
+    format: one that matplotlib knows; "png" for all others.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -114,4 +117,5 @@ def plot(table, path):
         axes.text(j, i, "0" if powers[i, j] == -17 else f"{powers[i, j]:.0f}", ha="center", va="center", fontsize=7)
     axes.set_title("largest error of the gradient, as a power of ten")
     figure.colorbar(image, label="log10 of the relative error")
-    figure.savefig(path, dpi=120)
+    known = figure.canvas.get_supported_filetypes()
+    figure.savefig(file, format=format if format in known else "png", dpi=120)

@@ -108,6 +108,7 @@ def test_output_replaces_a_file_and_leaves_links_and_modes(tmp_path, umask):
     assert names(tmp_path) == ["dangling", "link", "made", "new", "picture", "target"]
 
 
+@pytest.mark.posix
 def test_output_goes_into_devices_and_pipes(tmp_path, capfdbinary):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -149,6 +150,7 @@ def test_tensors_are_written_as_the_format_s_library_writes_them():
 # ---------------------------------------------------------------------------------------------------- locks
 
 
+@pytest.mark.posix
 def test_one_holds_a_lock_file_which_is_gone_afterwards(tmp_path):
     path = tmp_path / "lock"
     for _ in range(2):
@@ -160,6 +162,7 @@ def test_one_holds_a_lock_file_which_is_gone_afterwards(tmp_path):
         assert names(tmp_path) == []
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("then", ["wait", "fork", "exec"])
 def test_a_lock_dies_with_its_process_even_where_a_child_lives_on(tmp_path, then):
     path = tmp_path / "lock"
@@ -177,6 +180,7 @@ def test_a_lock_dies_with_its_process_even_where_a_child_lives_on(tmp_path, then
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.posix
 def test_a_lock_file_that_is_removed_while_another_opens_it(tmp_path, monkeypatch):
     """The second process then holds a file that has no name, which would keep nobody out."""
     path, flock, removed = tmp_path / "lock", locks.fcntl.flock, []
@@ -193,6 +197,7 @@ def test_a_lock_file_that_is_removed_while_another_opens_it(tmp_path, monkeypatc
             pass
 
 
+@pytest.mark.posix
 def test_where_there_are_no_locks(tmp_path, monkeypatch):
     def refuse(file, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

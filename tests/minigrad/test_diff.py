@@ -88,9 +88,14 @@ def test_command_line(tmp_path, capsys):
     assert diff.main(["dtype=float32", "--save", str(tmp_path / "a"), "--step", small]) == 0
     assert diff.main([str(tmp_path / "a"), "dtype=float64", "--step", small]) == 0
     assert "no difference beyond rounding" in capsys.readouterr().out
+    (tmp_path / "link").symlink_to("a")
+    assert diff.main(["dtype=float64", "--save", str(tmp_path / "link"), "--step", small]) == 0
+    assert "tensors saved to" in capsys.readouterr().err  # what goes to stdout may be the tensors
+    assert (tmp_path / "link").is_symlink() and diff.Trace.load(tmp_path / "a").arrays[0].dtype == np.float64
     for words, said in (
         ([tmp_path / "a", "n_layers=3", "--step", small], "n_layers"),
         (["missing.file", tmp_path / "a"], "missing.file"),
+        (["dtype=float32", "--step", small, "--save", tmp_path / "no" / "such"], "cannot write"),
         ([], "A"),
         (["a=1"], "--save"),
     ):

@@ -39,7 +39,8 @@ def test_the_whole_table():
 
 def test_a_wrong_rule_shows_in_the_table_the_file_and_the_status(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(elementwise, "tanh_backward", lambda dout, out: -dout * (1 - out * out))
-    files = tmp_path / "rows.json", tmp_path / "map.png"
+    files = tmp_path / "rows.json", tmp_path / "map"  # matplotlib would write map.png
+    files[0].symlink_to("target")
     assert main(["--op", "tanh", "--json", str(files[0]), "--plot", str(files[1])]) == 1
     printed = capsys.readouterr()
     assert "2.0e+00 !" in printed.out
@@ -48,7 +49,8 @@ def test_a_wrong_rule_shows_in_the_table_the_file_and_the_status(monkeypatch, ca
     assert [(row["backend"], row["dtype"], bool(row["problem"])) for row in rows] == [
         ("reference", "float64", True), ("reference", "float32", False),
         ("fast", "float64", True), ("fast", "float32", False)]  # fmt: skip
-    assert files[1].read_bytes().startswith(b"\x89PNG")
+    assert files[0].is_symlink() and files[1].read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map", "rows.json", "target"]
 
 
 @pytest.mark.parametrize("spoil", [lambda d: d * np.float64(1.1), lambda d: d * np.float32(1 + 1e-4)])
