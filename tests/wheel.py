@@ -96,7 +96,7 @@ def try_the_wheel(stranger):
     printed = stranger.run("minigrad-gradcheck --op add")
     assert "add" in printed, printed
     answer = stranger.run("minigrad-train --config nowhere/tiny.toml", status=2)
-    assert "shipped" in answer and answer.count("\n") == 1, answer
+    assert answer.startswith("minigrad-train: ") and "shipped" in answer and answer.count("\n") == 1, answer
     stranger.say("gradcheck ran; a config that is not there was refused, naming the shipped ones")
 
 

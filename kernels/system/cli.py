@@ -96,6 +96,12 @@ def describe(error):
     return f"{what}: {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else what
 
 
+def program(name):
+    """How this command line calls itself in messages: by the wheel's script if it was started by that, else `name`."""
+    started = Path(sys.argv[0]).stem
+    return started if started.startswith("minigrad-") else name
+
+
 def command(module, installed, script=None):
     """The beginning of a command that starts `module` the way this process was started.
 

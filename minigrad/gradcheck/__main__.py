@@ -10,7 +10,7 @@ from kernels.system.files import writing
 from minigrad import device
 from minigrad.gradcheck import table
 
-PROG = "python -m minigrad.gradcheck"
+PROG = cli.program("python -m minigrad.gradcheck")
 
 
 @cli.command_line(PROG)

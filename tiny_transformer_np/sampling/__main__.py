@@ -12,7 +12,7 @@ from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training.run import newest_checkpoint
 
-PROG = "python -m tiny_transformer_np.sampling"
+PROG = cli.program("python -m tiny_transformer_np.sampling")
 
 
 def arguments():

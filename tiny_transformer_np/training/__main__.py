@@ -15,7 +15,7 @@ from pathlib import Path
 from kernels.system import cli
 from tiny_transformer_np.config import DERIVED, ConfigError, TrainingConfig, TransformerConfig, find_config, load_toml
 
-PROG = "train.py"
+PROG = cli.program("train.py")
 EPILOG = """examples:
   {0}                                     the default: the Python manual, under two minutes
   {0} --data book.txt --max-steps 5000    your own text
