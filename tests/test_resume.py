@@ -133,7 +133,7 @@ def _progress(run):
     return path.stat().st_mtime_ns if path.exists() else None
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_go_on(unbroken, text, tmp_path, number):
     kernels, expected = unbroken
     run = tmp_path / "run"

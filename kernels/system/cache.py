@@ -14,9 +14,10 @@ import hashlib
 import os
 import shutil
 import stat
-import sys
 import tempfile
 from pathlib import Path
+
+from kernels.system import streams
 
 NAME = "minigrad"
 _SEAL = hashlib.sha256().digest_size
@@ -93,11 +94,10 @@ def write(path, content):
 
 
 def say(line):
-    """One line on stderr, the first time only; a stderr that takes none is no reason to stop."""
+    """One line on stderr, the first time only."""
     if line not in _said:
         _said.add(line)
-        with contextlib.suppress(OSError, ValueError):
-            print(f"{NAME}: {line}", file=sys.stderr)
+        streams.note(f"{NAME}: {line}")
 
 
 def _candidates():

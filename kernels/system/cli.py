@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from kernels.system import streams
 from kernels.system.errors import DeviceError, UserError
 from kernels.system.text import one_line, printable
 from tiny_transformer_np_install import DISTRIBUTION, interpreter
@@ -38,9 +39,9 @@ class Parser(argparse.ArgumentParser):
 
 def complain(prog, message):
     """Print one line of the errors' stream, behind what was printed before where both go into one file."""
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(*streams.UNWRITABLE):
         sys.stdout.flush()
-    print(f"{prog}: {printable(str(message))}", file=sys.stderr)
+    streams.note(f"{prog}: {printable(str(message))}")
 
 
 def fail(prog, message, status=2):
@@ -63,23 +64,40 @@ def command_line(prog):
 
 def run(prog, main, *args):
     """main(*args) as `command_line` has it."""
+    streams.prepare()
     try:
         _require_working_directory()
-        return main(*args)
+        return _flushed(main, *args)
     except (UserError, DeviceError) as error:
         fail(prog, error)
     except BrokenPipeError:  # whoever read our output, `head` perhaps, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
-        sys.exit(128 + 13)  # SIGPIPE, which Windows has no name for
+        sys.exit(128 + 13)  # SIGPIPE, a name that Windows does not have
     except FloatingPointError as error:
         fail(prog, error, 1)
     except OSError as error:
+        if error.filename is None and not streams.let_go(sys.stdout):
+            error.filename = "standard output"
         fail(prog, describe(error), 1)
     except MemoryError as error:  # NumPy's says how much was asked for
         fail(prog, f"not enough memory: {error}" if str(error) else "not enough memory", 1)
     except KeyboardInterrupt:  # outside of training, which saves first
         complain(prog, "interrupted")
         sys.exit(128 + signal.SIGINT)
+    finally:
+        streams.let_go(sys.stdout)
+        streams.let_go(sys.stderr)
+
+
+def _flushed(main, *args):
+    """main(*args), and its output where it was to go: here a failure of that is still one line."""
+    try:
+        status = main(*args)
+    except SystemExit as left:
+        if not left.code:  # --help
+            sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return status
 
 
 def _require_working_directory():
@@ -91,9 +109,10 @@ def _require_working_directory():
 
 
 def describe(error):
-    """What an OSError says to a person: `No space left on device: runs/a/metrics.jsonl`."""
+    """What an OSError says to a person: `No space left on device: runs/a/metrics.jsonl`, and the error's notes."""
     what = error.strerror or str(error) or type(error).__name__
-    return f"{what}: {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else what
+    where = [os.fsdecode(error.filename)] if isinstance(error.filename, (str, bytes, os.PathLike)) else []
+    return "; ".join([": ".join([what, *where]), *getattr(error, "__notes__", [])])
 
 
 def program(name):

@@ -1,5 +1,9 @@
 """metrics.jsonl and loss.png: perplexity stays finite, a kill costs a torn line at most, the picture is one."""
 
+import contextlib
+import errno
+import gc
+import io
 import json
 import math
 import struct
@@ -170,6 +174,69 @@ def test_what_is_no_json_is_not_written(tmp_path, value):
     assert log.rows == [] and not log.path.exists()
 
 
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """No file of this process may grow beyond so many bytes: as on a full disk, a write is cut short or refused."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.posix
+def test_rows_that_the_disk_refuses_are_written_with_the_next_and_no_half_of_one_is_left(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [train_row(step) for step in range(1, 6)]
+    log = MetricsLog(path)
+    log.append(rows[0])
+    with files_of_at_most(path.stat().st_size * 3 // 2):
+        for row in rows[1:4]:
+            with pytest.raises(OSError, match="too large"):
+                log.append(row)
+            assert path.read_text() == lines(rows[:1])
+    assert log.rows == rows[:4]
+    log.append(rows[4])
+    assert path.read_text() == lines(rows)
+
+
+@pytest.mark.posix
+def test_a_half_of_a_row_that_could_not_be_cut_off_is_cut_off_before_the_next(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.append(train_row(1))
+
+    class Failing(io.FileIO):
+        def truncate(self, size=None):
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched, files_of_at_most(path.stat().st_size + 20):
+        patched.setattr("builtins.open", lambda path, mode, **_: Failing(path, mode))
+        with pytest.raises(OSError):
+            log.append(train_row(2))
+    assert path.stat().st_size == len(lines([train_row(1)])) + 20
+    log.append(train_row(3))
+    assert path.read_text() == lines([train_row(1), train_row(2), train_row(3)])
+
+
+@pytest.mark.posix
+def test_a_log_that_cannot_be_opened_on_a_full_disk_is_written_later(tmp_path):
+    """Rows past the checkpoint are not there any more once it is. The line between them asks for a new file."""
+    path = tmp_path / "metrics.jsonl"
+    before = lines([train_row(1), train_row(2)]) + "?\n" + lines([train_row(3)])
+    path.write_text(before)
+    with files_of_at_most(20):
+        log = MetricsLog(path, last_step=1)
+        with pytest.raises(OSError):
+            log.append(train_row(2, loss=2.0))
+    assert path.read_text() == before and [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
+    log.flush()
+    assert path.read_text() == lines([train_row(1)]) + "?\n" + lines([train_row(2, loss=2.0)])
+
+
 def png_size(path):
     head = path.read_bytes()[:24]
     assert head[:8] == b"\x89PNG\r\n\x1a\n"
@@ -221,3 +288,17 @@ def test_the_smoothed_curve_is_the_average_with_falling_weights():
     weights = 0.9 ** np.arange(50.0)
     expected = [np.average(values[: n + 1], weights=weights[n::-1]) for n in range(50)]
     np.testing.assert_allclose(_smoothed(values), expected, rtol=1e-12)
+
+
+def test_a_picture_leaves_nothing_in_memory(tmp_path):
+    """With the cyclic collector off: what the parts of a figure hold of each other would stay for ever."""
+    log = log_of([train_row(step) for step in range(1, 9)])
+    gc.collect()
+    gc.disable()
+    try:
+        draw_metrics(log, tmp_path / "loss.png")  # caches are filled
+        before = len(gc.get_objects())
+        draw_metrics(log, tmp_path / "loss.png")
+        assert len(gc.get_objects()) - before < 500  # a figure has 16,000
+    finally:
+        gc.enable()

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from kernels.system import cli
+from kernels.system import cli, streams
 from tiny_transformer_np.config import DERIVED, ConfigError, TrainingConfig, TransformerConfig, find_config, load_toml
 
 PROG = cli.program("train.py")
@@ -86,7 +86,7 @@ def train(args, run, model_config, config, checkpoint):
     else:
         run.create(trainer.model.config, config)
 
-    print(describe(trainer, kernels.describe(), threads, factors), flush=True)
+    trainer.progress.say(describe(trainer, kernels.describe(), threads, factors))
     return finish(trainer, sound(trainer.train))
 
 
@@ -105,7 +105,7 @@ def preflight_passed(trainer, whole):
     """Whether the checks before the first step find nothing; what they find goes to stderr."""
     from tiny_transformer_np.training.preflight import preflight
 
-    failures = preflight(trainer, whole)
+    failures = preflight(trainer, whole, say=trainer.progress.say)
     for name, explanation in failures:
         cli.complain(PROG, f"preflight, {name}: {explanation}")
     if failures:
@@ -115,16 +115,17 @@ def preflight_passed(trainer, whole):
 
 def finish(trainer, finished):
     """Say where everything lies, or how to go on. Returns the exit status."""
-    run = trainer.run
-    if not finished:
-        print(f"stopped at step {trainer.step} of {trainer.total_steps}, checkpoint saved; go on with:")
-        print(f"    {command()} --resume {shlex.quote(str(run.path))}")
-        return 128 + (trainer.stopped_by or signal.SIGINT)
-    print(f"finished at step {trainer.step}: best validation loss {trainer.best_val_loss:.4f}")
-    print(f"    {run.plot}\n    {run.best}")
-    sample = cli.command("tiny_transformer_np.sampling", "minigrad-sample")
-    print(f"    {sample} {shlex.quote(str(run.path))} --prompt TEXT")
-    return 0
+    run, say = trainer.run, trainer.progress.say
+    if finished:
+        say(f"finished at step {trainer.step}: best validation loss {trainer.best_val_loss:.4f}")
+        say(f"    {run.plot}\n    {run.best}")
+        sample = cli.command("tiny_transformer_np.sampling", "minigrad-sample")
+        say(f"    {sample} {shlex.quote(str(run.path))} --prompt TEXT")
+    else:
+        say(f"stopped at step {trainer.step} of {trainer.total_steps}, checkpoint saved; go on with:")
+        say(f"    {command()} --resume {shlex.quote(str(run.path))}")
+    streams.let_go(sys.stdout)  # that this could not be shown does not make the run a failure
+    return 0 if finished else 128 + (trainer.stopped_by or signal.SIGINT)
 
 
 def describe(trainer, kernel_set, threads, factors):

@@ -51,6 +51,8 @@ def explain_nonfinite(trainer, step):
             trainer.save_checkpoint(path, check_logits=False)
         except FloatingPointError as error:
             return "\n".join([*lines, str(error)])
+        except OSError as error:  # what went wrong in the step is still to be told
+            return "\n".join([*lines, f"the state before it could not be saved: {cli.describe(error)}"])
         train = cli.command("tiny_transformer_np.training", "minigrad-train", "train.py")
         lines.append(f"to look at it: {train} --post-mortem {shlex.quote(str(path))}")
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """metrics.jsonl: one JSON object a line, appended as the run goes on; in memory a column of numbers for each key."""
 
+import contextlib
 import heapq
 import json
 import math
@@ -27,7 +28,8 @@ class MetricsLog:
     """The rows of a run in memory and, given a path, on disk.
 
     On opening, the rows of steps after `last_step` are dropped, and what a kill left of a last line. A line that is no
-    row, which an editor or a power cut may leave, stays in the file and is skipped; `unreadable` is their number.
+    row, which an editor or a power cut may leave, stays in the file and is skipped; `unreadable` is their number. Rows
+    that the system refuses, where a disk is full, wait in memory and are written with the next.
     """
 
     def __init__(self, path=None, last_step=0):
@@ -36,17 +38,47 @@ class MetricsLog:
         self._columns = {
             kind: {key: array("q" if key == "step" else "d") for key in keys} for kind, keys in KEYS.items()
         }
+        self._kept = None  # the only ranges of the file's bytes that are to be left, see `_keep`
+        self._waiting = b""  # lines that are to be appended
+        self._torn = None  # where a line begins that is there in part
         if self.path and os.path.lexists(self.path):
             self._read(last_step)
+            with contextlib.suppress(OSError):  # tried again with the first row
+                self.flush()
 
     def append(self, row):
-        """Add a row and hand it to the operating system at once."""
+        """Add a row and hand it to the operating system at once, see `flush`."""
         line = _line(row)
         for key in KEYS[row["kind"]]:
             self._columns[row["kind"]][key].append(row[key])
         if self.path:
-            with open(self.path, "ab") as file:
-                file.write(line)
+            self._waiting += line
+            self.flush()
+
+    def flush(self):
+        """Write what waits. OSError if the system refuses: then it waits on, and no part of it is in the file."""
+        if self._kept is not None:
+            self._keep(self._kept)
+            self._kept = None
+        if self._waiting:
+            self._write(self._waiting)
+            self._waiting = b""
+
+    def _write(self, lines):
+        with open(self.path, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if self._torn is not None and self._torn < end:
+                end = file.truncate(self._torn)
+            self._torn, left = None, memoryview(lines)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                if len(left) < len(lines):
+                    self._torn = end
+                    file.truncate(end)
+                    self._torn = None
+                raise
 
     def columns(self, kind):
         """{key: array (N,)} of the N rows of a kind."""
@@ -81,10 +113,9 @@ class MetricsLog:
         if torn and _is_row(torn):  # whole but for its line break, which an editor left out
             self._take([torn], last_step, kept, size)
         if kept != [[0, size]] or torn or self.path.is_symlink():
-            self._keep(kept)
+            self._kept = kept
         if kept and kept[-1][1] > size:
-            with open(self.path, "ab") as file:
-                file.write(b"\n")
+            self._waiting = b"\n"
 
     def _take(self, lines, last_step, kept, start):
         """Add the rows of these lines, and to `kept` where they lie from the offset `start` on. -> their end."""

@@ -1,29 +1,48 @@
-"""How a run shows itself: a bar on a terminal, plain lines anywhere else."""
+"""How a run shows itself: a bar on a terminal, plain lines anywhere else. Nothing that fails in it ends the run."""
 
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
-from kernels.system.text import shown
+from kernels.system import cli, streams
+from kernels.system.text import one_line, shown
+
+
+class _Bar(tqdm):
+    monitor_interval = 0  # no thread, whose failure to write would be a traceback
 
 
 class Progress:
-    """Told of each step by the Trainer. `quiet` shows nothing."""
+    """Told of each step by the Trainer. `quiet` shows nothing but warnings.
+
+    A stream that takes nothing is told of once on stderr. One whose reader went away is let alone from then on; on any
+    other, a full disk perhaps, the next line is tried again.
+    """
 
     def __init__(self, quiet=False, stream=None):
         self.stream = stream or sys.stdout
-        self.quiet = quiet
+        self.quiet = quiet or self.stream is None
         self.bar = None
         self._writing, self._waiting = False, []
+        self._warned = set()
+
+    @contextmanager
+    def attempt(self, what):
+        """Around what only shows or records a run: an exception is a warning, once for each `what`, and no more."""
+        try:
+            yield
+        except Exception as error:
+            self._warn(what, error)
 
     @contextmanager
     def running(self, step, total_steps):
         """Around the training loop."""
         self.total_steps, self._first_step, self._started = total_steps, step, time.perf_counter()
-        if not self.quiet and self.stream.isatty():
-            self.bar = tqdm(total=total_steps, initial=step, unit="step", file=self.stream, dynamic_ncols=True)
+        with self.attempt("standard output"):
+            if not self.quiet and self.stream.isatty():
+                self.bar = _Bar(total=total_steps, initial=step, unit="step", file=self.stream, dynamic_ncols=True)
         try:
             yield
         finally:
@@ -78,9 +97,23 @@ class Progress:
         try:
             while self._waiting:
                 write, args = self._waiting.pop(0)
-                write(*args)
+                with self.attempt("standard output"):
+                    write(*args)
         finally:
             self._writing = False
+
+    def _warn(self, what, error):
+        if isinstance(error, BrokenPipeError) and what == "standard output":
+            self.quiet, self.bar = True, None
+            streams.let_go(self.stream)
+        if what in self._warned:
+            return
+        self._warned.add(what)
+        with suppress(Exception):
+            if self.bar is not None:
+                self.bar.clear()
+        reason = cli.describe(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        streams.note(one_line(f"warning: {what}: {reason}; the run goes on"))
 
 
 def _clock(seconds):

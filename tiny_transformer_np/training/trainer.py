@@ -1,17 +1,18 @@
 """The training loop."""
 
 import dataclasses
+import errno
 import math
 import platform
-import signal
 import time
-from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
 from kernels.arrays import on_host
 from kernels.system import cli
 from kernels.system.files import replacing
+from kernels.system.signals import asking_to_stop
 from minigrad import device, optim, random
 from minigrad.graph import no_grad
 from minigrad.tensor import Tensor
@@ -29,6 +30,7 @@ from tiny_transformer_np.training.progress import Progress
 from tiny_transformer_np.training.scheduler import get_cosine_schedule_with_warmup
 
 _SAMPLING = 1 << 12  # its place on the random tape, beyond any micro-batch
+METRICS = "metrics.jsonl, whose rows are kept and written later"
 EVAL_TOKENS = 8192  # tokens in a batch of an evaluation: enough to be efficient, little enough to need no memory
 
 
@@ -63,6 +65,7 @@ class Trainer:
         )
         self.metrics = MetricsLog()
         self.stopped_by = None  # the signal that asked to stop
+        self._saved = None, 0  # the last checkpoint that was written or read, and its step
         self._clock = time.perf_counter()
         self._bad = 0.0  # on a device an array: NaN once a step had numbers that are not finite
         self._reported = 0, self._clock  # step and time at which the last report ended
@@ -72,17 +75,22 @@ class Trainer:
     def train(self):
         """Train up to `total_steps`, or until a signal asks to stop. Returns whether the end was reached."""
         if self.run:
-            self.metrics = MetricsLog(self.run.metrics, last_step=self.step)
+            self.run.path.mkdir(parents=True, exist_ok=True)
+            with self.progress.attempt(METRICS):
+                self.metrics = MetricsLog(self.run.metrics, last_step=self.step)
             if n := self.metrics.unreadable:
                 cli.complain("train.py", f"{self.run.metrics}: {n} unreadable lines are skipped; they stay in the file")
             if self._is_eval_step():  # resumed: the kill may have come before these
                 self._show()
         self._clock = time.perf_counter() - self.metrics.elapsed_seconds
-        with self._stop_on_signals(), self.progress.running(self.step, self.total_steps):
-            while self.step < self.total_steps and not self.stopped_by:
-                self.train_epoch()
-        if self.run and self.stopped_by:
-            self.save_checkpoint(self.run.latest)
+        with asking_to_stop(self._stop):
+            with self.progress.running(self.step, self.total_steps):
+                while self.step < self.total_steps and not self.stopped_by:
+                    self.train_epoch()
+            if self.run and self.stopped_by:
+                self._save(self.run.latest)
+        with self.progress.attempt(METRICS):
+            self.metrics.flush()
         return self.step == self.total_steps
 
     def train_epoch(self):
@@ -219,9 +227,9 @@ class Trainer:
             })  # fmt: skip
         improved = self._is_eval_step() and self._log_evaluation()
         if self.run and improved:
-            self.save_checkpoint(self.run.best)
+            self._save(self.run.best)
         if self.run and (step % config.save_interval == 0 or last):
-            self.save_checkpoint(self.run.latest)
+            self._save(self.run.latest)
         if self._is_eval_step():
             self._show()
         self._reported = step, time.perf_counter()
@@ -231,7 +239,8 @@ class Trainer:
         return self.val_dataset is not None and self.step > 0 and due
 
     def _log(self, row):
-        self.metrics.append(row)
+        with self.progress.attempt(METRICS):
+            self.metrics.append(row)
         self.progress.log(row)
 
     def _log_evaluation(self):
@@ -245,17 +254,37 @@ class Trainer:
         return improved
 
     def _show(self):
-        """A sample of text, and the picture redrawn."""
-        text = self.sample() if self.config.sample_tokens else None
+        """A sample of text, and the picture redrawn. If a part of this fails the run goes on without it."""
+        text = None
+        with self.progress.attempt("the sample"):
+            text = self.sample() if self.config.sample_tokens else None
         if text:
             self.progress.sample(text)
-        if self.run:
-            if text:
-                with replacing(self.run.sample(self.step)) as partial:
-                    partial.write_text(text, encoding="utf-8")
+        if not self.run or not self.run.path.is_dir():  # deleted: it must not come back without its config
+            return
+        if text:
+            with self.progress.attempt("samples"), replacing(self.run.sample(self.step)) as partial:
+                partial.write_text(text, encoding="utf-8")
+        with self.progress.attempt("loss.png"):
             draw_metrics(self.metrics, self.run.plot)
 
     # ---------------------------------------------------------------------------- save and resume
+
+    def _save(self, path):
+        """`save_checkpoint` into the run. An OSError, which ends it, names the last good checkpoint."""
+        with self.progress.attempt(METRICS):
+            self.metrics.flush()  # what is resumed from here does not write these rows again
+        try:
+            if not self.run.path.is_dir():
+                raise FileNotFoundError(errno.ENOENT, "the run's folder is gone", str(self.run.path))
+            self.save_checkpoint(path)
+        except OSError as error:
+            error.filename = str(path)
+            saved, step = self._saved
+            good = f"the last good checkpoint is {saved}, of step {step}" if saved else "no checkpoint was written yet"
+            error.add_note(good if not saved or saved.exists() else f"{saved} is gone too")
+            raise
+        self._saved = path, self.step
 
     def save_checkpoint(self, path, check_logits=True):
         """Write all that training needs to go on from here, bit for bit, as one file.
@@ -305,6 +334,7 @@ class Trainer:
         self.step = meta["step"]
         self.best_val_loss = math.inf if meta["best_val_loss"] is None else meta["best_val_loss"]
         self.scheduler.seek(self.step)
+        self._saved = Path(path), self.step
 
     def _require_same(self, path, arrays, meta):
         own, other = (dataclasses.asdict(config) for config in (self.model.config, schema.configs(meta)[0]))
@@ -322,21 +352,6 @@ class Trainer:
     def _data_digests(self):
         return {"train": self.train_dataset.digest(), "val": self.val_dataset.digest() if self.val_dataset else None}
 
-    @contextmanager
-    def _stop_on_signals(self):
-        """Ctrl-C and SIGTERM end training after the step under way; a second Ctrl-C interrupts at once."""
-
-        def stop(number, frame):
-            self.stopped_by = signal.Signals(number)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            self.progress.say(f"{self.stopped_by.name}: stopping after this step")
-
-        try:
-            before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: signals are somebody else's
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _stop(self, number):
+        self.stopped_by = number
+        self.progress.say(f"{number.name}: stopping after this step")
