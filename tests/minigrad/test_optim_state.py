@@ -189,6 +189,7 @@ def test_a_step_that_did_not_count_leaves_no_trace(kernel_set):
     assert all(np.array_equal(found[name].data, expected[name].data) for name in "ab")
 
 
+@pytest.mark.compiler
 def test_on_a_device_too_only_the_device_knows_whether_a_step_counted():
     placed = device.asarray("cuda-sim")
     params = {name: nn.Parameter(placed(np.full(3, 1.0, np.float32))) for name in "ab"}

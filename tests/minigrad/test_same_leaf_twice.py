@@ -77,6 +77,7 @@ def test_so_it_is_with_the_output_of_another_operation(name, kernel_set):
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.compiler
 def test_on_a_device():
     device.require("cuda-sim")
     values = np.random.default_rng(3).uniform(0.5, 2.0, (4, 4)).astype(np.float32)
