@@ -28,6 +28,7 @@ _BLOCK = re.compile(r"^```(diff|console|text)\n(.*?)^```$", re.M | re.S)
 _PROMPT = re.compile(r"^(\((?:Pdb|backward)\) ?)(.*)\n", re.M)
 _KEYS = {"F5": "continue", "F10": "next", "F11": "stepIn", "Shift+F11": "stepOut"}
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
+_COMPILING = re.compile(r"^compiling .*\n", re.M)  # said only where the cache does not have it
 _VARIES = [  # with the machine and the day
     (re.compile(r"[\d,]+ tokens/s"), "N tokens/s"),
     (re.compile(r"\d+:\d\d left"), "0:00 left"),
@@ -69,7 +70,7 @@ def _command(text, tree):
         command, shell=True, cwd=tree, env=_environment(), input="".join(f"{line}\n" for line in typed), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
     )  # fmt: skip
-    printed = iter(re.split(r"(\((?:Pdb|backward)\) )", process.stdout))
+    printed = iter(re.split(r"(\((?:Pdb|backward)\) )", _COMPILING.sub("", process.stdout)))
     shown = f"$ {command}\n{next(printed)}"
     for line, prompt, output in zip(typed, printed, printed, strict=False):  # the last prompt may meet the end of input
         shown += f"{prompt}{line}\n{output}"

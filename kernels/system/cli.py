@@ -121,14 +121,14 @@ def program(name):
     return started if started.startswith("minigrad-") else name
 
 
-def command(module, installed, script=None):
+def command(module, installed=None, script=None):
     """The beginning of a command that starts `module` the way this process was started.
 
     installed: the name of the command in the wheel, `minigrad-train`, which is used where the process was started by
     one of those; script: the checkout's script, used where that was. Else `python -m module`.
     """
     started = Path(sys.argv[0])
-    if started.name.startswith("minigrad-"):
+    if installed and started.name.startswith("minigrad-"):
         beside = started.with_name(installed)
         return installed if shutil.which(installed) else shlex.quote(str(beside))
     if script and started.name == script:

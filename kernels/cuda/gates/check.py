@@ -12,6 +12,7 @@ from kernels.cuda.gates import facts
 from kernels.cuda.gates.architectures import REGISTER_UNIT, resident_warps, rounded
 from kernels.cuda.gates.measure import Job
 from kernels.cuda.launch import SOURCES, STORAGE
+from kernels.system import cli
 
 BUDGETS = SOURCES / "budgets.json"
 COLUMNS = ("registers", "bytes spilled", "bytes of shared memory", "warps on an SM")
@@ -90,7 +91,7 @@ def broken_facts(measured, meant):
 def over_budget(measured, budget):
     """In what a row of numbers is worse than its budget."""
     if budget is None:
-        return ["has no budget; run: python -m kernels.cuda.gates --write"]
+        return [f"has no budget; run: {cli.command('kernels.cuda.gates')} --write"]
     allowed = [rounded(budget[0], REGISTER_UNIT), *budget[1:]]
     wrong = [
         f"{value} {name}, budget {limit}"

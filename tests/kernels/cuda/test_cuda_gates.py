@@ -9,6 +9,7 @@ from kernels.cuda.gates import check, facts
 from kernels.cuda.gates.architectures import ARCHITECTURES, WARP, resident_warps
 from kernels.cuda.gates.loops import in_loops
 from kernels.cuda.gates.measure import Job, measure
+from kernels.system import cli
 
 # ------------------------------------------------------------------------------------------ every kernel
 
@@ -143,7 +144,8 @@ def test_spill_outside_of_loops_needs_leave(gate):
 @pytest.mark.gpu_check
 def test_missing_opcode_and_budget_are_said(gate):
     lines, results = gate(GOOD, {})
-    assert lines == ["seeded.cu seeded float32: has no budget; run: python -m kernels.cuda.gates --write (sm_80)"]
+    write = f"{cli.command('kernels.cuda.gates')} --write"
+    assert lines == [f"seeded.cu seeded float32: has no budget; run: {write} (sm_80)"]
     (found,) = results.values()
     assert check.broken_facts(found["seeded"], facts.Kernel(opcodes=("HMMA",))) == ["no HMMA instruction"]
 
