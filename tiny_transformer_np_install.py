@@ -34,7 +34,7 @@ def require_our_packages():
 def _is_ours(name):
     """Whether the package that Python finds by this name begins by importing this module, as all of ours do."""
     place = _place(name)
-    if place is None:
+    if place is None or os.path.isdir(place):
         return False
     try:
         return f"from {__name__} import" in Path(place).read_text(encoding="utf-8")
@@ -43,11 +43,19 @@ def _is_ours(name):
 
 
 def _place(name):
-    """The file that Python imports by this name; None if there is none, or a folder without __init__.py."""
+    """What Python imports by this name: a file, or a folder without __init__.py; None if that is what is left of ours."""
     try:
-        return getattr(importlib.util.find_spec(name), "origin", None)
+        spec = importlib.util.find_spec(name)
     except ValueError:  # a module made by hand, which has no spec
         return None
+    if spec is None or spec.origin:
+        return spec and spec.origin
+    return next((folder for folder in spec.submodule_search_locations if not _is_beside(folder)), None)
+
+
+def _is_beside(place):
+    """Whether this lies where our packages do."""
+    return _HERE in Path(place).resolve().parents
 
 
 def _explanation(foreign):
@@ -61,7 +69,7 @@ def _explanation(foreign):
         for name, place in places.items()
     ]  # fmt: skip
     others = sorted({other for place in places.values() if place for other in _owners(metadata, Path(place))})
-    if not others and not any(_HERE in Path(place or _HERE / "gone").parents for place in places.values()):
+    if not others and not any(place is None or _is_beside(place) for place in places.values()):
         return f"{' and '.join(found)}; rename it, or start Python where it is not found"
     pip = f"{interpreter()} -m pip"
     return (

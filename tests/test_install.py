@@ -18,6 +18,7 @@ import kernels
 import minigrad
 import tiny_transformer_np
 import tiny_transformer_np_install as install
+from kernels.system import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ["tiny_transformer_np.training", "tiny_transformer_np.sampling", "minigrad.gradcheck", "minigrad.diff"]
@@ -132,10 +133,35 @@ def test_extras_are_installed_by_the_interpreter_that_ran(monkeypatch, tmp_path)
 
 def test_a_file_of_ones_own_that_hides_ours_is_named(site, tmp_path):
     own = tmp_path / "own"
-    own.mkdir()
+    (own / "kernels").mkdir(parents=True)  # a folder is hidden by a package that comes later
+    assert python((own, site), "-c", "import minigrad").returncode == 0
     (own / "kernels.py").write_text("x = 1\n")
     message = one_line(python((own, site), "-m", "tiny_transformer_np.training"))
     assert f"{own / 'kernels.py'} is not the one of" in message and "rename it" in message and "pip" not in message
+
+
+def test_a_folder_that_hides_an_editable_install_is_named(site, tmp_path):
+    """Such an install is found by a finder that Python asks last."""
+    (tmp_path / "kernels").mkdir()
+    finder = "import sys, importlib.machinery as m; sys.meta_path.append(type('Last', (), {'find_spec': staticmethod("
+    finder += (
+        f"lambda name, path=None, target=None: m.PathFinder.find_spec(name, [{str(site)!r}]))}})); import minigrad"
+    )
+    result = python((tmp_path, tmp_path / "nothing"), "-c", finder)
+    words = (
+        f"ImportError: the module kernels found at {tmp_path / 'kernels'} is not the one of tiny-transformer-np; rename"
+    )
+    assert result.stderr.splitlines()[-1].startswith(words), result.stderr
+
+
+def test_commands_speak_under_the_name_they_were_started_by(monkeypatch):
+    for started, name in (
+        ("env/bin/minigrad-train", "minigrad-train"),
+        ("train.py", "usual"),
+        ("x/__main__.py", "usual"),
+    ):
+        monkeypatch.setattr(sys, "argv", [started])
+        assert cli.program("usual") == name
 
 
 def test_ours_put_over_others_work(site):
