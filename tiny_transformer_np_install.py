@@ -43,7 +43,7 @@ def _is_ours(name):
 
 
 def _place(name):
-    """What Python imports by this name: a file, or a folder without __init__.py; None if that is what is left of ours."""
+    """The file or folder without __init__.py that Python imports by this name; None where that was ours, or nothing."""
     try:
         spec = importlib.util.find_spec(name)
     except ValueError:  # a module made by hand, which has no spec
