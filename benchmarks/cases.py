@@ -41,9 +41,3 @@ def flops(config, training):
     B, T, C = training.batch_size, training.seq_len, config.n_embd
     linear = 12 * C * C * config.n_layer + C * config.vocab_size  # weights that every token meets
     return 6 * B * T * linear + 6 * B * T * T * C * config.n_layer
-
-
-def parameters(config):
-    """How many numbers the model learns."""
-    C = config.n_embd
-    return (12 * C * C + 13 * C) * config.n_layer + 2 * C + (config.vocab_size + config.block_size) * C

@@ -17,6 +17,7 @@ if __name__ == "__main__":
 from benchmarks import cases, machine
 from benchmarks.train_step import Side, alternate
 from kernels.system import cli
+from tiny_transformer_np.training.memory import num_parameters
 
 BASE = "baby"
 DOUBLED = {
@@ -44,7 +45,7 @@ def memory(threads):
     for T in CONTEXTS:
         changed = {"batch_size": 2, "seq_len": T}
         (used,) = alternate([Side("minigrad", BASE, "float32", threads, changed)], 1)
-        found.append((T, used["bytes"] - 16 * cases.parameters(cases.configs(BASE, **changed)[0])))
+        found.append((T, used["bytes"] - 16 * num_parameters(cases.configs(BASE, **changed)[0])))
     T, used = np.array(found, np.float64).T
     b, a = np.polyfit(T, used, 1, w=1 / used)  # relative distances count
     return found, float(np.abs((a + b * T) / used - 1).max())

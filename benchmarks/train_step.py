@@ -20,6 +20,7 @@ if __name__ == "__main__":
 from benchmarks import cases, machine, peak
 from benchmarks.worker import PEAK, SIDES
 from kernels.system import cli
+from tiny_transformer_np.training.memory import num_parameters
 
 ROUND_SECONDS = 2.0  # of one side's turn, roughly
 FULL = (*((name, "float32") for name in cases.CASES if name != "tiny"),
@@ -97,7 +98,7 @@ def row(case, dtype, found, threads):
     ours, peers = found.get("minigrad"), {name: each for name, each in found.items() if name != "minigrad"}
     best = min(peers, key=lambda name: peers[name]["seconds"], default=None)
     work = cases.flops(config, training) / (peak.operations(dtype, threads) or 1)  # in bursts
-    extra = {name: each["bytes"] - 16 * cases.parameters(config) for name, each in found.items()}
+    extra = {name: each["bytes"] - 16 * num_parameters(config) for name, each in found.items()}
     return {
         "case": case, "dtype": dtype, "seconds": {name: each["seconds"] for name, each in found.items()}, "best": best,
         "ratio": ours["seconds"] / peers[best]["seconds"] if ours and best else None,

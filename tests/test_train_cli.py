@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,7 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert sorted(path.name for path in (out / "samples").iterdir()) == ["step_000004.txt", "step_000008.txt"]
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["best.safetensors", "latest.safetensors"]
     assert "step 8/8" in stdout and "kernels: reference" in stdout
+    assert re.search(r"^memory    about [\d.]+ MB( of [\d.]+ [GT]B)?$", stdout, re.M)
 
 
 def test_config_toml_is_complete_and_can_be_used_again(finished, text, tmp_path):

@@ -72,6 +72,13 @@ def capability():
     return int(cupy.cuda.Device().compute_capability)
 
 
+def memory():
+    """Bytes of memory that the device has."""
+    import cupy
+
+    return cupy.cuda.Device().mem_info[1]
+
+
 # ------------------------------------------------------------------------------------------------ kernels
 
 

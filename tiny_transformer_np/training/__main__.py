@@ -62,7 +62,8 @@ def train(args, run, model_config, config, checkpoint):
     factors = device.use_factors(config.dtype, config.device)
     if factors != config.dtype:
         cli.complain(PROG, f"this processor has no instruction for {config.dtype} products; {factors} is used")
-    trainer = build_trainer(model_config, config, None if args.step_backward else run, Progress())
+    needed = memory_check(args, model_config, config, resumed=checkpoint is not None)
+    trainer = build_trainer(model_config, config, None if args.step_backward else run, Progress(), needed)
     if checkpoint:
         trainer.restore(*checkpoint)
         if trainer.step > trainer.total_steps:
@@ -86,8 +87,31 @@ def train(args, run, model_config, config, checkpoint):
     else:
         run.create(trainer.model.config, config)
 
-    trainer.progress.say(describe(trainer, kernels.describe(), threads, factors))
+    trainer.progress.say(describe(trainer, kernels.describe(), threads, factors, needed.estimate))
     return finish(trainer, sound(trainer.train))
+
+
+def memory_check(args, model_settings, config, resumed):
+    """ConfigError if the run surely needs more memory than there is. Returns what finds out again, with all known.
+
+    That is a function of the TransformerConfig and the numbers of tokens; it keeps what it found as `.estimate`.
+    """
+    from tiny_transformer_np.training import memory
+
+    preflight = "none" if resumed or args.no_preflight else "whole" if args.preflight else "usual"
+
+    def check(model, n_tokens):
+        check.estimate = memory.of_run(model, config, n_tokens, preflight, resumed)
+        return memory.require(check.estimate, config.device, not args.no_memory_check)
+
+    def check_and_warn(model, n_tokens):
+        if warning := check(model, n_tokens):
+            cli.complain(PROG, f"warning: {warning}")
+        check_and_warn.estimate = check.estimate
+
+    least = {**model_settings, "vocab_size": 1, "block_size": config.seq_len}
+    check(TransformerConfig(**least), (memory.bytes_of([*config.data, *config.val_data]), 0))
+    return check_and_warn
 
 
 def sound(training, *args):
@@ -128,8 +152,10 @@ def finish(trainer, finished):
     return 0 if finished else 128 + (trainer.stopped_by or signal.SIGINT)
 
 
-def describe(trainer, kernel_set, threads, factors):
+def describe(trainer, kernel_set, threads, factors, estimate=None):
     """What is about to happen, in a few lines."""
+    from tiny_transformer_np.training import memory
+
     config, model, data = trainer.config, trainer.model, trainer.train_dataset
     done = f", from step {trainer.step}" if trainer.step else ""
     rounded = "" if factors == "float32" else f", matrix products of {factors} numbers"
@@ -140,6 +166,7 @@ def describe(trainer, kernel_set, threads, factors):
         f"model     {model.num_parameters():,} parameters: {model.config.n_layer} layers, {model.config.n_head} heads, "
         f"{model.config.n_embd} wide, context {model.config.block_size}",
         f"training  {trainer.total_steps} steps of {trainer.samples_per_step} x {data.seq_len} tokens{done}",
+        *([f"memory    {memory.describe(estimate)}"] if estimate else []),
         f"device    {config.device}, {threads} threads, kernels: {kernel_set}{rounded}",
     ]
     if config.device != "cpu" and kernel_set == "reference":
@@ -223,6 +250,7 @@ def parse_arguments():
     run.add_argument("--at-step", metavar="N", type=int, help="the step to walk through (default: the next one)")
     run.add_argument("--preflight", action="store_true", help="make all checks of a new run, train nothing, and stop")
     run.add_argument("--no-preflight", action="store_true", help="begin a new run without its checks")
+    run.add_argument("--no-memory-check", action="store_true", help="begin even if the memory will not do, it seems")
     add_flags(parser.add_argument_group("model"), TransformerConfig, skip=DERIVED)
     add_flags(parser.add_argument_group("training"), TrainingConfig)
     args = parser.parse_args()

@@ -1,0 +1,85 @@
+"""The memory that runs were estimated to need, and the memory they took: python benchmarks/memory.py [CASE ...]
+
+Each case runs in a process of its own, which builds the model, takes three steps, evaluates, saves a checkpoint and
+draws the picture, as train.py does; the figure is the most that was resident (ru_maxrss). Other programs do not disturb
+it.
+"""
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+
+from benchmarks import cases
+
+NAMES = [name for name in cases.CASES if name != "tiny"]
+N_TOKENS = 40_000, 10_000
+_FIRST = 0x10000  # characters from here on are as many as any vocabulary needs
+
+
+def measured(name, dtype, kernel_set="fast"):
+    """{"estimate": bytes, "peak": bytes, "kinds": {kind: bytes}} of a case, run in a process of its own."""
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-m", "benchmarks.memory", "--child", name, dtype, kernel_set]
+    return json.loads(subprocess.run(command, cwd=root, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1])
+
+
+def run_case(name, dtype, kernel_set):
+    """Train a case in this process, in the way train.py does, and print what `measured` returns."""
+    import resource
+
+    import numpy as np
+
+    import kernels
+    from minigrad import device, random
+    from tiny_transformer_np import CharTokenizer, TransformerLM
+    from tiny_transformer_np.training import TextDataset, Trainer, memory
+    from tiny_transformer_np.training.run import Run
+
+    model, training = cases.configs(name, dtype)
+    training = dataclasses.replace(
+        training, dtype=dtype, kernels=kernel_set, max_steps=3, eval_interval=3, sample_tokens=3, stride=0
+    )
+    kernels.select(kernel_set)
+    device.configure(threads=2)
+    if device.use_factors(dtype) != dtype:
+        sys.exit(f"this processor does not multiply {dtype} numbers")
+    estimate = memory.of_run(model, training, N_TOKENS)
+    tokenizer = CharTokenizer("".join(map(chr, range(_FIRST, _FIRST + model.vocab_size))))
+    tokens = np.random.default_rng(0).integers(0, model.vocab_size, sum(N_TOKENS), np.uint16)
+    train, val = (TextDataset(part, tokenizer, training.seq_len) for part in np.split(tokens, N_TOKENS[:1]))
+    random.seek(0)
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(TransformerLM(model), train, val, training, Run(folder)).train()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"estimate": estimate.total, "peak": peak, "kinds": estimate.held | estimate.passing}))
+
+
+def main(names):
+    """Print a line for each case and dtype."""
+    from kernels.cpu.pairs import HAS_BFLOAT16
+
+    print(f"{'case':<18}{'kernels':<11}{'dtype':<10}{'estimate':>11}{'measured':>11}{'ratio':>7}")
+    rows = [(name, "fast", dtype) for name, dtype in itertools.product(names, ("float32", "bfloat16"))]
+    rows += [("small", "reference", dtype) for dtype in ("float32", "bfloat16")]
+    for name, kernel_set, dtype in rows:
+        line = f"{name:<18}{kernel_set:<11}{dtype:<10}"
+        if kernel_set == "fast" and dtype == "bfloat16" and not HAS_BFLOAT16:
+            print(f"{line}  this processor has no instruction for it")
+            continue
+        found = measured(name, dtype, kernel_set)
+        sizes = (f"{found[key] / 1e6:>8,.0f} MB" for key in ("estimate", "peak"))
+        print(f"{line}{''.join(sizes)}{found['estimate'] / found['peak']:>7.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        run_case(*sys.argv[2:])
+    else:
+        main(sys.argv[1:] or NAMES)
