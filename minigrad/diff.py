@@ -126,7 +126,7 @@ def first_divergence(a, b):
         x, y = a.arrays[i], b.arrays[i]
         if x.shape != y.shape:
             return f"{name}: shape {x.shape} in A, {y.shape} in B"
-        coarser = max(np.finfo(x.dtype).eps, np.finfo(y.dtype).eps)
+        coarser = float(max(np.finfo(x.dtype).eps, np.finfo(y.dtype).eps))
         allowed = _ROUNDING * (a.noise[i] + b.noise[i] + coarser * max(_largest(x), _largest(y)))
         with np.errstate(invalid="ignore", over="ignore"):
             difference = np.abs(x - y)

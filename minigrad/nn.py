@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from kernels.system.text import one_line
 from minigrad import functional as F
 from minigrad import graph, random
 from minigrad.tensor import Tensor
@@ -83,7 +84,7 @@ class Module:
         """
         own = dict(self.named_parameters())
         problems = [f"missing {name}" for name in own if name not in state]
-        problems += [f"unexpected {name}" for name in state if name not in own]
+        problems += [f"unexpected {one_line(name)}" for name in state if name not in own]
         problems += [
             f"{name} {problem}"
             for name, parameter in own.items()

@@ -14,7 +14,7 @@ import numpy as np
 
 import kernels
 from kernels.arrays import CACHE_LINE, empty, on_host
-from kernels.system.text import brief
+from kernels.system.text import brief, one_line
 from minigrad.nn import Embedding, Parameter, copyable, misfit
 
 _TWICE = "a parameter, or the name of one, stands twice in the optimizer's groups"
@@ -258,11 +258,11 @@ def _require_names(state, keys, names):
     """ValueError unless an optimizer's state is {key: {name: ...}} for just these keys and names."""
     if wrong := set(state) ^ set(keys):
         raise ValueError(
-            f"optimizer state has or lacks {', '.join(sorted(map(str, wrong)))}; expected {', '.join(keys)}"
+            f"optimizer state has or lacks {', '.join(sorted(map(one_line, wrong)))}; expected {', '.join(keys)}"
         )
     for key in keys:
         if wrong := set(state[key]) ^ set(names):
-            which = ", ".join(sorted(map(str, wrong)))
+            which = ", ".join(sorted(map(one_line, wrong)))
             raise ValueError(f"optimizer state {key!r} does not fit these parameters: {which}")
 
 

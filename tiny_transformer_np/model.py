@@ -14,6 +14,7 @@ from minigrad.nn import Dropout, Embedding, LayerNorm, Linear, Module, ModuleLis
 from minigrad.tensor import Tensor
 
 INIT_STD = 0.02  # of every weight matrix, as in GPT-2
+FIRST_POSITIONS = 4096  # whose sinusoids are made at once; those of others when they are used
 LARGE_VOCABULARY = 4096  # from here on the logits of a batch are never held all at once
 
 
@@ -69,7 +70,7 @@ class TransformerLM(Module):
         if config.positions == "learned":
             self.position_embedding = Embedding(config.block_size, config.n_embd)
         else:
-            self.sinusoids = sinusoids(config.block_size, config.n_embd)
+            self.sinusoids = sinusoids(min(config.block_size, FIRST_POSITIONS), config.n_embd)
         self.dropout = Dropout(config.dropout)
         self.blocks = ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_final = LayerNorm(config.n_embd, bias=config.bias)
@@ -105,6 +106,8 @@ class TransformerLM(Module):
     def _positions(self, T):
         if self.config.positions == "learned":
             return self.position_embedding(np.arange(T))
+        if len(self.sinusoids) < T:
+            self.sinusoids = sinusoids(min(2 * T, self.config.block_size), self.config.n_embd)
         weight = self.token_embedding.weight.data
         return Tensor(np.asarray(self.sinusoids[:T], dtype=weight.dtype, like=weight))
 

@@ -9,7 +9,7 @@ from small import TEXT, make_trainer, model_config
 from test_checkpoint import same_bits, state_of
 
 from tiny_transformer_np import CharTokenizer, ConfigError, TransformerConfig, TransformerLM
-from tiny_transformer_np.model import parameter_shapes
+from tiny_transformer_np.model import FIRST_POSITIONS, parameter_shapes
 from tiny_transformer_np.training import checkpoint
 
 HUGE = 10**9  # layers: building them would never end
@@ -186,6 +186,22 @@ def test_the_shapes_are_those_of_the_model():
         model = TransformerLM(config)
         assert list(parameter_shapes(config)) == [(name, p.shape) for name, p in model.named_parameters()]
     assert next(parameter_shapes(TransformerConfig(n_layer=HUGE)))[0] == "token_embedding.weight"  # at once
+
+
+def test_a_context_of_billions_costs_nothing_until_it_is_used(tmp_path):
+    """No array has its size where positions are sinusoids."""
+    trainer = make_trainer(model={"positions": "sinusoidal"})
+    trainer.save_checkpoint(tmp_path / "c")
+    arrays, meta = checkpoint.load(tmp_path / "c")
+    meta["model"]["block_size"] = 2**31 - 1
+    checkpoint.save(tmp_path / "c", arrays, meta)
+    model, _, _ = checkpoint.load_model(tmp_path / "c")
+    assert model.sinusoids.shape == (FIRST_POSITIONS, 8)
+    first = model.sinusoids
+    model(np.zeros((1, FIRST_POSITIONS + 1), int), last_only=True)
+    np.testing.assert_array_equal(model.sinusoids[:FIRST_POSITIONS], first)
+    ids = np.arange(8)[None]
+    np.testing.assert_array_equal(model(ids).data, trainer.model.eval()(ids).data)
 
 
 # ------------------------------------------------------------------------------------ not finite
