@@ -91,9 +91,10 @@ class Subjects:
 
         def read():
             log = MetricsLog(path, last_step)
-            assert all(row["step"] <= last_step for row in log.rows) and log.elapsed_seconds >= 0.0
+            assert all(row["step"] <= last_step for row in log.rows)
             log.append({"kind": "eval", "step": 4, "val_loss": 1.0, "val_perplexity": 2.7})
-            assert MetricsLog(path, 4).rows[-1]["val_perplexity"] == 2.7
+            again = MetricsLog(path, 4)
+            assert again.rows == log.rows and again.unreadable == log.unreadable
 
         return done, read, ConfigError
 
@@ -115,7 +116,7 @@ class Subjects:
 
 
 #: of a hundred cases
-SHARES = {"checkpoint": 60, "toml": 15, "trace_": 8, "state_dict": 7}
+SHARES = {"checkpoint": 60, "toml": 15, "metrics": 10, "trace_": 8, "state_dict": 7}
 
 
 class Hang(BaseException):
