@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.system import cache
+from kernels.system import cache, streams
 from kernels.system.errors import DeviceError
 from tiny_transformer_np_install import interpreter, pip_install
 
@@ -107,7 +107,7 @@ def _module(path, macros):
     options = ("-std=c++17", f"-I{path.parent}", *(f"-D{macro}={value}" for macro, value in macros))
     module = cupy.RawModule(code=_source(path), options=options, backend="nvrtc")
     # what is on disk loads before the line is due
-    notice = threading.Timer(0.2, _say, [f"compiling {path.name} for sm_{capability()} (once, then cached)"])
+    notice = threading.Timer(0.2, streams.note, [f"compiling {path.name} for sm_{capability()} (once, then cached)"])
     notice.start()
     try:
         module.compile()
@@ -156,10 +156,6 @@ def _argument(value):
     if type(value) is ctypes.c_void_p:
         return np.uint64(value.value or 0)
     return _NUMPY[type(value)](value.value)
-
-
-def _say(line):
-    print(line, file=sys.stderr, flush=True)
 
 
 # --------------------------------------------------------------------------------- what may be missing

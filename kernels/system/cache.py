@@ -35,7 +35,8 @@ def folder(name):
             return _made(_made(Path(os.path.realpath(place)) / ours) / name)
         except OSError as error:
             complaints.append(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    say(f"no cache, so what is compiled now is compiled again at the next start ({'; '.join(complaints)})")
+    why = "; ".join(complaints) or "there is neither a home nor a folder for temporary files"
+    say(f"no cache, so what is compiled now is compiled again at the next start ({why})")
     return None
 
 

@@ -100,6 +100,13 @@ def writable_by_a_group(path):
     path.chmod(0o770)
 
 
+def test_where_there_is_no_place_at_all_one_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(cache, "_said", set())
+    monkeypatch.setattr(cache, "_candidates", lambda: [])
+    assert cache.folder("kind") is None
+    assert "neither a home nor a folder for temporary files" in capsys.readouterr().err
+
+
 UNTRUSTED = (a_file, a_link_to_a_folder_of_ours, a_broken_link, writable_by_all, writable_by_a_group)
 
 

@@ -56,6 +56,8 @@ def main(argv=None):
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
+        if error.filename != options.file:  # but where it is compiled to
+            raise
         raise UserError(cli.describe(error)) from None
     except ValueError as error:
         raise UserError(error) from None

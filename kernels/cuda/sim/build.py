@@ -7,11 +7,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from kernels.system import cache
+from kernels.system import cache, streams
+from kernels.system.errors import DeviceError
 
 HERE = Path(__file__).parent
 INCLUDE, RUNTIME = HERE / "include", HERE / "runtime"
@@ -42,7 +42,7 @@ _BOUNDS = r"__launch_bounds__\s*(\((?:[^()]|\([^()]*\))*\))\s*"
 _KERNEL = rf"__global__\s+(?:{_BOUNDS})?void\s+(?:{_BOUNDS})?(\w+)\s*\("
 
 
-class CompileError(RuntimeError):
+class CompileError(DeviceError):
     """g++ does not take the source, or is not there; the message names file and line."""
 
 
@@ -55,7 +55,7 @@ def library(path, macros, mode):
     key = _hash(source, flags, _compiler(), *(_text(RUNTIME / name) for name in runtime), _headers())
 
     def compile_to(built):
-        print(f"cuda-sim: compiling {path.name} ({', '.join(sorted(macros)) or 'no macros'}; {mode})", file=sys.stderr)
+        streams.note(f"cuda-sim: compiling {path.name} ({', '.join(sorted(macros)) or 'no macros'}; {mode})")
         objects = [runtime_object(name) for name in runtime]
         assembly = _run(["-S", *flags, "-I", str(INCLUDE), "-include", "sim.h", "-x", "c++", "-", "-o", "-"], source)
         if mode == "check":

@@ -12,7 +12,7 @@ import pytest
 
 from kernels.cuda import gpu, nvrtc
 from kernels.cuda.gates import measure
-from kernels.cuda.sim import build
+from kernels.cuda.sim import build, module
 from kernels.system import cache
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -106,6 +106,23 @@ def test_the_simulator_runs_where_nothing_can_be_kept(tmp_path, monkeypatch, cap
     monkeypatch.setattr(cache, "write", lambda path, content: False)
     assert ctypes.CDLL(str(build.library(tmp_path / "put.cu", {}, "fast")))
     assert not list(tmp_path.glob("minigrad/**/*.so"))
+
+
+@pytest.mark.compiler
+def test_a_library_on_a_disk_of_which_nothing_may_be_run_is_copied(tmp_path, monkeypatch):
+    """The loader refuses it there, as on a file system that is mounted with noexec."""
+    (tmp_path / "put.cu").write_text(SOURCE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "noexec"))
+    load = ctypes.CDLL
+
+    def refuse(path):
+        if "noexec" in path:
+            raise OSError(f"{path}: failed to map segment from shared object")
+        return load(path)
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    loaded = module.load(tmp_path / "put.cu", {}).library_path
+    assert Path(loaded).parent == cache.temporary()
 
 
 @pytest.mark.compiler
