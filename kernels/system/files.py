@@ -68,15 +68,14 @@ def is_folder(path):
 
 def open_regular(path, mode="r", **options):
     """`open` to read a file. OSError for a pipe or a device: it may never end, or cannot be read a second time."""
+    if b"\0" in os.fsencode(path):
+        raise OSError(errno.EINVAL, "its name has a null character")
     return open(path, mode, opener=_open_regular, **options)
 
 
-def _open_regular(path, flags=os.O_RDONLY):
-    try:
-        _refuse_other(os.stat(path), path)  # to open a device may do something
-        file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # or a pipe, put there meanwhile, waits for a writer
-    except ValueError as error:  # a null character
-        raise OSError(errno.EINVAL, str(error)) from None
+def _open_regular(path, flags):
+    _refuse_other(os.stat(path), path)  # to open a device may do something
+    file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # or a pipe, put there meanwhile, waits for a writer
     try:
         _refuse_other(os.fstat(file), path)
     except OSError:

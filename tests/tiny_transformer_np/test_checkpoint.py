@@ -189,9 +189,13 @@ def test_a_format_of_the_future_is_refused(tmp_path, monkeypatch):
         ({"model": {"n_embd": 12, "bias": False}}, r"n_embd 8 \(here 12\), bias True \(here False\)"),
         ({"model": {"dropout": 0.5}}, r"dropout 0\.0 \(here 0\.5\)"),
         ({"seq_len": 16}, r"block_size 8 \(here 16\)"),
-        ({"text": TEXT.replace("q", "Q")}, "another tokenizer"),
-        ({"text": TEXT.replace("quick", "kciuq")}, "made on other data"),
-        ({"text": TEXT[:-20] + TEXT[-20:][::-1]}, "made on other data"),  # of the validation text only
+        (
+            {"text": TEXT.replace("q", "Q")},
+            "another tokenizer: the data now have 'Q' and they no longer have 'q'; give",
+        ),
+        ({"text": TEXT.replace("z", "zÄ")}, r"another tokenizer: the data now have 'Ä'; give"),  # vocab_size follows
+        ({"text": TEXT.replace("quick", "kciuq")}, "other data: the text to train on and the text to validate differ"),
+        ({"text": TEXT[:-20] + TEXT[-20:][::-1]}, "made on other data: the text to validate differs; give the same"),
     ],
 )
 def test_another_runs_checkpoint_is_refused_and_nothing_changed(tmp_path, changes, named):

@@ -1,7 +1,9 @@
 """TextDataset: targets one ahead, no window lost or beyond the end, each epoch a permutation; and reading texts."""
 
+import codecs
 import dataclasses
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -139,7 +141,7 @@ def test_the_last_batch_of_blocks_is_shorter():
 
 def loaded(data, val_data=()):
     """What `load_tokens` makes of these files, as text again."""
-    tokenizer, *tokens = load_tokens(data, val_data)
+    tokenizer, *tokens, _ = load_tokens(data, val_data)
     return tuple(map(tokenizer.decode, tokens))
 
 
@@ -213,5 +215,47 @@ def test_a_text_that_is_too_short_is_told_how_much_would_do(seq_len, tmp_path):
 def parts(tmp_path, n):
     """How many tokens of a text of n train and validate."""
     (tmp_path / "text.txt").write_text("ab" * (n // 2) + "a" * (n % 2))
-    _, train, val = load_tokens([tmp_path / "text.txt"], ())
+    _, train, val, _ = load_tokens([tmp_path / "text.txt"], ())
     return len(train), len(val)
+
+
+@pytest.mark.parametrize("break_", [b"\n", b"\r\n"])
+def test_byte_order_marks_are_dropped_at_the_beginning_of_files(tmp_path, break_):
+    mark = codecs.BOM_UTF8
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for path in files:
+        path.write_bytes(mark + "zwölf".encode() + break_ + mark + b"x" * texts.PIECE)
+    body = "zwölf\n\ufeff" + "x" * texts.PIECE
+    assert "".join(texts.Text(*files)) == body + "\n" + body
+    assert "".join(texts.Text(*files, keep_marks=True)) == "\ufeff" + body + "\n\ufeff" + body  # as 0.1.0 read them
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (codecs.BOM_UTF8, "is empty"),
+        (codecs.BOM_UTF8 + b"caf\xe9", r"not UTF-8 text \(byte 6\)"),
+        ("text".encode("utf-16"), "is UTF-16, not UTF-8 text; convert it: iconv"),
+    ],
+)
+def test_texts_that_only_a_mark_tells_apart(tmp_path, content, expected):
+    (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(ConfigError, match=expected):
+        list(texts.Text(tmp_path / "text.txt"))
+
+
+def test_data_that_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # that nobody writes to
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, expected in (
+        (tmp_path / "pipe", "it is a pipe; save what it gives in a file"),
+        ("/dev/zero", "it is a device; save"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "loop", "Too many levels of symbolic links"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (tmp_path / "a\0b", "null"),
+        (tmp_path / "none", "No such file"),
+    ):
+        with pytest.raises(ConfigError, match=expected) as refused:
+            texts.Text(path)
+        assert "\n" not in str(refused.value)

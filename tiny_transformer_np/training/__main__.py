@@ -52,6 +52,7 @@ def train(args, run, model_config, config, checkpoint):
     import kernels
     from minigrad import device
     from tiny_transformer_np.training.checkpoint import require_finite_logits
+    from tiny_transformer_np.training.checkpoint_schema import keeps_marks
     from tiny_transformer_np.training.diagnosis import post_mortem, step_backward
     from tiny_transformer_np.training.progress import Progress
     from tiny_transformer_np.training.setup import build_trainer
@@ -63,7 +64,9 @@ def train(args, run, model_config, config, checkpoint):
     if factors != config.dtype:
         cli.complain(PROG, f"this processor has no instruction for {config.dtype} products; {factors} is used")
     needed = memory_check(args, model_config, config, resumed=checkpoint is not None)
-    trainer = build_trainer(model_config, config, None if args.step_backward else run, Progress(), needed)
+    keep_marks = checkpoint is not None and keeps_marks(checkpoint[2])
+    shown_in = None if args.step_backward else run
+    trainer = build_trainer(model_config, config, shown_in, Progress(), needed, keep_marks)
     if checkpoint:
         trainer.restore(*checkpoint)
         if trainer.step > trainer.total_steps:

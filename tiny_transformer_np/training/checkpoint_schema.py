@@ -98,11 +98,22 @@ def vocabulary_of(meta, config):
 
 def _check_data(meta):
     data = _table(meta, "data")
-    if data.keys() != {"train", "val"}:
+    if not {"train", "val"} <= data.keys() <= {"train", "val", "files", "byte_order_marks"}:
         raise ConfigError(f"its data has the keys {brief(sorted(data))}; expected 'train' and 'val'")
     for name, digest in data.items():
-        if not (isinstance(digest, str) or (name == "val" and digest is None)):
+        fits = {
+            "files": isinstance(digest, list) and all(isinstance(each, str) for each in digest),
+            "byte_order_marks": isinstance(digest, bool),
+            "val": isinstance(digest, str) or digest is None,
+        }
+        if not fits.get(name, isinstance(digest, str)):
             raise ConfigError(f"its data's {name} is {brief(digest)}; expected a sha256")
+
+
+def keeps_marks(meta):
+    """Whether a byte order mark at the beginning of a file was a character of the data: so it was up to 0.1.0."""
+    data = meta["data"]
+    return data.get("byte_order_marks", "\ufeff" in meta["tokenizer"]["vocabulary"])
 
 
 def _check_arrays(config, header):

@@ -100,17 +100,19 @@ def python_manual():
     return "\n\n".join(topics[name] for name in sorted(topics))
 
 
-def load_tokens(data, val_data):
-    """(tokenizer, training tokens, validation tokens) of files, or of the Python manual.
+def load_tokens(data, val_data, keep_marks=False):
+    """(tokenizer, training tokens, validation tokens, a sha256 of each file) of files, or of the Python manual.
 
+    keep_marks: see `Text`.
     Without val_data the last tenth validates. At its peak this takes two bytes for each byte of a text, one of the
     file and one of the ids; ids of more than 256 characters take two or four bytes, but such a text has fewer.
     """
-    text = Text(*data) if data else Text.of(python_manual())
-    val_text = Text(*val_data)
+    text = Text(*data, keep_marks=keep_marks) if data else Text.of(python_manual())
+    val_text = Text(*val_data, keep_marks=keep_marks)
+    digests = [*text.digests(), *val_text.digests()]
     tokenizer = CharTokenizer.from_pieces(chain(text, val_text))
     tokens = encode_text(text, tokenizer)
     if val_data:
-        return tokenizer, tokens, encode_text(val_text, tokenizer)
+        return tokenizer, tokens, encode_text(val_text, tokenizer), digests
     cut = int(0.9 * len(tokens))
-    return tokenizer, tokens[:cut], tokens[cut:]
+    return tokenizer, tokens[:cut], tokens[cut:], digests

@@ -7,15 +7,15 @@ from tiny_transformer_np.training.dataset import TextDataset, load_tokens
 from tiny_transformer_np.training.trainer import Trainer
 
 
-def build_trainer(model_settings, config, run=None, progress=None, before_weights=None):
+def build_trainer(model_settings, config, run=None, progress=None, before_weights=None, keep_marks=False):
     """A Trainer with fresh weights, the same for the same seed.
 
     model_settings: fields of TransformerConfig, of which vocab_size and block_size follow from the data and from
     seq_len; config: TrainingConfig; before_weights: called with the TransformerConfig and the numbers of tokens to
-    train on and to validate, before anything of the model's size is allocated.
+    train on and to validate, before anything of the model's size is allocated; keep_marks: see `text.Text`.
     Raises ConfigError for data or settings that cannot be used.
     """
-    tokenizer, train_tokens, val_tokens = load_tokens(config.data, config.val_data)
+    tokenizer, train_tokens, val_tokens, digests = load_tokens(config.data, config.val_data, keep_marks)
     require_enough(len(train_tokens), len(val_tokens), config)
     train_data = TextDataset(train_tokens, tokenizer, config.seq_len, config.stride)
     val_data = TextDataset(val_tokens, tokenizer, config.seq_len)
@@ -24,7 +24,9 @@ def build_trainer(model_settings, config, run=None, progress=None, before_weight
     if before_weights:
         before_weights(model_config, (len(train_tokens), len(val_tokens)))
     random.seek(config.seed)
-    return Trainer(TransformerLM(model_config), train_data, val_data, config, run, progress)
+    trainer = Trainer(TransformerLM(model_config), train_data, val_data, config, run, progress)
+    trainer.source = {"files": digests, "byte_order_marks": keep_marks}
+    return trainer
 
 
 def require_enough(n_train, n_val, config):

@@ -4,11 +4,12 @@ As one `str` a text takes up to four bytes a character, and as int64 ids eight; 
 """
 
 import codecs
+import hashlib
 import io
-from pathlib import Path
 
 import numpy as np
 
+from kernels.system.files import open_regular
 from tiny_transformer_np.config import ConfigError
 
 PIECE = 1 << 18  # bytes decoded at a time
@@ -17,12 +18,14 @@ PIECE = 1 << 18  # bytes decoded at a time
 class Text:
     """UTF-8 files, one after another with a line break between them. Iterating gives it in pieces, as str.
 
-    Line breaks of every kind are "\\n", as wherever Python reads a text. Raises ConfigError for a file that is missing,
-    unreadable or empty, and while iterating for one that is not UTF-8.
+    Line breaks of every kind are "\\n", as wherever Python reads a text, and the mark that some editors put at the
+    beginning of a file is dropped, unless keep_marks: then it is a character, U+FEFF, as up to version 0.1.0. Raises
+    ConfigError for what is missing, unreadable, empty or no regular file, and while iterating for what is not UTF-8.
     """
 
-    def __init__(self, *paths):
+    def __init__(self, *paths, keep_marks=False):
         self._parts = [(path, _read(path)) for path in paths]
+        self._keep_marks = keep_marks
 
     @classmethod
     def of(cls, string):
@@ -35,7 +38,11 @@ class Text:
         for number, (path, data) in enumerate(self._parts):
             if number:
                 yield "\n"
-            yield from [data] if isinstance(data, str) else _decoded(path, data)
+            yield from [data] if isinstance(data, str) else _decoded(path, data, self._keep_marks)
+
+    def digests(self):
+        """A sha256 of each file, to recognise it by."""
+        return [hashlib.sha256(data).hexdigest() for path, data in self._parts if path is not None]
 
     def max_length(self):
         """At least as many as it has characters."""
@@ -54,17 +61,21 @@ def encode_text(text, tokenizer):
 
 def _read(path):
     try:
-        data = Path(path).read_bytes()
+        with open_regular(path, "rb") as file:
+            data = file.read()
     except OSError as error:
         raise ConfigError(f"cannot read data file {path}: {error.strerror}") from None
-    if not data:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"data file {path} is UTF-16, not UTF-8 text; convert it: iconv -f UTF-16 -t UTF-8")
+    if data in (b"", codecs.BOM_UTF8):
         raise ConfigError(f"data file {path} is empty; expected text")
     return data
 
 
-def _decoded(path, data):
+def _decoded(path, data, keep_marks):
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
-    for start in range(0, len(data), PIECE):
+    first = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) and not keep_marks else 0
+    for start in range(first, len(data), PIECE):
         end = min(start + PIECE, len(data))
         try:
             yield decoder.decode(data[start:end], final=end == len(data))

@@ -21,6 +21,7 @@ from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training import checkpoint_schema as schema
+from tiny_transformer_np.training.data_identity import changed_data
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.diagnosis import explain_nonfinite, verify_step
 from tiny_transformer_np.training.finite import logits_are_finite, not_finite
@@ -56,6 +57,7 @@ class Trainer:
         self.on_host = config.device == "cpu"  # then results of a step are floats, else arrays on the device
         self.step = 0  # updates made so far
         self.best_val_loss = math.inf
+        self.source = {}  # what a checkpoint says about the data besides digests of the tokens, see `data_identity`
         self.optimizer = optim.AdamW(
             optim.decay_groups(model, config.weight_decay), config.learning_rate, config.betas, config.eps
         )
@@ -337,6 +339,8 @@ class Trainer:
         self._saved = Path(path), self.step
 
     def _require_same(self, path, arrays, meta):
+        if changed := changed_data(meta, self._data_digests(), self.train_dataset.tokenizer.vocabulary, self.config):
+            raise ConfigError(f"checkpoint {path} {changed}")
         own, other = (dataclasses.asdict(config) for config in (self.model.config, schema.configs(meta)[0]))
         differing = [f"{key} {other[key]} (here {own[key]})" for key in own if other[key] != own[key]]
         for name, parameter in self.model.named_parameters():
@@ -344,13 +348,10 @@ class Trainer:
                 differing = [f"{name} {dtype} (here {parameter.dtype})"]
         if differing:
             raise ConfigError(f"checkpoint {path} is of another model: {', '.join(differing)}")
-        if meta["tokenizer"]["vocabulary"] != self.train_dataset.tokenizer.vocabulary:
-            raise ConfigError(f"checkpoint {path} has another tokenizer: its characters differ from this data's")
-        if meta["data"] != self._data_digests():
-            raise ConfigError(f"checkpoint {path} was made on other data; give the same --data and --val-data")
 
     def _data_digests(self):
-        return {"train": self.train_dataset.digest(), "val": self.val_dataset.digest() if self.val_dataset else None}
+        val = self.val_dataset.digest() if self.val_dataset else None
+        return {"train": self.train_dataset.digest(), "val": val, **self.source}
 
     def _stop(self, number):
         self.stopped_by = number
