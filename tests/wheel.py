@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sessions import copy_of_the_project
 
-TINY = "--config tiny --n-layer 1 --n-embd 16 --batch-size 2 --log-interval 1 --no-preflight"
+TINY = "--config configs/tiny.toml --n-layer 1 --n-embd 16 --batch-size 2 --log-interval 1 --no-preflight"
 OTHERS = {"kernels": "kernels==0.17.2", "minigrad": "minigrad==0.0.6"}  # package -> who else has one
 
 
@@ -74,17 +74,17 @@ def try_the_wheel(stranger):
     stranger.run("python -c 'import train'", status=1)
     stranger.say(f"imported: {printed.strip()}")
 
-    printed = stranger.run(f"minigrad-train {TINY} --max-steps 5 --out-dir run")
+    printed = stranger.run(f"minigrad-train {TINY} --kernels fast --max-steps 5 --out-dir run")
     assert "step 5/5" in printed and (stranger.folder / "run" / "loss.png").exists(), printed
     (sample,) = [line.strip() for line in printed.splitlines() if line.endswith("--prompt TEXT")]
     assert sample.startswith("minigrad-sample "), sample
-    stranger.say("trained 5 steps")
+    stranger.say("trained 5 steps with compiled kernels")
 
     printed = stranger.run(sample.replace("TEXT", "the") + " --tokens 20 --kernels reference")
     assert printed.startswith("the") and len(printed) == 3 + 20 + 1, printed
     stranger.say(f"sampled, as the run said: {sample}")
 
-    printed = stranger.run(f"minigrad-train {TINY} --max-steps 2 --device cuda-sim --kernels fast --out-dir simulated")
+    printed = stranger.run(f"minigrad-train {TINY} --max-steps 2 --device cuda-sim --out-dir simulated")
     assert "cuda-sim" in printed and "step 2/2" in printed, printed
     stranger.say("trained 2 steps on cuda-sim")
 
