@@ -15,7 +15,7 @@ import numpy as np
 
 from kernels.system import cli, tensors
 from kernels.system.errors import UserError
-from kernels.system.files import writing
+from kernels.system.files import given, require_place, writing
 from kernels.system.text import brief, one_line
 from minigrad import graph
 from minigrad.debug.calls import check_mode
@@ -149,7 +149,7 @@ def _largest(array):
 def _trace_of(spec, step):
     """The Trace that a command-line argument means: a file, or settings of a step."""
     if "=" not in spec:
-        return Trace.load(spec)
+        return Trace.load(given(spec))
     try:
         settings = dict(pair.split("=", 1) for pair in spec.split(","))
         module, function = step.split(":")
@@ -164,7 +164,7 @@ def main(argv=None):
     parser = cli.Parser(prog=PROG, description=__doc__.split("\n")[0])
     parser.add_argument("a", metavar="A", help="settings, e.g. kernels=reference,dtype=float64, or a saved trace")
     parser.add_argument("b", metavar="B", nargs="?", help="the same for the other side; leave out with --save")
-    parser.add_argument("--save", metavar="FILE", help="save A's trace and stop")
+    parser.add_argument("--save", type=cli.path, metavar="FILE", help="save A's trace and stop")
     parser.add_argument(
         "--step", metavar="MODULE:FUNCTION", default=_DEFAULT_STEP,
         help="a function that takes the settings and returns (make_loss, {name: Parameter})",
@@ -172,6 +172,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not args.b and not args.save:
         parser.error("give B to compare with, or --save FILE")
+    if args.save:
+        require_place(args.save)
     a = _trace_of(args.a, args.step)
     if args.save:
         a.save(args.save)

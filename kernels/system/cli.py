@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kernels.system import streams
 from kernels.system.errors import DeviceError, UserError
+from kernels.system.files import given
 from kernels.system.text import one_line, printable
 from tiny_transformer_np_install import DISTRIBUTION, interpreter
 
@@ -21,20 +22,45 @@ _ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is on
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that answers a mistake with one line instead of its whole usage."""
+    """An ArgumentParser that answers a mistake with one line instead of its whole usage.
 
-    def __init__(self, **kwargs):
+    literal: options whose value may begin with "-": whatever follows them is theirs.
+    """
+
+    def __init__(self, literal=(), **kwargs):
         super().__init__(allow_abbrev=False, **kwargs)
+        self._literal = literal
 
     def error(self, message):
         fail(self.prog, message)
 
     def parse_args(self, args=None):
-        parsed, unknown = self.parse_known_args(args)
+        parsed, unknown = self.parse_known_args(self._joined(sys.argv[1:] if args is None else args))
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             self.error(f"unknown argument {unknown[0]}{did_you_mean(unknown[0], flags)}; see --help")
+        for action in self._actions:  # argparse takes the value of `--prompt=--` for the mark that ends the options
+            if action.dest in vars(parsed) and vars(parsed)[action.dest] == [] and action.nargs is None:
+                setattr(parsed, action.dest, "--")
         return parsed
+
+    def _joined(self, args):
+        """The arguments, with `--prompt TEXT` of a literal option as `--prompt=TEXT`."""
+        joined, rest = [], iter(args)
+        for arg in rest:
+            if arg == "--":
+                return [*joined, arg, *rest]
+            value = next(rest, None) if arg in self._literal else None
+            joined.append(arg if value is None else f"{arg}={value}")
+        return joined
+
+
+def path(text):
+    """The `type` of an argument that is a path, see `files.given`."""
+    try:
+        return str(given(text))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def complain(prog, message):

@@ -31,6 +31,8 @@ def given(path):
 
     UserError for a name that cannot be written into a config.toml or to a terminal.
     """
+    if not path:
+        raise UserError("the path is empty; give the name of a file or folder")
     path = os.path.expanduser(path)
     if "\0" in path:
         raise UserError(f"the path {brief(path)} contains a null character; no file can have that name")
@@ -64,6 +66,22 @@ def is_folder(path):
     """Whether a folder is at this path; see `status`."""
     found = status(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def require_place(path):
+    """UserError unless a file can be made at `path`, or replaced: said before what goes there is computed."""
+    folder = Path(os.path.realpath(path)).parent
+    if is_folder(path) or not is_folder(folder):
+        why = "it is a folder" if is_folder(path) else f"there is no folder {folder}"
+        raise UserError(f"cannot write {path}: {why}")
+
+
+def require_file(path):
+    """UserError unless a regular file that may be read is at `path`."""
+    try:
+        open_regular(path, "rb").close()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
 def open_regular(path, mode="r", **options):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kernels.system import cli
 from kernels.system.errors import UserError
-from kernels.system.files import writing
+from kernels.system.files import require_place, writing
 from minigrad import device
 from minigrad.gradcheck import table
 
@@ -21,12 +21,17 @@ def main(argv=None):
         description="Check every operation's gradient: float64 against finite differences, float32 against float64.",
     )
     parser.add_argument("--op", metavar="NAME", help="check this operation alone")
-    parser.add_argument("--json", metavar="FILE", help="write the rows as JSON too")
+    parser.add_argument("--json", type=cli.path, metavar="FILE", help="write the rows as JSON too")
     parser.add_argument(
-        "--plot", metavar="FILE", help="draw the table as a heat map too; .svg and .pdf choose the format, else PNG"
+        "--plot",
+        type=cli.path,
+        metavar="FILE",
+        help="draw the table as a heat map too; .svg and .pdf choose the format, else PNG",
     )
     parser.add_argument("--device", choices=("cpu", "cuda", "cuda-sim"), default="cpu", help="where to compute")
     args = parser.parse_args(argv)
+    for path in filter(None, (args.json, args.plot)):
+        require_place(path)
     device.require(args.device)
     try:
         rows = table.rows(args.op, args.device)

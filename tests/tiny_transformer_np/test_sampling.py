@@ -1,9 +1,15 @@
 """Generation: each filter keeps what it should, in the right order, and writes into nothing; seeds repeat."""
 
+import io
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from unittest import mock
+
 import numpy as np
 import pytest
-from small import make_model
+from small import make_model, make_trainer
 
+from tiny_transformer_np.sampling import __main__ as command
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.sampling.strategies import choose, keep_top_k, keep_top_p, probabilities
 
@@ -151,3 +157,61 @@ def test_an_empty_prompt_is_refused_and_no_tokens_are_none():
     with pytest.raises(ValueError, match="prompt is empty"):
         next(generate(make_model(), [], 5, rng()))
     assert list(generate(make_model(), [1], 0, rng())) == []
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """sample(text, *flags) -> (exit status, stdout, stderr) of the command, on a model trained on `text`."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def run(text, *flags):
+        path = folder / f"{hash(text)}.safetensors"
+        if not path.exists():
+            make_trainer(text=text).save_checkpoint(path)
+        out, errors = io.StringIO(), io.StringIO()
+        argv = ["sampling", str(path), "--kernels", "reference", "--threads", "1", "--tokens", "3", *flags]
+        with mock.patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(errors):
+            try:
+                status = command.main()
+            except SystemExit as left:
+                status = left.code
+        return status, out.getvalue(), errors.getvalue()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [("-a b\n-h --tokens\n" * 20, "\n"), ("a b" * 50, " "), ("xyz" * 50, "x"), ("\u0416\u0442" * 60, "\u0416")],
+)
+def test_the_default_prompt_is_one_that_the_vocabulary_has(sample, text, prompt):
+    status, out, errors = sample(text)
+    assert not status and out.startswith(prompt) and len(out) == len(prompt) + 4, errors
+
+
+@pytest.mark.parametrize("prompt", ["-", "-a", "-h", "--", "--tokens", "- b", "--tokens -h"])
+def test_a_prompt_may_begin_with_a_dash(sample, prompt):
+    text = "-a b\n-h --tokens\n" * 20
+    spellings = [("--prompt", prompt), (f"--prompt={prompt}",), ("--seed", "1337", "--prompt", prompt, "--top-k", "90")]
+    results = {sample(text, *flags) for flags in spellings}
+    assert len(results) == 1, results
+    status, out, errors = results.pop()
+    assert not status and out.startswith(prompt), errors
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--prompt", "q"], "--prompt: character 'q' at position 0 is not among the 12 known ones"),
+        (["--prompt", "b" + "-" * 10**6 + "\x1b"], r"'\x1b' at position 1000001"),
+        (["--prompt", ""], "--prompt is empty"),
+        (["--prompt"], "argument --prompt: expected one argument"),
+        (["--seed", str(2**64)], "--seed is 18446744073709551616; expected less than 2**64"),
+        (["--tokens", "9" * 5000], "--tokens"),
+        (["--threads", "9" * 30], "threads is 9"),
+        (["--temperature", "nan"], "must not be negative"),
+    ],
+)
+def test_flags_that_cannot_be_are_one_line(sample, flags, words):
+    status, _, errors = sample("-a b\n-h --tokens\n" * 20, *flags)
+    assert status == 2 and errors.count("\n") == 1 and words in errors and len(errors) < 700, errors

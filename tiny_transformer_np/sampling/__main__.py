@@ -4,7 +4,7 @@ import sys
 
 import kernels
 from kernels.system import cli
-from kernels.system.text import shown
+from kernels.system.text import brief, shown
 from minigrad import random
 from minigrad.device import configure
 from tiny_transformer_np.config import ConfigError
@@ -18,11 +18,12 @@ PROG = cli.program("python -m tiny_transformer_np.sampling")
 def arguments():
     parser = cli.Parser(
         prog=PROG,
+        literal=("--prompt",),
         description="Generate text from a trained run.",
         epilog="On a terminal control characters are shown as escapes; a file or a pipe gets the text itself.",
     )
-    parser.add_argument("run", help="run folder (its best checkpoint is used) or a checkpoint file")
-    parser.add_argument("--prompt", default="\n", help="text to go on from (default: a line break)")
+    parser.add_argument("run", type=cli.path, help="run folder (its best checkpoint is used) or a checkpoint file")
+    parser.add_argument("--prompt", metavar="TEXT", help="text to go on from (default: a line break, if it knows that)")
     parser.add_argument("--tokens", type=int, default=500, help="how many tokens to generate (default: 500)")
     parser.add_argument("--temperature", type=float, default=0.8, help="below 1 bolder, above 1 wilder (default: 0.8)")
     parser.add_argument("--top-k", type=int, help="choose among the k likeliest tokens only")
@@ -34,6 +35,8 @@ def arguments():
     args = parser.parse_args()
     if args.tokens < 0 or args.threads < 0 or args.seed < 0 or not args.temperature >= 0.0:
         parser.error("--tokens, --threads, --seed and --temperature must not be negative")
+    if args.seed >= 1 << 64:
+        parser.error(f"--seed is {brief(args.seed)}; expected less than 2**64")
     if args.top_k is not None and args.top_k < 1:
         parser.error(f"--top-k is {args.top_k}; expected 1 or more")
     if args.top_p is not None and not 0.0 < args.top_p <= 1.0:
@@ -47,6 +50,8 @@ def main():
     kernels.select(args.kernels)
     configure(threads=args.threads)
     model, tokenizer, _ = checkpoint.load_model(newest_checkpoint(args.run))
+    if args.prompt is None:
+        args.prompt = next((c for c in "\n " if c in tokenizer.vocabulary), tokenizer.vocabulary[0])
     try:
         prompt = tokenizer.encode(args.prompt)
     except ValueError as error:

@@ -10,9 +10,9 @@ import datetime
 import shlex
 import signal
 import sys
-from pathlib import Path
 
 from kernels.system import cli, streams
+from kernels.system.files import given
 from tiny_transformer_np.config import DERIVED, ConfigError, TrainingConfig, TransformerConfig, find_config, load_toml
 
 PROG = cli.program("train.py")
@@ -34,6 +34,8 @@ def command():
 def main():
     """Train as the arguments of this process say. Returns the exit status."""
     args = parse_arguments()
+    if args.post_mortem and (args.resume or args.preflight or args.step_backward):
+        raise ConfigError("--post-mortem replays a saved state and trains nothing; give it alone")
     args.resume = args.resume or args.post_mortem
     resuming = args.resume is not None
     if args.preflight and (resuming or args.no_preflight):
@@ -231,7 +233,7 @@ def device_kernels(args):
 
 def absolute_paths(settings):
     """Data paths as absolute ones, so that a run can be resumed from any directory."""
-    paths = {k: tuple(str(Path(p).absolute()) for p in settings.get(k, ())) for k in ("data", "val_data")}
+    paths = {k: tuple(str(given(given(p).absolute())) for p in settings.get(k, ())) for k in ("data", "val_data")}
     return {**settings, **{k: v for k, v in paths.items() if v}}
 
 
@@ -244,10 +246,16 @@ def parse_arguments():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run = parser.add_argument_group("run")
-    run.add_argument("--config", metavar="FILE", help="settings, a file or a shipped one's name; flags win over them")
-    run.add_argument("--out-dir", metavar="DIR", help="folder of the run (default: runs/CONFIG-DATE-TIME)")
-    run.add_argument("--resume", metavar="RUN", help="run folder, or a checkpoint in one, to go on with")
-    run.add_argument("--post-mortem", metavar="FILE", help="stop where the step after this saved state went bad")
+    run.add_argument(
+        "--config", type=cli.path, metavar="FILE", help="settings, a file or a shipped one's name; flags win over them"
+    )
+    run.add_argument(
+        "--out-dir", type=cli.path, metavar="DIR", help="folder of the run (default: runs/CONFIG-DATE-TIME)"
+    )
+    run.add_argument("--resume", type=cli.path, metavar="RUN", help="run folder, or a checkpoint in one, to go on with")
+    run.add_argument(
+        "--post-mortem", type=cli.path, metavar="FILE", help="stop where the step after this saved state went bad"
+    )
     run.add_argument("--step-backward", action="store_true", help="walk through one step's backward, rule by rule")
     run.add_argument("--break-on", metavar="WHAT", help="module, operation or id where --step-backward stops first")
     run.add_argument("--at-step", metavar="N", type=int, help="the step to walk through (default: the next one)")

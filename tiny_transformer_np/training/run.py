@@ -94,6 +94,7 @@ class Run:
 
     def require_unused(self):
         """ConfigError if the folder holds any name that a run writes."""
+        files.status(self.path)  # whether the system takes such a path at all
         taken = [name for name in NAMES if os.path.lexists(self.path / name)]
         if "config.toml" in taken:
             path = shlex.quote(str(self.path))
@@ -127,7 +128,7 @@ class Run:
 
     def newest(self):
         """(path, arrays, meta) of the checkpoint with the most steps, or None if there is none yet."""
-        found = [(path, *checkpoint.load(path)) for path in (self.latest, self.best) if path.exists()]
+        found = [(path, *checkpoint.load(path)) for path in (self.latest, self.best) if files.status(path)]
         return max(found, key=lambda item: item[2]["step"], default=None)
 
 
@@ -139,13 +140,13 @@ def _as_table(config):
 def find(path):
     """(Run, checkpoint path or None) from what a person gave: a run folder, or a checkpoint inside one."""
     path = Path(path)
-    if path.is_dir():
+    if files.is_folder(path):
         run, chosen = Run(path), None
-    elif path.exists():
+    elif files.status(path):
         run, chosen = Run(path.resolve().parent.parent), path
     else:
         raise ConfigError(f"there is no run and no checkpoint at {path}")
-    if not run.config.exists():
+    if not files.status(run.config):
         raise ConfigError(f"{run.path} is not a run folder: it has no config.toml")
     return run, chosen
 
@@ -187,11 +188,11 @@ def require_trained_with(run, configs, found):
 def newest_checkpoint(path):
     """The checkpoint to generate from: the file itself, or a run's best one, or its latest."""
     path = Path(path)
-    if path.is_file():
+    if files.is_file(path):
         return path
     run, _ = find(path)
     for candidate in (run.best, run.latest):
-        if candidate.exists():
+        if files.status(candidate):
             return candidate
     raise ConfigError(f"{path} has no checkpoint yet; train a little longer")
 

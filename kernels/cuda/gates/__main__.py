@@ -7,6 +7,7 @@ from kernels.cuda import nvrtc
 from kernels.cuda.gates import check, facts
 from kernels.cuda.gates.measure import measure
 from kernels.system import cli
+from kernels.system.files import is_file
 
 PROG = "python -m kernels.cuda.gates"
 
@@ -18,6 +19,7 @@ def main(argv=None):
     parser.add_argument(
         "files",
         nargs="*",
+        type=cli.path,
         metavar="FILE.cu",
         help="names of files in kernels/cuda, or paths of your own; all of kernels/cuda by default",
     )
@@ -26,7 +28,7 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     ours = {path.name: path for path in facts.sources()}
     paths = [ours.get(name) or Path(name) for name in arguments.files] or list(ours.values())
-    if unknown := [str(path) for path in paths if not path.is_file()]:
+    if unknown := [str(path) for path in paths if not is_file(path)]:
         parser.error(f"no {', '.join(unknown)}, neither in kernels/cuda nor as a path")
     if arguments.write and not set(paths) <= set(ours.values()):
         parser.error("--write keeps budgets of the files in kernels/cuda alone")

@@ -28,6 +28,7 @@ from kernels.cuda import launch
 from kernels.cuda.sim import arguments, build, module, traffic
 from kernels.system import cli
 from kernels.system.errors import UserError
+from kernels.system.files import require_file
 
 _EXAMPLES = """
 arguments:
@@ -86,6 +87,7 @@ def prepare(options):
     ValueError or CompileError for options that do not fit the kernel.
     """
     path = Path(options.file)
+    require_file(path)
     macros = {arguments.STORAGE[options.dtype][0]: 1, **dict(_definition(text) for text in options.define)}
     kernels = build.kernels_of(path)
     name = options.kernel or kernels[0]
@@ -120,7 +122,7 @@ def _parser():
     parser = cli.Parser(prog=PROG, description=__doc__, epilog=_EXAMPLES,
                         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("command", choices=("check", "run"), help="check: look for faults; run: only run")
-    parser.add_argument("file", metavar="FILE.cu")
+    parser.add_argument("file", type=cli.path, metavar="FILE.cu")
     parser.add_argument("--kernel", metavar="NAME", help="needed if the file has several")
     parser.add_argument("--grid", type=_size, default=(1, 1, 1), metavar="X[,Y[,Z]]", help="blocks (default 1)")
     parser.add_argument("--block", type=_size, required=True, metavar="X[,Y[,Z]]", help="threads of a block")
