@@ -17,30 +17,38 @@ TINY = [
     "--n-layer", "1", "--n-embd", "8", "--n-head", "1", "--seq-len", "8", "--batch-size", "2", "--warmup-steps", "2",
     "--kernels", "reference", "--eval-interval", "2", "--sample-tokens", "4", "--max-steps", "3", "--no-preflight",
 ]  # fmt: skip
+UMASK = 0o027  # of the programs that are started
 RATES = "0.001", "0.002", "0.003"
 FILES = [
     "checkpoints", "checkpoints/best.safetensors", "checkpoints/latest.safetensors", "config.toml", "loss.png",
     "metrics.jsonl", "samples", "samples/step_000002.txt", "samples/step_000003.txt",
 ]  # fmt: skip
 
-# Runs train.py and stops its own process, as Ctrl-Z does, before the first step
-STOPPED = f"""
+# Runs train.py and stops its own process, as Ctrl-Z does, before its first step, or before it builds its trainer
+STOPPED = """
 import os, runpy, signal, sys
 from tiny_transformer_np.training import Trainer
-train = Trainer.train
-def stopped(self):
+original = Trainer.{0}
+def stopped(self, *args):
     os.kill(os.getpid(), signal.SIGSTOP)
-    return train(self)
-Trainer.train = stopped
-runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
+    return original(self, *args)
+Trainer.{0} = stopped
+runpy.run_path({1!r}, run_name="__main__")
 """
 
 
 def start(folder, *args, program=(str(ROOT / "train.py"),)):
     return subprocess.Popen(
         [sys.executable, *program, *map(str, args)], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, umask=UMASK,
     )  # fmt: skip
+
+
+def stopped(folder, method, *args):
+    """The process, once it is stopped at its first call of that method of its Trainer."""
+    process = start(folder, *args, program=("-c", STOPPED.format(method, str(ROOT / "train.py"))))
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1]), process.stderr.read()
+    return process
 
 
 def launch(folder, *args):
@@ -52,7 +60,9 @@ def launch(folder, *args):
 
 def require_sound(run, rate):
     """All that is in the run's folder is of the process that trained with this learning rate."""
-    assert sorted(str(path.relative_to(run)) for path in run.rglob("*")) == FILES
+    found = {str(path.relative_to(run)): path for path in run.rglob("*")}
+    assert sorted(found) == FILES
+    assert {path.stat().st_mode & 0o777 for path in found.values() if path.is_file()} == {0o666 & ~UMASK}
     config = tomllib.loads((run / "config.toml").read_text())
     assert config["training"]["learning_rate"] == float(rate)
     for name in ("best", "latest"):
@@ -98,8 +108,7 @@ def test_a_run_that_still_runs_is_not_resumed(folder):
     """It is stopped for a while, and then goes on as if nothing had been."""
     run = folder / "run"
     flags = [*TINY, "--data", folder / "text.txt", "--learning-rate", RATES[0], "--out-dir", run]
-    with start(folder, *flags, program=("-c", STOPPED)) as process:
-        assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1]), process.stderr.read()
+    with stopped(folder, "train", *flags) as process:
         before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
         for args in (["--resume", run], ["--resume", run, "--max-steps", "9"], flags):
             refused = start(folder, *args)
@@ -129,3 +138,14 @@ def test_what_is_refused_leaves_nothing(folder):
         assert process.returncode == status and said in stderr, stderr
         assert sorted(path.name for path in folder.iterdir()) == ["mine", "text.txt"], args
     assert (folder / "mine" / "metrics.jsonl").read_text() == "somebody's"
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_first_step_leaves_nothing(folder, number):
+    with stopped(folder, "__init__", *TINY, "--data", folder / "text.txt") as process:
+        assert (folder / "runs").exists()
+        process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=300) == ("", "") and process.returncode == 128 + number
+    assert [path.name for path in folder.iterdir()] == ["text.txt"]

@@ -17,7 +17,7 @@ _SUFFIX = ".partial"
 _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _DESCRIPTOR = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)")
 _OF_THE_PATH = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
-                errno.ELOOP, errno.EROFS, errno.EBADF}  # fmt: skip
+                errno.ELOOP, errno.EROFS, errno.EBADF, errno.ENXIO}  # fmt: skip
 _ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
 
 

@@ -35,7 +35,7 @@ def holding(path):
 def _taken(path):
     """The open and locked file; None where the file system has no locks."""
     while True:
-        file = open(path, "ab", buffering=0)  # noqa: SIM115  closed by `holding`
+        file = open(path, "ab", buffering=0, opener=_open)  # noqa: SIM115  closed by `holding`
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -49,6 +49,11 @@ def _taken(path):
             os.register_at_fork(after_in_child=file.close)  # or a child that outlives this process would keep the lock
             return file
         file.close()  # removed by its last holder between our two calls
+
+
+def _open(path, flags):
+    """No link is followed out of the folder, and no pipe of that name waits for a reader."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def _is_at(file, path):

@@ -7,7 +7,7 @@ STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 
 @contextmanager
-def asking_to_stop(stop):
+def asking_to_stop(stop, names=STOPPING):
     """During the block Ctrl-C, SIGTERM and SIGHUP call stop(signal); after one of them Ctrl-C interrupts at once.
 
     One that was ignored when the process started stays ignored, as `nohup` and a script's `&` mean it.
@@ -20,7 +20,7 @@ def asking_to_stop(stop):
         stop(signal.Signals(number))
 
     with suppress(ValueError):  # not the main thread: signals are another's
-        for number in (getattr(signal, name) for name in STOPPING if hasattr(signal, name)):
+        for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
             if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: a handler that is not Python's
                 before[number] = signal.signal(number, handle)
     try:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -147,6 +148,16 @@ def test_tensors_are_written_as_the_format_s_library_writes_them():
     )
 
 
+def test_tensors_are_written_without_a_copy():
+    arrays = {"x": np.zeros((1000, 1000)), "y": np.zeros(10)}
+    tracemalloc.start()
+    with open(os.devnull, "wb") as file:
+        tensors.write(file, arrays, {})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
 # ---------------------------------------------------------------------------------------------------- locks
 
 
@@ -195,6 +206,16 @@ def test_a_lock_file_that_is_removed_while_another_opens_it(tmp_path, monkeypatc
         assert os.stat(path).st_nlink == 1
         with pytest.raises(locks.Held), locks.holding(path):
             pass
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path.with_name("target"), path)])
+def test_a_lock_file_that_is_something_else(tmp_path, make):
+    """As in a folder that came from elsewhere: it is neither waited for nor followed."""
+    make(tmp_path / "lock")
+    with pytest.raises(OSError), locks.holding(tmp_path / "lock"):
+        pass
+    assert names(tmp_path) == ["lock"]
 
 
 @pytest.mark.posix

@@ -13,6 +13,7 @@ import sys
 
 from kernels.system import cli, streams
 from kernels.system.files import given
+from kernels.system.signals import asking_to_stop
 from tiny_transformer_np.config import DERIVED, ConfigError, TrainingConfig, TransformerConfig, find_config, load_toml
 
 PROG = cli.program("train.py")
@@ -40,7 +41,8 @@ def main():
     resuming = args.resume is not None
     if args.preflight and (resuming or args.no_preflight):
         raise ConfigError("--preflight checks a run before its first step; leave out --resume and --no-preflight")
-    with contextlib.ExitStack() as claims:  # on the run's folder, for as long as this process may write to it
+    # SIGTERM and SIGHUP raise, as Ctrl-C does, so that a folder that was only claimed is removed again; later they save
+    with asking_to_stop(lambda number: sys.exit(128 + number), ("SIGTERM", "SIGHUP")), contextlib.ExitStack() as claims:
         return train(args, *(resumed_job(args, claims) if resuming else new_job(args, claims)))
 
 

@@ -117,7 +117,8 @@ class Run:
         except OSError as error:
             if not files.is_of_the_path(error):
                 raise
-            raise ConfigError(f"cannot write to {self.path}: {error.strerror}; choose another --out-dir") from None
+            advice = "" if os.path.exists(self.config) else "; choose another --out-dir"
+            raise ConfigError(f"cannot write to {self.path}: {error.strerror}{advice}") from None
 
     def clean(self):
         """Remove what kills left half-written. Without a lock it might be another process's: then all of it stays."""

@@ -81,7 +81,8 @@ class Trainer:
             with self.progress.attempt(METRICS):
                 self.metrics = MetricsLog(self.run.metrics, last_step=self.step)
             if n := self.metrics.unreadable:
-                cli.complain("train.py", f"{self.run.metrics}: {n} unreadable lines are skipped; they stay in the file")
+                said = f"{self.run.metrics}: {n} unreadable lines are skipped; they stay in the file"
+                cli.complain(cli.program("train.py"), said)
             if self._is_eval_step():  # resumed: the kill may have come before these
                 self._show()
         self._clock = time.perf_counter() - self.metrics.elapsed_seconds
