@@ -163,8 +163,11 @@ def attempt(subjects, kind, number, path):
 
 
 def peak_megabytes():
-    resource = pytest.importorskip("resource") if os.name == "posix" else None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if resource else 0.0
+    if os.name != "posix":
+        return 0.0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @pytest.mark.parametrize(
