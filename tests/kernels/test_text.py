@@ -52,3 +52,14 @@ def test_small_values_are_shown_whole_and_deep_ones_not():
 def test_error_messages_are_printable(capsys):
     cli.complain("prog", "no file \x1b]0;owned\x07 \u202egnp.exe\nsecond line")
     assert capsys.readouterr().err == "prog: no file \\x1b]0;owned\\x07 \\u202egnp.exe\nsecond line\n"
+
+
+def test_numbers_that_diverge_are_one_line_and_status_1(capsys):
+    @cli.command_line("prog")
+    def main():
+        raise FloatingPointError("the logits are not finite;\ntry a lower learning_rate")
+
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    assert capsys.readouterr().err == "prog: the logits are not finite; try a lower learning_rate\n"

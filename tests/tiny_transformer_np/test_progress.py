@@ -43,3 +43,10 @@ def test_a_handler_speaks_in_the_middle_of_a_write(terminal, during):
     shown = raw.written.decode()
     assert shown.count("stopping") == 1 and shown.endswith("the last\n")
     assert during != "a line" or shown.index("step 9") < shown.index("stopping")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_gets_no_control_characters_of_a_sample(terminal):
+    raw = Interrupted(terminal)
+    Progress(stream=io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", write_through=True)).sample("a\x1b[2Jb\nc")
+    assert raw.written.decode().split() == ["|", r"a\x1b[2Jb" if terminal else "a\x1b[2Jb", "|", "c"]

@@ -112,7 +112,27 @@ def test_settings_that_make_no_sense_are_refused(settings):
         choose(LOGITS, rng(), **settings)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.0}, {"top_k": 2}, {"top_p": 0.5}])
+def test_logits_that_are_not_finite_are_refused(bad, settings):
+    logits = LOGITS.copy()
+    logits[2] = bad
+    with pytest.raises(ValueError, match=r"the largest logit is (nan|inf); expected a finite number"):
+        choose(logits, rng(), **settings)
+    with pytest.raises(ValueError, match="the largest logit is -inf"):
+        choose(np.full(5, -np.inf), rng(), **settings)
+    masked = np.where(np.arange(5) == 1, LOGITS, -np.inf)  # some may be -inf: they are never chosen
+    assert choose(masked, rng(), **settings) == 1
+
+
 # --------------------------------------------------------------------------------------------- generate
+
+
+def test_a_model_whose_logits_are_not_finite_generates_nothing():
+    model = make_model()
+    model.blocks[0].attn.qkv.weight.data[...] = 1e30 * rng().standard_normal(model.blocks[0].attn.qkv.weight.shape)
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="the model's logits are not finite"):
+        next(generate(model, [1, 2, 3], 5, rng()))
 
 
 def test_the_same_seed_gives_the_same_text():
