@@ -13,6 +13,7 @@ from minigrad.ops import nn as rules
 from tiny_transformer_np.model import MLP, TransformerLM
 from tiny_transformer_np.training import TextDataset, preflight
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
+from tiny_transformer_np.training.preflight import data
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,25 @@ def test_validation_text_inside_the_training_text():
     quoted, own = trainer.train_dataset.tokens[300:900], trainer.train_dataset.tokens[:400][::-1]
     trainer.val_dataset.tokens = np.concatenate([quoted, own])
     says(failed(trainer, "split"), "57% of the validation text is contained")
+
+
+def test_a_large_text_is_sampled(monkeypatch):
+    """One passage in 16 is looked up, and pieces are short; what is wrong is found all the same."""
+    monkeypatch.setattr(data, "SAMPLED", 1 << 8)
+    monkeypatch.setattr(data, "PIECE", 1000)
+    tokens = np.random.default_rng(0).integers(0, 50, 60_000).astype(np.uint8)
+    cut, copy = 55_000, tokens[20_000:25_000].copy()
+    assert data._disjoint(tokens[:cut], tokens[cut:]) == "0.0% of validation's 64-token passages recur, 1 in 16 sampled"
+    for train, val, words in (
+        (tokens[: cut + 100], tokens[cut:].copy(), "ends with the 100 tokens that the other begins with"),
+        (tokens[cut - 100 :], tokens[:cut].copy(), "ends with the 100 tokens that the other begins with"),
+        (tokens, copy, "the whole validation text is contained"),
+        (tokens, np.concatenate([copy[:3000], copy[:2000][::-1]]), "% of the validation text is contained"),
+    ):
+        with pytest.raises(data.CheckFailed, match=words):
+            data._disjoint(train, val)
+    mixed = np.concatenate([copy[:2000], copy[:3000][::-1]])
+    assert 0.3 < float(data._disjoint(tokens, mixed).split("%")[0]) / 100 < 0.5  # 40 per cent
 
 
 def test_ranges_of_one_array():
