@@ -36,13 +36,17 @@ def logits_are_finite(model):
     """
     config, training = model.config, model.training
     T = min(config.block_size, 1024)
-    ids = np.stack([np.arange(T) % config.vocab_size, np.random.default_rng(0).integers(config.vocab_size, size=T)])
+    windows = np.arange(T) % config.vocab_size, np.random.default_rng(0).integers(config.vocab_size, size=T)
     weight = (model.token_embedding if model.head is None else model.head).weight
     model.eval()
     try:
         with np.errstate(all="ignore"):  # what overflows is just what is looked for
-            x = model.features(ids)  # (2, T, C)
-            parts = (F.linear(x[:, i : i + _POSITIONS], weight).data for i in range(0, T, _POSITIONS))
-            return all(bool(np.isfinite(on_host(logits)).all()) for logits in parts)
+            return all(_finite(model.features(ids[None]), weight) for ids in windows)
     finally:
         model.train(training)
+
+
+def _finite(x, weight):
+    """Whether the logits of features x (1, T, C) are."""
+    parts = (F.linear(x[:, i : i + _POSITIONS], weight).data for i in range(0, x.shape[1], _POSITIONS))
+    return all(bool(np.isfinite(on_host(logits)).all()) for logits in parts)
