@@ -49,7 +49,8 @@ def main():
     args = arguments()
     kernels.select(args.kernels)
     configure(threads=args.threads)
-    model, tokenizer, _ = checkpoint.load_model(newest_checkpoint(args.run))
+    path = newest_checkpoint(args.run)
+    model, tokenizer, _ = checkpoint.load_model(path, check_logits=False)
     if args.prompt is None:
         args.prompt = next((c for c in "\n " if c in tokenizer.vocabulary), tokenizer.vocabulary[0])
     try:
@@ -58,6 +59,7 @@ def main():
         raise ConfigError(f"--prompt: {error}") from None
     if not len(prompt):
         raise ConfigError("--prompt is empty; give at least one character")
+    checkpoint.require_finite_logits(path, model)  # the first that calls a kernel
     random.seek(args.seed)
     temperature = 0.0 if args.greedy else args.temperature
     sys.stdout.write(shown(args.prompt, sys.stdout))
