@@ -17,6 +17,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
 
 from benchmarks import cases
+from kernels.system import cli
 
 NAMES = [name for name in cases.CASES if name != "tiny"]
 N_TOKENS = 40_000, 10_000
@@ -61,10 +62,16 @@ def run_case(name, dtype, kernel_set):
     print(json.dumps({"estimate": estimate.total, "peak": peak, "kinds": estimate.held | estimate.passing}))
 
 
-def main(names):
+@cli.command_line("memory.py")
+def main():
     """Print a line for each case and dtype."""
     from kernels.cpu.pairs import HAS_BFLOAT16
 
+    parser = cli.Parser(prog="memory.py", description=__doc__.split("\n")[0])
+    parser.add_argument("names", metavar="CASE", nargs="*", help=f"{', '.join(NAMES)}; all by default")
+    names = parser.parse_args().names or NAMES
+    if unknown := [name for name in names if name not in NAMES]:
+        parser.error(f"no case {unknown[0]}; expected some of {', '.join(NAMES)}")
     print(f"{'case':<18}{'kernels':<11}{'dtype':<10}{'estimate':>11}{'measured':>11}{'ratio':>7}")
     rows = [(name, "fast", dtype) for name, dtype in itertools.product(names, ("float32", "bfloat16"))]
     rows += [("small", "reference", dtype) for dtype in ("float32", "bfloat16")]
@@ -82,4 +89,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         run_case(*sys.argv[2:])
     else:
-        main(sys.argv[1:] or NAMES)
+        sys.exit(main())

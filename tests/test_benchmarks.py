@@ -20,7 +20,7 @@ def test_each_refuses_an_unknown_flag_in_one_line(tmp_path):
     refuse = (
         "import runpy, sys\n"
         "for program in sys.argv[1:]:\n"
-        "    path, sys.argv = list(sys.path), [program, '--nonsense', 'x']\n"
+        "    path, sys.argv = list(sys.path), [program, '--nonsense']\n"
         "    sys.path.insert(0, program.rpartition('/')[0])\n"
         "    try:\n"
         "        runpy.run_path(program, run_name='__main__')\n"
