@@ -34,6 +34,7 @@ _VARIES = [  # with the machine and the day
     (re.compile(r"\d+:\d\d left"), "0:00 left"),
     (re.compile(r"\d+\.\d\d s$", re.M), "0.00 s"),
     (re.compile(r"\d+ threads"), "2 threads"),
+    (re.compile(r"^memory    about .*$", re.M), "memory    about 91 MB of 16 GB"),
     (re.compile(r"best at a step of \S+"), "best at some step"),
 ]
 

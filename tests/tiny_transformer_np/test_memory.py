@@ -1,5 +1,7 @@
 """How much memory a run needs: sums that fit what is allocated, the system's limits, and what is refused."""
 
+import argparse
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ from small import make_model, model_config, training_config
 from kernels import factors
 from tiny_transformer_np import ConfigError
 from tiny_transformer_np.training import memory
-from tiny_transformer_np.training.__main__ import main
+from tiny_transformer_np.training.__main__ import main, memory_check
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 2**31 - 1
@@ -115,7 +117,7 @@ def test_limits_of_control_groups_are_found(cgroup, files, expected, tmp_path):
         (tmp_path / name).write_text(text)
     size, where = memory.available(tmp_path)
     if expected:
-        assert size == expected[0] and where.endswith(expected[1])
+        assert size == expected[0] and f"({expected[1]})" in where
     else:
         assert (size, where) == memory.available(tmp_path / "nothing")
 
@@ -167,6 +169,22 @@ def test_sizes_are_refused_from_the_command_line(flags, words, tmp_path, monkeyp
     assert left.value.code == 2 and message.count("\n") == 1 and len(message) < 600, message
     assert all(word in message for word in words), message
     assert not out.exists()
+
+
+def test_the_command_line_warns_once_and_then_keeps_the_estimate(monkeypatch, capsys):
+    args = argparse.Namespace(no_preflight=True, preflight=False, no_memory_check=False)
+    monkeypatch.setattr(memory, "available", lambda: (240 * 10**6, "this machine's memory"))
+    needed = memory_check(args, {"n_layer": 1}, training_config(), resumed=False)
+    assert capsys.readouterr().err == ""  # before the data are read it only refuses
+    needed(model_config(), (1000, 100))
+    assert re.fullmatch(
+        r".*: warning: the run needs about 210 MB of memory, most of it for the program, and this machine's memory is "
+        r"240 MB; lower n_layer or n_embd if it fails\n", capsys.readouterr().err
+    )  # fmt: skip
+    assert needed.estimate == memory.of_run(model_config(), training_config(), (1000, 100))
+    args.no_memory_check = True
+    needed(model_config(), (1000, 100))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow

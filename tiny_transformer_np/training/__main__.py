@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import os
 import shlex
 import signal
 import sys
@@ -233,9 +234,16 @@ def device_kernels(args):
     return {"kernels": "fast"} if args.training.get("device", "cpu") != "cpu" else {}
 
 
+def absolute(path):
+    """A path that a person gave as an absolute one; of /dev/stdin and the like, the file that it stands for."""
+    path = given(path).absolute()
+    file = os.path.realpath(path)
+    return str(given(file if path.is_relative_to("/dev") and os.path.isfile(file) else path))
+
+
 def absolute_paths(settings):
     """Data paths as absolute ones, so that a run can be resumed from any directory."""
-    paths = {k: tuple(str(given(given(p).absolute())) for p in settings.get(k, ())) for k in ("data", "val_data")}
+    paths = {k: tuple(map(absolute, settings.get(k, ()))) for k in ("data", "val_data")}
     return {**settings, **{k: v for k, v in paths.items() if v}}
 
 

@@ -144,7 +144,7 @@ def _cgroups(root):
                 for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
                     for limit in _lines(root / mount / group / name):
                         if limit.strip().isdigit():  # not "max"
-                            yield int(limit), f"the limit of this process's control group, {name}"
+                            yield int(limit), f"the limit of this process's control group ({name})"
 
 
 def _process(root):
@@ -156,7 +156,7 @@ def _process(root):
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:
         pages = [int(number) for line in _lines(root / "proc/self/statm") for number in line.split()[:2]] or [0, 0]
-        yield limit - (pages[0] - pages[1]) * resource.getpagesize(), "the limit of this process, ulimit -v"
+        yield limit - (pages[0] - pages[1]) * resource.getpagesize(), "the limit of this process (ulimit -v)"
 
 
 def _lines(path):
