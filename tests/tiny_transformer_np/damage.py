@@ -10,7 +10,10 @@ import struct
 import numpy as np
 import tomli_w
 
+from tiny_transformer_np import TransformerConfig
+from tiny_transformer_np.model import parameter_shapes
 from tiny_transformer_np.training import checkpoint
+from tiny_transformer_np.training import checkpoint_schema as schema
 
 #: what stands where something else is expected
 VALUES = [
@@ -94,11 +97,32 @@ def edit_arrays(rng, arrays):
     return f"{how} {name}"
 
 
+def resized(rng, meta):
+    """The arrays of another model that its config and its vocabulary fit; `meta` in place."""
+    n_head = pick(rng, [1, 2, 3])
+    size = {
+        "vocab_size": pick(rng, [1, 2, 300]), "block_size": pick(rng, [1, 5, 9]), "n_layer": pick(rng, [1, 3]),
+        "n_head": n_head, "n_embd": 2 * n_head, "bias": pick(rng, [True, False]), "dropout": pick(rng, [0.0, 0.99]),
+        "tie_weights": pick(rng, [True, False]), "positions": pick(rng, ["learned", "sinusoidal"]),
+    }  # fmt: skip
+    if size["positions"] == "sinusoidal":  # then no array has a size that depends on it
+        size["block_size"] = pick(rng, [1, 9, 2**20, 2**31 - 1])
+    meta["model"] |= size
+    meta["tokenizer"]["vocabulary"] = "".join(map(chr, range(size["vocab_size"])))
+    shapes = dict(parameter_shapes(TransformerConfig(**meta["model"])))
+    meta["adamw_steps"] = dict.fromkeys(shapes, 1)
+    return {
+        prefix + name: rng.random(shape, np.float32) for prefix in schema.PREFIXES for name, shape in shapes.items()
+    }
+
+
 def forged_checkpoint(rng, path, arrays, meta):
     """Write a checkpoint with wrong contents and the right checksum."""
-    arrays, meta = dict(arrays), copy.deepcopy(meta)
-    done = []
-    for _ in range(int(rng.integers(1, 3))):
+    arrays, meta, done = dict(arrays), copy.deepcopy(meta), []
+    if rng.random() < 0.15:
+        arrays = resized(rng, meta)
+        done.append(f"resized to {meta['model']}")
+    for _ in range(int(rng.integers(0 if done else 1, 3))):
         done.append(edit(rng, meta) if rng.random() < 0.6 else edit_arrays(rng, arrays))
     checkpoint.save(path, arrays, meta)
     if rng.random() < 0.15:

@@ -119,7 +119,7 @@ CASES = [
     (put("format", 2), "has format 2; this version reads format 1"),
     (put("format", True), "has format True"),
     (put("later", 1), "unknown 'later'"),
-    (put("versions", "numpy", 3), "expected a text"),
+    *((put("versions", "python", x), "its version of 'python' is") for x in (3, "3\n", "\x1b[2J", "3" * 999)),
     (lambda arrays, meta: arrays.pop(V), f"no array {V}"),
     (lambda arrays, meta: arrays.clear(), "no array model.token_embedding.weight"),
     (lambda arrays, meta: arrays.update(extra=np.zeros(2)), "an array 'extra' that its config does not need"),

@@ -35,6 +35,7 @@ class Subjects:
     def __init__(self, folder):
         self.run = Run(folder / "run")
         self.trainer = make_trainer(model={"n_layer": 1})
+        self.trainer.source = {"files": [], "byte_order_marks": False}  # as of the Python manual
         self.trainer.train_step()
         self.trainer.train_step()
         self.run.write_config(self.trainer.model.config, self.trainer.config)

@@ -61,8 +61,8 @@ def _check_format(meta):
     if unknown := sorted(meta.keys() - KEYS):
         raise ConfigError(f"it has an unknown {brief(unknown[0])}; {_other_version(meta)}")
     for name, version in _table(meta, "versions").items():
-        if not isinstance(version, str):
-            raise ConfigError(f"its version of {brief(name)} is {brief(version)}; expected a text")
+        if not isinstance(version, str) or not re.fullmatch("[ -~]{1,100}", version):
+            raise ConfigError(f"its version of {brief(name)} is {brief(version)}; expected one like '3.11.7'")
 
 
 def _other_version(meta):
