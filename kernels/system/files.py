@@ -178,6 +178,8 @@ def writing(path):
     except OSError as error:
         if is_of_the_path(error):
             raise UserError(f"cannot write {path}: {error.strerror}") from None
+        if error.errno and error.filename is None:  # of a device, which has taken part of it
+            error.filename = os.fspath(path)
         raise
 
 

@@ -134,6 +134,12 @@ def test_output_that_cannot_lie_there_is_one_line(tmp_path, path, monkeypatch):
     assert names(tmp_path) == ["file"]
 
 
+@pytest.mark.linux
+def test_a_full_device_is_named():
+    with pytest.raises(OSError, match=r"No space left.*'/dev/full'"), writing("/dev/full") as file:
+        file.write(b"bytes")
+
+
 def test_tensors_are_written_as_the_format_s_library_writes_them():
     rng = np.random.default_rng(0)
     arrays = {}

@@ -13,6 +13,7 @@ from kernels.cuda.gates.architectures import REGISTER_UNIT, resident_warps, roun
 from kernels.cuda.gates.measure import Job
 from kernels.cuda.launch import SOURCES, STORAGE
 from kernels.system import cli
+from kernels.system.files import writing
 
 BUDGETS = SOURCES / "budgets.json"
 COLUMNS = ("registers", "bytes spilled", "bytes of shared memory", "warps on an SM")
@@ -132,4 +133,5 @@ def write_budgets(table, version, path=BUDGETS):
         lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(rows)}" for name, rows in budgets.items())
         sections.append(f'  "{major}": {{\n{lines}\n  }}')
     text = ",\n".join(sections)
-    path.write_text(f'{{"columns": {json.dumps(COLUMNS)},\n "nvrtc": {{\n{text}\n}}}}\n', encoding="utf-8")
+    with writing(path) as file:
+        file.write(f'{{"columns": {json.dumps(COLUMNS)},\n "nvrtc": {{\n{text}\n}}}}\n'.encode())
