@@ -130,6 +130,8 @@ class MetricsLog:
         for kind, own in columns.items():
             for key, values in own.items():
                 self._columns[kind][key].frombytes(values[own["step"] <= last_step].tobytes())
+        if steps and max(steps) <= last_step:
+            lines, steps = [b"".join(lines)], [0]  # which lie in one piece
         for line, step in zip(lines, steps, strict=True):
             end = start + len(line)
             if step <= last_step:
@@ -162,10 +164,13 @@ def _is_row(line):
 
 def _parsed(lines):
     """-> (steps, {kind: {key: array (N,)}}) of lines, one or more. Raises one of five errors if a line is no row."""
-    text = b"".join(lines).replace(b"\r\n", b"\n")
-    if len(lines) > 1 and not (text.count(b"{") == text.count(b"\n{") + 1 == text.count(b"}\n") == len(lines)):
+    text = b"".join(lines)
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
+    objects = text.replace(b"}\n{", b"},\n{")
+    if len(lines) > 1 and not (len(objects) - len(text) + 1 == text.count(b"{") == len(lines)):
         raise ValueError("a line is not one object without others inside")
-    rows = json.loads("[" + text.replace(b"}\n{", b"},{").decode() + "]")
+    rows = json.loads(f"[{objects.decode()}]")
     columns = {}
     for kind, keys in KEYS.items():
         own = [row for row in rows if row["kind"] == kind]
