@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
             flags = [flag for action in self._actions for flag in action.option_strings]
             self.error(f"unknown argument {unknown[0]}{did_you_mean(unknown[0], flags)}; see --help")
         for action in self._actions:  # argparse takes the value of `--prompt=--` for the mark that ends the options
-            if action.dest in vars(parsed) and vars(parsed)[action.dest] == [] and action.nargs is None:
+            if action.nargs is None and action.default != [] and vars(parsed).get(action.dest) == []:
                 setattr(parsed, action.dest, "--")
         return parsed
 

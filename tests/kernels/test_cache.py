@@ -67,14 +67,14 @@ def test_a_user_may_have_linked_the_cache_to_another_disk(places):
     assert cache.folder("kind") == places[1] / "scratch" / "minigrad" / "kind"
 
 
-@pytest.mark.parametrize("home", ["/nonexistent", "relative", None])
+@pytest.mark.parametrize("home", ["absent", "relative", None])
 def test_without_a_home_the_folder_lies_among_the_temporary_ones(places, monkeypatch, home):
     if home is None:  # and no passwd entry either
         monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     else:
-        monkeypatch.setenv("HOME", home)
+        monkeypatch.setenv("HOME", home if home == "relative" else str(places[1] / home))
     assert cache.folder("kind") == in_temporary(places)
-    assert not Path("/nonexistent").exists()
+    assert not (places[1] / "absent").exists()  # a home is not ours to make
 
 
 def a_file(path):
@@ -169,7 +169,7 @@ def test_of_two_real_accounts_neither_uses_what_the_other_made(account):
         made = Path(shared, f"minigrad-{account}")
         made.mkdir(mode=0o755)
         os.chown(made, 12345, 12345)
-        env = {"TMPDIR": shared, "HOME": "/nonexistent"}
+        env = {"TMPDIR": shared, "HOME": f"{shared}/absent"}
         run = subprocess.run([sys.executable, "-c", code + PRINT_FOLDER], env=env, capture_output=True, text=True)
     assert run.stdout == "None\n", run.stderr
     assert f"{made} belongs to another account, 12345" in run.stderr

@@ -153,7 +153,7 @@ def start(environment, before=""):
 
 def test_code_that_another_account_left_among_temporary_files_is_not_run(tmp_path):
     """Account 54321 is to load what this test's own account wrote, into the folder that it would use."""
-    environment = {"HOME": "/nonexistent", "TMPDIR": str(tmp_path)}
+    environment = {"HOME": str(tmp_path / "absent"), "TMPDIR": str(tmp_path)}
     assert "compiled: 1" in start(environment)
     (honest,) = tmp_path.glob("minigrad-*")
     (entry,) = honest.glob("cpu-*/*.kernel")

@@ -45,7 +45,7 @@ def compiled(tmp_path):
     def run(before="", **environment):
         code = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = {RUN!r}\n{before}\n"
         code += "runpy.run_module('kernels.cuda.sim', run_name='__main__')"
-        env = {"HOME": "/nonexistent", "TMPDIR": str(tmp_path), "PATH": os.environ["PATH"], **environment}
+        env = {"HOME": str(tmp_path / "absent"), "TMPDIR": str(tmp_path), "PATH": os.environ["PATH"], **environment}
         result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=tmp_path)
         assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
         return result.stderr
