@@ -1,4 +1,4 @@
-"""The safetensors format: written array by array, and read from files that somebody else may have made.
+"""The safetensors format: written array by array, and read from files that come from elsewhere.
 
 Its library either builds the whole file in memory, or writes it under a temporary name and with a mode of its own
 choosing. The bytes here are those that it writes; a test compares them. What is read is not believed before it is

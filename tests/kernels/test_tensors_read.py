@@ -1,4 +1,4 @@
-"""safetensors files that another program made, or a person: one line says what is wrong, whatever the header says."""
+"""safetensors files that another program made, or a forger: one line says what is wrong, whatever the header says."""
 
 import json
 import os
