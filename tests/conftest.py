@@ -11,6 +11,8 @@ import functools
 import importlib.util
 import platform
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -40,6 +42,7 @@ def on_device(name):
     return os.environ.get("MINIGRAD_TEST_DEVICE", "cuda-sim") == name
 
 
+VERSION = sys.version_info[:3]
 PIP = f"{interpreter()} -m pip install"
 #: marker -> what it stands for. A test that cannot run everywhere carries one of these: `pytest.skip` and the like
 #: fail without one, and where what it names is there.
@@ -57,6 +60,7 @@ SUPPLIES = {
     "bfloat16": Supply("a processor that multiplies bfloat16 (AVX512-BF16)", lambda: pairs.HAS_BFLOAT16),
     "amx": Supply("a processor with AMX", lambda: pairs.HAS_AMX),
     "two_threads": Supply("two cores, and NUMBA_NUM_THREADS > 1", lambda: numba.config.NUMBA_NUM_THREADS > 1),
+    "pdb": Supply("a pdb that hands flags to the program, as Python 3.13.0's does not", lambda: VERSION != (3, 13, 0)),
     "posix": Supply("a POSIX system", lambda: os.name == "posix"),
     "linux": Supply(
         "Linux, with a /proc of its own",
@@ -138,6 +142,14 @@ def pytest_sessionfinish(session):
     worker = hasattr(config, "workerinput")  # a process of xdist's
     if hasattr(config, "cache") and not config.option.left_out and not worker:
         config.cache.set(LEFT_OUT, [name for name in SUPPLIES if lacks(name)])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def programs_get_signals():
+    """Behind nohup and & signals are ignored, and by all that is started from there; not by what has a handler here."""
+    for name in ("SIGINT", "SIGHUP"):
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -50,6 +50,7 @@ def weights(out):
     return {name: array.tobytes() for name, array in arrays.items()}
 
 
+@pytest.mark.pdb
 def test_pdb(flags, undisturbed, tmp_path):
     commands = ["import minigrad.ops.nn, kernels.reference"]
     commands += [f"tbreak minigrad.ops.nn.{rule}" for rule in RULES]

@@ -7,6 +7,7 @@ pytestmark = pytest.mark.posix  # its commands are for such a shell
 
 
 @pytest.mark.slow
+@pytest.mark.pdb
 @pytest.mark.parametrize("path", sessions.PAGES, ids=lambda path: path.stem)
 def test_its_sessions_print_what_the_page_shows(path, tmp_path):
     tree, page = sessions.copy_of_the_project(tmp_path.resolve() / "minigrad"), path.read_text(encoding="utf-8")

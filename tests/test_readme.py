@@ -20,6 +20,7 @@ def without_line_numbers(text):
 
 
 @pytest.mark.posix
+@pytest.mark.pdb
 def test_the_session_in_pdb_shows_what_the_readme_shows(tmp_path):
     tree = sessions.copy_of_the_project(tmp_path.resolve() / "minigrad")
     (session,) = re.findall(r"^```console\n.*?^```\n", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
