@@ -1,8 +1,9 @@
-"""With the cyclic garbage collector off, a run of train.py holds the same memory at step 300 as at step 200.
+"""The memory that a run of train.py holds: it does not grow as training goes on, and little for a large text.
 
-Before, the allocator still settles: over the first 200 steps it grows by one to two megabytes, in jumps.
+Before step 200 the allocator still settles: it grows by one to two megabytes, in jumps.
 """
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -10,41 +11,49 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+MB = 1_000_000
 
-# Runs train.py with the collector off and prints the resident bytes after steps 200 and 300: argv is ARGS...
+# Runs train.py and prints the resident bytes after the steps of STEPS, when all that is due there is done, and last the
+# peak: argv is ARGS...
 MEASURED = """
-import gc, resource, runpy, sys
+import gc, resource, sys
+from tiny_transformer_np.training import __main__ as train
 from tiny_transformer_np.training.trainer import Trainer
-gc.disable()
-original = Trainer.train_step
-def measured(trainer):
-    result = original(trainer)
+original = Trainer._report
+def measured(trainer, *args):
+    original(trainer, *args)
     if LEAK:
         trainer.kept = [*getattr(trainer, "kept", []), bytearray(100_000)]
-    if trainer.step in (200, 300):
+    if trainer.step in STEPS:
         pages = int(open("/proc/self/statm").read().split()[1])
-        print("resident", trainer.step, pages * resource.getpagesize(), flush=True)
-    return result
-Trainer.train_step = measured
+        print("resident", pages * resource.getpagesize(), flush=True)
+Trainer._report = measured
+if not COLLECTOR:
+    gc.disable()
 sys.argv[0] = "train.py"
-runpy.run_path("train.py", run_name="__main__")
+status = train.main()
+print("resident", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+sys.exit(status)
 """
 
 
-def growth(leak, out_dir):
-    """Bytes by which the default model's training grew from step 200 to step 300."""
-    flags = ["--max-steps", "300", "--eval-interval", "1000", "--sample-tokens", "0", "--no-preflight",
-             "--out-dir", str(out_dir)]  # fmt: skip
+def resident(out_dir, steps, *flags, leak=False, collector=True):
+    """Resident bytes of a run after each of `steps`, and its peak."""
+    settings = f"STEPS, LEAK, COLLECTOR = {set(steps)}, {leak}, {collector}\n"
     result = subprocess.run(
-        [sys.executable, "-c", f"LEAK = {leak}\n{MEASURED}", *flags],
+        [sys.executable, "-c", settings + MEASURED, *map(str, flags), "--out-dir", str(out_dir)],
         cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(Path.home())},
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    resident = {
-        line.split()[1]: int(line.split()[2]) for line in result.stdout.splitlines() if line.startswith("resident")
-    }
-    return resident["300"] - resident["200"]
+    return [int(line.split()[1]) for line in result.stdout.splitlines() if line.startswith("resident")]
+
+
+def growth(leak, out_dir):
+    """Bytes by which the default model's training grew from step 200 to step 299, with the collector off."""
+    flags = ["--max-steps", 300, "--eval-interval", 1000, "--sample-tokens", 0, "--no-preflight"]
+    at_200, at_299, _ = resident(out_dir, (200, 299), *flags, leak=leak, collector=False)
+    return at_299 - at_200
 
 
 @pytest.mark.linux
@@ -57,3 +66,46 @@ def test_memory_does_not_grow_without_the_collector(tmp_path):
 @pytest.mark.slow
 def test_the_measurement_sees_a_leak(tmp_path):
     assert growth(True, tmp_path / "run") > 4 << 20
+
+
+@pytest.mark.linux
+@pytest.mark.slow
+@pytest.mark.parametrize("collector", [True, False], ids=["collector at its default", "collector off"])
+def test_memory_is_flat_from_the_second_evaluation_to_the_tenth(tmp_path, collector):
+    """Each one draws the picture and a sample; the eleventh is the last step, which every run evaluates."""
+    flags = ["--max-steps", 55, "--eval-interval", 5, "--sample-tokens", 50, "--no-preflight"]
+    found = resident(tmp_path / "run", range(5, 55, 5), *flags, collector=collector)[:-1]
+    assert len(found) == 10 and max(found[1:]) - min(found[1:]) < 2 * MB, [round(n / MB, 1) for n in found]
+
+
+def write_text(path, n_bytes, of):
+    """About so many bytes of lines that hardly repeat themselves."""
+    rng = random.Random(path.name)
+    with open(path, "w", encoding="utf-8") as file:
+        while n_bytes > 0:
+            text = "".join(f"{of} {rng.getrandbits(40)}\n" for _ in range(1000))
+            n_bytes -= len(text.encode())
+            file.write(text)
+    return path
+
+
+@pytest.mark.linux
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "of",
+    [
+        pytest.param("The quick brown fox.", id="one byte a character"),
+        pytest.param("The quick \U0001f600 fox.", id="one of four bytes among them"),
+        pytest.param("日本語の文章。", id="three bytes a character"),
+    ],
+)
+def test_a_text_takes_at_most_six_bytes_a_byte(tmp_path, of):
+    """From the start to the end of a run, preflight included; a `str` of the second text alone takes four."""
+    flags = ["--n-layer", 1, "--n-embd", 8, "--n-head", 1, "--seq-len", 32, "--batch-size", 2, "--warmup-steps", 1,
+             "--kernels", "reference", "--max-steps", 2, "--sample-tokens", 0,
+             "--val-data", write_text(tmp_path / "val.txt", 100_000, of)]  # fmt: skip
+    peaks = []
+    for name, n_bytes in (("small", 100_000), ("large", 60 * MB)):
+        path = write_text(tmp_path / name, n_bytes, of)
+        peaks += resident(tmp_path / f"run-{name}", (), *flags, "--data", path)
+    assert peaks[1] - peaks[0] < 360 * MB, [round(n / MB) for n in peaks]

@@ -101,7 +101,7 @@ def run(prog, main, *args):
     except FloatingPointError as error:
         fail(prog, error, 1)
     except OSError as error:
-        if error.filename is None and not streams.let_go(sys.stdout):
+        if error.filename is None and streams.refuses(sys.stdout):
             error.filename = "standard output"
         fail(prog, describe(error), 1)
     except MemoryError as error:  # NumPy's says how much was asked for

@@ -49,6 +49,11 @@ def let_go(stream):
     return True
 
 
+def refuses(stream):
+    """Whether an error without a file's name may be this stream's: it still refuses, or keeps nothing to be refused."""
+    return not let_go(stream) or getattr(stream, "write_through", False)  # python -u
+
+
 def _is_open(descriptor):
     try:
         os.fstat(descriptor)
