@@ -142,3 +142,29 @@ def test_terminals_of_any_size_and_ones_that_go_away(size, environment, undistur
     assert process.returncode == 0, stderr
     assert len(stderr.splitlines()) == (size is None) and ("Input/output error" in stderr) == (size is None), stderr
     same_but(tmp_path / "run", undisturbed)
+
+
+#: what keeps a checkpoint from being written -> (the command line, what the one line says)
+REFUSED = {
+    "small files only": ("bash -c 'ulimit -f 4; exec $TRAIN'",
+                         "File too large: run/checkpoints/best.safetensors; no checkpoint was written yet"),
+    "a folder in its place": ("MEANWHILE_5='rm checkpoints/best*; mkdir checkpoints/best.safetensors' $TRAIN",
+                              "Is a directory: run/checkpoints/best.safetensors; the last good checkpoint is "
+                              "run/checkpoints/latest.safetensors, of step 3"),
+    "the run deleted": ("MEANWHILE_5='rm -r ../run' $TRAIN", "; run/checkpoints/latest.safetensors is gone too"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_in_one_line(name, environment, undisturbed, tmp_path):
+    command, says = REFUSED[name]
+    result = shell(command, environment, tmp_path)
+    assert result.returncode == 1, result.stderr
+    *warnings, line = result.stderr.splitlines()
+    assert line.startswith("train.py: ") and line.endswith(says) and len(warnings) <= 1, result.stderr
+    assert (tmp_path / "run").exists() == (name != "the run deleted")
+    if name == "a folder in its place":  # what was saved is enough to go on from
+        (tmp_path / "run" / "checkpoints" / "best.safetensors").rmdir()
+        result = shell(f"{sys.executable} {ROOT}/train.py --resume run", environment, tmp_path)
+        assert result.returncode == 0, result.stderr
+        same_but(tmp_path / "run", undisturbed)
