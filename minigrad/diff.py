@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.system import cli, tensors
+from kernels.system import cli, streams, tensors
 from kernels.system.errors import UserError
 from kernels.system.files import given, require_place, writing
 from kernels.system.text import brief, one_line
@@ -177,7 +177,7 @@ def main(argv=None):
     a = _trace_of(args.a, args.step)
     if args.save:
         a.save(args.save)
-        print(f"{len(a.names)} tensors saved to {args.save}", file=sys.stderr)  # stdout may be where they went
+        streams.note(f"{len(a.names)} tensors saved to {args.save}")  # stdout may be where they went
         return 0
     found = first_divergence(a, _trace_of(args.b, args.step))
     print(one_line(found) if found else f"no difference beyond rounding in {len(a.names)} tensors")

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from kernels.system import cli
+from kernels.system import cli, streams
 from kernels.system.errors import UserError
 from kernels.system.files import require_place, writing
 from minigrad import device
@@ -46,7 +46,7 @@ def main(argv=None):
             table.plot(rows, file, Path(args.plot).suffix[1:])
     problems = [row.problem for row in rows if row.problem]
     for problem in problems:
-        print(f"\n{problem}", file=sys.stderr)
+        streams.note(f"\n{problem}")
     return 1 if problems else 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from kernels.cuda import nvrtc
 from kernels.cuda.gates import check, facts
 from kernels.cuda.gates.measure import measure
-from kernels.system import cli
+from kernels.system import cli, streams
 from kernels.system.files import is_file
 
 PROG = "python -m kernels.cuda.gates"
@@ -33,7 +33,7 @@ def main(argv=None):
     if arguments.write and not set(paths) <= set(ours.values()):
         parser.error("--write keeps budgets of the files in kernels/cuda alone")
     if message := nvrtc.missing():
-        print(f"the gates need NVIDIA's compiler: {message}", file=sys.stderr)
+        streams.note(f"the gates need NVIDIA's compiler: {message}")
         return 2
     results = measure([job for path in paths for job in check.jobs(path)], arguments.at_once)
     print(table(results))
@@ -69,7 +69,7 @@ def write(results, complete):
     """Write the budgets: all anew, or those of some files into what stands there."""
     errors = [str(found) for found in results.values() if isinstance(found, nvrtc.CompileError)]
     if errors:
-        print("\n".join(errors), file=sys.stderr)
+        streams.note("\n".join(errors))
         return 1
     new = check.measured_budgets(results)
     if not complete:

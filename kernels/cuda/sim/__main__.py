@@ -26,7 +26,7 @@ import numpy as np
 
 from kernels.cuda import launch
 from kernels.cuda.sim import arguments, build, module, traffic
-from kernels.system import cli
+from kernels.system import cli, streams
 from kernels.system.errors import UserError
 from kernels.system.files import require_file
 
@@ -54,7 +54,7 @@ def main(argv=None):
     try:
         call = prepare(options)
     except build.CompileError as error:  # as many lines as g++ gives
-        print(f"{PROG}: {error}", file=sys.stderr)
+        streams.note(f"{PROG}: {error}")
         return 2
     except OSError as error:
         if error.filename != options.file:  # but where it is compiled to
