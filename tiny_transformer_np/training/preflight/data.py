@@ -11,6 +11,7 @@ PASSAGE = 64  # tokens; natural text rarely repeats as many, unless it quotes
 LONGEST = 1 << 25  # tokens of each text that are looked at: of training the last ones, of validation the first
 SAMPLED = 1 << 14  # passages of validation that are looked up, or up to twice as many
 PIECE = 1 << 15  # tokens at a time: what is computed of them stays in the processor's cache
+TABLE = 1 << 20  # places of a table of hashes
 CANDIDATES = 100  # places where the texts may overlap; only a text that repeats itself has more than one
 
 
@@ -82,8 +83,11 @@ def _disjoint(train, val):
     begin_train, end_train, begin_val, end_val = (
         _hashes(part, length)[0] for part in (train[:length], train[-length:], val[:length], val[-length:])
     )
-    of_train, begins_val, ends_val = _scan(train, length, one_in, begin_val, end_val)
-    of_val, begins_train, ends_train = _scan(val, length, one_in, begin_train, end_train)
+    one_in, table = np.uint64(one_in), np.uint64(TABLE)
+    of_val, begins_train, ends_train = _scan(val, length, lambda h: h[h % one_in == 0], begin_train, end_train)
+    likely = np.zeros(TABLE, bool)  # of the training text only what may be among these is kept, and once
+    likely[of_val % table] = True
+    of_train, begins_val, ends_val = _scan(train, length, lambda h: np.unique(h[likely[h % table]]), begin_val, end_val)
     common = max(
         _border(train, val, begins_val, ends_train, length), _border(val, train, begins_train, ends_val, length)
     )
@@ -105,16 +109,16 @@ def _disjoint(train, val):
     return f"{share:.1%} of validation's {length}-token passages recur{sampled}"
 
 
-def _scan(tokens, length, one_in, *wanted):
-    """-> (hashes of one passage of a text (n,) in `one_in`, and for each wanted hash the places (m,) of such passages).
+def _scan(tokens, length, chosen, *wanted):
+    """-> (what `chosen` leaves of the hashes of a text's passages (k,), and for each wanted hash its places (m,)).
 
-    The hash itself says whether a passage is taken, so of two texts the same passages are.
+    The hash itself says whether a passage is chosen, so of two texts the same passages are.
     """
     sample, places = [], [[] for _ in wanted]
     n = len(tokens) - length + 1
     for start in range(0, n, PIECE):
         hashes = _hashes(tokens[start : min(start + PIECE, n) + length - 1], length)
-        sample.append(hashes[hashes & np.uint64(one_in - 1) == 0])
+        sample.append(chosen(hashes))
         for found, one in zip(places, wanted, strict=True):
             found.append(start + np.flatnonzero(hashes == one))
     return np.concatenate(sample), *map(np.concatenate, places)
