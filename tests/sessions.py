@@ -9,6 +9,7 @@ Three kinds of code block are performed, in a copy of the project, from the top 
 Everything else in these blocks is output.
 """
 
+import difflib
 import itertools
 import json
 import math
@@ -145,6 +146,17 @@ def differences(page, actual):
     return [(a, b) for a, b in pairs if not _same(a, b)]
 
 
+def refreshed(page, actual):
+    """The page as it is now, but for lines that only differ as `differences` allows: those stay as they stand."""
+    lines, now = (text.splitlines(keepends=True) for text in (page, actual))
+    before, after = ([_NUMBER.sub("0", _normal(line)) for line in text] for text in (lines, now))
+    for i, j, size in difflib.SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks():
+        for k in range(size):
+            if _same(_normal(lines[i + k]), _normal(now[j + k])):
+                now[j + k] = lines[i + k]
+    return "".join(now)
+
+
 def _normal(text):
     for pattern, replacement in _VARIES:
         text = pattern.sub(replacement, text)
@@ -175,4 +187,5 @@ if __name__ == "__main__":
     for path in PAGES:
         with tempfile.TemporaryDirectory() as folder:
             tree = copy_of_the_project(Path(folder).resolve() / "minigrad")
-            path.write_text(performed(path.read_text(encoding="utf-8"), tree), encoding="utf-8")
+            page = path.read_text(encoding="utf-8")
+            path.write_text(refreshed(page, performed(page, tree)), encoding="utf-8")

@@ -38,3 +38,9 @@ def test_a_change_that_does_not_fit_is_refused(tmp_path):
     (tmp_path / "file.py").write_text("a = 1\na = 1\n")
     with pytest.raises(AssertionError, match="2 places"):
         sessions.performed("```diff\n--- file.py\n-a = 1\n+a = 2\n```\n", tmp_path)
+
+
+def test_writing_a_page_changes_only_what_is_no_longer_so():
+    page = "$ python train.py\nloss 1.2346  0.01 s\nmodel.py:103\nlast\n"
+    now = "$ python train.py\nnew\nloss 1.2350  0.29 s\nmodel.py:104\nlast\n"
+    assert sessions.refreshed(page, now) == "$ python train.py\nnew\nloss 1.2346  0.01 s\nmodel.py:104\nlast\n"
