@@ -26,8 +26,14 @@ _DTYPES = {
 
 
 def write(file, arrays, metadata):
-    """Write arrays {name: array} and metadata {str: str} to an open binary file. Needs no memory of their size."""
+    """Write arrays {name: array} and metadata {str: str} to an open binary file. Needs no memory of their size.
+
+    UserError if an array is of a dtype that such a file cannot hold, or that its readers do not know.
+    """
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    for name, array in arrays.items():
+        if array.dtype.name not in _DTYPES:
+            raise UserError(f"array {name} has dtype {array.dtype}; a file can hold {', '.join(_DTYPES)}")
     rank = {dtype: i for i, dtype in enumerate(_DTYPES)}
     names = sorted(arrays, key=lambda name: (rank[arrays[name].dtype.name], name))
     header, end = {"__metadata__": metadata}, 0

@@ -149,6 +149,8 @@ def test_tensors_are_written_as_the_format_s_library_writes_them():
     arrays["transposed"], arrays["big-endian"] = rng.random((4, 5)).T, np.arange(3.0).astype(">f4")
     file = io.BytesIO()
     tensors.write(file, arrays, {"text": '{"é": "\x02\\n"}'})
+    with pytest.raises(UserError, match="array x has dtype complex128"):
+        tensors.write(file, {"x": np.zeros(2, complex)}, {})
     assert file.getvalue() == save(
         {n: np.asarray(a, order="C") for n, a in arrays.items()}, {"text": '{"é": "\x02\\n"}'}
     )
