@@ -12,6 +12,7 @@ import pytest
 
 from tiny_transformer_np.training import checkpoint
 
+pytestmark = pytest.mark.posix  # elsewhere there are no locks, see the README
 ROOT = Path(__file__).parent.parent
 TINY = [
     "--n-layer", "1", "--n-embd", "8", "--n-head", "1", "--seq-len", "8", "--batch-size", "2", "--warmup-steps", "2",
@@ -103,7 +104,6 @@ def test_of_three_in_one_folder_one_trains(folder, launches):
             assert status == 0 or f"another process is training {run}" in stderr or "holds a run already" in stderr
 
 
-@pytest.mark.posix
 def test_a_run_that_still_runs_is_not_resumed(folder):
     """It is stopped for a while, and then goes on as if nothing had been."""
     run = folder / "run"
@@ -140,7 +140,6 @@ def test_what_is_refused_leaves_nothing(folder):
     assert (folder / "mine" / "metrics.jsonl").read_text() == "somebody's"
 
 
-@pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_before_the_first_step_leaves_nothing(folder, number):
     with stopped(folder, "__init__", *TINY, "--data", folder / "text.txt") as process:
