@@ -11,6 +11,7 @@ from test_checkpoint import same_bits, state_of
 from tiny_transformer_np import CharTokenizer, ConfigError, TransformerConfig, TransformerLM
 from tiny_transformer_np.model import FIRST_POSITIONS, parameter_shapes
 from tiny_transformer_np.training import checkpoint
+from tiny_transformer_np.training.run import Run
 
 HUGE = 10**9  # layers: building them would never end
 OBJECTS = ("model", "training", "tokenizer", "data", "adamw_steps", "versions")
@@ -230,6 +231,14 @@ def test_logits_that_are_not_finite_are_refused_when_a_model_is_loaded(tmp_path)
     checkpoint.load(tmp_path / "c")
     with pytest.raises(ConfigError, match="c cannot be used: its logits are not finite; use an earlier one"):
         checkpoint.load_model(tmp_path / "c")
+
+
+def test_weights_that_went_bad_unnoticed_are_not_kept_for_a_post_mortem(tmp_path):
+    trainer = spoiled(make_trainer(run=Run(tmp_path / "run")), np.inf)
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError) as caught:
+        trainer.train_step()
+    assert "step 0 is not saved: model.blocks.0.attn.qkv.weight is not finite" in str(caught.value)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("vocabulary", ["", "aba", "a\ud800", "\udfff"])
