@@ -90,6 +90,7 @@ def train(args, run, model_config, config, checkpoint):
     if resuming:
         if checkpoint:
             require_finite_logits(checkpoint[0], trainer.model)
+            checkpoint[1].clear()  # the trainer has copies; these would take memory for as long as it trains
         run.clean()
         run.write_config(trainer.model.config, config)
     else:

@@ -25,7 +25,7 @@ _LAYER = 32 << 10  # Python's objects of a layer, and those of its graph
 _CHUNK_ROWS = 512  # of logits that exist at once where the vocabulary is large
 _STEP, _EVALUATION = 13, 12  # arrays (tokens, n_embd) that exist beside what is kept for backward
 _PREFLIGHT, _SHORT_PREFLIGHT = 46, 8  # bytes a parameter, of copies in float64 and of what is compared
-_ON_HOST = ("program", "text", "checkpoint", "batches", "first weights", "saving")  # where a GPU computes
+_ON_HOST = ("program", "text", "batches", "first weights", "resuming", "saving")  # where a GPU computes
 _ON_GPU = ("weights", "gradients", "moments", "step", "evaluation", "preflight")
 _SCORES = 5  # arrays (B, H, T, T) that the plain kernels' attention makes
 
@@ -78,11 +78,11 @@ def of_run(model, config, n_tokens, preflight="none", resumed=False):
         "weights": 4 * P,
         "gradients": 4 * P,
         "moments": 8 * P,
-        "checkpoint": 12 * P if resumed else 0,
         "batches": 2 * 8 * config.grad_accumulation_steps * config.batch_size * T,
     }
     passing = {
         "first weights": 4 * P,
+        "resuming": 16 * P if resumed else 0,  # the checkpoint's three arrays a parameter, and the first weights
         "step": _step(model, config, 2 if rounded else 4),
         "evaluation": _forward(model, config, rows),
         "saving": 8 * P,
