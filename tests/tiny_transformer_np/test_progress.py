@@ -1,6 +1,8 @@
 """What a run shows of itself comes out whole, whenever a signal's handler has something to say too."""
 
+import errno
 import io
+import sys
 
 import pytest
 
@@ -50,3 +52,60 @@ def test_a_terminal_gets_no_control_characters_of_a_sample(terminal):
     raw = Interrupted(terminal)
     Progress(stream=io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", write_through=True)).sample("a\x1b[2Jb\nc")
     assert raw.written.decode().split() == ["|", r"a\x1b[2Jb" if terminal else "a\x1b[2Jb", "|", "c"]
+
+
+class Refusing(io.StringIO):
+    """A stream on which every write fails, by `error`, until it is None."""
+
+    error = None
+
+    def write(self, text):
+        if self.error:
+            raise self.error
+        return super().write(text)
+
+
+def test_a_stream_that_refuses_is_told_of_once_and_tried_again(capsys):
+    stream = Refusing()
+    progress = Progress(stream=stream)
+    progress.say("one")
+    stream.error = OSError(errno.ENOSPC, "No space left on device")
+    progress.say("two")
+    progress.say("three")
+    stream.error = None
+    progress.say("four")
+    assert stream.getvalue() == "one\nfour\n"
+    assert capsys.readouterr().err == "warning: standard output: No space left on device; the run goes on\n"
+
+
+def test_a_reader_that_went_away_is_let_alone(capsys):
+    stream = Refusing()
+    stream.error = BrokenPipeError(errno.EPIPE, "Broken pipe")
+    progress = Progress(stream=stream)
+    progress.say("one")
+    stream.error = None
+    progress.say("two")
+    assert stream.getvalue() == "" and capsys.readouterr().err.count("\n") == 1
+
+
+def test_each_kind_of_failure_is_told_of_once_and_in_one_line(capsys):
+    progress = Progress(quiet=True)
+    for _ in range(3):
+        for what in ("loss.png", "the sample"):
+            with progress.attempt(what):
+                raise ZeroDivisionError("two\nlines")
+    with pytest.raises(KeyboardInterrupt), progress.attempt("loss.png"):
+        raise KeyboardInterrupt
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.splitlines() == [
+        f"warning: {what}: ZeroDivisionError: two lines; the run goes on" for what in ("loss.png", "the sample")
+    ]
+
+
+def test_where_there_is_no_bar_there_are_lines(monkeypatch, capsys):
+    """tqdm itself fails where its settings in the environment make no sense."""
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    progress = Progress(stream=io.TextIOWrapper(io.BufferedWriter(raw := Interrupted(terminal=True))))
+    with progress.running(0, 10):
+        progress.say("a line")
+    assert raw.written == b"a line\n" and capsys.readouterr().err.startswith("warning: standard output: ")

@@ -4,14 +4,17 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 
-from tqdm import tqdm
-
 from kernels.system import cli, streams
 from kernels.system.text import one_line, shown
 
 
-class _Bar(tqdm):
-    monitor_interval = 0  # no thread, whose failure to write would be a traceback
+def _bar(total, initial, stream):
+    from tqdm import tqdm  # only where it can be caught: it fails on a TQDM_NCOLS in the environment that is no number
+
+    class Bar(tqdm):
+        monitor_interval = 0  # no thread, whose failure to write would be a traceback
+
+    return Bar(total=total, initial=initial, unit="step", file=stream, dynamic_ncols=True)
 
 
 class Progress:
@@ -42,7 +45,7 @@ class Progress:
         self.total_steps, self._first_step, self._started = total_steps, step, time.perf_counter()
         with self.attempt("standard output"):
             if not self.quiet and self.stream.isatty():
-                self.bar = _Bar(total=total_steps, initial=step, unit="step", file=self.stream, dynamic_ncols=True)
+                self.bar = _bar(total_steps, step, self.stream)
         try:
             yield
         finally:
