@@ -188,11 +188,11 @@ def test_the_command_line_warns_once_and_then_keeps_the_estimate(monkeypatch, ca
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernels", ["reference", "fast"])
-def test_the_estimate_is_what_a_run_takes(kernels):
+@pytest.mark.parametrize(("case", "kernels"), [("small", "reference"), ("small", "fast"), ("course", "fast")])
+def test_the_estimate_is_what_a_run_takes(case, kernels):
     from benchmarks.memory import measured
 
-    measured("tiny", "float32", kernels)  # what compiles takes more
-    for case in ("small", "course"):
-        found = measured(case, "float32", kernels)
-        assert 0.8 < found["estimate"] / found["peak"] < 1.2, (case, found)
+    if kernels == "fast":
+        measured("tiny", "float32", kernels)  # a process that compiles takes more
+    found = measured(case, "float32", kernels)
+    assert 0.8 < found["estimate"] / found["peak"] < 1.2, found
