@@ -75,6 +75,17 @@ def use(name, ops=None):
         _active.clear()
 
 
+def prepare(rehearsal):
+    """Have the compiled kernels that `rehearsal()` calls ready, before a program begins that calls the same ones.
+
+    Those that are not in the cache are compiled in processes of their own, side by side. What is compiled depends on
+    the types of arrays, not on their sizes, so let a rehearsal be small. A kernel that it leaves out is compiled when
+    it is called.
+    """
+    if "fast" in _choice.values():  # the plain kernels must not wake the compiler
+        importlib.import_module("kernels.cpu.workers").prepare(rehearsal)
+
+
 def describe():
     """The kernels in use as a short phrase, e.g. ``fast (attention: reference)``."""
     plain = [op for op, name in _choice.items() if name == "reference"]

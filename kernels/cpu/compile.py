@@ -13,7 +13,6 @@ import llvmlite
 import llvmlite.binding
 import numba
 import numpy as np
-from numba.core import event
 from numba.extending import overload
 
 from kernels.cpu import forked
@@ -48,10 +47,15 @@ def jit(function=None, *, parallel=False):
     """`numba.njit` as every kernel uses it. `parallel` turns `prange` loops into threads."""
     if function is None:
         return lambda f: jit(f, parallel=parallel)
-    kernel = numba.njit(function, parallel=parallel, fastmath=FASTMATH, error_model="numpy")
+    kernel = numba.njit(
+        function,
+        parallel=parallel,
+        fastmath=FASTMATH,
+        error_model="numpy",
+        no_cfunc_wrapper=True,  # for callers in C
+    )
     forked.watch(kernel)
-    if _CACHE is not None:
-        kernel._cache = KernelCache(function, _CACHE)  # as `kernel.enable_caching` puts Numba's own there
+    kernel._cache = KernelCache(function, _CACHE)  # as `kernel.enable_caching` puts Numba's own there
     return kernel
 
 
@@ -71,22 +75,6 @@ def launch(kernel, nanoseconds, *args):
         return kernel(*args)
     finally:
         numba.set_num_threads(threads)
-
-
-class _Announce(event.Listener):
-    """Says on stderr what is being compiled: a first start takes a while, and silence looks like a hang."""
-
-    def on_start(self, started):
-        dispatcher = started.data["dispatcher"]
-        source = Path(dispatcher.py_func.__code__.co_filename)
-        if source.parent == Path(__file__).parent and dispatcher.targetoptions.get("parallel"):
-            print(f"compiling {source.name}: {dispatcher.py_func.__name__} (once, then cached)", file=sys.stderr)
-
-    def on_end(self, ended):
-        pass
-
-
-event.register("numba:compile", _Announce())
 
 
 def chunk_rows(n_rows, least):

@@ -9,13 +9,13 @@ import weakref
 
 import numba
 
-_kernels = weakref.WeakSet()
+watched = weakref.WeakSet()  # all kernels
 _lost = False  # whether this process is such a fork
 
 
 def watch(kernel):
     """Have this kernel raise in a fork of a process in which GNU's OpenMP had started its threads."""
-    _kernels.add(kernel)
+    watched.add(kernel)
     if _lost:
         _disable(kernel)
 
@@ -36,7 +36,7 @@ def _has_threads():
 def _in_child():
     global _lost
     _lost = _has_threads()
-    for kernel in _kernels if _lost else ():
+    for kernel in watched if _lost else ():
         _disable(kernel)
 
 

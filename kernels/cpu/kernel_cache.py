@@ -14,49 +14,69 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from kernels.cpu import workers
 from kernels.system import cache
 
 
 class KernelCache(_Cache):
     """The entries of one function, as Numba's dispatchers ask for them.
 
-    folder: belongs to these sources and these versions of Numba and Python alone.
+    folder: belongs to these sources and these versions of Numba and Python alone; None: nothing is kept.
     """
 
     def __init__(self, function, folder):
         code = function.__code__
+        self._function, self._folder = function, folder and Path(folder)
         self._name = f"{Path(code.co_filename).stem}.{function.__qualname__}-{code.co_firstlineno}"
-        self._folder = Path(folder)
 
     @property
     def cache_path(self):
         return str(self._folder)
 
     def load_overload(self, sig, target_context):
-        """The kernel compiled for these types, None if it is not there."""
+        """The kernel compiled for these types: before, or now by a worker. None: it is to be compiled here."""
         target_context.refresh()
-        path = self._path(sig, target_context.codegen())
-        content = cache.read(path)
+        entry = self._entry(sig, target_context.codegen())
+        content = self._folder and cache.read(self._folder / entry)
+        kernel = content and self._rebuilt(entry, content, target_context)
+        if kernel:
+            return kernel
+        content = workers.compiled(self._function, sig, entry)
         if content is None:
             return None
-        try:
-            return CompileResult._rebuild(target_context, *loads(content))
-        except Exception as error:  # whatever Numba finds in an entry that is not of its making: compiling is safe
-            cache.say(f"{path}: {type(error).__name__}; it is compiled again")
-            with contextlib.suppress(OSError):
-                path.unlink()
-            return None
+        if self._folder and not (self._folder / entry).exists():  # it had no room: this says so
+            cache.write(self._folder / entry, content)
+        return self._rebuilt(entry, content, target_context)
 
     def save_overload(self, sig, data):
         """Keep what was compiled for these types, if there is room for it."""
         if data.library.has_dynamic_globals:
             warnings.warn(f"{self._name} holds an address of this process and cannot be cached", stacklevel=2)
             return
-        cache.write(self._path(sig, data.codegen), dumps(data._reduce()))
+        entry = self._entry(sig, data.codegen)
+        if workers.is_asked_for(entry):
+            content = dumps(data._reduce())
+            workers.keep(entry, content)
+            if self._folder:
+                cache.write(self._folder / entry, content)
 
-    def _path(self, sig, codegen):
+    def _rebuilt(self, entry, content, target_context):
+        """The kernel in an entry; None, and the entry removed, if Numba cannot read it."""
+        try:
+            kernel = CompileResult._rebuild(target_context, *loads(content))
+        except Exception as error:  # whatever Numba finds in an entry that is not of its making: compiling is safe
+            where = self._folder / entry if self._folder else entry
+            cache.say(f"{where}: {type(error).__name__}; it is compiled again")
+            if self._folder:
+                with contextlib.suppress(OSError):
+                    where.unlink()
+            return None
+        workers.keep(entry, content)
+        return kernel
+
+    def _entry(self, sig, codegen):
         key = repr((sig, codegen.magic_tuple()))  # names of types, and of the processor and its instructions
-        return self._folder / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.kernel"
+        return f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.kernel"
 
     def enable(self):
         raise NotImplementedError

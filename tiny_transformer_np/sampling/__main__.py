@@ -1,5 +1,6 @@
 """python -m tiny_transformer_np.sampling RUN --prompt TEXT"""
 
+import functools
 import sys
 
 import kernels
@@ -59,7 +60,9 @@ def main():
         raise ConfigError(f"--prompt: {error}") from None
     if not len(prompt):
         raise ConfigError("--prompt is empty; give at least one character")
-    checkpoint.require_finite_logits(path, model)  # the first that calls a kernel
+    check = functools.partial(checkpoint.require_finite_logits, path, model)  # the first that calls a kernel
+    kernels.prepare(check)
+    check()
     random.seek(args.seed)
     temperature = 0.0 if args.greedy else args.temperature
     sys.stdout.write(shown(args.prompt, sys.stdout))

@@ -60,6 +60,7 @@ def train(args, run, model_config, config, checkpoint):
     from tiny_transformer_np.training.checkpoint_schema import keeps_marks
     from tiny_transformer_np.training.diagnosis import post_mortem, step_backward
     from tiny_transformer_np.training.progress import Progress
+    from tiny_transformer_np.training.rehearsal import prepare_kernels
     from tiny_transformer_np.training.setup import build_trainer
 
     device.require(config.device)
@@ -79,6 +80,7 @@ def train(args, run, model_config, config, checkpoint):
     if args.no_steps:
         print(f"--max-steps 0: nothing to train; {run.path} stays at step {trainer.step} of {trainer.total_steps}")
         return 0
+    prepare_kernels(trainer)
     if args.post_mortem:
         return 0 if post_mortem(trainer) else 1
     if args.step_backward:

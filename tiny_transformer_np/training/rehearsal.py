@@ -1,0 +1,37 @@
+"""A training step in miniature, so that the kernels of a run are compiled before it begins, and no others."""
+
+import dataclasses
+
+import numpy as np
+
+import kernels
+from minigrad import random
+from tiny_transformer_np.model import LARGE_VOCABULARY, TransformerLM
+from tiny_transformer_np.training.dataset import TextDataset
+from tiny_transformer_np.training.trainer import Trainer
+
+_T, _C = 8, 16  # tokens and channels
+
+
+def prepare_kernels(trainer):
+    """Compile what this Trainer will call on the CPU, if that is still to be done. It is left as it was."""
+    if trainer.config.device == "cpu":
+        kernels.prepare(lambda: _rehearse(trainer))
+
+
+def _rehearse(trainer):
+    """Do once what a run does, with a model of the same kind that is as small as may be."""
+    shape = dataclasses.replace(
+        trainer.model.config, n_layer=1, n_head=1, n_embd=_C, block_size=_T,
+        vocab_size=min(trainer.model.config.vocab_size, LARGE_VOCABULARY),
+    )  # fmt: skip
+    config = dataclasses.replace(
+        trainer.config, seq_len=_T, stride=0, batch_size=1, warmup_steps=0, max_steps=1, sample_tokens=1
+    )
+    tokens = np.zeros(2 * _T, trainer.train_dataset.tokens.dtype)
+    data = TextDataset(tokens, trainer.train_dataset.tokenizer, _T)
+    with random.kept():
+        small = Trainer(TransformerLM(shape), data, data, config)
+        small.train_step()
+        small.evaluate()
+        small.sample()
