@@ -12,6 +12,7 @@ Letters: B batch, T time, C channels, H heads, D head size, V vocabulary, N rows
 
 from tiny_transformer_np_install import __version__ as __version__  # isort: skip  first: refuses foreign packages
 import importlib
+import sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -82,7 +83,8 @@ def prepare(rehearsal):
     the types of arrays, not on their sizes, so let a rehearsal be small. A kernel that it leaves out is compiled when
     it is called.
     """
-    if "fast" in _choice.values():  # the plain kernels must not wake the compiler
+    # the plain kernels must not wake the compiler, and a debugger must not stop in what is no part of the program
+    if "fast" in _choice.values() and sys.gettrace() is None:
         importlib.import_module("kernels.cpu.workers").prepare(rehearsal)
 
 

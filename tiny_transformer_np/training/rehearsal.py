@@ -6,6 +6,7 @@ import numpy as np
 
 import kernels
 from minigrad import random
+from tiny_transformer_np.config import TrainingConfig
 from tiny_transformer_np.model import LARGE_VOCABULARY, TransformerLM
 from tiny_transformer_np.training.dataset import TextDataset
 from tiny_transformer_np.training.trainer import Trainer
@@ -25,11 +26,11 @@ def _rehearse(trainer):
         trainer.model.config, n_layer=1, n_head=1, n_embd=_C, block_size=_T,
         vocab_size=min(trainer.model.config.vocab_size, LARGE_VOCABULARY),
     )  # fmt: skip
-    config = dataclasses.replace(
-        trainer.config, seq_len=_T, stride=0, batch_size=1, warmup_steps=0, max_steps=1, sample_tokens=1
+    micro_batches = min(2, trainer.config.grad_accumulation_steps)
+    config = TrainingConfig(
+        seq_len=_T, batch_size=1, grad_accumulation_steps=micro_batches, max_steps=1, warmup_steps=0, sample_tokens=1
     )
-    tokens = np.zeros(2 * _T, trainer.train_dataset.tokens.dtype)
-    data = TextDataset(tokens, trainer.train_dataset.tokenizer, _T)
+    data = TextDataset(np.zeros(2 * _T, trainer.train_dataset.tokens.dtype), trainer.train_dataset.tokenizer, _T)
     with random.kept():
         small = Trainer(TransformerLM(shape), data, data, config)
         small.train_step()
