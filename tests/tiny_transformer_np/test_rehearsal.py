@@ -3,6 +3,7 @@
 import pytest
 from small import make_trainer, same_bits, weights_of
 
+import kernels
 from kernels import factors
 from kernels.cpu import forked
 from minigrad import random
@@ -17,6 +18,12 @@ def loaded():
     """The kernels that this process has loaded, and for which types."""
     return {(kernel.py_func.__module__, kernel.__name__, str(sig)) for kernel in forked.watched
             for sig in kernel.overloads}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def compiled_kernels():
+    with kernels.use("fast"):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -58,7 +65,5 @@ def test_a_rehearsal_changes_nothing_and_does_not_meet_the_numbers_of_the_run():
 
 
 def test_the_plain_kernels_need_no_rehearsal(monkeypatch):
-    import kernels
-
     with kernels.use("reference"):
         kernels.prepare(lambda: pytest.fail("rehearsed"))

@@ -1,13 +1,15 @@
 """python -m tiny_transformer_np.sampling RUN --prompt TEXT"""
 
-import functools
 import sys
+
+import numpy as np
 
 import kernels
 from kernels.system import cli
 from kernels.system.text import brief, shown
 from minigrad import random
 from minigrad.device import configure
+from minigrad.graph import no_grad
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
@@ -45,6 +47,13 @@ def arguments():
     return args
 
 
+@no_grad()
+def one_token(model):
+    """Call every kernel that generation needs, once."""
+    model.eval()
+    model(np.zeros((1, 1), np.int64), last_only=True)
+
+
 @cli.command_line(PROG)
 def main():
     args = arguments()
@@ -60,9 +69,8 @@ def main():
         raise ConfigError(f"--prompt: {error}") from None
     if not len(prompt):
         raise ConfigError("--prompt is empty; give at least one character")
-    check = functools.partial(checkpoint.require_finite_logits, path, model)  # the first that calls a kernel
-    kernels.prepare(check)
-    check()
+    kernels.prepare(lambda: one_token(model))
+    checkpoint.require_finite_logits(path, model)
     random.seek(args.seed)
     temperature = 0.0 if args.greedy else args.temperature
     sys.stdout.write(shown(args.prompt, sys.stdout))
