@@ -27,6 +27,7 @@ from numba.core.serialize import dumps
 import kernels
 from kernels import reference
 from kernels.cpu import forked
+from kernels.system.streams import note
 
 _MOST = 4  # at a time: with more, the longest one still takes as long; each has 250 MB
 _IDLE = 10  # seconds without work after which such a process ends
@@ -56,7 +57,7 @@ def compiled(function, sig, entry):
     if _missing is not None:
         _missing[entry] = task
         raise NotCompiled
-    _say(f"compiling {_name(task)} (once, then cached)")
+    note(f"compiling {_name(task)} (once, then cached)")
     return _worker.compile(task)
 
 
@@ -140,12 +141,12 @@ def _compile_all(tasks):
 
 
 def _show(n, total, task):
-    """How many kernels are compiled: a bar on a terminal, else a line for each."""
+    """How many kernels are compiled, since silence looks like a hang: a bar on a terminal, else a line for each."""
     what, count = "compiling kernels (once, then cached)", f"{n} of {total}"
     if sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty():
-        _say(f"\r{what}: [{'#' * n}{'.' * (total - n)}] {count}", end="\n" if n == total else "")
+        note(f"\r{what}: [{'#' * n}{'.' * (total - n)}] {count}", end="\n" if n == total else "")
     elif n:
-        _say(f"{what}: {count}, {_name(task)}")
+        note(f"{what}: {count}, {_name(task)}")
 
 
 def _module(task):
@@ -154,13 +155,6 @@ def _module(task):
 
 def _name(task):
     return f"{_module(task)}.py: {task[1]}"
-
-
-def _say(line, end="\n"):
-    """A first start takes a while, and silence looks like a hang. A stderr that takes nothing is no reason to stop."""
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError, ValueError):
-            print(line, end=end, file=sys.stderr, flush=True)
 
 
 class Worker:

@@ -27,11 +27,11 @@ def prepare():
                 stream.reconfigure(errors="backslashreplace")
 
 
-def note(line):
+def note(line, end="\n"):
     """A line on stderr; one that takes none is no reason to stop."""
     if sys.stderr is not None:  # print would take stdout
         with contextlib.suppress(*UNWRITABLE):
-            print(line, file=sys.stderr, flush=True)
+            print(line, end=end, file=sys.stderr, flush=True)
 
 
 def let_go(stream):
