@@ -7,6 +7,7 @@ pytestmark = pytest.mark.posix  # its commands are for such a shell
 
 
 @pytest.mark.slow
+@pytest.mark.compiler
 @pytest.mark.pdb
 @pytest.mark.parametrize("path", sessions.PAGES, ids=lambda path: path.stem)
 def test_its_sessions_print_what_the_page_shows(path, tmp_path):
