@@ -16,7 +16,7 @@ from kernels.cpu import attention_bfloat16
 from kernels.cpu.attention_scores import KEEP_ALL, dot_rows, draw, online_softmax, softmax_backward
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.memory import three, uninitialised
-from kernels.cpu.pairs import TILES
+from kernels.cpu.pairs import tile_settings
 from kernels.cpu.tiles import (
     ALL,
     BLOCK,
@@ -46,7 +46,9 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     shape, dropout = (B, H, T, k.shape[2], D), _dropout(p, seed, step, stream, q.dtype)
     inputs = [rows_of(x) for x in (q, k, v)]
     scale, work = q.dtype.type(scale), _nanoseconds(shape)
-    kernel, registers = (attention_bfloat16.forward, TILES) if factors.rounds(q.dtype) else (_forward, lanes(q.dtype))
+    kernel, registers = _forward, lanes(q.dtype)
+    if factors.rounds(q.dtype):
+        kernel, registers = attention_bfloat16.forward, tile_settings()
     threads = get_num_threads()
     launch(kernel, work, shape, *inputs, scale, causal, dropout, rows_of(out), logsumexp, registers, threads)
     return out, logsumexp
@@ -62,7 +64,9 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
     shape, dropout = (B, H, T, k.shape[2], D), _dropout(p, seed, step, stream, q.dtype)
     inputs, outputs = [rows_of(x) for x in (dout, q, k, v, out)], [rows_of(x) for x in grads]
     scale, work = q.dtype.type(scale), 2.5 * _nanoseconds(shape)
-    kernel, registers = (attention_bfloat16.backward, TILES) if factors.rounds(q.dtype) else (_backward, lanes(q.dtype))
+    kernel, registers = _backward, lanes(q.dtype)
+    if factors.rounds(q.dtype):
+        kernel, registers = attention_bfloat16.backward, tile_settings()
     threads = get_num_threads()
     launch(kernel, work, shape, *inputs, logsumexp, scale, causal, dropout, *outputs, registers, threads)
     return grads

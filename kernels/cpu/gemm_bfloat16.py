@@ -35,7 +35,7 @@ FLOPS_PER_NANOSECOND = 150  # of one thread, roughly
 
 @jit
 def multiply(a, b, bias, add, out, tiles, workers):
-    """As `kernels.cpu.gemm.multiply`, of factors that are rounded to bfloat16; tiles: AMX's settings, `pairs.TILES`.
+    """As `kernels.cpu.gemm.multiply`, of factors that are rounded to bfloat16; tiles: of `pairs.tile_settings`.
 
     The order of a sum does not depend on the number of workers, but pairs of its products are added first.
     """

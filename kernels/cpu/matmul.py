@@ -6,7 +6,7 @@ from numba import get_num_threads
 from kernels import factors
 from kernels.cpu import gemm, gemm_bfloat16
 from kernels.cpu.compile import jit, launch
-from kernels.cpu.pairs import TILES
+from kernels.cpu.pairs import tile_settings
 from kernels.cpu.vectors import lanes
 
 
@@ -36,7 +36,7 @@ def settings(dtype):
 
     The number of threads is among them, since compiled code that asks for it could not be cached.
     """
-    return TILES if factors.rounds(dtype) else None, lanes(dtype), get_num_threads()
+    return tile_settings() if factors.rounds(dtype) else None, lanes(dtype), get_num_threads()
 
 
 @jit

@@ -55,8 +55,16 @@ def _amx():
 
 HAS_AMX = _amx()
 HAS_BFLOAT16 = HAS_AMX or bool(_FEATURES.get("avx512bf16"))
-TILES = np.zeros(64, np.uint8)  # AMX's settings: palette 1, eight tiles of 16 rows of 64 bytes
-TILES[0], TILES[16:32:2], TILES[48:56] = 1, 64, 16
+_TILES = np.zeros(64, np.uint8)  # AMX's settings: palette 1, eight tiles of 16 rows of 64 bytes
+_TILES[0], _TILES[16:32:2], _TILES[48:56] = 1, 64, 16
+
+
+def tile_settings():
+    """What compiled products of bfloat16 numbers take as `tiles`. RuntimeError on a processor that has none."""
+    if not HAS_BFLOAT16:  # the compiler would end the process
+        raise RuntimeError("this processor has no instruction for bfloat16 products; call minigrad.device.use_factors, "
+                           "which then chooses float32")  # fmt: skip
+    return _TILES
 
 
 # ------------------------------------------------------------------------------------- products of panels

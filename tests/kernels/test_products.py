@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from parity import assert_same_bits
 
-from kernels import factors
+from kernels import cpu, factors
 from kernels.arrays import empty
-from kernels.cpu import gemm
+from kernels.cpu import gemm, pairs
 from kernels.cpu.matmul import factor, multiply
 from kernels.cpu.vectors import VECTORS, lanes
 
@@ -71,6 +71,8 @@ def test_a_row_has_the_same_bits_however_many_rows_there_are(dtype):
 @pytest.mark.parametrize("rounding", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])
 @pytest.mark.parametrize("M, K, N", [(3, 0, 5), (0, 4, 5), (3, 4, 0), (0, 0, 0)])
 def test_a_sum_of_nothing_is_nothing(M, K, N, rounding, monkeypatch):
+    if rounding == "bfloat16" and not pairs.HAS_BFLOAT16:
+        pytest.skip("this processor has no instruction for bfloat16")
     monkeypatch.setattr(factors, "dtype", rounding)
     a, b, start = np.ones((M, K), np.float32), np.ones((N, K), np.float32).T, np.ones((M, N), np.float32)
     bias = np.arange(N, dtype=np.float32)
@@ -79,3 +81,21 @@ def test_a_sum_of_nothing_is_nothing(M, K, N, rounding, monkeypatch):
     np.testing.assert_array_equal(multiply(a, b, np.full_like(start, np.nan), bias), expected + bias)
     np.testing.assert_array_equal(multiply(a, b, start.copy(), add=True), expected + 1)
     np.testing.assert_array_equal(multiply(a, b, start.copy(), bias, add=True), expected + 1)  # then without the bias
+
+
+def test_bfloat16_products_are_refused_where_the_processor_has_none(monkeypatch):
+    """The compiler would end the process."""
+    monkeypatch.setattr(pairs, "HAS_BFLOAT16", False)
+    monkeypatch.setattr(factors, "dtype", "bfloat16")
+    x = np.ones((2, 1, 4, 8), np.float32)
+    attention = {"scale": 1.0, "causal": True, "p": 0.0, "seed": 0, "step": 0, "stream": 0}
+    for call in (
+        lambda: cpu.linear_forward(x, np.ones((3, 8), np.float32), None),
+        lambda: cpu.linear_backward(x, x, np.ones((8, 8), np.float32), None),
+        lambda: cpu.attention_forward(x, x, x, **attention),
+        lambda: cpu.attention_backward(x, x, x, x, x, np.ones((2, 1, 4), np.float32), **attention),
+        lambda: cpu.linear_cross_entropy_forward(x, np.ones((3, 8), np.float32), np.zeros((2, 1, 4), np.int64), -100,
+                                                 "sum", 1.0, True),
+    ):  # fmt: skip
+        with pytest.raises(RuntimeError, match="no instruction for bfloat16"):
+            call()
