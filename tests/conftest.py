@@ -19,12 +19,14 @@ from typing import NamedTuple
 import numba
 import pytest
 
+import kernels
+from kernels import factors
 from kernels.cpu import pairs
 from kernels.cuda import gpu, nvrtc
 from kernels.system.cli import interpreter
 from minigrad import device, random
 
-device.configure()  # one pool of threads, as in train.py
+THREADS = device.configure()  # one pool of threads, as in train.py
 
 # ------------------------------------------------------------------------------------------ what tests need
 
@@ -153,6 +155,13 @@ def programs_get_signals():
 
 
 @pytest.fixture(autouse=True)
-def same_random_numbers():
-    """Every test starts at the same place of the random tape, whichever ran before it."""
+def same_start():
+    """Every test has the same kernels, threads and place of the random tape, whichever ran before it.
+
+    One that calls a command's main() leaves the kernels and the threads of that command.
+    """
     random.seek(0)
+    numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))
+    factors.use("float32")
+    with kernels.use("fast"):
+        yield

@@ -87,3 +87,9 @@ def test_a_skip_that_no_marker_explains_is_a_failure(suite):
     found = suite.runpytest_inprocess("test_module.py")
     assert found.ret == pytest.ExitCode.INTERRUPTED
     found.stdout.fnmatch_lines(["skipped as a whole; mark its tests instead:*"])
+
+
+def test_what_a_test_selects_ends_with_it(suite):
+    tests = "def test_one(): kernels.select('reference')\ndef test_two(): assert kernels.describe() == 'fast'\n"
+    suite.makepyfile(test_select=f"import kernels\n{tests}")
+    suite.runpytest_inprocess().assert_outcomes(passed=2)
