@@ -22,6 +22,7 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 from numba.cloudpickle import loads
+from numba.core import event
 from numba.core.serialize import dumps
 
 import kernels
@@ -58,7 +59,10 @@ def compiled(function, sig, entry):
         _missing[entry] = task
         raise NotCompiled
     note(f"compiling {_name(task)} (once, then cached)")
-    return _worker.compile(task)
+    content = _worker.compile(task)
+    if content is None:
+        note(f"no worker could compile {_name(task)}: it is compiled here, and may round otherwise at the next start")
+    return content
 
 
 def is_asked_for(entry):
@@ -212,6 +216,7 @@ def serve():
     _is_worker = True
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asked, which then ends this one
     gc.disable()  # compiling makes millions of objects that live on, and a search among them takes a tenth of the time
+    event.broadcast = lambda event: None  # Numba tells of every call of LLVM, and nobody listens
     tasks, answers = queue.SimpleQueue(), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
