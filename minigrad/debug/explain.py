@@ -59,7 +59,7 @@ def _operation(name, function):
         return gist_of(page.read_text(encoding="utf-8")) + f"\n\nThe derivation: {page}"
     module = inspect.getmodule(inspect.unwrap(function))
     op, rule = getattr(module, name, None), getattr(module, f"{name}_backward", None)
-    docs = [doc for f in (op, rule) if (doc := inspect.getdoc(f))]
+    docs = [doc for f in (op, rule) if f and (doc := inspect.getdoc(f))]
     return "\n\n".join([name, *docs, _source(rule or function)])
 
 
@@ -87,7 +87,10 @@ def _short(value):
 
 
 def _source(function):
+    name = function.__name__
     try:
-        return inspect.getsource(inspect.unwrap(function)).rstrip()
+        source = inspect.getsource(inspect.unwrap(function)).rstrip()
     except (OSError, TypeError) as error:  # defined in a REPL
-        return f"(no source of {function.__name__}: {error})"
+        return f"(no source of {name}: {error})"
+    # what `exec` made counts as a part of `python -c`'s text, since Python 3.13
+    return source if name.strip("<>") in source else f"(no source of {name})"
