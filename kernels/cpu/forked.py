@@ -10,7 +10,7 @@ import weakref
 import numba
 
 watched = weakref.WeakSet()  # all kernels
-_lost = False  # whether this process is such a fork
+_lost = False  # whether this process was forked from one in which those threads ran
 
 
 def watch(kernel):
