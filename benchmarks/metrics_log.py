@@ -5,7 +5,6 @@ does, dropping the last tenth, and draws loss.png from it. Printed are its proce
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
 
+from benchmarks.memory import peak_resident
 from kernels.system import cli
 
 
@@ -47,8 +47,7 @@ def measure(path, last_step):
 
 
 def _used():
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return time.process_time(), peak_resident() / 1e6
 
 
 @cli.command_line("metrics_log.py")

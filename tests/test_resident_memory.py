@@ -17,6 +17,7 @@ MB = 1_000_000
 # peak: argv is ARGS...
 MEASURED = """
 import gc, resource, sys
+from benchmarks.memory import peak_resident
 from tiny_transformer_np.training import __main__ as train
 from tiny_transformer_np.training.trainer import Trainer
 original = Trainer._report
@@ -32,7 +33,7 @@ if not COLLECTOR:
     gc.disable()
 sys.argv[0] = "train.py"
 status = train.main()
-print("resident", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print("resident", peak_resident())
 sys.exit(status)
 """
 

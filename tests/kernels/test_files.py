@@ -22,10 +22,14 @@ HOLDER = """
 import os, sys, time
 from kernels.system.locks import holding
 with holding(sys.argv[1]):
-    if sys.argv[2] == "fork" and os.fork() == 0:
-        os.close(1)
-        time.sleep(60)
-        os._exit(0)
+    reader, writer = os.pipe()
+    if sys.argv[2] == "fork":
+        if os.fork() == 0:
+            os.close(1)
+            os.write(writer, b"the child has let go")
+            time.sleep(60)
+            os._exit(0)
+        os.read(reader, 1)
     if sys.argv[2] == "exec":
         os.posix_spawn("/bin/sleep", ["sleep", "60"], {}, file_actions=[(os.POSIX_SPAWN_CLOSE, 1)])
     print("held", flush=True)
