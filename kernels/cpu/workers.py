@@ -23,6 +23,7 @@ import numba
 import numpy as np
 from numba.cloudpickle import loads
 from numba.core import event
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.serialize import dumps
 
 import kernels
@@ -217,6 +218,7 @@ def serve():
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asked, which then ends this one
     gc.disable()  # compiling makes millions of objects that live on, and a search among them takes a tenth of the time
     event.broadcast = lambda event: None  # Numba tells of every call of LLVM, and nobody listens
+    _emit_only_what_is_kept()
     tasks, answers = queue.SimpleQueue(), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
@@ -224,6 +226,18 @@ def serve():
         while True:
             _send(answers, _answer(*loads(tasks.get(timeout=_IDLE))))
     os._exit(0)
+
+
+def _emit_only_what_is_kept():
+    """Have Numba make machine code of what goes into the cache alone.
+
+    It would make it of each function that a kernel calls too, to run it, which takes a third of the time. The kernel
+    holds a copy of that function, and nothing that is compiled here is run here.
+    """
+    JITCPUCodegen._add_module = JITCPUCodegen.set_env = lambda codegen, *args: None
+    JITCodeLibrary._finalize_specific = lambda library: None
+    JITCodeLibrary.get_pointer_to_function = lambda library, name: 0
+    JITCodeLibrary._get_compiled_object = lambda library: library._codegen._tm.emit_object(library._final_module)
 
 
 def _listen(tasks):
