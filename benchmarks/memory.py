@@ -33,8 +33,7 @@ def measured(name, dtype, kernel_set="fast"):
 def peak_resident():
     """The most bytes of this process that were in memory at once. POSIX.
 
-    Not ru_maxrss where the system tells it otherwise: under Linux that begins at the peak of the process which started
-    this one.
+    Under Linux this is not ru_maxrss, which begins at the peak of the process that started this one.
     """
     import resource
 
