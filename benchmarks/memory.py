@@ -59,7 +59,7 @@ def run_case(name, dtype, kernel_set):
     )
     kernels.select(kernel_set)
     device.configure(threads=2)
-    if device.use_factors(dtype) != dtype:
+    if device.set_matmul_precision(dtype) != dtype:
         sys.exit(f"this processor does not multiply {dtype} numbers")
     estimate = memory.of_run(model, training, N_TOKENS)
     tokenizer = CharTokenizer("".join(map(chr, range(_FIRST, _FIRST + model.vocab_size))))

@@ -62,7 +62,7 @@ class Profile:
 def profile(case, steps, threads, dtype="float32"):
     """(Profile over so many steps, seconds of all of them)."""
     device.configure(threads=threads)
-    device.use_factors(dtype)
+    device.set_matmul_precision(dtype)
     config, training = cases.configs(case, dtype)
     trainer, found = trainer_on_batch(config, training, *cases.batch(config, training)), Profile()
     for _ in range(3):

@@ -43,7 +43,7 @@ def make_step(side, dtype, threads):
         from minigrad import device
 
         device.configure(threads=threads)
-        if device.use_factors(dtype) != dtype:
+        if device.set_matmul_precision(dtype) != dtype:
             sys.exit(f"this processor does not multiply {dtype} numbers")
 
         def make(config, training):

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from kernels.factors import rounded
+from kernels.matmul_precision import rounded
 from kernels.philox import derive_key, keep_threshold, philox4x32, random_bits
 
 # ---------------------------------------------------------------------------------------------- linear

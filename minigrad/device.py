@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import kernels
-from kernels import factors
+from kernels import matmul_precision
 from kernels.system.errors import DeviceError
 
 _MODULES = {"cuda": "kernels.cuda.gpu", "cuda-sim": "kernels.cuda.sim.device"}
@@ -43,8 +43,8 @@ def configure(device="cpu", threads=0):
     return threads
 
 
-def use_factors(dtype, device="cpu"):
-    """Have the factors of float32 matrix products rounded to dtype, "float32" or "bfloat16"; all else stays float32.
+def set_matmul_precision(dtype, device="cpu"):
+    """Round the operands of float32 matrix products to dtype, "float32" or "bfloat16"; all else stays float32.
 
     Returns the dtype in use: float32 where the processor has no instruction for the other, which only the plain kernels
     can do without. Raises DeviceError on a device.
@@ -55,7 +55,7 @@ def use_factors(dtype, device="cpu"):
         from kernels.cpu.pairs import HAS_BFLOAT16
 
         dtype = dtype if HAS_BFLOAT16 else "float32"
-    factors.use(dtype)
+    matmul_precision.select(dtype)
     return dtype
 
 

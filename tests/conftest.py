@@ -20,7 +20,7 @@ import numba
 import pytest
 
 import kernels
-from kernels import factors
+from kernels import matmul_precision
 from kernels.cpu import pairs
 from kernels.cuda import gpu, nvrtc
 from kernels.system.cli import interpreter
@@ -162,6 +162,6 @@ def same_start():
     """
     random.seek(0)
     numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))
-    factors.use("float32")
+    matmul_precision.select("float32")
     with kernels.use("fast"):
         yield

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import get_num_threads, prange
 
-from kernels import factors
+from kernels import matmul_precision
 from kernels.arrays import empty
 from kernels.cpu import attention_bfloat16
 from kernels.cpu.attention_scores import KEEP_ALL, dot_rows, draw, online_softmax, softmax_backward
@@ -47,7 +47,7 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     inputs = [rows_of(x) for x in (q, k, v)]
     scale, work = q.dtype.type(scale), _nanoseconds(shape)
     kernel, registers = _forward, lanes(q.dtype)
-    if factors.rounds(q.dtype):
+    if matmul_precision.rounds(q.dtype):
         kernel, registers = attention_bfloat16.forward, tile_settings()
     threads = get_num_threads()
     launch(kernel, work, shape, *inputs, scale, causal, dropout, rows_of(out), logsumexp, registers, threads)
@@ -65,7 +65,7 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
     inputs, outputs = [rows_of(x) for x in (dout, q, k, v, out)], [rows_of(x) for x in grads]
     scale, work = q.dtype.type(scale), 2.5 * _nanoseconds(shape)
     kernel, registers = _backward, lanes(q.dtype)
-    if factors.rounds(q.dtype):
+    if matmul_precision.rounds(q.dtype):
         kernel, registers = attention_bfloat16.backward, tile_settings()
     threads = get_num_threads()
     launch(kernel, work, shape, *inputs, logsumexp, scale, causal, dropout, *outputs, registers, threads)

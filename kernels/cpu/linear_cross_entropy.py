@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from kernels import factors
+from kernels import matmul_precision
 from kernels.arrays import empty
 from kernels.cpu.matmul import multiply
 from kernels.cpu.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 
 CHUNK_ROWS = 512  # enough for products at full speed, few for their memory; fixed, so that sums have one order
-ROUNDED_ROWS = 384  # fewer where factors are rounded to bfloat16: all else takes less memory there, so should these
+ROUNDED_ROWS = 384  # fewer where operands are rounded to bfloat16: all else takes less memory there, so should these
 
 
 def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads, into=None):
@@ -25,7 +25,7 @@ def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, gr
     dweight = empty(weight.shape, weight.dtype) if with_grads and into is None else into
     if dweight is not None and len(rows) == 0:
         dweight[...] = 0
-    at_once = ROUNDED_ROWS if factors.rounds(x.dtype) else CHUNK_ROWS
+    at_once = ROUNDED_ROWS if matmul_precision.rounds(x.dtype) else CHUNK_ROWS
     logits = empty((min(at_once, len(rows)), len(weight)), x.dtype)  # of a chunk, again and again
     for start in range(0, len(rows), at_once):
         part, labels = rows[start : start + at_once], targets[start : start + at_once]

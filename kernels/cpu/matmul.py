@@ -1,9 +1,9 @@
-"""Matrix products of float32 and float64 numbers, or of float32 numbers rounded to bfloat16: see `kernels.factors`."""
+"""Matrix products of float32 and float64 numbers, or of float32 numbers rounded to bfloat16 (`matmul_precision`)."""
 
 import numpy as np
 from numba import get_num_threads
 
-from kernels import factors
+from kernels import matmul_precision
 from kernels.cpu import gemm, gemm_bfloat16
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.pairs import tile_settings
@@ -22,7 +22,7 @@ def multiply(a, b, out, bias=None, add=False):
 
 def nanoseconds(a, b):
     """About what the product of a and b takes one thread."""
-    return 2 * a.size * b.shape[1] / (gemm_bfloat16 if factors.rounds(a.dtype) else gemm).FLOPS_PER_NANOSECOND
+    return 2 * a.size * b.shape[1] / (gemm_bfloat16 if matmul_precision.rounds(a.dtype) else gemm).FLOPS_PER_NANOSECOND
 
 
 def factor(x):
@@ -36,7 +36,7 @@ def settings(dtype):
 
     The number of threads is among them, since compiled code that asks for it could not be cached.
     """
-    return tile_settings() if factors.rounds(dtype) else None, lanes(dtype), get_num_threads()
+    return tile_settings() if matmul_precision.rounds(dtype) else None, lanes(dtype), get_num_threads()
 
 
 @jit

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 import kernels
-from kernels import factors
+from kernels import matmul_precision
 from kernels.arrays import empty, is_array
 from minigrad import graph
 from minigrad.tensor import record
@@ -282,7 +282,7 @@ def _kept(array):
 
     Of what a model keeps for backward, most comes out of products and goes into others.
     """
-    if not graph.recording or not factors.rounds(array.dtype):
+    if not graph.recording or not matmul_precision.rounds(array.dtype):
         return array
     from kernels.cpu.cast import from_bfloat16_bits, to_bfloat16_bits  # the plain kernels must not wake the compiler
 

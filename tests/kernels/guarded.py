@@ -11,7 +11,7 @@ import sys
 import numpy as np
 from parity import assert_same_bits
 
-from kernels import factors
+from kernels import matmul_precision
 from kernels.cpu.attention import attention_backward, attention_forward
 from kernels.cpu.dropout import dropout_forward
 from kernels.cpu.matmul import multiply
@@ -81,7 +81,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "past-the-end":
         ctypes.string_at(guarded(np.zeros(3)).ctypes.data + 24, 1)
     else:
-        factors.use(sys.argv[1])
+        matmul_precision.select(sys.argv[1])
         for group in (products, attention, rows):
             group(np.random.default_rng(0))
     print("no crash")

@@ -1,7 +1,7 @@
-"""Attention of factors rounded to bfloat16: each output within what its one more rounding, of the weights, may cost.
+"""Attention with operands rounded to bfloat16: each output within what its one more rounding, of the weights, may cost.
 
 q, k, v and dout are rounded before all else, so the oracle is given rounded ones and computes in float64. What is left
-are the probabilities and their gradients, which are factors too: a rounding changes one by 2**-8 of it at most.
+are the probabilities and their gradients, which are operands too: a rounding changes one by 2**-8 of it at most.
 """
 
 import numba
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from parity import assert_same_bits, attention_inputs, fused_heads, normal, run_without_amx, widened
 
-from kernels import cpu, factors, reference
+from kernels import cpu, matmul_precision, reference
 
 pytestmark = pytest.mark.bfloat16
 ROUNDING, FLOAT32 = 2.0**-8, 4e-6
@@ -20,10 +20,10 @@ BACKENDS = pytest.mark.parametrize("backend", [reference, cpu], ids=["plain", "c
 
 
 @pytest.fixture(autouse=True)
-def bfloat16_factors():
-    factors.use("bfloat16")
+def bfloat16_operands():
+    matmul_precision.select("bfloat16")
     yield
-    factors.use("float32")
+    matmul_precision.select("float32")
 
 
 def probabilities(q, k, scale, causal):
@@ -42,7 +42,7 @@ def check(backend, T, S, D, causal, p):
     """Forward, and backward from its results into slices of one array."""
     dout, q, k, v = attention_inputs(np.random.default_rng(T + S + D), np.float32, 2, 3, T, S, D)
     setting = (D**-0.5, causal, p, 5, 7, 11)
-    exact_inputs = [widened(factors.rounded(x)) for x in (q, k, v)]
+    exact_inputs = [widened(matmul_precision.rounded(x)) for x in (q, k, v)]
     out, logsumexp = backend.attention_forward(q, k, v, *setting)
     expected, expected_logsumexp = reference.attention_forward(*exact_inputs, *setting)
     mask = reference._attention_mask((2, 3, T, S), p, 5, 7, 11, exact_inputs[0])
@@ -53,8 +53,8 @@ def check(backend, T, S, D, causal, p):
     into = [fused_heads(np.full_like(x, np.nan)) for x in (q, k, v)]
     grads = backend.attention_backward(dout, q, k, v, out, logsumexp, *setting, into=into)
     assert all(grad is target for grad, target in zip(grads, into, strict=True))
-    exact_dout = widened(factors.rounded(dout))
-    dots = (widened(dout) * widened(out)).sum(axis=-1, keepdims=True)  # of numbers that are no factors
+    exact_dout = widened(matmul_precision.rounded(dout))
+    dots = (widened(dout) * widened(out)).sum(axis=-1, keepdims=True)  # of numbers that are no operands
     dprobs = exact_dout @ exact_inputs[2].swapaxes(-1, -2) * mask
     probs = probabilities(*exact_inputs[:2], setting[0], causal)
     dscores, size = probs * (dprobs - dots) * setting[0], probs * (np.abs(dprobs) + np.abs(dots)) * setting[0]
@@ -89,7 +89,7 @@ def test_forward_rounds_the_values(backend):
     """With one key its weight is 1 exactly."""
     _, q, k, v = attention_inputs(np.random.default_rng(4), np.float32, 2, 2, 5, 1, 20)
     out, _ = backend.attention_forward(q, k, v, 0.25, False, 0.0, 1, 2, 3)
-    np.testing.assert_array_equal(out, np.broadcast_to(factors.rounded(v), out.shape))
+    np.testing.assert_array_equal(out, np.broadcast_to(matmul_precision.rounded(v), out.shape))
 
 
 def test_forward_rounds_the_weights():
@@ -97,8 +97,8 @@ def test_forward_rounds_the_weights():
     _, q, k, v = attention_inputs(np.random.default_rng(5), np.float32, 2, 2, 64, 64, 32)
     scores = reference._scores(q, k, 0.25, True)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    total, exact_v = weights.sum(axis=-1, keepdims=True), factors.rounded(v)
-    expected, unrounded = factors.rounded(weights) @ exact_v / total, weights @ exact_v / total
+    total, exact_v = weights.sum(axis=-1, keepdims=True), matmul_precision.rounded(v)
+    expected, unrounded = matmul_precision.rounded(weights) @ exact_v / total, weights @ exact_v / total
     out, _ = cpu.attention_forward(q, k, v, 0.25, True, 0.0, 1, 2, 3)
     assert np.median(np.abs(out - expected)) < 2e-7 < 1e-5 < np.median(np.abs(out - unrounded))
 
@@ -134,7 +134,7 @@ def test_float64_never_rounds():
     setting = (0.25, True, 0.0, 1, 2, 3)
     out, logsumexp = cpu.attention_forward(q, k, v, *setting)
     found = [out, logsumexp, *cpu.attention_backward(dout, q, k, v, out, logsumexp, *setting)]
-    factors.use("float32")
+    matmul_precision.select("float32")
     assert_same_bits(found[:2], list(cpu.attention_forward(q, k, v, *setting)))
     assert_same_bits(found[2:], list(cpu.attention_backward(dout, q, k, v, out, logsumexp, *setting)))
 
@@ -171,7 +171,7 @@ def test_other_layouts_give_the_same_bits():
 def test_the_other_instruction_gives_the_same(tmp_path):
     """Without AMX pairs are multiplied in vector registers: compiled anew in a process of its own."""
     code = (
-        "from kernels import cpu, factors; factors.use('bfloat16')\n"
+        "from kernels import cpu, matmul_precision; matmul_precision.select('bfloat16')\n"
         "from test_bfloat16_attention import check\n"
         "check(cpu, 130, 130, 33, True, 0.3); check(cpu, 65, 130, 64, False, 0.0)\n"
         "from kernels.cpu.attention_bfloat16 import _multiply as compiled\n"

@@ -1,12 +1,11 @@
-"""Products of factors rounded to bfloat16 equal the exact products of the rounded factors, summed in float32."""
+"""Products of operands rounded to bfloat16 equal the exact products of the rounded operands, summed in float32."""
 
 import ml_dtypes
 import numpy as np
 import pytest
 from parity import run_without_amx
 
-from kernels import factors as product_factors
-from kernels import reference
+from kernels import matmul_precision, reference
 from kernels.cpu import linear
 from kernels.cpu.matmul import multiply
 
@@ -25,7 +24,7 @@ SHAPES = [
 ]
 
 
-def factors(form, M, K, N):
+def operands(form, M, K, N):
     """a (M, K) and b (K, N) as `linear` multiplies them: forward, dx, dweight."""
     rng = np.random.default_rng(M + K + N)
     a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((M, K), (K, N)))
@@ -44,16 +43,16 @@ def worst(out, a, b, before=0.0):
 
 
 @pytest.fixture
-def bfloat16_factors():
-    product_factors.use("bfloat16")
+def bfloat16_operands():
+    matmul_precision.select("bfloat16")
     yield
-    product_factors.use("float32")
+    matmul_precision.select("float32")
 
 
 @pytest.mark.parametrize("form", ["forward", "dx", "dweight"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_it_is_the_product_of_the_rounded_factors(shape, form, bfloat16_factors):
-    a, b = factors(form, *shape)
+def test_it_is_the_product_of_the_rounded_operands(shape, form, bfloat16_operands):
+    a, b = operands(form, *shape)
     bias = np.linspace(-1, 1, shape[2], dtype=np.float32)
     out = multiply(a, b, np.full((shape[0], shape[2]), np.nan, np.float32), bias)
     assert worst(out, a, b, bias) < 1e-6
@@ -62,18 +61,18 @@ def test_it_is_the_product_of_the_rounded_factors(shape, form, bfloat16_factors)
     assert worst(out, a, b, before.astype(np.float64)) < 1e-6
 
 
-def test_a_number_that_is_not_finite_reaches_its_row_alone(bfloat16_factors):
-    a, b = factors("dx", 40, 40, 40)
+def test_a_number_that_is_not_finite_reaches_its_row_alone(bfloat16_operands):
+    a, b = operands("dx", 40, 40, 40)
     a[3, 5], a[7, 9] = np.nan, np.inf
     out = multiply(a, b, np.empty((40, 40), np.float32))
     assert np.isnan(out[3]).all() and np.isinf(out[7]).all()
     assert np.isfinite(np.delete(out, (3, 7), axis=0)).all()
 
 
-def test_one_thread_gives_the_same_bits(bfloat16_factors):
+def test_one_thread_gives_the_same_bits(bfloat16_operands):
     from numba import get_num_threads, set_num_threads
 
-    a, b = factors("forward", 300, 700, 500)
+    a, b = operands("forward", 300, 700, 500)
     before, outs = get_num_threads(), []
     for threads in (before, 1):
         set_num_threads(threads)
@@ -83,8 +82,8 @@ def test_one_thread_gives_the_same_bits(bfloat16_factors):
 
 
 @pytest.mark.parametrize("kernels", [linear, reference], ids=["compiled", "plain"])
-def test_linear_uses_it_when_told_to_and_float64_never_does(kernels, bfloat16_factors):
-    x, weight = factors("dx", 8, 33, 9)
+def test_linear_uses_it_when_told_to_and_float64_never_does(kernels, bfloat16_operands):
+    x, weight = operands("dx", 8, 33, 9)
     inputs, bias = np.ascontiguousarray(weight[:8]), np.zeros(33, np.float32)
     assert worst(kernels.linear_forward(x, weight.T, None), x, weight) < 1e-6
     dx, dweight, _ = kernels.linear_backward(x, inputs, weight, None)
@@ -100,28 +99,28 @@ def test_linear_uses_it_when_told_to_and_float64_never_does(kernels, bfloat16_fa
     np.testing.assert_allclose(dweight, x.T @ inputs, rtol=1e-12)
 
 
-def test_the_plain_rounding_is_that_of_the_format(bfloat16_factors):
+def test_the_plain_rounding_is_that_of_the_format(bfloat16_operands):
     x = np.array(
         [1.0, 1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8 + 2**-20), 3e-45, 3.4e38, np.inf, -np.inf, np.nan], np.float32
     )
-    np.testing.assert_array_equal(product_factors.rounded(x), x.astype(ml_dtypes.bfloat16).astype(np.float32))
+    np.testing.assert_array_equal(matmul_precision.rounded(x), x.astype(ml_dtypes.bfloat16).astype(np.float32))
     every = np.frombuffer(np.random.default_rng(0).bytes(1 << 16), np.float32)
     with np.errstate(invalid="ignore"):  # some are NaN
         expected = every.astype(ml_dtypes.bfloat16).astype(np.float32)
-    np.testing.assert_array_equal(product_factors.rounded(every), expected)
+    np.testing.assert_array_equal(matmul_precision.rounded(every), expected)
 
 
 @pytest.mark.amx
 def test_the_other_instruction_gives_the_same(tmp_path):
     """Without AMX pairs are multiplied in vector registers: compiled anew in a process of its own."""
     code = (
-        "from test_bfloat16_products import SHAPES, factors, worst\n"
-        "import numpy as np; from kernels import factors as product_factors\n"
+        "from test_bfloat16_products import SHAPES, operands, worst\n"
+        "import numpy as np; from kernels import matmul_precision\n"
         "from kernels.cpu import gemm_bfloat16; from kernels.cpu.matmul import multiply\n"
-        "product_factors.use('bfloat16')\n"
+        "matmul_precision.select('bfloat16')\n"
         "for shape in SHAPES:\n"
         "    for form in ('forward', 'dx', 'dweight'):\n"
-        "        a, b = factors(form, *shape)\n"
+        "        a, b = operands(form, *shape)\n"
         "        out = multiply(a, b, np.empty((shape[0], shape[2]), np.float32))\n"
         "        assert worst(out, a, b) < 1e-6, (shape, form)\n"
         "compiled = gemm_bfloat16._multiply_panels\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from parity import assert_same_bits, check, normal, strided, widened
 
-from kernels import cpu, factors, reference
+from kernels import cpu, matmul_precision, reference
 from kernels.cpu import linear_cross_entropy
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -75,9 +75,9 @@ def test_the_chunks_do_not_show(dtype, monkeypatch):
 
 
 @pytest.mark.bfloat16
-def test_the_chunks_do_not_show_where_factors_are_rounded(monkeypatch):
+def test_the_chunks_do_not_show_where_operands_are_rounded(monkeypatch):
     args = *inputs(np.random.default_rng(4), np.float32, 131, 40, 70), IGNORE, "mean", 2.0, True
-    monkeypatch.setattr(factors, "dtype", "bfloat16")
+    monkeypatch.setattr(matmul_precision, "dtype", "bfloat16")
     loss, dx, dweight = linear_cross_entropy.linear_cross_entropy_forward(*args)
     for rows in (7, 130):
         monkeypatch.setattr(linear_cross_entropy, "ROUNDED_ROWS", rows)

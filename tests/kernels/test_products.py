@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from parity import assert_same_bits
 
-from kernels import cpu, factors
+from kernels import cpu, matmul_precision
 from kernels.arrays import empty
 from kernels.cpu import gemm, pairs
 from kernels.cpu.matmul import factor, multiply
@@ -71,7 +71,7 @@ def test_a_row_has_the_same_bits_however_many_rows_there_are(dtype):
 @pytest.mark.parametrize("rounding", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])
 @pytest.mark.parametrize("M, K, N", [(3, 0, 5), (0, 4, 5), (3, 4, 0), (0, 0, 0)])
 def test_a_sum_of_nothing_is_nothing(M, K, N, rounding, monkeypatch):
-    monkeypatch.setattr(factors, "dtype", rounding)
+    monkeypatch.setattr(matmul_precision, "dtype", rounding)
     a, b, start = np.ones((M, K), np.float32), np.ones((N, K), np.float32).T, np.ones((M, N), np.float32)
     bias = np.arange(N, dtype=np.float32)
     expected = np.full((M, N), K, np.float32)
@@ -84,7 +84,7 @@ def test_a_sum_of_nothing_is_nothing(M, K, N, rounding, monkeypatch):
 def test_bfloat16_products_are_refused_where_the_processor_has_none(monkeypatch):
     """The compiler would end the process."""
     monkeypatch.setattr(pairs, "HAS_BFLOAT16", False)
-    monkeypatch.setattr(factors, "dtype", "bfloat16")
+    monkeypatch.setattr(matmul_precision, "dtype", "bfloat16")
     x = np.ones((2, 1, 4, 8), np.float32)
     attention = {"scale": 1.0, "causal": True, "p": 0.0, "seed": 0, "step": 0, "stream": 0}
     for call in (

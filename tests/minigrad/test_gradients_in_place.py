@@ -8,7 +8,7 @@ import pytest
 
 import kernels
 import minigrad as mg
-from kernels import factors
+from kernels import matmul_precision
 from minigrad import functional as F
 from minigrad import graph, optim
 from minigrad.nn import Embedding, LayerNorm, Linear, Module
@@ -182,20 +182,20 @@ def kept_bytes(out):
 
 
 @pytest.fixture
-def bfloat16_factors():
-    factors.use("bfloat16")
+def bfloat16_operands():
+    matmul_precision.select("bfloat16")
     yield
-    factors.use("float32")
+    matmul_precision.select("float32")
 
 
-def test_what_is_kept_takes_half_the_memory_where_products_round(bfloat16_factors):
+def test_what_is_kept_takes_half_the_memory_where_products_round(bfloat16_operands):
     block = Block()
     x = mg.tensor(np.random.default_rng(0).standard_normal((2, 16, 8), dtype=np.float32), requires_grad=True)
     dout = np.random.default_rng(1).standard_normal((2, 16, 8), dtype=np.float32)
     with kernels.use("reference"):  # any processor has these
         found = {}
         for dtype in ("float32", "bfloat16"):
-            factors.use(dtype)
+            matmul_precision.select(dtype)
             out = block(x)
             found[dtype] = kept_bytes(out)
             assert all(v.dtype == np.float32 for n in graph.ancestors(out.node) for v in n.saved.values()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small import make_model, model_config, training_config
 
-from kernels import factors
+from kernels import matmul_precision
 from tiny_transformer_np import ConfigError
 from tiny_transformer_np.training import memory
 from tiny_transformer_np.training.__main__ import main, memory_check
@@ -56,11 +56,11 @@ def test_every_kind_grows_with_what_it_depends_on():
 
 def test_bfloat16_keeps_half_for_backward():
     full = estimate({"n_layer": 50}, batch_size=1000).passing["step"]
-    factors.use("bfloat16")
+    matmul_precision.select("bfloat16")
     try:
         rounded = estimate({"n_layer": 50}, batch_size=1000).passing["step"]
     finally:
-        factors.use("float32")
+        matmul_precision.select("float32")
     assert 0.5 < rounded / full < 0.7
 
 

@@ -4,7 +4,7 @@ import pytest
 from small import make_trainer, same_bits, weights_of
 
 import kernels
-from kernels import factors
+from kernels import matmul_precision
 from kernels.cpu import forked
 from minigrad import random
 from tiny_transformer_np.model import LARGE_VOCABULARY
@@ -37,7 +37,7 @@ def compiled_kernels():
     ],
 )
 def test_a_run_loads_no_kernel_that_its_rehearsal_did_not(model, training, dtype):
-    factors.use(dtype)
+    matmul_precision.select(dtype)
     try:
         trainer = make_trainer(model=model, sample_tokens=2, **training)
         for kernel in forked.watched:
@@ -49,7 +49,7 @@ def test_a_run_loads_no_kernel_that_its_rehearsal_did_not(model, training, dtype
         trainer.evaluate()
         trainer.sample()
     finally:
-        factors.use("float32")
+        matmul_precision.select("float32")
     assert rehearsed and loaded() == rehearsed
 
 

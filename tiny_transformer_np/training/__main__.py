@@ -66,9 +66,9 @@ def train(args, run, model_config, config, checkpoint):
     device.require(config.device)
     kernels.select(config.kernels)
     threads = device.configure(config.device, config.threads)
-    factors = device.use_factors(config.dtype, config.device)
-    if factors != config.dtype:
-        cli.complain(PROG, f"this processor has no instruction for {config.dtype} products; {factors} is used")
+    precision = device.set_matmul_precision(config.dtype, config.device)
+    if precision != config.dtype:
+        cli.complain(PROG, f"this processor has no instruction for {config.dtype} products; {precision} is used")
     needed = memory_check(args, model_config, config, resumed=checkpoint is not None)
     keep_marks = checkpoint is not None and keeps_marks(checkpoint[2])
     shown_in = None if args.step_backward else run
@@ -98,7 +98,7 @@ def train(args, run, model_config, config, checkpoint):
     else:
         run.create(trainer.model.config, config)
 
-    trainer.progress.say(describe(trainer, kernels.describe(), threads, factors, needed.estimate))
+    trainer.progress.say(describe(trainer, kernels.describe(), threads, precision, needed.estimate))
     return finish(trainer, sound(trainer.train))
 
 
@@ -163,13 +163,13 @@ def finish(trainer, finished):
     return 0 if finished else 128 + (trainer.stopped_by or signal.SIGINT)
 
 
-def describe(trainer, kernel_set, threads, factors, estimate=None):
+def describe(trainer, kernel_set, threads, precision, estimate=None):
     """What is about to happen, in a few lines."""
     from tiny_transformer_np.training import memory
 
     config, model, data = trainer.config, trainer.model, trainer.train_dataset
     done = f", from step {trainer.step}" if trainer.step else ""
-    rounded = "" if factors == "float32" else f", matrix products of {factors} numbers"
+    rounded = "" if precision == "float32" else f", matrix products of {precision} numbers"
     lines = [
         f"run       {trainer.run.path}",
         f"data      {len(data.tokens):,} tokens to train on, {len(trainer.val_dataset.tokens):,} to validate, "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels import factors
+from kernels import matmul_precision
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.model import LARGE_VOCABULARY
 from tiny_transformer_np.training.preflight import LARGE
@@ -68,7 +68,7 @@ def of_run(model, config, n_tokens, preflight="none", resumed=False):
     """
     P, T = num_parameters(model), config.seq_len
     n_train, n_val = n_tokens
-    rounded = factors.rounds(np.dtype(np.float32))
+    rounded = matmul_precision.rounds(np.dtype(np.float32))
     rows = min(max(1, EVAL_TOKENS // T), -(-n_val // T))
     held = {
         "program": _PROGRAM[config.kernels]
