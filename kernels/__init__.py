@@ -13,6 +13,7 @@ Letters: B batch, T time, C channels, H heads, D head size, V vocabulary, N rows
 from tiny_transformer_np_install import __version__ as __version__  # isort: skip  first: refuses foreign packages
 import importlib
 import sys
+import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -40,40 +41,56 @@ SETS = ("fast", "reference")
 _FAST_MODULES = {
     "numpy.ndarray": "kernels.cpu", "cupy.ndarray": "kernels.cuda", "kernels.cuda.sim.array.SimArray": "kernels.cuda",
 }  # fmt: skip
-_active: dict[type, object] = {}  # array type -> the kernels in use; filled on first use
-_choice: dict[str, str] = dict.fromkeys(KERNELS, "fast")
+_initial = dict.fromkeys(KERNELS, "fast")  # the choice with which a thread begins: the main thread's last `select`
+
+
+class _Thread(threading.local):
+    """Each thread's choice."""
+
+    def __init__(self):
+        self.choice = dict(_initial)  # op -> name of a set
+        self.active = {}  # array type -> the kernels in use; filled on first use
+
+
+_thread = _Thread()
 
 
 def for_array(x):
     """The kernels in use for arrays of this type, as an object with one attribute per kernel."""
-    backend = _active.get(type(x))
+    backend = _thread.active.get(type(x))
     return _load(type(x)) if backend is None else backend
 
 
 def select(name, ops=None):
-    """Use kernel set `name` ("fast" or "reference") from now on, for all ops or for those named.
+    """Use kernel set `name` ("fast" or "reference") from now on, for all ops or for those named, in this thread.
 
-    Raises ValueError for a set or an op that does not exist.
+    Threads that are started later begin with what the main thread selected. Raises ValueError for a set or an op that
+    does not exist.
     """
     if name not in SETS:
         raise ValueError(f"no kernel set named {name!r}; the sets are {', '.join(SETS)}")
     ops = list(KERNELS) if ops is None else list(ops)
     if unknown := [op for op in ops if op not in KERNELS]:
         raise ValueError(f"no kernels for {', '.join(unknown)}; there are {', '.join(KERNELS)}")
-    _choice.update(dict.fromkeys(ops, name))
-    _active.clear()
+    _choose({**_thread.choice, **dict.fromkeys(ops, name)})
 
 
 @contextmanager
 def use(name, ops=None):
     """`select` for the length of a `with` block."""
-    before = dict(_choice)
+    before = _thread.choice
     select(name, ops)
     try:
         yield
     finally:
-        _choice.update(before)
-        _active.clear()
+        _choose(before)
+
+
+def _choose(choice):
+    global _initial
+    _thread.choice, _thread.active = choice, {}
+    if threading.current_thread() is threading.main_thread():
+        _initial = choice
 
 
 def prepare(rehearsal):
@@ -84,13 +101,13 @@ def prepare(rehearsal):
     it is called.
     """
     # the plain kernels must not wake the compiler, and a debugger must not stop in what is no part of the program
-    if "fast" in _choice.values() and sys.gettrace() is None:
+    if "fast" in _thread.choice.values() and sys.gettrace() is None:
         importlib.import_module("kernels.cpu.workers").prepare(rehearsal)
 
 
 def describe():
     """The kernels in use as a short phrase, e.g. ``fast (attention: reference)``."""
-    plain = [op for op, name in _choice.items() if name == "reference"]
+    plain = [op for op, name in _thread.choice.items() if name == "reference"]
     if len(plain) == len(KERNELS):
         return "reference"
     return "fast" + (f" ({', '.join(plain)}: reference)" if plain else "")
@@ -105,11 +122,11 @@ def _load(array_type):
         )
     paths = {"fast": _FAST_MODULES[name], "reference": "kernels.reference"}
     # only what is in use is imported: the plain kernels must not wake the compiler
-    modules = {name: importlib.import_module(paths[name]) for name in set(_choice.values())}
+    modules = {name: importlib.import_module(paths[name]) for name in set(_thread.choice.values())}
     if len(modules) == 1:
         backend = next(iter(modules.values()))
     else:
-        chosen = {fn: getattr(modules[_choice[op]], fn) for op, fns in KERNELS.items() for fn in fns}
+        chosen = {fn: getattr(modules[_thread.choice[op]], fn) for op, fns in KERNELS.items() for fn in fns}
         backend = SimpleNamespace(**chosen)
-    _active[array_type] = backend
+    _thread.active[array_type] = backend
     return backend

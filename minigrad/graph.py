@@ -5,21 +5,34 @@ edges to the nodes (or leaf tensors) that its inputs came from. Whatever no rule
 user lets go of it; after `backward` nothing of the graph is alive, without help from the cyclic collector.
 """
 
+import functools
+import inspect
 import itertools
 import linecache
 import os
 import sys
+import threading
 import weakref
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 
 import numpy as np
 
 from kernels.arrays import as_array, is_array
 
-recording = True  # False inside no_grad
+
+class _Thread(threading.local):
+    """What each thread has for itself."""
+
+    recording = True  # False inside no_grad
+    module_path = ""  # the nn.Module being called, e.g. "blocks.3.attn"; kept by nn.Module.__call__
+
+
+thread = _Thread()
+accumulating = threading.RLock()  # held while a leaf's gradient is added to, so that no thread loses another's part
 keep_calls = None  # set by debug.check_mode: keep_calls(frame of an operation, out) -> the node's call
 watcher = None  # set by debug: called as watcher(node, dout, grads) before (grads None) and after every rule
-module_path = ""  # the nn.Module being called, e.g. "blocks.3.attn"; kept by nn.Module.__call__
+if hasattr(os, "register_at_fork"):  # the thread that held it is not in the fork
+    os.register_at_fork(after_in_child=accumulating._at_fork_reinit)
 
 _ids = itertools.count(1)
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -45,7 +58,7 @@ class Node:
         self.backward, self.parents, self._saved = backward, parents, saved
         self.shape, self.dtype = out.shape, out.dtype
         self.grad = self.hooks = self.call = None
-        self.module = module_path
+        self.module = thread.module_path
         frame = sys._getframe(2)
         while frame.f_code.co_filename.startswith(_HERE) and frame.f_back:
             frame = frame.f_back
@@ -116,7 +129,7 @@ def adds_to(parent):
 
 def record(out, parents, backward, saved):
     """The Node for `out` made from Tensors `parents`, or None where nothing wants a gradient."""
-    if not recording:
+    if not thread.recording:
         return None
     edges, wanted = [], False
     for parent in parents:
@@ -171,6 +184,9 @@ def _apply(node, dout, keep_arrays, in_place):
     Returns dout as hooks left it, and the results, one per parent.
     """
     try:
+        if in_place and hasattr(node.backward, "takes_into"):
+            with accumulating:  # from the look at what the leaf holds until it holds the new gradient
+                return _perform(node, dout, keep_arrays, in_place)
         return _perform(node, dout, keep_arrays, in_place)
     except Exception as error:
         error.add_note(_describe(node, dout))
@@ -302,12 +318,47 @@ def _describe(node, dout):
     )
 
 
-@contextmanager
-def no_grad():
-    """Record nothing inside: a `with` block or, as `@no_grad()`, a whole function."""
-    global recording
-    before, recording = recording, False
-    try:
-        yield
-    finally:
-        recording = before
+class no_grad(ContextDecorator):
+    """Record nothing in this thread inside: a `with` block or, as `@no_grad()`, a whole function or generator."""
+
+    def __init__(self):
+        self._before = []
+
+    def __enter__(self):
+        self._before.append(thread.recording)
+        thread.recording = False
+
+    def __exit__(self, *error):
+        thread.recording = self._before.pop()
+
+    def __call__(self, function):
+        if not inspect.isgeneratorfunction(function):
+            return super().__call__(function)
+
+        @functools.wraps(function)
+        def start(*args, **kwargs):
+            return _unrecorded(function(*args, **kwargs))
+
+        return start
+
+    def _recreate_cm(self):
+        return no_grad()  # a call of the function within itself, or in another thread, has its own
+
+
+def _unrecorded(generator):
+    """The same generator, run inside no_grad: from one `yield` to the next, but not while its caller has control."""
+    resume, value = generator.send, None
+    while True:
+        try:
+            with no_grad():
+                result = resume(value)
+        except StopIteration as end:
+            return end.value
+        try:
+            resume, value = generator.send, (yield result)
+        except GeneratorExit:
+            with no_grad():
+                generator.close()
+            raise
+        except BaseException as error:
+            resume, value = generator.throw, error

@@ -31,15 +31,16 @@ class Module:
 
     def __call__(self, *args, **kwargs):
         """`forward`, with every node made inside knowing which module made it."""
-        outermost = not graph.module_path
-        if outermost:  # only here is it known from where the names count
+        thread = graph.thread
+        before = thread.module_path
+        if not before:  # only here is it known from where the names count
             for path, module in self.named_modules():
                 module._path = path
-        before, graph.module_path = graph.module_path, self._path or type(self).__name__
+        thread.module_path = self._path or type(self).__name__
         try:
             return self.forward(*args, **kwargs)
         finally:
-            graph.module_path = before
+            thread.module_path = before
 
     def forward(self, *args, **kwargs):
         raise NotImplementedError(f"{type(self).__name__} defines no forward")

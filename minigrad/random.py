@@ -1,10 +1,11 @@
 """Randomness without hidden state: everything is a function of (seed, step, stream, index).
 
-A position on an endless tape: `seek(seed, step)` says where it stands, and each use of randomness takes the
-next stream. The trainer seeks before every forward pass, so nothing has to be saved to resume a run.
+A position on an endless tape, one for each thread: `seek(seed, step)` says where it stands, and each use of randomness
+takes the next stream. The trainer seeks before every forward pass, so nothing has to be saved to resume a run.
 """
 
 import functools
+import threading
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,28 +13,34 @@ import numpy as np
 from kernels.philox import derive_key, philox4x32
 
 _SHUFFLE = 0x5348  # a stream of its own, so that the order of the data and dropout are independent
-_position = [0, 0, 0]  # seed, step, next stream
+
+
+class _Tape(threading.local):
+    position = 0, 0, 0  # seed, step, next stream
+
+
+_tape = _Tape()
 
 
 def seek(seed, step=0, micro_batch=0):
     """Continue from (seed, step); `micro_batch` keeps the passes of one step apart."""
-    _position[:] = seed, step, micro_batch << 20
+    _tape.position = seed, step, micro_batch << 20
 
 
 @contextmanager
 def kept():
     """Whatever is done inside, the position afterwards is the one before."""
-    before = list(_position)
+    before = _tape.position
     try:
         yield
     finally:
-        _position[:] = before
+        _tape.position = before
 
 
 def next_stream():
     """(seed, step, stream) for one use of randomness; each call gives another stream."""
-    seed, step, stream = _position
-    _position[2] = stream + 1
+    seed, step, stream = _tape.position
+    _tape.position = seed, step, stream + 1
     return seed, step, stream
 
 

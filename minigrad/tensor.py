@@ -102,18 +102,19 @@ class Tensor:
         """Add an array into this leaf's `.grad`; the engine calls it once per use of the leaf."""
         if self.hooks:
             grad = graph.run_hooks(self.hooks, grad)
-        if self.grad is None:
-            if grad is self.grad_buffer:  # what was lent comes back
-                self.grad, self.loan = grad, None
-            elif self.grad_buffer is None or self.loan is not None:
-                self.grad = grad.copy()  # grad may be shared with other leaves, or be the caller's
+        with graph.accumulating:
+            if self.grad is None:
+                if grad is self.grad_buffer:  # what was lent comes back
+                    self.grad, self.loan = grad, None
+                elif self.grad_buffer is None or self.loan is not None:
+                    self.grad = grad.copy()  # grad may be shared with other leaves, or be the caller's
+                else:
+                    self.grad = self.grad_buffer
+                    self.grad[...] = grad
+            elif self.grad is self.grad_buffer:
+                self.grad += grad
             else:
-                self.grad = self.grad_buffer
-                self.grad[...] = grad
-        elif self.grad is self.grad_buffer:
-            self.grad += grad
-        else:
-            self.grad = as_array(self.grad + grad)
+                self.grad = as_array(self.grad + grad)
 
     def room(self):
         """Where a rule may put this leaf's gradient: (array, whether it holds one, to add to); None if nowhere."""

@@ -6,7 +6,9 @@ holds a function, so a change in a helper elsewhere would go unnoticed.
 
 import hashlib
 import math
+import os
 import sys
+import threading
 from pathlib import Path
 
 import llvmlite
@@ -59,6 +61,10 @@ def jit(function=None, *, parallel=False):
     return kernel
 
 
+_running = threading.RLock()  # Numba's workqueue layer ends a process in which two threads run kernels at once
+if hasattr(os, "register_at_fork"):  # the thread that held it is not in the fork
+    os.register_at_fork(after_in_child=_running._at_fork_reinit)
+
 _WORTH_SHARING = 15_000  # nanoseconds; a thread that had work a moment ago is still awake: handing it some takes 3,000
 
 
@@ -66,15 +72,17 @@ def launch(kernel, nanoseconds, *args):
     """kernel(*args) on all threads, or on one if that takes about so few nanoseconds that more do not pay.
 
     The kernels' sums do not depend on the number of threads, so this does not change a bit of the result.
+    One kernel runs at a time: another thread's waits for it.
     """
-    if nanoseconds >= _WORTH_SHARING:
-        return kernel(*args)
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        return kernel(*args)
-    finally:
-        numba.set_num_threads(threads)
+    with _running:
+        if nanoseconds >= _WORTH_SHARING:
+            return kernel(*args)
+        threads = numba.get_num_threads()
+        numba.set_num_threads(1)
+        try:
+            return kernel(*args)
+        finally:
+            numba.set_num_threads(threads)
 
 
 def chunk_rows(n_rows, least):

@@ -102,12 +102,12 @@ def _rehearse(rehearsal):
         return call
 
     names = [name for op in kernels.KERNELS.values() for name in op]
-    kernels._active[np.ndarray] = SimpleNamespace(**{name: either(name) for name in names})
+    kernels._thread.active[np.ndarray] = SimpleNamespace(**{name: either(name) for name in names})
     try:
         rehearsal()
         return list(_missing.values())
     finally:
-        kernels._active[np.ndarray], _missing = fast, None
+        kernels._thread.active[np.ndarray], _missing = fast, None
 
 
 def _compile_all(tasks):

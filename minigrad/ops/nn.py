@@ -262,7 +262,7 @@ def linear_cross_entropy(
     if not grad_scale > 0.0:
         raise ValueError(f"cross-entropy: grad_scale is {grad_scale}; expected more than 0")
     targets = _checked_ids("cross-entropy: target", targets, weight.shape[0], x.data, ignore_index)
-    wanted = graph.recording and (x.requires_grad or weight.requires_grad)
+    wanted = graph.thread.recording and (x.requires_grad or weight.requires_grad)
     loan = weight.lend() if wanted and overwrite_grads else None
     loss, dx, dweight = kernels.for_array(x.data).linear_cross_entropy_forward(
         x.data, weight.data, targets, ignore_index, reduction, grad_scale, wanted, loan and loan()
@@ -282,7 +282,7 @@ def _kept(array):
 
     Of what a model keeps for backward, most comes out of products and goes into others.
     """
-    if not graph.recording or not matmul_precision.rounds(array.dtype):
+    if not graph.thread.recording or not matmul_precision.rounds(array.dtype):
         return array
     from kernels.cpu.cast import from_bfloat16_bits, to_bfloat16_bits  # the plain kernels must not wake the compiler
 

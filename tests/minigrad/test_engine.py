@@ -286,7 +286,7 @@ def test_a_failing_rule_names_its_module():
 def test_the_module_path_is_left_when_forward_raises():
     with pytest.raises(ValueError, match="features"):
         Net()(mg.tensor(np.ones((1, 3), np.float32)))
-    assert graph.module_path == ""
+    assert graph.thread.module_path == ""
 
 
 def test_ids_count_up_in_order_of_creation():
