@@ -24,7 +24,7 @@ if __name__ == "__main__":
 from kernels.system import cli
 from kernels.system.errors import DeviceError
 from kernels.system.files import writing
-from minigrad import device as devices
+from minigrad import runtime
 from minigrad.gradcheck import table
 
 PARITY = [f"tests/kernels/cuda/test_cuda_{name}.py" for name in ("rows", "attention", "loss", "optim")]
@@ -144,7 +144,7 @@ def main(argv=None):
     parser.add_argument("--out-dir", type=Path, default=ROOT, help="where to write gpu-report.md and .json")
     args = parser.parse_args(argv)
     try:
-        devices.configure(args.device)
+        runtime.configure(args.device)
     except DeviceError as error:
         print(f"{error}; this report: make gpu-report ARGS='--device cuda-sim'", file=sys.stderr)
         return 2

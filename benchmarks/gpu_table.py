@@ -21,7 +21,7 @@ from kernels.cuda.gates import check
 from kernels.cuda.gates.measure import Job
 from kernels.cuda.sim import device, module
 from kernels.system import cli
-from minigrad import device as devices
+from minigrad import runtime
 
 PAGE = ROOT / "docs" / "gpu.md"
 BEGIN, END = "<!-- kernels: written by benchmarks/gpu_table.py -->\n", "<!-- end -->\n"
@@ -89,7 +89,7 @@ def least(case, dtype, full=GPT2, part=256):
 
 def on_device(case, sizes, dtype):
     """(arguments on the simulated device, the kernel)."""
-    args = moved(case.args(sizes, np.random.default_rng(0), dtype), devices.module("cuda-sim"))
+    args = moved(case.args(sizes, np.random.default_rng(0), dtype), runtime.module("cuda-sim"))
     return args, getattr(kernels.for_array(first(args)), case.kernel)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 import kernels
 from benchmarks.kernel_costs import CASES, GPT2, least_bytes
-from minigrad import device as devices
+from minigrad import runtime
 
 DTYPES = ("float32", "float16")
 REPEATS = 20  # of which the median counts
@@ -67,7 +67,7 @@ def peaks(flush):
 
 def kernel_times(device, sizes=GPT2, dtypes=DTYPES, measure=seconds, best=None):
     """A row for each kernel and dtype: bytes, operations, seconds, and the share of the floor that they are."""
-    place, rng, flush = devices.module(device), np.random.default_rng(0), None
+    place, rng, flush = runtime.module(device), np.random.default_rng(0), None
     if best is None:
         flush = place.empty((FLUSH,), np.uint8)
         best = peaks(flush)

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
 from benchmarks import cases, worker
 from kernels.system import cli
-from minigrad import device, graph
+from minigrad import graph, runtime
 
 #: the conditions, as they stand in minigrad/graph.py and tensor.py, and how often: for each node, made and gone through
 A_NODE = {"node.hooks": 2, "in_place and watcher is None": 1, "watcher is not None": 2,
@@ -64,7 +64,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.steps < 1 or args.threads < 0:
         parser.error(f"--steps {args.steps} and --threads {args.threads}: expected at least 1 and at least 0")
-    device.configure(threads=args.threads)
+    runtime.configure(threads=args.threads)
     config, training = cases.configs(args.case)
     trainer = worker.trainer_on_batch(config, training, *cases.batch(config, training))
     nodes, leaf_gradients = count(trainer)

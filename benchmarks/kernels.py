@@ -19,7 +19,7 @@ from benchmarks import machine, peak
 from benchmarks.kernel_costs import CASES, Sizes, least_bytes
 from kernels import cpu
 from kernels.system import cli
-from minigrad import device
+from minigrad import runtime
 
 SIZES = Sizes(B=8, T=256, C=384, H=6, V=4096, P=1 << 24)  # larger than the caches of one core
 ROUNDS = 15
@@ -115,8 +115,8 @@ def main():
     parser.add_argument("--out-dir", type=Path, help="write kernels.json and .md there too")
     args = parser.parse_args()
     try:
-        device.configure(threads=args.threads)
-    except device.DeviceError as error:
+        runtime.configure(threads=args.threads)
+    except runtime.DeviceError as error:
         parser.error(str(error))
     about = machine.describe(args.threads)
     print(machine.sentence(about), HEAD, sep="\n")

@@ -48,7 +48,7 @@ def run_case(name, dtype, kernel_set):
     import numpy as np
 
     import kernels
-    from minigrad import device, random
+    from minigrad import random, runtime
     from tiny_transformer_np import CharTokenizer, TransformerLM
     from tiny_transformer_np.training import TextDataset, Trainer, memory
     from tiny_transformer_np.training.run import Run
@@ -58,8 +58,8 @@ def run_case(name, dtype, kernel_set):
         training, dtype=dtype, kernels=kernel_set, max_steps=3, eval_interval=3, sample_tokens=3, stride=0
     )
     kernels.select(kernel_set)
-    device.configure(threads=2)
-    if device.set_matmul_precision(dtype) != dtype:
+    runtime.configure(threads=2)
+    if runtime.set_matmul_precision(dtype) != dtype:
         sys.exit(f"this processor does not multiply {dtype} numbers")
     estimate = memory.of_run(model, training, N_TOKENS)
     tokenizer = CharTokenizer("".join(map(chr, range(_FIRST, _FIRST + model.vocab_size))))

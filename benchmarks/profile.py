@@ -14,7 +14,7 @@ if __name__ == "__main__":
 from benchmarks import cases, machine
 from benchmarks.worker import trainer_on_batch
 from kernels.system import cli
-from minigrad import device, functional, graph
+from minigrad import functional, graph, runtime
 from minigrad.optim import AdamW
 
 
@@ -61,8 +61,8 @@ class Profile:
 
 def profile(case, steps, threads, dtype="float32"):
     """(Profile over so many steps, seconds of all of them)."""
-    device.configure(threads=threads)
-    device.set_matmul_precision(dtype)
+    runtime.configure(threads=threads)
+    runtime.set_matmul_precision(dtype)
     config, training = cases.configs(case, dtype)
     trainer, found = trainer_on_batch(config, training, *cases.batch(config, training)), Profile()
     for _ in range(3):

@@ -26,7 +26,7 @@ PEAK = "peak"  # a side, too: what the processor could do meanwhile
 
 
 def trainer_on_batch(config, training, ids, targets):
-    """Our Trainer, which gets this same batch in every step. `minigrad.device.configure` goes before."""
+    """Our Trainer, which gets this same batch in every step. `minigrad.runtime.configure` goes before."""
     from minigrad import random
     from tiny_transformer_np.model import TransformerLM
     from tiny_transformer_np.training import TextDataset, Trainer
@@ -40,10 +40,10 @@ def trainer_on_batch(config, training, ids, targets):
 def make_step(side, dtype, threads):
     """make(config, training) -> a function that takes a step of that model and returns the loss."""
     if side == "minigrad":
-        from minigrad import device
+        from minigrad import runtime
 
-        device.configure(threads=threads)
-        if device.set_matmul_precision(dtype) != dtype:
+        runtime.configure(threads=threads)
+        if runtime.set_matmul_precision(dtype) != dtype:
             sys.exit(f"this processor does not multiply {dtype} numbers")
 
         def make(config, training):

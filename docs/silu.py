@@ -12,7 +12,7 @@ import minigrad as mg
 from kernels.cuda.launch import Kernel, blocks, contiguous, empty
 from kernels.cuda.rows import check_shapes, vec
 from kernels.system import cli
-from minigrad import device
+from minigrad import runtime
 
 # ------------------------------------------------------------------------------- the reference: the formula in NumPy
 
@@ -80,8 +80,8 @@ def main(argv=None):
     parser = cli.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=("cuda-sim", "cuda"), default="cuda-sim")
     name = parser.parse_args(argv).device
-    device.configure(name)
-    place = device.module(name)
+    runtime.configure(name)
+    place = runtime.module(name)
     for dtype, limit in ((np.float64, 1e-14), (np.float32, 2e-6), (np.float16, 4.9e-4)):
         error = max(largest_error(place, dtype, n) for n in (1, 31, 33, 129, 1009, 4099))
         print(f"{np.dtype(dtype).name:<8} largest error {error:.1e}, allowed {limit:.0e}")

@@ -119,7 +119,7 @@ class Module:
         return self
 
     def to(self, asarray):
-        """Move all parameters by the function `asarray` of a device (see `minigrad.device`). Returns the module."""
+        """Move all parameters by the function `asarray` of a device (see `minigrad.runtime`). Returns the module."""
         for parameter in self.parameters():
             parameter.data, parameter.grad = asarray(parameter.data), None
         return self

@@ -24,9 +24,9 @@ from kernels import matmul_precision
 from kernels.cpu import pairs
 from kernels.cuda import gpu, nvrtc
 from kernels.system.cli import interpreter
-from minigrad import device, random
+from minigrad import random, runtime
 
-THREADS = device.configure()  # one pool of threads, as in train.py
+THREADS = runtime.configure()  # one pool of threads, as in train.py
 
 # ------------------------------------------------------------------------------------------ what tests need
 

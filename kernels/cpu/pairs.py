@@ -62,7 +62,7 @@ _TILES[0], _TILES[16:32:2], _TILES[48:56] = 1, 64, 16
 def tile_settings():
     """What compiled products of bfloat16 numbers take as `tiles`. RuntimeError on a processor that has none."""
     if not HAS_BFLOAT16:  # the compiler would end the process
-        raise RuntimeError("this processor has no instruction for bfloat16 products; call minigrad.device."
+        raise RuntimeError("this processor has no instruction for bfloat16 products; call minigrad.runtime."
                            "set_matmul_precision, which then chooses float32")  # fmt: skip
     return _TILES
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from kernels.system import cli, streams
 from kernels.system.errors import UserError
 from kernels.system.files import require_place, writing
-from minigrad import device
+from minigrad import runtime
 from minigrad.gradcheck import table
 
 PROG = cli.program("python -m minigrad.gradcheck")
@@ -32,7 +32,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     for path in filter(None, (args.json, args.plot)):
         require_place(path)
-    device.require(args.device)
+    runtime.require(args.device)
     try:
         rows = table.rows(args.op, args.device)
     except ValueError as error:

@@ -1,7 +1,7 @@
 """A function computed on a device, its inputs and outputs on the host: so it is checked like any other."""
 
 from kernels.arrays import on_host
-from minigrad.device import asarray
+from minigrad.runtime import asarray
 from minigrad.tensor import Tensor, record
 
 

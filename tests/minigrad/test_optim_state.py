@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import kernels
-from minigrad import device, nn, optim
+from minigrad import nn, optim, runtime
 
 SHAPES = {"w": (4, 3), "b": (3,), "late": (2, 5)}
 MAKERS = {"adamw": optim.AdamW, "sgd": lambda params: optim.SGD(params, momentum=0.9)}
@@ -191,7 +191,7 @@ def test_a_step_that_did_not_count_leaves_no_trace(kernel_set):
 
 @pytest.mark.compiler
 def test_on_a_device_too_only_the_device_knows_whether_a_step_counted():
-    placed = device.asarray("cuda-sim")
+    placed = runtime.asarray("cuda-sim")
     params = {name: nn.Parameter(placed(np.full(3, 1.0, np.float32))) for name in "ab"}
     optimizer = optim.AdamW(params.items(), learning_rate=0.1)
     for grads, norm in (({"a": 0.3}, 1.0), ({"b": 0.5}, np.inf), ({"a": 0.1, "b": -0.2}, 1.0)):

@@ -5,7 +5,7 @@ import pytest
 
 import kernels
 import minigrad as mg
-from minigrad import device, ops, optim
+from minigrad import ops, optim, runtime
 from minigrad.nn import Parameter
 from minigrad.opcases import CASES
 
@@ -79,9 +79,9 @@ def test_so_it_is_with_the_output_of_another_operation(name, kernel_set):
 
 @pytest.mark.compiler
 def test_on_a_device():
-    device.require("cuda-sim")
+    runtime.require("cuda-sim")
     values = np.random.default_rng(3).uniform(0.5, 2.0, (4, 4)).astype(np.float32)
-    placed = device.asarray("cuda-sim")
+    placed = runtime.asarray("cuda-sim")
     for name in ("linear", "linear_cross_entropy, in place"):
         call = CALLS[name][2]
         expected = gradients(call, [Parameter(placed(values)) for _ in range(2)])

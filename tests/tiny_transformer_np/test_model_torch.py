@@ -12,7 +12,7 @@ import pytest
 from small import batch_of, make_model
 
 import kernels
-from minigrad import device, optim
+from minigrad import optim, runtime
 from tiny_transformer_np import CharTokenizer
 from tiny_transformer_np.training import TextDataset
 
@@ -140,7 +140,7 @@ def test_two_hundred_steps_on_text(dtype, allowed):
     weights = torch_weights(model, "float32")
     theirs = torch_adamw(model, weights, 1e-3)
     ours = optim.AdamW(optim.decay_groups(model, 0.1), 1e-3, betas=(0.9, 0.95), eps=1e-8)
-    assert device.set_matmul_precision(dtype) == dtype
+    assert runtime.set_matmul_precision(dtype) == dtype
     losses = []
     try:
         for step in range(200):
@@ -157,7 +157,7 @@ def test_two_hundred_steps_on_text(dtype, allowed):
             ours.step(ours.grad_norm(), max_norm=1.0)
             losses.append((loss.item(), their_loss.item()))
     finally:
-        device.set_matmul_precision("float32")
+        runtime.set_matmul_precision("float32")
     assert losses[-1][0] < 0.7 * losses[0][0]  # it did learn
     worst = max(abs(a - b) / b for a, b in losses)
     assert worst <= allowed, f"step {max(range(200), key=lambda i: abs(losses[i][0] - losses[i][1]))}: {worst:.2g}"

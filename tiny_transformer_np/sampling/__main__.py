@@ -8,8 +8,8 @@ import kernels
 from kernels.system import cli
 from kernels.system.text import brief, shown
 from minigrad import random
-from minigrad.device import configure
 from minigrad.graph import no_grad
+from minigrad.runtime import configure
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint

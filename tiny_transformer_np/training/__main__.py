@@ -55,7 +55,7 @@ def train(args, run, model_config, config, checkpoint):
 
     # imported only now, so that --help and mistakes are answered at once
     import kernels
-    from minigrad import device
+    from minigrad import runtime
     from tiny_transformer_np.training.checkpoint import require_finite_logits
     from tiny_transformer_np.training.checkpoint_schema import keeps_marks
     from tiny_transformer_np.training.diagnosis import post_mortem, step_backward
@@ -63,10 +63,10 @@ def train(args, run, model_config, config, checkpoint):
     from tiny_transformer_np.training.rehearsal import prepare_kernels
     from tiny_transformer_np.training.setup import build_trainer
 
-    device.require(config.device)
+    runtime.require(config.device)
     kernels.select(config.kernels)
-    threads = device.configure(config.device, config.threads)
-    precision = device.set_matmul_precision(config.dtype, config.device)
+    threads = runtime.configure(config.device, config.threads)
+    precision = runtime.set_matmul_precision(config.dtype, config.device)
     if precision != config.dtype:
         cli.complain(PROG, f"this processor has no instruction for {config.dtype} products; {precision} is used")
     needed = memory_check(args, model_config, config, resumed=checkpoint is not None)

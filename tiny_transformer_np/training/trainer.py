@@ -13,7 +13,7 @@ from kernels.arrays import on_host
 from kernels.system import cli
 from kernels.system.files import replacing
 from kernels.system.signals import asking_to_stop
-from minigrad import device, optim, random
+from minigrad import optim, random, runtime
 from minigrad.graph import no_grad
 from minigrad.tensor import Tensor
 from tiny_transformer_np import __version__
@@ -49,7 +49,7 @@ class Trainer:
     backward = staticmethod(Tensor.backward)  # backward(loss, grad); who steps through it puts another in its place
 
     def __init__(self, model, train_dataset, val_dataset, config, run=None, progress=None):
-        self.model = model.to(device.asarray(config.device))
+        self.model = model.to(runtime.asarray(config.device))
         self.train_dataset, self.val_dataset = train_dataset, val_dataset
         self.config, self.run, self.progress = config, run, progress or Progress(quiet=True)
         self.samples_per_step = config.batch_size * config.grad_accumulation_steps
@@ -61,7 +61,7 @@ class Trainer:
         self.optimizer = optim.AdamW(
             optim.decay_groups(model, config.weight_decay), config.learning_rate, config.betas, config.eps
         )
-        device.return_pages()  # the weights have moved into the optimizer's arena
+        runtime.return_pages()  # the weights have moved into the optimizer's arena
         self.scheduler = get_cosine_schedule_with_warmup(
             self.optimizer, config.warmup_steps, self.total_steps, config.min_lr
         )

@@ -14,12 +14,12 @@ import pytest
 
 from kernels import reference
 from kernels.cuda.sim import array as sim
-from minigrad import device as devices
+from minigrad import runtime
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 HALF = np.dtype(np.float16)
 DEVICE = os.environ.get("MINIGRAD_TEST_DEVICE", "cuda-sim")
-PLACE = devices.module(DEVICE)  # holds arrays and runs kernels there
+PLACE = runtime.module(DEVICE)  # holds arrays and runs kernels there
 #: what the tests need to run kernels there
 ON_DEVICE = pytest.mark.compiler if DEVICE == "cuda-sim" else pytest.mark.gpu
 ERRORS = {}  # (kernel, dtype) -> the largest error so far; conftest.py notes it beside each test's result

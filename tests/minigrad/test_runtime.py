@@ -1,4 +1,4 @@
-"""What `device.configure` sets for the whole process, as a fresh one sees it."""
+"""What `runtime.configure` sets for the whole process, as a fresh one sees it."""
 
 import itertools
 import os
@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from kernels.cpu import pause
-from minigrad import device
+from minigrad import runtime
 
-START = "from minigrad import device; device.configure(); import numba; numba.get_num_threads()"
+START = "from minigrad import runtime; runtime.configure(); import numba; numba.get_num_threads()"
 
 
 @pytest.mark.linux  # there Numba comes with GCC's OpenMP
@@ -34,7 +34,7 @@ def test_they_look_for_work_as_long_as_the_next_kernel_is_mostly_away(monkeypatc
     monkeypatch.setenv("GOMP_SPINCOUNT", "1")  # so that it is there again after the test
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setattr(pause, "pauses_in", lambda seconds: round(seconds / 25e-9))
-    device._wait_briefly()
+    runtime._wait_briefly()
     assert os.environ["GOMP_SPINCOUNT"] == "2000"
 
 
