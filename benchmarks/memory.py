@@ -75,7 +75,7 @@ def run_case(name, dtype, kernel_set):
 @cli.command_line("memory.py")
 def main():
     """Print a line for each case and dtype."""
-    from kernels.cpu.pairs import HAS_BFLOAT16
+    from kernels.cpu.micro_kernel_bfloat16 import HAS_BFLOAT16
 
     parser = cli.Parser(prog="memory.py", description=__doc__.split("\n")[0])
     parser.add_argument("names", metavar="CASE", nargs="*", help=f"{', '.join(NAMES)}; all by default")

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
 
-from kernels.cpu.pairs import BFLOAT
+from kernels.cpu.micro_kernel_bfloat16 import BFLOAT
 from kernels.system import cli
 
 _FEATURES = llvmlite.binding.get_host_cpu_features()

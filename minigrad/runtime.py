@@ -52,7 +52,7 @@ def set_matmul_precision(dtype, device="cpu"):
     if device != "cpu" and dtype != "float32":
         raise DeviceError(f"dtype {dtype} is for the CPU so far; on {device} give float32")
     if dtype == "bfloat16" and kernels.describe() != "reference":
-        from kernels.cpu.pairs import HAS_BFLOAT16
+        from kernels.cpu.micro_kernel_bfloat16 import HAS_BFLOAT16
 
         dtype = dtype if HAS_BFLOAT16 else "float32"
     matmul_precision.select(dtype)
@@ -89,9 +89,9 @@ def _wait_briefly():
     said how to wait, that holds.
     """
     if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
-        from kernels.cpu import pause
+        from kernels.cpu import spin_calibration
 
-        os.environ["GOMP_SPINCOUNT"] = str(pause.pauses_in(_SECONDS_AWAKE))
+        os.environ["GOMP_SPINCOUNT"] = str(spin_calibration.pauses_in(_SECONDS_AWAKE))
 
 
 def _keep_pages():

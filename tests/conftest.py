@@ -21,7 +21,7 @@ import pytest
 
 import kernels
 from kernels import matmul_precision
-from kernels.cpu import pairs
+from kernels.cpu import micro_kernel_bfloat16
 from kernels.cuda import gpu, nvrtc
 from kernels.system.cli import interpreter
 from minigrad import random, runtime
@@ -59,8 +59,10 @@ SUPPLIES = {
     "cuda_sim": Supply("--device cuda-sim", lambda: on_device("cuda-sim"), "unset MINIGRAD_TEST_DEVICE"),
     "gpu": Supply("an NVIDIA GPU", lambda: gpu.problem() is None),
     "no_gpu": Supply("a machine without an NVIDIA GPU", lambda: gpu.problem() is not None),
-    "bfloat16": Supply("a processor that multiplies bfloat16 (AVX512-BF16)", lambda: pairs.HAS_BFLOAT16),
-    "amx": Supply("a processor with AMX", lambda: pairs.HAS_AMX),
+    "bfloat16": Supply(
+        "a processor that multiplies bfloat16 (AVX512-BF16)", lambda: micro_kernel_bfloat16.HAS_BFLOAT16
+    ),
+    "amx": Supply("a processor with AMX", lambda: micro_kernel_bfloat16.HAS_AMX),
     "two_threads": Supply("two cores, and NUMBA_NUM_THREADS > 1", lambda: numba.config.NUMBA_NUM_THREADS > 1),
     "pdb": Supply("a pdb that hands flags to the program, as Python 3.13.0's does not", lambda: VERSION != (3, 13, 0)),
     "posix": Supply("a POSIX system", lambda: os.name == "posix"),

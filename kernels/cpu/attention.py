@@ -13,11 +13,8 @@ from numba import get_num_threads, prange
 from kernels import matmul_precision
 from kernels.arrays import empty
 from kernels.cpu import attention_bfloat16
-from kernels.cpu.attention_scores import KEEP_ALL, dot_rows, draw, online_softmax, softmax_backward
-from kernels.cpu.compile import jit, launch
-from kernels.cpu.memory import three, uninitialised
-from kernels.cpu.pairs import tile_settings
-from kernels.cpu.tiles import (
+from kernels.cpu.aligned_allocation import three, uninitialised
+from kernels.cpu.attention_packing import (
     ALL,
     BLOCK,
     LOWER_A,
@@ -27,12 +24,16 @@ from kernels.cpu.tiles import (
     multiply_add,
     pack,
     pack_transposed,
-    padded,
     rows_of,
     turn,
     unpack,
 )  # fmt: skip
-from kernels.cpu.vectors import FEW_ROWS, VECTORS, lanes, take
+from kernels.cpu.attention_scores import KEEP_ALL, dot_rows, draw, online_softmax, softmax_backward
+from kernels.cpu.blocking import padded
+from kernels.cpu.compile import jit, launch
+from kernels.cpu.micro_kernel import FEW_ROWS, VECTORS
+from kernels.cpu.micro_kernel_bfloat16 import tile_settings
+from kernels.cpu.vector_ops import lanes, take
 from kernels.philox import derive_key, keep_threshold
 
 

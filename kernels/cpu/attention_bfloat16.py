@@ -1,9 +1,9 @@
 """Attention whose products' factors are rounded to bfloat16; the sums and all that is not a product are float32.
 
-`kernels.cpu.attention` says how it goes, `kernels.cpu.pairs` how such products are formed. What adds up over blocks,
-but for dq, lies transposed here, (D, queries) or (D, keys): then the probabilities and their gradients, rounded anew
-for every pair of blocks, are packed as they lie. Forward rounds them before they are divided by their sum, the plain
-kernel after.
+`kernels.cpu.attention` says how it goes, `kernels.cpu.micro_kernel_bfloat16` how such products are formed. What adds up
+over blocks, but for dq, lies transposed here, (D, queries) or (D, keys): then the probabilities and their gradients,
+rounded anew for every pair of blocks, are packed as they lie. Forward rounds them before they are divided by their sum,
+the plain kernel after.
 """
 
 import math
@@ -11,12 +11,13 @@ import math
 import numpy as np
 from numba import prange
 
+from kernels.cpu.aligned_allocation import three, uninitialised
+from kernels.cpu.attention_packing import BLOCK, pack, turn, unpack, unpack_transposed
 from kernels.cpu.attention_scores import KEEP_ALL, dot_rows, draw, online_softmax, softmax_backward
+from kernels.cpu.blocking import padded
 from kernels.cpu.compile import jit
-from kernels.cpu.memory import three, uninitialised
-from kernels.cpu.pairs import PANEL, SIDE, begin_tiles, end_tiles, pack_step, product
-from kernels.cpu.tiles import BLOCK, pack, padded, turn, unpack, unpack_transposed
-from kernels.cpu.vectors import take
+from kernels.cpu.micro_kernel_bfloat16 import PANEL, SIDE, begin_tiles, end_tiles, pack_step, product
+from kernels.cpu.vector_ops import take
 
 
 @jit(parallel=True)

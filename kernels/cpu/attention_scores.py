@@ -6,9 +6,9 @@ compiler knows; and takes no slice for a row: counting the references to the arr
 
 import numpy as np
 
+from kernels.cpu.attention_packing import BLOCK
 from kernels.cpu.compile import exp, jit
 from kernels.cpu.philox import philox4x32
-from kernels.cpu.tiles import BLOCK
 from kernels.philox import keep_threshold
 
 KEEP_ALL = np.uint64(keep_threshold(0.0))

@@ -8,9 +8,9 @@ import math
 import numpy as np
 from numba import prange
 
+from kernels.cpu.aligned_allocation import empty_like
 from kernels.cpu.compile import chunk_rows, exp, jit, launch
 from kernels.cpu.gelu import CUBIC, INV_SQRT_2PI, LINEAR, SQRT_HALF
-from kernels.cpu.memory import empty_like
 
 
 def bias_gelu_forward(x, bias, approximate):

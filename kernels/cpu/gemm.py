@@ -24,21 +24,11 @@ import numpy as np
 from numba import prange
 
 from kernels.arrays import CACHE_LINE
+from kernels.cpu.aligned_allocation import uninitialised
+from kernels.cpu.blocking import copy_block, evenly, padded
 from kernels.cpu.compile import jit
-from kernels.cpu.memory import uninitialised
-from kernels.cpu.tiles import copy_block, evenly, padded
-from kernels.cpu.vectors import (
-    FEW_ROWS,
-    LEAST_ROWS,
-    ROWS,
-    VECTORS,
-    copy,
-    small_tile,
-    take,
-    tile,
-    tiny_tile,
-    transpose,
-)
+from kernels.cpu.micro_kernel import FEW_ROWS, LEAST_ROWS, ROWS, VECTORS, small_tile, tile, tiny_tile
+from kernels.cpu.vector_ops import copy, take, transpose
 
 KC = 384  # most of the sums at a time: a float32 panel of a of that length stays in the first-level cache
 STRETCH = 3 * KC  # of the sums, that is packed at a time, or more if few panels are shared

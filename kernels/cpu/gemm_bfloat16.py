@@ -1,7 +1,7 @@
 """Matrix products by instructions that multiply pairs of bfloat16 numbers: out = a @ b + bias, all float32.
 
 `kernels.cpu.gemm` says how such a product goes. Here packing also rounds every number to bfloat16, and what is packed
-are blocks of pairs: see `kernels.cpu.pairs`. Sums are float32.
+are blocks of pairs: see `kernels.cpu.micro_kernel_bfloat16`. Sums are float32.
 
     for each STRETCH of the sums, and of b's columns, and of a's rows   what is packed of them fits the outer caches
       in parallel, for each panel, or step of all panels if that is read as it lies   round it to blocks of pairs
@@ -13,10 +13,11 @@ are blocks of pairs: see `kernels.cpu.pairs`. Sums are float32.
 import numpy as np
 from numba import prange
 
+from kernels.cpu.aligned_allocation import uninitialised
+from kernels.cpu.blocking import copy_block, evenly, padded
 from kernels.cpu.compile import jit
 from kernels.cpu.gemm import TASKS
-from kernels.cpu.memory import uninitialised
-from kernels.cpu.pairs import (
+from kernels.cpu.micro_kernel_bfloat16 import (
     BLOCK,
     PANEL,
     SIDE,
@@ -25,8 +26,7 @@ from kernels.cpu.pairs import (
     pack_step,
     product,
 )
-from kernels.cpu.tiles import copy_block, evenly, padded
-from kernels.cpu.vectors import take
+from kernels.cpu.vector_ops import take
 
 STRETCH, PACKED = 32, 1 << 20  # most steps of PANEL along the sums, and words of a factor, that are packed at a time
 GROUP = 8  # panels of either factor that stay in a thread's own cache
@@ -35,7 +35,7 @@ FLOPS_PER_NANOSECOND = 150  # of one thread, roughly
 
 @jit
 def multiply(a, b, bias, add, out, tiles, workers):
-    """As `kernels.cpu.gemm.multiply`, of factors that are rounded to bfloat16; tiles: of `pairs.tile_settings`.
+    """As `kernels.cpu.gemm.multiply`, of factors that are rounded to bfloat16; tiles: of `tile_settings`.
 
     The order of a sum does not depend on the number of workers, but pairs of its products are added first.
     """

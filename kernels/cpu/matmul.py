@@ -6,8 +6,8 @@ from numba import get_num_threads
 from kernels import matmul_precision
 from kernels.cpu import gemm, gemm_bfloat16
 from kernels.cpu.compile import jit, launch
-from kernels.cpu.pairs import tile_settings
-from kernels.cpu.vectors import lanes
+from kernels.cpu.micro_kernel_bfloat16 import tile_settings
+from kernels.cpu.vector_ops import lanes
 
 
 def multiply(a, b, out, bias=None, add=False):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numba import prange
 
+from kernels.cpu.aligned_allocation import empty_like
 from kernels.cpu.compile import chunk_rows, jit, launch
-from kernels.cpu.memory import empty_like
 
 
 def residual_layernorm_forward(x, residual, weight, bias, eps):

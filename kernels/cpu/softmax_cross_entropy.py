@@ -11,7 +11,7 @@ from numba import prange
 
 from kernels.arrays import empty
 from kernels.cpu.compile import exp, jit, launch
-from kernels.cpu.vectors import lanes, largest
+from kernels.cpu.vector_ops import lanes, largest
 
 _BLOCK = 512  # of the vocabulary; a block stays in the first-level cache between its two loops
 

@@ -218,7 +218,7 @@ def run_without_amx(code, cache):
     Its kernels are compiled anew, into the directory `cache`.
     """
     here = Path(__file__).resolve().parent
-    before = "from kernels.cpu import pairs; pairs.HAS_AMX = False\n"
+    before = "from kernels.cpu import micro_kernel_bfloat16; micro_kernel_bfloat16.HAS_AMX = False\n"
     after = "asm = ''.join(compiled.inspect_asm().values())\nassert 'vdpbf16ps' in asm and 'tdpbf16ps' not in asm\n"
     env = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": f"{here.parent.parent}{os.pathsep}{here}"}
     command = [sys.executable, "-c", before + code + after]

@@ -6,9 +6,10 @@ from parity import assert_same_bits
 
 from kernels import cpu, matmul_precision
 from kernels.arrays import empty
-from kernels.cpu import gemm, pairs
+from kernels.cpu import gemm, micro_kernel_bfloat16
 from kernels.cpu.matmul import factor, multiply
-from kernels.cpu.vectors import VECTORS, lanes
+from kernels.cpu.micro_kernel import VECTORS
+from kernels.cpu.vector_ops import lanes
 
 # rows of a, length of the sums, panels of b: less than a chunk, two, several, several stretches
 SHAPES = [(1, 1, 1), (14, 256, 2), (30, 700, 4), (513, 2100, 5), (100, 2100, 16)]
@@ -83,7 +84,7 @@ def test_a_sum_of_nothing_is_nothing(M, K, N, rounding, monkeypatch):
 
 def test_bfloat16_products_are_refused_where_the_processor_has_none(monkeypatch):
     """The compiler would end the process."""
-    monkeypatch.setattr(pairs, "HAS_BFLOAT16", False)
+    monkeypatch.setattr(micro_kernel_bfloat16, "HAS_BFLOAT16", False)
     monkeypatch.setattr(matmul_precision, "dtype", "bfloat16")
     x = np.ones((2, 1, 4, 8), np.float32)
     attention = {"scale": 1.0, "causal": True, "p": 0.0, "seed": 0, "step": 0, "stream": 0}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kernels import prepare
-from kernels.cpu import layernorm, pause, workers
+from kernels.cpu import layernorm, spin_calibration, workers
 from kernels.cpu.compile import jit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,11 +65,12 @@ def test_a_process_without_a_cache_loads_what_a_worker_made():
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from kernels.system import cache; cache.folder = lambda name: None\n"
-        "from kernels.cpu import pause; pause.pauses_in(1e-6); print(pause._pause_often.stats)"
+        "from kernels.cpu import spin_calibration; spin_calibration.pauses_in(1e-6); "
+        "print(spin_calibration._pause_often.stats)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "cache_misses=Counter()" in run.stdout, run.stdout + run.stderr
-    assert run.stderr == "compiling pause.py: _pause_often (once, then cached)\n"
+    assert run.stderr == "compiling spin_calibration.py: _pause_often (once, then cached)\n"
 
 
 # ------------------------------------------------------------------------------------- one worker
@@ -77,9 +78,9 @@ def test_a_process_without_a_cache_loads_what_a_worker_made():
 
 def task():
     """One that takes little time, and the entry it is for."""
-    kernel = pause._pause_often
+    kernel = spin_calibration._pause_often
     if not kernel.overloads:
-        pause.pauses_in(1e-6)
+        spin_calibration.pauses_in(1e-6)
     sig = next(iter(kernel.overloads))
     entry = kernel._cache._entry(sig, kernel.targetctx.codegen())
     return kernel.py_func.__module__, kernel.py_func.__qualname__, sig, entry

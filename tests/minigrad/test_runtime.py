@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kernels.cpu import pause
+from kernels.cpu import spin_calibration
 from minigrad import runtime
 
 START = "from minigrad import runtime; runtime.configure(); import numba; numba.get_num_threads()"
@@ -33,15 +33,17 @@ def test_they_look_for_work_as_long_as_the_next_kernel_is_mostly_away(monkeypatc
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("GOMP_SPINCOUNT", "1")  # so that it is there again after the test
     monkeypatch.delenv("GOMP_SPINCOUNT")
-    monkeypatch.setattr(pause, "pauses_in", lambda seconds: round(seconds / 25e-9))
+    monkeypatch.setattr(spin_calibration, "pauses_in", lambda seconds: round(seconds / 25e-9))
     runtime._wait_briefly()
     assert os.environ["GOMP_SPINCOUNT"] == "2000"
 
 
 def test_pauses_are_counted_by_the_clock(monkeypatch):
     """By the shortest of some tries, here 25 ns a pause; the first one was held up."""
-    ticks = itertools.chain.from_iterable((i, i + took * pause._PAUSES) for i, took in enumerate([1e-6, 25e-9, 26e-9]))
-    monkeypatch.setattr(pause.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(pause, "_pause_often", lambda n: None)
-    monkeypatch.setattr(pause.time, "perf_counter", lambda: next(ticks))
-    assert pause.pauses_in(50e-6) == 2000
+    ticks = itertools.chain.from_iterable(
+        (i, i + took * spin_calibration._PAUSES) for i, took in enumerate([1e-6, 25e-9, 26e-9])
+    )
+    monkeypatch.setattr(spin_calibration.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(spin_calibration, "_pause_often", lambda n: None)
+    monkeypatch.setattr(spin_calibration.time, "perf_counter", lambda: next(ticks))
+    assert spin_calibration.pauses_in(50e-6) == 2000

@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from kernels.cpu.compile import jit
-from kernels.cpu.vectors import (
+from kernels.cpu.llvm_ir import (
     below,
     chosen,
     declared,
@@ -24,9 +24,9 @@ from kernels.cpu.vectors import (
     pointers,
     prefetch,
     repeated,
-    transpose,
     vector_at,
 )
+from kernels.cpu.vector_ops import transpose
 
 SIDE = 16  # rows of a block, and pairs of a row
 BLOCK = SIDE * SIDE  # pairs

@@ -7,7 +7,8 @@ and then fall into few sets of the first-level cache.
 import numpy as np
 
 from kernels.cpu.compile import jit
-from kernels.cpu.vectors import FEW_ROWS, VECTORS, copy, small_tile, small_tile_by_rows, transpose
+from kernels.cpu.micro_kernel import FEW_ROWS, VECTORS, small_tile, small_tile_by_rows
+from kernels.cpu.vector_ops import copy, transpose
 
 BLOCK = 64  # rows of a block of queries or of keys; a multiple of a tile's sides
 ALL, LOWER_OUT, UPPER_OUT, LOWER_A, UPPER_A = range(5)  # which part of a product of blocks on the diagonal is not zero
@@ -26,19 +27,6 @@ def rows_of(x):
     if d != size or min(b, h, t) < 0 or (b | h | t) % size:
         return rows_of(x.copy())
     return x[0, 0, 0], np.array((b // size, h // size, t // size))
-
-
-@jit
-def padded(n, multiple):
-    """The first multiple that is not below n."""
-    return (n + multiple - 1) // multiple * multiple
-
-
-@jit
-def evenly(n, most, multiple=1):
-    """How long a share of n is, if they are few, none above the most, and alike as far as multiples can be."""
-    shares = (n + most - 1) // most
-    return padded((n + shares - 1) // shares, multiple)
 
 
 @jit
@@ -90,14 +78,6 @@ def unpack_transposed(packed, at, rows, b, h, t, n, D, lanes):
 def _clear(x, at, n):
     for i in range(at, at + n):
         x[i] = 0
-
-
-@jit
-def copy_block(source, at, step, rows, columns, target, to, target_step, lanes):
-    """A block (rows, columns) of one flat array into another, given by their first number and their rows' distance."""
-    for c in range(0, columns, lanes):
-        n = min(lanes, columns - c)
-        copy(source, at + c, step, rows, n, target, to + c, target_step, n)
 
 
 @jit

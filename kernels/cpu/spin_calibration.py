@@ -8,7 +8,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from kernels.cpu.compile import jit
-from kernels.cpu.vectors import declared
+from kernels.cpu.llvm_ir import declared
 
 _TRIES, _PAUSES = 3, 3000
 _ELSEWHERE = 1000  # of what takes its place on a processor without that instruction; how long it takes is not known
