@@ -1,8 +1,8 @@
 """What the debugging aids cost a training step that uses none of them: python benchmarks/hooks.py
 
-While nothing watches, an aid is a condition that is false: `if node.hooks`, `if watcher is not None`. Those which a
-step evaluates are counted, each is timed by itself, and the sum is compared with the time of the step. (Two engines,
-with and without the conditions, differ by less than steps differ among themselves.)
+Without an observer or a hook, an aid is a condition that is false: `if node.hooks`, `if observer is not None`. Those
+which a step evaluates are counted, each is timed by itself, and the sum is compared with the time of the step. (Two
+engines, with and without the conditions, differ by less than steps differ among themselves.)
 """
 
 import statistics
@@ -18,11 +18,10 @@ from benchmarks import cases, worker
 from kernels.system import cli
 from minigrad import graph, runtime
 
-#: the conditions, as they stand in minigrad/graph.py and tensor.py, and how often: for each node, made and gone through
-A_NODE = {"node.hooks": 2, "in_place and watcher is None": 1, "watcher is not None": 2,
-          "graph.keep_calls is not None and result.node is not None": 1}  # fmt: skip
+#: the conditions, as they stand in minigrad/graph.py and _tensor.py, and how often, for each node
+A_NODE = {"node.hooks": 1, "in_place and observer is None": 1, "observer is not None": 2,
+          "graph.record_calls is not None and result.node is not None": 1}  # fmt: skip
 A_LEAF = {"self.hooks": 1}  # for each gradient that a leaf gets
-A_PASS = {"watcher is not None": 1}
 LOOPS = 100_000
 
 
@@ -35,7 +34,7 @@ def count(trainer):
 
 def seconds_of(conditions, node, leaf):
     """What it takes to evaluate these conditions, as often as they are, once; none of them is true."""
-    names = {"node": node, "self": leaf, "result": node, "graph": graph, "watcher": None, "in_place": False}
+    names = {"node": node, "self": leaf, "result": node, "graph": graph, "observer": None, "in_place": False}
 
     def fastest(statement):
         return min(timeit.repeat(statement, globals=names, repeat=20, number=LOOPS)) / LOOPS
@@ -69,8 +68,8 @@ def main(argv=None):
     trainer = worker.trainer_on_batch(config, training, *cases.batch(config, training))
     nodes, leaf_gradients = count(trainer)
     node, leaf = trainer.loss_of(1, 0).node, next(iter(trainer.model.parameters()))
-    a_node, a_leaf, a_pass = (seconds_of(conditions, node, leaf) for conditions in (A_NODE, A_LEAF, A_PASS))
-    aids = nodes * a_node + leaf_gradients * a_leaf + a_pass
+    a_node, a_leaf = (seconds_of(conditions, node, leaf) for conditions in (A_NODE, A_LEAF))
+    aids = nodes * a_node + leaf_gradients * a_leaf
     step = step_seconds(trainer, args.steps)
     print(
         f"{args.case}: {nodes} nodes and {leaf_gradients} gradients of leaves a step; conditions of the aids "

@@ -9,7 +9,7 @@ Start reading at graph.py, the whole engine, then at ops/, each operation with i
 """
 
 from tiny_transformer_np_install import __version__  # isort: skip  first: refuses foreign packages
-from minigrad.tensor import Tensor, record  # isort: skip  first: it finishes its class with `functional`
+from minigrad._tensor import Tensor, record  # isort: skip  first: it finishes its class with `functional`
 from minigrad import functional, nn, optim, random
 from minigrad.debug import backward_steps, break_on
 from minigrad.gradcheck import GradcheckError, gradcheck

@@ -18,8 +18,8 @@ from kernels.system.errors import UserError
 from kernels.system.files import given, require_place, writing
 from kernels.system.text import brief, one_line
 from minigrad import graph
+from minigrad._tensor import gradients_aside
 from minigrad.debug.calls import check_mode
-from minigrad.tensor import gradients_aside
 
 _ROUNDING = 16.0  # so many times the measured noise is allowed: another order of sums is another draw of it
 PROG = "python -m minigrad.diff"
@@ -103,7 +103,7 @@ def _record(make_loss, parameters):
         number = {node: i for i, node in enumerate(nodes)}  # ids count on from step to step
         names = [f"forward {_name(node, number)}" for node in nodes]
         arrays = [node.call.out.copy() for node in nodes]
-        for node, dout, _ in graph.steps(loss.node, np.ones_like(loss.data), keep_arrays=True):
+        for node, dout, _ in graph.steps(loss.node, np.ones_like(loss.data)):
             if node in number:
                 names.append(f"backward {_name(node, number)}")
                 arrays.append(dout.copy())

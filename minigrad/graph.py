@@ -1,8 +1,13 @@
-"""The engine: a graph of recorded operations, and one loop that walks it backwards.
+"""The engine: a graph of recorded operations, and one loop that walks it backwards. Five mechanisms make it up:
 
-Knows nothing of Tensor. A node holds the rule of one operation, the raw arrays which that rule needs, and
-edges to the nodes (or leaf tensors) that its inputs came from. Whatever no rule saved is freed as soon as the
-user lets go of it; after `backward` nothing of the graph is alive, without help from the cyclic collector.
+record      an operation leaves a Node: its backward function, the raw arrays which that needs, and its inputs' slots
+GradSlot    where a gradient is summed: the base of Node and, for the leaves, of Tensor
+Recompute   a saved array that is computed again when the backward function needs it
+hooks       a user's functions that see, or replace, the gradient of one tensor
+observer    one function that sees every backward function before and after it runs; the debugging tools are observers
+
+An array that no backward function saved is freed with the user's last reference to it. After `backward` nothing of the
+graph is alive, without help from the cyclic collector.
 """
 
 import functools
@@ -21,36 +26,86 @@ from kernels.arrays import as_array, is_array
 
 
 class _Thread(threading.local):
-    """What each thread has for itself."""
+    """The state that each thread has for itself."""
 
     recording = True  # False inside no_grad
     module_path = ""  # the nn.Module being called, e.g. "blocks.3.attn"; kept by nn.Module.__call__
 
 
 thread = _Thread()
-accumulating = threading.RLock()  # held while a leaf's gradient is added to, so that no thread loses another's part
-keep_calls = None  # set by debug.check_mode: keep_calls(frame of an operation, out) -> the node's call
-watcher = None  # set by debug: called as watcher(node, dout, grads) before (grads None) and after every rule
-if hasattr(os, "register_at_fork"):  # the thread that held it is not in the fork
+accumulating = threading.RLock()  # held while a leaf's gradient is changed, so that no thread loses another's part
+record_calls = None  # set by debug.check_mode: record_calls(frame of an operation, out) -> the node's call
+observer = None  # set by debug: called as observer(node, dout, grads) before (grads None) and after every node
+if hasattr(os, "register_at_fork"):  # a thread that held the lock does not exist in the child
     os.register_at_fork(after_in_child=accumulating._at_fork_reinit)
 
 _ids = itertools.count(1)
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_overwritten: dict[int, weakref.ref] = {}  # arrays whose contents a rule replaced; id -> weak reference
+_writes: dict[int, tuple] = {}  # id of an array that owns its memory -> (weak reference to it, time of the last write)
+_last_write = 0  # node ids count time: what has a smaller id is older
 
 
-class Node:
+class GradSlot:
+    """Where a gradient is summed. This base holds the gradient of a node; `Tensor` redefines the methods for leaves.
+
+    grad    the sum so far; None before the first contribution
+    hooks   functions of `register_hook`, or None
+
+    A backward function marked with `@accumulates` gets the slot of one of its inputs and may use one of three ways to
+    save an array: it writes its gradient into `output()`, or adds it to `sum_buffer()`, and returns that array; or it
+    returns its gradient plus the array of `take()`, which it must not change. Each method may return None.
+    """
+
+    __slots__ = ("grad", "hooks")
+
+    def accumulate(self, grad):
+        """Add one contribution, never in place: `grad` may be another input's contribution too."""
+        self.grad = grad if self.grad is None else as_array(self.grad + grad)
+
+    def output(self):
+        """An array for the whole gradient, its contents undefined; None if a gradient is here already."""
+        return None
+
+    def sum_buffer(self):
+        """An array that holds the sum so far, or zeros, to be added to."""
+        return None
+
+    def take(self):
+        """The sum so far, which is no longer here."""
+        grad, self.grad = self.grad, None
+        return grad
+
+
+NO_SLOT = GradSlot()  # a backward function gets it while the pass is observed, and returns just its own gradients
+NO_SLOT.grad = NO_SLOT.hooks = None
+
+
+def accumulates(parent):
+    """Marks a backward function that takes the keyword `slot`: the GradSlot of parents[parent], or NO_SLOT.
+
+    With a slot other than NO_SLOT the pass is the only one through the graph: saved arrays that nobody else holds may
+    be overwritten.
+    """
+
+    def mark(function):
+        function.accumulates = parent
+        return function
+
+    return mark
+
+
+class Node(GradSlot):
     """One recorded operation.
 
     id        counts up in order of creation: a name for a person, and a topological order
-    backward  the rule: backward(dout, **saved) -> the parents' gradients, a tuple or a single array
-    parents   per input: the Node that made it, a leaf Tensor, or None where no gradient is wanted
-    saved     arrays and settings by name, as the rule takes them; None once freed. A Recipe is followed when asked for
-    call      in check mode the debug.Call that made it, so that it can be made again; else None
+    backward  the backward function: backward(dout, **saved) -> the parents' gradients, a tuple or a single array
+    parents   per input: the Node that made it, a leaf Tensor, or None if it needs no gradient
+    saved     arrays and settings by name, the arguments of the backward function; None once freed
+    call      in check mode the debug.Call that made the node, so that it can be made again; else None
     """
 
     __slots__ = (
-        "id", "backward", "parents", "_saved", "shape", "dtype", "grad", "hooks", "module", "call", "_code", "_at",
+        "id", "backward", "parents", "_saved", "shape", "dtype", "module", "call", "_code", "_at",
     )  # fmt: skip
 
     def __init__(self, out, parents, backward, saved):
@@ -62,18 +117,18 @@ class Node:
         frame = sys._getframe(2)
         while frame.f_code.co_filename.startswith(_HERE) and frame.f_back:
             frame = frame.f_back
-        self._code, self._at = frame.f_code, frame.f_lasti  # the line number is worked out when asked for
+        self._code, self._at = frame.f_code, frame.f_lasti  # `source` finds the line number from these
 
     @property
     def saved(self):
         saved = self._saved
-        if saved is None or not any(type(value) is Recipe for value in saved.values()):
+        if saved is None or not any(type(value) is Recompute for value in saved.values()):
             return saved
-        return {name: value() if type(value) is Recipe else value for name, value in saved.items()}
+        return {name: value() if type(value) is Recompute else value for name, value in saved.items()}
 
     @property
     def op(self):
-        """The operation's name: its rule's, without the ending."""
+        """The operation's name: that of its backward function, without the ending."""
         return self.backward.__name__.removesuffix("_backward")
 
     @property
@@ -88,8 +143,8 @@ class Node:
         return f"<#{self.id} {self.op} {self.shape} {self.dtype}{where}>"
 
 
-class Recipe:
-    """An array that is not kept for a rule but made again: make(*args), from arrays that are kept, or their recipes."""
+class Recompute:
+    """A saved array that is not kept but computed again: make(*args), from arrays that are kept or Recomputes."""
 
     __slots__ = ("make", "args")
 
@@ -97,124 +152,82 @@ class Recipe:
         self.make, self.args = make, args
 
     def __call__(self):
-        return self.make(*(arg() if type(arg) is Recipe else arg for arg in self.args))
-
-
-def takes_into(parent):
-    """Marks a rule that can put the gradient of parents[parent] where that leaf keeps it.
-
-    It takes `into`: None, or (array, whether it holds a gradient already, to which must be added). The rule returns
-    that array, or another one, which the engine adds as ever.
-    """
-
-    def mark(rule):
-        rule.takes_into = parent
-        return rule
-
-    return mark
-
-
-def adds_to(parent):
-    """Marks a rule that can add its gradient of parents[parent] to the one which that node has from others already.
-
-    It takes `beside`: None, or that array, of which it must not change anything; it returns the sum.
-    """
-
-    def mark(rule):
-        rule.adds_to = parent
-        return rule
-
-    return mark
+        return self.make(*(arg() if type(arg) is Recompute else arg for arg in self.args))
 
 
 def record(out, parents, backward, saved):
-    """The Node for `out` made from Tensors `parents`, or None where nothing wants a gradient."""
+    """The Node for `out` made from Tensors `parents`, or None if no parent needs a gradient."""
     if not thread.recording:
         return None
-    edges, wanted = [], False
+    edges, needed = [], False
     for parent in parents:
         edge = parent.node
         if edge is None and parent.requires_grad:
             edge = parent
-        wanted = wanted or edge is not None
+        needed = needed or edge is not None
         edges.append(edge)
-    return Node(out, edges, backward, saved) if wanted else None
+    return Node(out, edges, backward, saved) if needed else None
 
 
 def backward(root, dout, retain_graph=False):
-    """Run every rule from `root` down to the leaves, adding into the leaves' `.grad`.
+    """Run every backward function from `root` down to the leaves, adding into the leaves' `.grad`.
 
-    dout: array of root's shape. retain_graph keeps the saved arrays, for a second backward.
-    Raises RuntimeError if a part of the graph was freed already, or if a rule returns a wrong shape or dtype.
+    dout: array of root's shape. retain_graph keeps the saved arrays, for a second backward. Raises RuntimeError if a
+    part of the graph was freed already, if a saved weight was written since, or for a wrong shape or dtype.
     """
-    for _ in steps(root, dout, retain_graph, in_place=True):
+    for _ in steps(root, dout, retain_graph, in_place=not retain_graph):
         pass
 
 
-def steps(root, dout, retain_graph=False, keep_arrays=False, in_place=False):
-    """`backward` one rule at a time: yields (node, dout, grads) after each.
+def steps(root, dout, retain_graph=False, in_place=False):
+    """`backward` one node at a time: yields (node, dout, grads) after each.
 
-    grads: one gradient per parent, or None. keep_arrays: no rule may overwrite what was saved. in_place: rules may put
-    gradients where leaves keep them, or add to those of other rules, so that what is yielded may be a sum. A node's
-    saved arrays are freed when the next step is asked for. Giving up half-way leaves the rest of the graph as it was.
+    grads: one gradient per parent, or None. in_place: backward functions get GradSlots, so that a yielded gradient may
+    be a sum. A node's saved arrays are freed when the next step is asked for. After an exception, or an iteration that
+    is not finished, the rest of the graph is as it was.
     """
     order = ancestors(root)
-    keep_arrays = keep_arrays or retain_graph  # somebody who runs backward again needs the arrays
-    if watcher is not None:
-        keep_arrays = True  # and so does somebody who looks
-    for node in order:
-        if node.hooks:
-            keep_arrays = True
     root.grad = dout
     try:
         for node in order:
-            dout, node.grad = node.grad, None
+            dout = node.take()
             if dout is not None:
-                yield node, *_apply(node, dout, keep_arrays, in_place)
+                yield node, *_apply(node, dout, in_place)
             if not retain_graph:
                 node._saved, node.parents, node.hooks, node.call = None, (), None, None
     finally:
         for node in order:
-            node.grad = None  # half a pass must not add into the next one
+            node.grad = None  # the sums of an unfinished pass must not enter the next one
 
 
-def _apply(node, dout, keep_arrays, in_place):
-    """Perform the rule of one node and hand its results to the parents.
+def _apply(node, dout, in_place):
+    """Run the backward function of one node and add its gradients to the parents' slots.
 
-    Returns dout as hooks left it, and the results, one per parent.
+    Returns dout as the node's hooks left it, and the gradients, one per parent.
     """
     try:
-        if in_place and hasattr(node.backward, "takes_into"):
-            with accumulating:  # from the look at what the leaf holds until it holds the new gradient
-                return _perform(node, dout, keep_arrays, in_place)
-        return _perform(node, dout, keep_arrays, in_place)
+        return _perform(node, dout, in_place)
     except Exception as error:
         error.add_note(_describe(node, dout))
         raise
 
 
-def _perform(node, dout, keep_arrays, in_place):
+def _perform(node, dout, in_place):
     if node.hooks:
         dout = run_hooks(node.hooks, dout)
-    if _overwritten:
-        _refuse_overwritten(node._saved)
+    if node.id < _last_write:
+        _refuse_written(node)
     saved = node.saved
-    if keep_arrays and saved.get("overwrite"):
-        saved = {**saved, "overwrite": False}
-    into = None
-    if in_place and watcher is None:
-        into = _room(node)
-        if into:
-            saved = {**saved, "into": into}
-        beside = _taken_grad(node)
-        if beside is not None:
-            saved = {**saved, "beside": beside}
-    if watcher is not None:
-        watcher(node, dout, None)
+    if in_place and observer is None:
+        which = getattr(node.backward, "accumulates", None)
+        if which is not None and node.parents[which] is not None:
+            saved = {**saved, "slot": node.parents[which]}
+    if observer is not None:
+        observer(node, dout, None)
     grads = node.backward(dout, **saved)
     grads = grads if type(grads) is tuple else (grads,)
-    if watcher is not None:
-        watcher(node, dout, grads)
+    if observer is not None:
+        observer(node, dout, grads)
     for parent, grad in zip(node.parents, grads, strict=True):
         if parent is None or grad is None:
             continue
@@ -224,32 +237,8 @@ def _perform(node, dout, keep_arrays, in_place):
                 f"{node.op}_backward returned a gradient of {grad.shape} {grad.dtype} "
                 f"for an input of {parent.shape} {parent.dtype}"
             )
-        if into and grad is into[0]:
-            parent.grad = grad
-        elif isinstance(parent, Node):  # never in place: the first gradient may be dout itself, or be shared
-            parent.grad = grad if parent.grad is None else as_array(parent.grad + grad)
-        else:
-            parent.accumulate_grad(grad)
+        parent.accumulate(grad)
     return dout, grads
-
-
-def _room(node):
-    """Where the node's rule may put the gradient of a leaf itself, (array, whether it holds one already), or None."""
-    which = getattr(node.backward, "takes_into", None)
-    leaf = None if which is None else node.parents[which]
-    if leaf is None or isinstance(leaf, Node) or sum(parent is leaf for parent in node.parents) > 1:
-        return None  # a leaf that is another input too, as in linear(w, w), gets that input's gradient first
-    return leaf.room()
-
-
-def _taken_grad(node):
-    """The gradient of a parent node that this rule adds to, taken from there; None if there is none."""
-    which = getattr(node.backward, "adds_to", None)
-    parent = None if which is None else node.parents[which]
-    if not isinstance(parent, Node):
-        return None
-    beside, parent.grad = parent.grad, None
-    return beside
 
 
 def ancestors(root):
@@ -287,11 +276,16 @@ def run_hooks(hooks, grad):
     return grad
 
 
-def mark_overwritten(array):
-    """Note that a rule replaced the contents of `array`: any later rule that saved it, or a view of it, raises."""
+def mark_written(array):
+    """Note that the contents of `array` were replaced, as an optimizer's step or `load_state_dict` does.
+
+    From then on backward raises in a node that was made before and saved the array, a view of it, or another view of
+    the same memory, such as a GradientArena's.
+    """
+    global _last_write
     owner = _owner(array)
-    key = id(owner)
-    _overwritten[key] = weakref.ref(owner, lambda _: _overwritten.pop(key, None))
+    key, _last_write = id(owner), next(_ids)
+    _writes[key] = weakref.ref(owner, lambda _: _writes.pop(key, None)), _last_write
 
 
 def _owner(array):
@@ -301,11 +295,17 @@ def _owner(array):
     return array
 
 
-def _refuse_overwritten(saved):
-    for name, value in saved.items():
-        needed = value.args if type(value) is Recipe else (value,)
-        if any(id(_owner(array)) in _overwritten for array in needed):
-            raise RuntimeError(f"saved array {name!r} was overwritten by an earlier rule (overwrite=True)")
+def _refuse_written(node):
+    """RuntimeError if an array that the node saved, or recomputes another one from, was written after the forward."""
+    saved = list(node._saved.items())
+    for name, value in saved:
+        if type(value) is Recompute:
+            saved += [(name, arg) for arg in value.args]
+        elif _writes.get(id(_owner(value)), (None, 0))[1] > node.id:
+            raise RuntimeError(
+                f"{node.op} saved {name!r} {value.shape}, which an optimizer step or load_state_dict has changed since "
+                "the forward pass: the gradient would be wrong; run backward before the step, or forward again after it"
+            )
 
 
 def _describe(node, dout):

@@ -11,7 +11,7 @@ import numpy as np
 from kernels.system.text import one_line
 from minigrad import functional as F
 from minigrad import graph, random
-from minigrad.tensor import Tensor
+from minigrad._tensor import Tensor
 
 
 class Parameter(Tensor):
@@ -96,6 +96,7 @@ class Module:
         arrays = {name: copyable(state[name], parameter.data) for name, parameter in own.items()}
         for name, parameter in own.items():
             parameter.data[...] = arrays[name]
+            graph.mark_written(parameter.data)
 
     def train(self, mode=True):
         """Switch dropout on (or off) in this module and all below it. Returns the module."""
@@ -114,14 +115,19 @@ class Module:
 
     def astype(self, dtype):
         """Convert all parameters, e.g. to float64 for a gradient check. Returns the module."""
-        for parameter in self.parameters():
-            parameter.data, parameter.grad = parameter.data.astype(dtype), None
-        return self
+        return self.to(lambda array: array.astype(dtype))
 
-    def to(self, asarray):
-        """Move all parameters by the function `asarray` of a device (see `minigrad.runtime`). Returns the module."""
+    def to(self, convert):
+        """Replace each parameter's array by convert(array), e.g. a device's `asarray`. Returns the module.
+
+        Parameters that share an array go on sharing one.
+        """
+        converted = {}
         for parameter in self.parameters():
-            parameter.data, parameter.grad = asarray(parameter.data), None
+            before = parameter.data
+            if id(before) not in converted:
+                converted[id(before)] = before, convert(before)  # `before` is kept, so that its id is not reused
+            parameter.data, parameter.grad = converted[id(before)][1], None
         return self
 
     def __repr__(self):

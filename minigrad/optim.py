@@ -1,8 +1,7 @@
 """Optimizers. The update rules are functions of arrays; the classes hold the arrays and call them.
 
-AdamW lays parameters, their gradients and both moments out in four flat arrays (an arena), so that a step, clipping
-included, is one pass over memory. `Parameter.data` and `.grad` are views of it: indexing, printing and
-`load_state_dict` work as ever, and a `.data` that was rebound to another array is copied back in.
+AdamW works on parameters as they are, each `p.data` looked up when the step begins. Given a `GradientArena`, as the
+Trainer gives it one, it updates all parameters, clipping included, in one pass over flat arrays.
 """
 
 import itertools
@@ -13,11 +12,13 @@ from collections import defaultdict
 import numpy as np
 
 import kernels
-from kernels.arrays import CACHE_LINE, empty, on_host
+from kernels.arrays import on_host
 from kernels.system.text import brief, one_line
-from minigrad.nn import Embedding, Parameter, copyable, misfit
+from minigrad.arena import GradientArena, grouped, zeros
+from minigrad.graph import mark_written
+from minigrad.nn import Embedding, copyable, misfit
 
-_TWICE = "a parameter, or the name of one, stands twice in the optimizer's groups"
+__all__ = ["SGD", "AdamW", "GradientArena", "Optimizer", "clip_factor", "clip_grad_norm_", "decay_groups", "sgd_step"]
 
 
 def decay_groups(model, weight_decay):
@@ -47,17 +48,7 @@ class Optimizer:
         if learning_rate < 0.0 or weight_decay < 0.0:
             raise ValueError(f"learning_rate {learning_rate} and weight_decay {weight_decay} must not be negative")
         self.learning_rate = learning_rate
-        params = list(params)
-        groups = params if params and isinstance(params[0], dict) else [{"name": "all", "params": params}]
-        self.groups = [
-            {"name": str(i), "weight_decay": weight_decay, **group, "params": _named(group["params"], i)}
-            for i, group in enumerate(groups)
-        ]
-        names = [name for name, _ in self.named_parameters()]
-        if not names:
-            raise ValueError("an optimizer needs at least one parameter")
-        if len(set(names)) < len(names) or len({id(p) for _, p in self.named_parameters()}) < len(names):
-            raise ValueError(_TWICE)
+        self.groups = grouped(params, weight_decay)
 
     def named_parameters(self):
         """(name, Parameter) of all groups."""
@@ -79,79 +70,52 @@ class Optimizer:
         return "\n".join(lines)
 
 
-def _named(params, group):
-    if isinstance(params, dict):
-        return dict(params)
-    params = list(params)
-    if params and isinstance(params[0], Parameter):
-        return {f"{group}.{i}": parameter for i, parameter in enumerate(params)}
-    named = dict(params)
-    if len(named) < len(params):
-        raise ValueError(_TWICE)
-    return named
+class _Alone:
+    """A parameter in no arena, with the interface of an arena's `Flat` of one segment."""
 
-
-class _Segment:
-    """One parameter's place in an arena.
-
-    history: a number for the calls of `step` it has taken part in. A call counts for all that take part or, where the
-    norm is not finite, for none, and on a device only the device knows. So equal histories mean equal step counts.
-    """
-
-    __slots__ = ("name", "param", "span", "data", "grad", "history")
-
-    def __init__(self, name, param, span, arena):
-        self.name, self.param, self.span, self.history = name, param, span, 0
-        self.data, self.grad = arena.data[span].reshape(param.shape), arena.grad[span].reshape(param.shape)
-        self.gather()
+    def __init__(self, name, param):
+        self.name, self.param, self.span, self.segments = name, param, slice(0, param.size), [self]
+        self.shape, self.dtype = param.shape, param.dtype
 
     def gather(self):
-        """Bring `.data` and `.grad` into the arena if they are elsewhere. Returns whether there is a gradient."""
-        param = self.param
-        if param.data is not self.data:
-            if param.data.shape != self.data.shape or param.data.dtype != self.data.dtype:
-                raise ValueError(
-                    f"{self.name} is now {param.data.shape} {param.data.dtype}, but the optimizer was made for "
-                    f"{self.data.shape} {self.data.dtype}; make a new optimizer after changing parameters"
-                )
-            self.data[...] = param.data
-            param.data = self.data
-        if param.grad is not None and param.grad is not self.grad:
-            if param.grad.shape != self.grad.shape:
-                raise ValueError(f"the gradient of {self.name} is {param.grad.shape}, the parameter {self.grad.shape}")
-            self.grad[...] = param.grad
-            param.grad, param.loan = self.grad, None
-        param.grad_buffer = self.grad
-        return param.grad is not None
+        """Whether there is a gradient. ValueError if the parameter has changed its shape or dtype."""
+        param, grad = self.param, self.param.grad
+        if (param.shape, param.dtype) != (self.shape, self.dtype):
+            raise ValueError(
+                f"{self.name} is now {param.shape} {param.dtype}, but the optimizer was made for "
+                f"{self.shape} {self.dtype}; make a new optimizer after changing parameters"
+            )
+        if grad is not None and grad.shape != self.shape:
+            raise ValueError(f"the gradient of {self.name} is {grad.shape}, the parameter {self.shape}")
+        return grad is not None
+
+    data = property(lambda self: self.param.data.reshape(-1))
+    grad = property(lambda self: self.param.grad.reshape(-1).astype(self.dtype, copy=False))
 
 
-class _Arena:
-    """All parameters of one dtype, flat: data, grad and both moments, group after group; and each one's step count.
+class _Moments:
+    """What AdamW keeps of parameters of one dtype that lie in flat arrays: an arena's, or a single one's.
 
-    Each parameter begins a cache line; between two there may be zeros.
-    ends, decays: the elements before ends[g] and not before ends[g - 1] decay by decays[g].
+    flat      the arena's `Flat`, or an `_Alone`
+    m, v      both moments, laid out as `flat.data`
+    steps     how many steps each segment has taken
+    history   per segment a number that stands for the calls of `step` it has taken part in. A call counts for all that
+              take part or, if the norm is not finite, for none, and on a device only the device knows. So segments of
+              one number have taken equally many steps
     """
 
-    def __init__(self, groups, dtype):
-        groups = [([*group["params"].items()], group["weight_decay"]) for group in groups]
-        groups = [([(name, p) for name, p in params if p.dtype == dtype], decay) for params, decay in groups]
-        groups = [(params, decay) for params, decay in groups if params]
-        like, spans, ends, stop = groups[0][0][0][1].data, [], [], 0
-        for params, _ in groups:
-            for _, param in params:
-                start = stop + -stop % (CACHE_LINE // dtype.itemsize)
-                stop = start + param.size
-                spans.append(slice(start, stop))
-            ends.append(stop)
-        self.data, self.grad, self.m, self.v = (empty((stop,), dtype, like) for _ in range(4))
-        for x in (self.data, self.grad, self.m, self.v):
-            x[...] = 0
-        named = [named for params, _ in groups for named in params]
-        self.segments = [_Segment(*named, span, self) for named, span in zip(named, spans, strict=True)]
-        self.steps = np.zeros(len(self.segments), np.int64, like=like)  # where the arena is: nobody waits for them
-        self._histories = itertools.count(1)
-        self._ends, decays = np.array(ends, np.int64), np.array([decay for _, decay in groups], dtype)
-        self.ends, self.decays = np.asarray(self._ends, like=like), np.asarray(decays, like=like)
+    def __init__(self, flat, names, decays):
+        like = flat.segments[0].param.data
+        self.flat, self.names = flat, names
+        size = flat.segments[-1].span.stop
+        self.m, self.v = zeros(size, like), zeros(size, like)
+        self.steps = np.zeros(len(names), np.int64, like=like)  # on the device, so that the host does not wait
+        self.history, self._histories = [0] * len(names), itertools.count(1)
+        # the elements before ends[i] and not before ends[i - 1] decay by decays[i]
+        last = [i for i, decay in enumerate(decays) if i + 1 == len(decays) or decay != decays[i + 1]]
+        self._ends = np.array([flat.segments[i].span.stop for i in last], np.int64)
+        self._decays = np.asarray(np.array([decays[i] for i in last], like.dtype), like=like)
+        self._ends_there = np.asarray(self._ends, like=like)
 
     def runs(self, of_one_history):
         """(span, first segment, last + 1) of neighbours with a gradient: nearly always the whole.
@@ -159,10 +123,10 @@ class _Arena:
         of_one_history: only such neighbours as have taken the same steps.
         """
         runs = []
-        for i, segment in enumerate(self.segments):
+        for i, segment in enumerate(self.flat.segments):
             if not segment.gather():
                 continue
-            fits = not of_one_history or self.segments[i - 1].history == segment.history
+            fits = not of_one_history or self.history[i - 1] == self.history[i]
             if runs and runs[-1][2] == i and fits:
                 runs[-1] = (slice(runs[-1][0].start, segment.span.stop), runs[-1][1], i + 1)
             else:
@@ -171,87 +135,118 @@ class _Arena:
 
     def step(self, *setting):
         """One step of all that have a gradient; setting: what follows `decays` in the kernel's signature."""
-        step_kernel = kernels.for_array(self.data).fused_adamw_step
         longer = self._renumbering()
         for span, first, last in self.runs(of_one_history=True):
-            ends = self.ends
-            if span != slice(0, self.data.size):
-                ends = np.asarray(np.clip(self._ends - span.start, 0, span.stop - span.start), like=self.data)
+            data, ends = self.flat.data, self._ends_there
+            if span != slice(0, data.size):
+                ends = np.asarray(np.clip(self._ends - span.start, 0, span.stop - span.start), like=data)
             step = self.steps[first : first + 1].reshape(())
-            step_kernel(
-                self.data[span], self.grad[span], self.m[span], self.v[span], None, step, ends, self.decays, *setting
+            kernels.for_array(data).fused_adamw_step(
+                data[span], self.flat.grad[span], self.m[span], self.v[span], None, step, ends, self._decays, *setting
             )
             self.steps[first:last] = step
-            for segment in self.segments[first:last]:
-                segment.history = longer[segment.history]
+            self.history[first:last] = [longer[history] for history in self.history[first:last]]
+            self._stepped(data)
+
+    def _stepped(self, data):
+        mark_written(data)
+        param = self.flat.segments[0].param
+        if not param.data.flags.c_contiguous:  # then `data` is a copy; in an arena all parameters are contiguous
+            param.data[...] = data.reshape(param.shape)
+            mark_written(param.data)
 
     def _renumbering(self):
         """A dict that gives each key a new number for a history."""
         return defaultdict(self._histories.__next__)
 
     def set_steps(self, counts):
-        """Have each segment stand after so many steps: {name: int}."""
+        """Let each segment have taken so many steps: {name: int}."""
         histories = self._renumbering()
-        for segment in self.segments:
-            segment.history = histories[counts[segment.name]]
-        steps = np.array([counts[segment.name] for segment in self.segments], np.int64)
+        self.history = [histories[counts[name]] for name in self.names]
+        steps = np.array([counts[name] for name in self.names], np.int64)
         self.steps[...] = np.asarray(steps, like=self.steps)
+
+    def views(self, moment):
+        """{name: view of m or v with the parameter's shape}."""
+        segments = zip(self.names, self.flat.segments, strict=True)
+        return {name: moment[segment.span].reshape(segment.param.shape) for name, segment in segments}
 
 
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019). Parameters without a gradient are left alone."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019). Parameters without a gradient are left alone.
 
-    def __init__(self, params, learning_rate=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    arena: a GradientArena of some or all of these parameters, of no others, or None.
+    """
+
+    def __init__(self, params, learning_rate=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, arena=None):
         super().__init__(params, learning_rate, weight_decay)
         if not all(0.0 <= beta < 1.0 for beta in betas) or eps <= 0.0:
             raise ValueError(f"betas {betas} must lie in [0, 1), and eps {eps} above 0")
-        self.betas, self.eps = betas, eps
-        dtypes = sorted({p.dtype for _, p in self.named_parameters()}, key=str)
-        self._arenas = [_Arena(self.groups, dtype) for dtype in dtypes]
+        self.betas, self.eps, self.arena = betas, eps, arena
+        self._moments = self._make_moments()
+
+    def _make_moments(self):
+        own = {id(p): (name, p, g["weight_decay"]) for g in self.groups for name, p in g["params"].items()}
+        moments = []
+        for flat in self.arena.flats if self.arena else ():
+            if others := [segment.name for segment in flat.segments if id(segment.param) not in own]:
+                raise ValueError(f"the arena holds {others[0]}, which is no parameter of this optimizer")
+            names, _, decays = zip(*(own.pop(id(segment.param)) for segment in flat.segments), strict=True)
+            moments.append(_Moments(flat, names, decays))
+        return moments + [_Moments(_Alone(name, param), [name], [decay]) for name, param, decay in own.values()]
 
     def grad_norm(self):
-        """The norm of all gradients together: a float, or on a device a () array, so that nobody waits for it."""
-        spans = [arena.grad[span] for arena in self._arenas for span, *_ in arena.runs(of_one_history=False)]
-        return kernels.for_array(self._arenas[0].data).global_norm(spans)
+        """The norm of all gradients together: a float, or on a device a () array, so that the host does not wait."""
+        spans = [each.flat.grad[span] for each in self._moments for span, *_ in each.runs(of_one_history=False)]
+        return kernels.for_array(self._moments[0].m).global_norm(spans)
 
     def step(self, norm=0.0, max_norm=0.0):
         """Update all parameters that have a gradient, as if it had been clipped to max_norm before.
 
-        norm: what `grad_norm` gave; max_norm 0: no clipping. If the norm is not finite nothing changes, not even the
-        step count.
+        norm: the result of `grad_norm`; max_norm 0: no clipping. If the norm is not finite nothing changes, not even
+        the step count.
         """
-        for arena in self._arenas:
-            norm = np.asarray(norm, np.float64, like=arena.data)
-            arena.step(self.learning_rate, *self.betas, self.eps, norm, max_norm)
+        for each in self._moments:
+            there = np.asarray(norm, np.float64, like=each.m)
+            each.step(self.learning_rate, *self.betas, self.eps, there, max_norm)
 
     def steps_taken(self):
         """How many steps have changed something, for the parameter that has seen most. The host waits for a device."""
-        return max(int(arena.steps.max()) for arena in self._arenas)
+        return max(int(each.steps.max()) for each in self._moments)
 
     def state_dict(self):
         """{"step": {name: int}, "m": {name: array}, "v": {name: array}}; arrays are copies, on the host."""
         state = {"step": {}, "m": {}, "v": {}}
-        for arena in self._arenas:
-            steps, moments = on_host(arena.steps), {"m": on_host(arena.m), "v": on_host(arena.v)}
-            for segment, step in zip(arena.segments, steps.tolist(), strict=True):
-                state["step"][segment.name] = step
-                for key, moment in moments.items():
-                    state[key][segment.name] = moment[segment.span].reshape(segment.data.shape).copy()
-        return state
+        for each in self._moments:
+            state["step"].update(zip(each.names, on_host(each.steps).tolist(), strict=True))
+            state["m"].update({name: view.copy() for name, view in each.views(on_host(each.m)).items()})
+            state["v"].update({name: view.copy() for name, view in each.views(on_host(each.v)).items()})
+        return {key: {name: state[key][name] for name, _ in self.named_parameters()} for key in state}
 
     def load_state_dict(self, state):
         """The inverse of `state_dict`. ValueError, with nothing changed, for one that does not fit the parameters."""
-        segments = [segment for arena in self._arenas for segment in arena.segments]
-        _require_names(state, ("step", "m", "v"), [segment.name for segment in segments])
+        params = dict(self.named_parameters())
+        _require_names(state, ("step", "m", "v"), params)
         for name, step in state["step"].items():
             if not isinstance(step, numbers.Integral) or isinstance(step, bool) or not 0 <= step < 1 << 63:
                 raise ValueError(f"optimizer state 'step' of {name} is {brief(step)}; expected an integer, 0 or more")
-        moments = {key: _fitting(state[key], key, {s.name: s.data for s in segments}) for key in ("m", "v")}
-        for arena in self._arenas:
-            arena.set_steps({segment.name: int(state["step"][segment.name]) for segment in arena.segments})
-            for segment in arena.segments:
-                arena.m[segment.span] = moments["m"][segment.name].reshape(-1)
-                arena.v[segment.span] = moments["v"][segment.name].reshape(-1)
+        arrays = {key: _fitting(state[key], key, {name: p.data for name, p in params.items()}) for key in ("m", "v")}
+        for each in self._moments:
+            each.set_steps({name: int(state["step"][name]) for name in each.names})
+            for key in ("m", "v"):
+                for name, view in each.views(getattr(each, key)).items():
+                    view[...] = arrays[key][name]
+
+    def __getstate__(self):
+        """For copy and pickle: a copy's flat arrays are made anew, around its own parameters."""
+        kept = {name: value for name, value in vars(self).items() if name != "_moments"}
+        return kept, self.state_dict()
+
+    def __setstate__(self, state):
+        kept, moments = state
+        vars(self).update(kept)
+        self._moments = self._make_moments()
+        self.load_state_dict(moments)
 
 
 def _require_names(state, keys, names):
@@ -303,6 +298,7 @@ class SGD(Optimizer):
                 if p.grad is not None:
                     buffer = self._buffers.get(name)
                     sgd_step(p.data, p.grad, buffer, self.learning_rate, self.momentum, group["weight_decay"])
+                    mark_written(p.data)
 
     def state_dict(self):
         """{"momentum": {name: array}}; arrays are copies."""

@@ -51,7 +51,7 @@ def session_on(trainer, *commands, break_on=None):
         out.write("ABANDONED")
     finally:
         del trainer.backward
-        assert graph.watcher is None and sys.gettrace() is None
+        assert graph.observer is None and sys.gettrace() is None
     return out.getvalue()
 
 

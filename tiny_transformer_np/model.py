@@ -10,8 +10,8 @@ import numpy as np
 
 from minigrad import functional as F
 from minigrad import random
+from minigrad._tensor import Tensor
 from minigrad.nn import Dropout, Embedding, LayerNorm, Linear, Module, ModuleList
-from minigrad.tensor import Tensor
 
 INIT_STD = 0.02  # of every weight matrix, as in GPT-2
 FIRST_POSITIONS = 4096  # whose sinusoids are made at once; those of others when they are used
@@ -58,8 +58,31 @@ class Block(Module):
         return x + self.dropout(self.mlp(self.ln2(x)))
 
 
+class Head(Linear):
+    """Features (..., C) -> logits (..., V), or their cross-entropy; see `logits_or_loss`."""
+
+    def __init__(self, config):
+        super().__init__(config.n_embd, config.vocab_size, bias=False)
+
+    def forward(self, x, targets=None, **how):
+        return logits_or_loss(x, self.weight, targets, **how)
+
+
+def logits_or_loss(x, weight, targets=None, ignore_index=-100, reduction="mean", grad_scale=1.0):
+    """Logits x @ weight.T, or with targets their cross-entropy (). x (..., C), weight (V, C), targets (...).
+
+    grad_scale: the upstream gradient that backward will begin with. To know it in forward saves time where one node,
+    `linear_cross_entropy`, does both.
+    """
+    if targets is None:
+        return F.linear(x, weight)
+    if weight.shape[0] >= LARGE_VOCABULARY:
+        return F.linear_cross_entropy(x, weight, targets, ignore_index, reduction, grad_scale)
+    return F.softmax_cross_entropy(F.linear(x, weight), targets, ignore_index, reduction)
+
+
 class TransformerLM(Module):
-    """Token ids (B, T) -> logits (B, T, V) of the token that comes next. config: TransformerConfig.
+    """Token ids (B, T) -> logits (B, T, V) of the token that comes next, or the loss. config: TransformerConfig.
 
     Weights are drawn from `minigrad.random`: after `random.seek(seed)` they are the same every time.
     """
@@ -74,7 +97,7 @@ class TransformerLM(Module):
         self.dropout = Dropout(config.dropout)
         self.blocks = ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_final = LayerNorm(config.n_embd, bias=config.bias)
-        self.head = None if config.tie_weights else Linear(config.n_embd, config.vocab_size, bias=False)
+        self.head = None if config.tie_weights else Head(config)
         self._draw_weights()
 
     def _draw_weights(self):
@@ -87,13 +110,19 @@ class TransformerLM(Module):
             if isinstance(module, Linear) and module.bias is not None:
                 module.bias.data[...] = 0.0
 
-    def forward(self, ids, last_only=False):
-        """last_only: logits (B, 1, V) of the last position alone, which is all that generation needs."""
+    def forward(self, ids, targets=None, last_only=False, **how):
+        """Logits (B, T, V), or with targets (B, T) their cross-entropy (), whatever the size of the vocabulary.
+
+        last_only: logits (B, 1, V) of the last position alone, which is all that generation needs.
+        how: ignore_index, reduction and grad_scale of `logits_or_loss`.
+        """
         x = self.features(ids, last_only)
-        return F.linear(x, self.token_embedding.weight) if self.head is None else self.head(x)
+        if self.head is None:
+            return logits_or_loss(x, self.token_embedding.weight, targets, **how)
+        return self.head(x, targets, **how)
 
     def features(self, ids, last_only=False):
-        """What the head turns into logits: (B, T, C), or (B, 1, C)."""
+        """The input of the head: (B, T, C), or (B, 1, C)."""
         T = ids.shape[1]
         if T > self.config.block_size:
             raise ValueError(f"{T} tokens do not fit the model's context of {self.config.block_size}")
@@ -110,19 +139,6 @@ class TransformerLM(Module):
             self.sinusoids = sinusoids(min(2 * T, self.config.block_size), self.config.n_embd)
         weight = self.token_embedding.weight.data
         return Tensor(np.asarray(self.sinusoids[:T], dtype=weight.dtype, like=weight))
-
-    def loss(self, ids, targets, ignore_index=-100, reduction="mean", overwrite=False, grad_scale=1.0):
-        """Cross-entropy of the next token. ids and targets (B, T); see `functional.softmax_cross_entropy`.
-
-        grad_scale: the upstream gradient that backward will begin with; it only saves time to know it now.
-        overwrite: backward follows at once, and only once, so that it may write over what it needs; saves memory.
-        """
-        if self.config.vocab_size >= LARGE_VOCABULARY:
-            weight = (self.token_embedding if self.head is None else self.head).weight
-            x = self.features(ids)
-            return F.linear_cross_entropy(x, weight, targets, ignore_index, reduction, grad_scale, overwrite)
-        logits = self(ids)
-        return F.softmax_cross_entropy(logits, targets, ignore_index, reduction, overwrite)
 
 
 def parameter_shapes(config):

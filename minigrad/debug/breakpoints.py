@@ -13,7 +13,7 @@ from minigrad import graph
 from minigrad.debug.stepping import Step
 
 _breakpoints: list["Breakpoint"] = []
-_outer_watcher = None  # graph.watcher as it was before the first breakpoint was set
+_outer_observer = None  # graph.observer as it was before the first breakpoint was set
 
 
 def break_on(op=None, module=None, when=None, before=True):
@@ -34,11 +34,11 @@ class Breakpoint:
     """What `break_on` returns."""
 
     def __init__(self, op, module, when, before):
-        global _outer_watcher
+        global _outer_observer
         self.op, self.module, self.when, self.before = op and op.removesuffix("_backward"), module, when, before
         self._spelling_checked = False
         if not _breakpoints:
-            _outer_watcher, graph.watcher = graph.watcher, _watch
+            _outer_observer, graph.observer = graph.observer, _watch
         _breakpoints.append(self)
 
     def remove(self):
@@ -46,7 +46,7 @@ class Breakpoint:
         if self in _breakpoints:
             _breakpoints.remove(self)
             if not _breakpoints:
-                graph.watcher = _outer_watcher
+                graph.observer = _outer_observer
 
     def __enter__(self):
         return self
@@ -81,9 +81,9 @@ class Breakpoint:
 
 
 def _watch(node, dout, grads):
-    """graph.watcher while there are breakpoints."""
-    if _outer_watcher is not None:
-        _outer_watcher(node, dout, grads)
+    """graph.observer while there are breakpoints."""
+    if _outer_observer is not None:
+        _outer_observer(node, dout, grads)
     stopping = False
     for point in tuple(_breakpoints):
         point.check_spelling(node)

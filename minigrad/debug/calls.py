@@ -69,8 +69,8 @@ def _replaced(arg, fresh):
 @contextmanager
 def check_mode():
     """Inside, every node keeps its `call` and its output. Costs memory and time; for looking, not for training."""
-    before, graph.keep_calls = graph.keep_calls, Call.of_frame
+    before, graph.record_calls = graph.record_calls, Call.of_frame
     try:
         yield
     finally:
-        graph.keep_calls = before
+        graph.record_calls = before

@@ -70,8 +70,7 @@ def _bad_gradient(loss, nodes):
         dout = grads.pop(node, None)
         if dout is None:
             continue
-        saved = {**node.saved, "overwrite": False} if "overwrite" in node.saved else node.saved
-        results = node.backward(dout, **saved)
+        results = node.backward(dout, **node.saved)
         for i, (parent, grad) in enumerate(
             zip(node.parents, results if type(results) is tuple else (results,), strict=True)
         ):
@@ -80,7 +79,7 @@ def _bad_gradient(loss, nodes):
             if _is_bad(grad) and not _is_bad(dout):
                 which = f"the gradient of input {i} is the first that is not finite: {_describe(grad)}"
                 message = f"{_name(node)}: {which}\n{_inputs(node)}"
-                return BadTensor("gradient", node, message, (node.backward, (dout,), saved))
+                return BadTensor("gradient", node, message, (node.backward, (dout,), node.saved))
             if isinstance(parent, graph.Node):
                 grads[parent] = grads[parent] + grad if parent in grads else grad
     return None

@@ -2,10 +2,10 @@
 
     session = Session(break_on="blocks.1.attn")
     with check_mode():  # so that `check` works
-        loss = model.loss(ids, targets)
+        loss = model(ids, targets)
     session.backward(loss)
 
-It sits in `graph.watcher`: what runs is the engine itself, on the arrays of the pass.
+It sits in `graph.observer`: what runs is the engine itself, on the arrays of the pass.
 """
 
 import bdb
@@ -18,12 +18,12 @@ import kernels
 from kernels.arrays import is_array, on_host
 from kernels.system.cli import did_you_mean
 from minigrad import graph
+from minigrad._tensor import Tensor
 from minigrad.debug import stepping
 from minigrad.debug.breakpoints import in_module, names_in
 from minigrad.debug.explain import explanation
 from minigrad.debug.rules import RuleDebugger, plain_python
 from minigrad.gradcheck import GradcheckError, gradcheck
-from minigrad.tensor import Tensor
 
 _NEIGHBOURS = 3  # rules that `where` shows on either side
 
@@ -61,11 +61,11 @@ class Session(cmd.Cmd):
         """`loss.backward(grad)`, stopping on the way. Raises Abandoned, and NoSuchRule if break_on names nothing."""
         dout = loss.upstream(grad)
         if loss.node is None:  # no rule to stop at
-            return loss.accumulate_grad(dout)
+            return loss.accumulate(dout)
         self._nodes = graph.ancestors(loss.node)
         if self._break_on and not any(_is_called(node, self._break_on) for node in self._nodes):
             raise NoSuchRule(self._unknown(self._break_on, self._nodes))
-        before, graph.watcher = graph.watcher, self._watch
+        before, graph.observer = graph.observer, self._watch
         try:
             with stepping.all_or_nothing(loss.node):
                 graph.backward(loss.node, dout)
@@ -73,11 +73,11 @@ class Session(cmd.Cmd):
             raise Abandoned from None
         finally:
             self._inside.close()
-            graph.watcher = before
+            graph.observer = before
             self._nodes, self._node, self._dout, self._last = [], None, None, None
 
     def _watch(self, node, dout, grads):
-        """graph.watcher: before a rule (grads None) perhaps the prompt; after it, note what it gave."""
+        """graph.observer: before a rule (grads None) perhaps the prompt; after it, note what it gave."""
         if grads is not None:
             self._inside.close()
             self._last = node, stepping.named_gradients(node, grads), node.parents
@@ -180,13 +180,13 @@ class Session(cmd.Cmd):
                   for t in call.tensors()]  # fmt: skip
         names = [name[1:] for name in stepping.named_gradients(self._node, self._node.parents)]
         names = names if len(names) == len(inputs) else range(len(inputs))
-        watcher, graph.watcher = graph.watcher, None
+        observer, graph.observer = graph.observer, None
         try:
             report = gradcheck(lambda *tensors: call.again(tensors), dict(zip(map(str, names), inputs, strict=True)))
         except (GradcheckError, TypeError) as error:
             return self._say(f"{_title(self._node)}: {error}")
         finally:
-            graph.watcher = watcher
+            graph.observer = observer
         errors = ", ".join(f"{name} {error:.1e}" for name, error in report.errors.items())
         self._say(f"{_title(self._node)} agrees with finite differences; largest relative errors: {errors}")
 

@@ -108,14 +108,14 @@ def backward_steps(loss, grad=None, retain_graph=False):
     """
     dout = loss.upstream(grad)
     if loss.node is None:
-        loss.accumulate_grad(dout)
+        loss.accumulate(dout)
         return iter(())
     return _steps(loss.node, dout, retain_graph)
 
 
 def _steps(root, dout, retain_graph):
     with all_or_nothing(root):
-        for step in graph.steps(root, dout, retain_graph, keep_arrays=True):
+        for step in graph.steps(root, dout, retain_graph):
             yield Step.of(*step)
 
 
@@ -123,7 +123,7 @@ def _steps(root, dout, retain_graph):
 def all_or_nothing(root):
     """Around a backward from `root`: if it does not come to its end, the leaves' gradients are what they were."""
     leaves = graph.leaves(root)
-    # only into an optimizer's buffer does the engine add in place
+    # only in an arena does the engine add in place
     before = [(t, t.grad, t.grad.copy() if t.grad is not None and t.grad is t.grad_buffer else None) for t in leaves]
     try:
         yield

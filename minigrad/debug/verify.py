@@ -1,7 +1,7 @@
 """Checking the rules of a live graph on its own arrays.
 
     with minigrad.debug.check_mode():
-        loss = model.loss(ids, targets)
+        loss = model(ids, targets)
     minigrad.debug.verify(loss)
 
 Three things are compared for a node. Its rule on the plain kernels, in float64, with measured slopes; its output
@@ -15,8 +15,8 @@ import numpy as np
 import kernels
 from kernels.arrays import on_host
 from minigrad import graph
+from minigrad._tensor import Tensor
 from minigrad.gradcheck import GradcheckError, gradcheck
-from minigrad.tensor import Tensor
 
 _ROUNDING = 16.0  # kernels sum in different orders: so many times the plain kernels' own loss is allowed
 _MAX_ELEMENTS = 64  # of an input that is checked in every coordinate; larger ones in random directions
@@ -65,7 +65,7 @@ def verify_node(node, seed=0):
         exact_out, exact_grads = _replay(node, np.float64, dout)
         plain_out, plain_grads = _replay(node, node.dtype, dout)
     _compare(node, "output", "output", node.call.out, exact_out, plain_out)
-    grads = node.backward(np.asarray(dout.astype(node.dtype), like=node.call.out), **_saved(node))
+    grads = node.backward(np.asarray(dout.astype(node.dtype), like=node.call.out), **node.saved)
     grads = grads if isinstance(grads, tuple) else (grads,)
     for i, (parent, grad) in enumerate(zip(node.parents, grads, strict=True)):
         if parent is not None:
@@ -100,16 +100,11 @@ def _copy(tensor, dtype):
 def _replay(node, dtype, dout):
     """The node made again in another dtype -> its output, and the gradients that its rule gives for dout."""
     out = node.call.again([_copy(t, dtype) for t in node.call.tensors()])
-    grads = out.node.backward(dout.astype(dtype), **_saved(out.node))
+    grads = out.node.backward(dout.astype(dtype), **out.node.saved)
     grads = grads if isinstance(grads, tuple) else (grads,)
     return out.data, [
         np.zeros(p.shape) if g is None and p is not None else g for p, g in zip(out.node.parents, grads, strict=True)
     ]
-
-
-def _saved(node):
-    """What the rule takes; with nothing to be overwritten, since somebody is looking."""
-    return {**node.saved, "overwrite": False} if "overwrite" in node.saved else node.saved
 
 
 def _compare(node, check, what, array, exact, plain):

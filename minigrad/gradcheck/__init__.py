@@ -23,7 +23,7 @@ def gradcheck(fn, inputs, *, rtol=1e-6, step=1e-3, max_coordinates=200, n_direct
     fn       returns a Tensor, or a list of Tensors; called often, must be deterministic
     inputs   arrays or Tensors, in a list or a dict of names. Float arrays are checked in float64, integer
              arrays are passed on. A float64 Tensor is handed to fn itself, so that the parameters of a
-             module can be checked: `gradcheck(lambda *_: model.loss(ids, targets), dict(model.named_parameters()))`
+             module can be checked: `gradcheck(lambda *_: model(ids, targets), dict(model.named_parameters()))`
     rtol     tolerance on |analytic - numeric|, relative to the gradient's norm in the direction looked at
     device   "cuda" or "cuda-sim": the Tensors that fn gets are there; whatever else it needs is as it finds it
     step     of the differences, times max(1, |x|); two steps are combined, so the error is of order step**4

@@ -10,8 +10,8 @@ import numpy as np
 
 from kernels.arrays import is_array, on_host
 from minigrad import graph
+from minigrad._tensor import Tensor, gradients_aside
 from minigrad.gradcheck.errors import GradcheckError
-from minigrad.tensor import Tensor, gradients_aside
 
 EPS = np.finfo(np.float64).eps
 _SWEEP = 10.0 ** -np.arange(2.0, 9.0)  # steps from 1e-2 to 1e-8
@@ -52,7 +52,7 @@ class Probe:
 
         upstreams: an iterable of lists, or a function of the outputs' shapes that returns one.
         """
-        watcher, graph.watcher = graph.watcher, _RuleGuard(self.checked)
+        observer, graph.observer = graph.observer, _RuleGuard(self.checked)
         checked = list(self.checked.values())
         try:
             with gradients_aside(checked):
@@ -64,7 +64,7 @@ class Probe:
                     grads = self._gradients(outs, upstream)
                 yield grads
         finally:
-            graph.watcher = watcher
+            graph.observer = observer
 
     def _gradients(self, outs, upstream):
         """The inputs' gradients by name, for a list of upstream gradients, which are added to what the leaves have."""

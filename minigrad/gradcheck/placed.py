@@ -1,8 +1,8 @@
 """A function computed on a device, its inputs and outputs on the host: so it is checked like any other."""
 
 from kernels.arrays import on_host
+from minigrad._tensor import Tensor, record
 from minigrad.runtime import asarray
-from minigrad.tensor import Tensor, record
 
 
 def on_device(fn, device):

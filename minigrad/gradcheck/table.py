@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
+from minigrad._tensor import Tensor
 from minigrad.gradcheck import GradcheckError, gradcheck
 from minigrad.gradcheck.placed import on_device
 from minigrad.opcases import CASES
-from minigrad.tensor import Tensor
 
 LIMITS = {"float64": 1e-8, "float32": 1e-5}
 

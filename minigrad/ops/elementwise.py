@@ -4,7 +4,7 @@ import builtins
 
 import numpy as np
 
-from minigrad.tensor import as_tensor, record
+from minigrad._tensor import as_tensor, record
 
 
 def unbroadcast(grad, shape):

@@ -1,7 +1,7 @@
 """Matrix products in all of NumPy's forms: vectors, matrices, and stacks of matrices that broadcast."""
 
+from minigrad._tensor import record
 from minigrad.ops.elementwise import _if_wanted, _operands, unbroadcast
-from minigrad.tensor import record
 
 
 def matmul(a, b):

@@ -8,7 +8,7 @@ import kernels
 from kernels import matmul_precision
 from kernels.arrays import empty, is_array
 from minigrad import graph
-from minigrad.tensor import record
+from minigrad._tensor import record
 
 LARGE_TABLE = 4096  # rows from which on the few that a batch names are added alone
 
@@ -43,17 +43,15 @@ def linear(x, weight, bias=None):
     out = kernels.for_array(x.data).linear_forward(x.data, weight.data, None if bias is None else bias.data)
     return record(
         out, (x, weight) if bias is None else (x, weight, bias), linear_backward,
-        x=(x.recipe or x.data) if weight.requires_grad else None,  # each is kept only if the other's gradient needs it
+        x=(x.recompute or x.data) if weight.requires_grad else None,  # each is saved only for the other's gradient
         weight=weight.data if x.requires_grad else None,
         bias=None if bias is None else bias.data,
     )  # fmt: skip
 
 
-@graph.takes_into(1)
-def linear_backward(dout, x, weight, bias, into=None):
-    array, occupied = into or (None, True)
-    array = None if occupied else array  # added to within a product, sums would have another order
-    grads = kernels.for_array(dout).linear_backward(dout, x, weight, bias, array)  # dx, dweight, dbias
+@graph.accumulates(1)
+def linear_backward(dout, x, weight, bias, slot=graph.NO_SLOT):
+    grads = kernels.for_array(dout).linear_backward(dout, x, weight, bias, slot.output())  # dx, dweight, dbias
     return grads[:2] if bias is None else grads
 
 
@@ -61,7 +59,7 @@ def layernorm(x, weight, bias=None, eps=1e-5):
     """Normalise the last axis. x (..., C), weight (C,), bias (C,) or None -> (..., C). Ba et al. 2016."""
     _check_vector("layernorm: weight", weight, x.shape[-1])
     _check_vector("layernorm: bias", bias, x.shape[-1])
-    kernel, kept = kernels.for_array(x.data).layernorm_forward, _kept(x.data)
+    kernel, kept = kernels.for_array(x.data).layernorm_forward, _saved_for_backward(x.data)
     scale_and_shift = weight.data, None if bias is None else bias.data
     normalised, mean, rstd = kernel(x.data, *scale_and_shift, eps)
     out = record(
@@ -69,17 +67,17 @@ def layernorm(x, weight, bias=None, eps=1e-5):
         x=kept, weight=weight.data, mean=mean, rstd=rstd, has_bias=bias is not None,
     )  # fmt: skip
     if out.node:
-        out.recipe = graph.Recipe(lambda *args: kernel(*args)[0], kept, *scale_and_shift, eps)
+        out.recompute = graph.Recompute(lambda *args: kernel(*args)[0], kept, *scale_and_shift, eps)
     return out
 
 
-@graph.adds_to(0)
-def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True, beside=None):
-    kernel = kernels.for_array(dout)
-    if beside is None:
+@graph.accumulates(0)
+def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True, slot=graph.NO_SLOT):
+    kernel, dresidual = kernels.for_array(dout), slot.take()  # of the residual connection past the norm
+    if dresidual is None:
         dx, dweight, dbias = kernel.layernorm_backward(dout, x, weight, mean, rstd)
-    else:  # dx + beside: x was used past the norm too
-        dx, dweight, dbias = kernel.residual_layernorm_backward(dout, beside, x, weight, mean, rstd)
+    else:  # dx + dresidual
+        dx, dweight, dbias = kernel.residual_layernorm_backward(dout, dresidual, x, weight, mean, rstd)
     return (dx, dweight, dbias) if has_bias else (dx, dweight)
 
 
@@ -87,16 +85,16 @@ def gelu(x, approximate="none"):
     """x * Phi(x); approximate="tanh" is GPT-2's form. Hendrycks & Gimpel 2016."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f'gelu: approximate is {approximate!r}; expected "none" or "tanh"')
-    kernel, kept = kernels.for_array(x.data).gelu_forward, _kept(x.data)
-    rounded = {"overwrite": True} if kept is not x.data else {}  # backward gets an array of its own
-    out = record(kernel(x.data, approximate), (x,), gelu_backward, x=kept, approximate=approximate, **rounded)
+    kernel, kept = kernels.for_array(x.data).gelu_forward, _saved_for_backward(x.data)
+    is_new = {"x_is_new": True} if kept is not x.data else {}  # computed for backward alone, which may overwrite it
+    out = record(kernel(x.data, approximate), (x,), gelu_backward, x=kept, approximate=approximate, **is_new)
     if out.node:
-        out.recipe = graph.Recipe(kernel, kept, approximate)
+        out.recompute = graph.Recompute(kernel, kept, approximate)
     return out
 
 
-def gelu_backward(dout, x, approximate, overwrite=False):
-    return kernels.for_array(dout).gelu_backward(dout, x, approximate, overwrite)
+def gelu_backward(dout, x, approximate, x_is_new=False):
+    return kernels.for_array(dout).gelu_backward(dout, x, approximate, x_is_new)
 
 
 def embedding(weight, ids):
@@ -109,14 +107,11 @@ def embedding(weight, ids):
     return record(out, (weight,), embedding_backward, ids=ids, num_embeddings=weight.shape[0])
 
 
-@graph.takes_into(0)
-def embedding_backward(dout, ids, num_embeddings, into=None):
-    array, occupied = into or (None, True)
-    if not occupied:
-        array[...] = 0
-    elif num_embeddings < LARGE_TABLE:
-        array = None  # the engine adds a whole gradient as quickly
-    return kernels.for_array(dout).embedding_backward(dout, ids, num_embeddings, array)
+@graph.accumulates(0)
+def embedding_backward(dout, ids, num_embeddings, slot=graph.NO_SLOT):
+    in_place = slot.grad is None or num_embeddings >= LARGE_TABLE  # else the engine adds a whole gradient as quickly
+    buffer = slot.sum_buffer() if in_place else None
+    return kernels.for_array(dout).embedding_backward(dout, ids, num_embeddings, buffer)
 
 
 def dropout(x, p, seed, step, stream):
@@ -166,13 +161,13 @@ def causal_self_attention(qkv, n_head, p=0.0, seed=0, step=0, stream=0):
     setting = _attention_setting(q.shape[-1], True, None, p, seed, step, stream)
     out, logsumexp = kernels.for_array(qkv.data).attention_forward(q, k, v, **setting)
     merged = _merge_heads(out)
-    kept = _kept(merged)
+    kept = _saved_for_backward(merged)
     result = record(
         merged, (qkv,), causal_self_attention_backward,
-        qkv=_kept(qkv.data), out=kept, logsumexp=logsumexp, n_head=n_head, **setting,
+        qkv=_saved_for_backward(qkv.data), out=kept, logsumexp=logsumexp, n_head=n_head, **setting,
     )  # fmt: skip
     if kept is not merged:
-        result.recipe = kept
+        result.recompute = kept
     return result
 
 
@@ -212,13 +207,11 @@ def _merge_heads(x):
     return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
 
 
-def softmax_cross_entropy(logits, targets, ignore_index=-100, reduction="mean", overwrite_logits=False):
+def softmax_cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
     """-log softmax(logits)[target], averaged or summed over the rows whose target is not ignore_index.
 
     logits (..., V), targets (...) an integer array, reduction "mean" or "sum" -> (). If no row counts, the
-    loss is 0. overwrite_logits lets backward write its result over `logits.data`, which saves an array of
-    that size; the logits are lost then. Raises IndexError for a target outside 0..V-1. targets may be on the
-    host, wherever the logits are.
+    loss is 0. Raises IndexError for a target outside 0..V-1. targets may be on the host, wherever the logits are.
     """
     targets = _integers(targets)
     if targets.shape != logits.shape[:-1]:
@@ -232,27 +225,20 @@ def softmax_cross_entropy(logits, targets, ignore_index=-100, reduction="mean", 
     return record(
         loss, (logits,), softmax_cross_entropy_backward,
         logits=logits.data, targets=targets, logsumexp=logsumexp, divisor=divisor, ignore_index=ignore_index,
-        overwrite=overwrite_logits and logits.data.flags.c_contiguous,
     )  # fmt: skip
 
 
-def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index=-100, overwrite=False):
-    if overwrite:
-        graph.mark_overwritten(logits)
+def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index=-100):
     return kernels.for_array(logits).softmax_cross_entropy_backward(
-        dout, logits, targets, logsumexp, divisor, ignore_index, overwrite
+        dout, logits, targets, logsumexp, divisor, ignore_index, False
     )
 
 
-def linear_cross_entropy(
-    x, weight, targets, ignore_index=-100, reduction="mean", grad_scale=1.0, overwrite_grads=False
-):
+def linear_cross_entropy(x, weight, targets, ignore_index=-100, reduction="mean", grad_scale=1.0):
     """softmax_cross_entropy(x @ weight.T, targets), where the logits (..., V) never exist all at once.
 
     x (..., K), weight (V, K), targets (...) an integer array -> (). Both gradients are formed in forward, unless
     inside no_grad, for an upstream gradient of grad_scale; backward corrects their scale if it gets another one.
-    overwrite_grads saves one or two arrays like weight: its gradient is formed where an optimizer keeps it, if there
-    is none yet, and backward hands it over. Whatever else comes there before makes that backward raise RuntimeError.
     """
     targets = _integers(targets)
     if x.shape[-1] != weight.shape[1] or targets.shape != x.shape[:-1]:
@@ -262,22 +248,21 @@ def linear_cross_entropy(
     if not grad_scale > 0.0:
         raise ValueError(f"cross-entropy: grad_scale is {grad_scale}; expected more than 0")
     targets = _checked_ids("cross-entropy: target", targets, weight.shape[0], x.data, ignore_index)
-    wanted = graph.thread.recording and (x.requires_grad or weight.requires_grad)
-    loan = weight.lend() if wanted and overwrite_grads else None
+    recording = graph.thread.recording and (x.requires_grad or weight.requires_grad)
+    output = weight.output() if recording and weight.node is None and weight.requires_grad else None
     loss, dx, dweight = kernels.for_array(x.data).linear_cross_entropy_forward(
-        x.data, weight.data, targets, ignore_index, reduction, grad_scale, wanted, loan and loan()
+        x.data, weight.data, targets, ignore_index, reduction, grad_scale, recording, output
     )
-    return record(
-        loss, (x, weight), linear_cross_entropy_backward,
-        dx=dx, dweight=loan or dweight, grad_scale=grad_scale, overwrite=overwrite_grads,
-    )  # fmt: skip
+    return record(loss, (x, weight), linear_cross_entropy_backward, dx=dx, dweight=dweight, grad_scale=grad_scale)
 
 
-def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
-    return kernels.for_array(dx).linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite)
+@graph.accumulates(1)
+def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, slot=graph.NO_SLOT):
+    once = slot is not graph.NO_SLOT  # then the arrays that forward made become the gradients
+    return kernels.for_array(dx).linear_cross_entropy_backward(dout, dx, dweight, grad_scale, once)
 
 
-def _kept(array):
+def _saved_for_backward(array):
     """What a rule keeps of an array: a bfloat16 copy where products round to that anyway, else the array itself.
 
     Of what a model keeps for backward, most comes out of products and goes into others.
@@ -286,7 +271,7 @@ def _kept(array):
         return array
     from kernels.cpu.cast import from_bfloat16_bits, to_bfloat16_bits  # the plain kernels must not wake the compiler
 
-    return graph.Recipe(from_bfloat16_bits, to_bfloat16_bits(array))
+    return graph.Recompute(from_bfloat16_bits, to_bfloat16_bits(array))
 
 
 def _check_vector(what, vector, n):

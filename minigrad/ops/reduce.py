@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minigrad.tensor import record
+from minigrad._tensor import record
 
 
 def _normalised(axis, ndim):

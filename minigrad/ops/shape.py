@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 
 from kernels.arrays import is_array
+from minigrad._tensor import as_tensor, record
 from minigrad.ops.elementwise import astype
-from minigrad.tensor import as_tensor, record
 
 
 def reshape(x, *shape):

@@ -3,7 +3,7 @@
 import numpy as np
 
 import minigrad as mg
-from minigrad import nn
+from minigrad import nn, optim
 
 
 class Net(nn.Module):
@@ -19,10 +19,16 @@ class Net(nn.Module):
         return x
 
 
-def loss_of(net, overwrite=False):
+def loss_of(net):
     x = np.random.default_rng(2).standard_normal((5, 6)).astype(np.float32)
     logits = mg.linear(net(mg.tensor(x)), net.weight)
-    return mg.softmax_cross_entropy(logits, np.arange(5), overwrite_logits=overwrite)
+    return mg.softmax_cross_entropy(logits, np.arange(5))
+
+
+def in_arena(params, **setting):
+    """AdamW with all its parameters in a GradientArena, as the Trainer makes it."""
+    params = list(params)
+    return optim.AdamW(params, arena=optim.GradientArena(params), **setting)
 
 
 def gradients(net):

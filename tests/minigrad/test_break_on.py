@@ -16,7 +16,7 @@ from minigrad.debug import Step, breakpoints
 @pytest.fixture(autouse=True)
 def nothing_stays_switched_on():
     yield
-    assert graph.watcher is None and not breakpoints._breakpoints
+    assert graph.observer is None and not breakpoints._breakpoints
 
 
 @pytest.fixture
@@ -87,9 +87,9 @@ def test_it_warns_of_what_matches_nothing_at_the_start_of_the_pass_and_once(stop
 
 def test_stopping_changes_no_bit_of_the_gradients(stops):
     stepped, plain = Net(), Net()
-    loss_of(plain, overwrite=True).backward()
+    loss_of(plain).backward()
     with mg.break_on():
-        loss = loss_of(stepped, overwrite=True)
+        loss = loss_of(stepped)
         loss.backward()
     assert len(stops) == 10 and same_bits(gradients(stepped), gradients(plain))
 
@@ -132,6 +132,6 @@ def test_unused_it_costs_no_call():
 
 
 def test_the_benchmark_of_its_cost_counts_the_conditions_that_there_are():
-    sources = "".join(Path(graph.__file__).with_name(name).read_text() for name in ("graph.py", "tensor.py"))
+    sources = "".join(Path(graph.__file__).with_name(name).read_text() for name in ("graph.py", "_tensor.py"))
     for condition in {**hooks.A_NODE, **hooks.A_LEAF, **hooks.A_PASS}:
         assert f"if {condition}:" in sources, condition

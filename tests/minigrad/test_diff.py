@@ -16,7 +16,7 @@ def step(dtype="float32"):
     config = TransformerConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=16)
     model = TransformerLM(config).astype(dtype)
     ids = np.random.default_rng(0).integers(0, 11, (4, 9))
-    return lambda: model.loss(ids[:, :-1], ids[:, 1:]), dict(model.named_parameters())
+    return lambda: model(ids[:, :-1], ids[:, 1:]), dict(model.named_parameters())
 
 
 def traced(kernel_set="fast", **settings):
@@ -108,7 +108,7 @@ def test_command_line(tmp_path, capsys):
 def test_gradients_in_an_optimizers_arena_are_left_as_they_were():
     """A trace, a gradient check of parameters, and one of a function that uses them without being given them."""
     layer = nn_layers.Linear(3, 2).astype(np.float64)
-    optim.AdamW(layer.named_parameters())
+    optim.GradientArena(layer)
     x = np.random.default_rng(0).standard_normal((4, 3))
 
     def loss():

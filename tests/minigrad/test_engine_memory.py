@@ -11,7 +11,7 @@ import pytest
 
 import kernels
 import minigrad as mg
-from minigrad import graph, nn
+from minigrad import nn
 from minigrad.graph import Node
 
 
@@ -193,82 +193,3 @@ def test_a_hook_must_keep_shape_and_gets_the_dtype_right(on):
 def test_a_hook_needs_something_that_has_a_gradient():
     with pytest.raises(RuntimeError, match="requires_grad=True"):
         mg.tensor([1.0]).register_hook(print)
-
-
-# ------------------------------------------------------------------------------------------- overwriting
-
-TARGETS = np.array([0, 4, -100, 2])
-
-
-def overwriting(x, between=lambda y: y):
-    """-> logits, loss; backward may write its result over the logits."""
-    logits = x * 2.0
-    return logits, mg.softmax_cross_entropy(between(logits), TARGETS, overwrite_logits=True)
-
-
-@pytest.mark.parametrize("kernel_set", kernels.SETS)
-def test_overwriting_gives_the_plain_gradient_and_consumes_the_logits(kernel_set):
-    x = leaf(4, 5)
-    with kernels.use(kernel_set):
-        mg.softmax_cross_entropy(x * 2.0, TARGETS).backward()
-        plain, x.grad = x.grad, None
-        logits, loss = overwriting(x)
-        before = logits.data.copy()
-        loss.backward()
-    np.testing.assert_array_equal(x.grad, plain)
-    assert not np.array_equal(logits.data, before)  # or this saved no memory
-
-
-@pytest.mark.parametrize("use", [lambda y: y, lambda y: y.reshape(4, 5), lambda y: y[:]], ids=["it", "view", "slice"])
-def test_a_rule_that_saved_what_was_overwritten_raises(use):
-    x = leaf(4, 5)
-    y = x.exp()  # its rule needs its result
-    loss = mg.softmax_cross_entropy(use(y), TARGETS, overwrite_logits=True)
-    with pytest.raises(RuntimeError, match="saved array 'out' was overwritten"):
-        loss.backward()
-
-
-@pytest.mark.parametrize("part", [lambda a: a, lambda a: a[:], lambda a: a.T], ids=["itself", "view", "transposed"])
-def test_later_use_of_the_overwritten_array_raises(part):
-    x, weight = leaf(4, 5), leaf(1, 1, seed=1)
-    logits, loss = overwriting(x)
-    product = weight * mg.tensor(part(logits.data))  # saves it for the gradient of weight
-    loss.backward()
-    with pytest.raises(RuntimeError, match="was overwritten"):
-        product.sum().backward()
-
-
-def test_the_mark_goes_with_the_array():
-    before = set(graph._overwritten)
-    for _ in range(3):
-        logits, loss = overwriting(leaf(4, 5))
-        loss.backward()
-        del logits, loss
-    assert set(graph._overwritten) == before
-
-
-HOOKED = {
-    "retain_graph": lambda x, logits, loss: {"retain_graph": True},
-    "hook-on-loss": lambda x, logits, loss: loss.register_hook(lambda grad: None) and {},
-    "hook-on-logits": lambda x, logits, loss: logits.register_hook(lambda grad: None) and {},
-}
-
-
-@pytest.mark.parametrize("watch", HOOKED.values(), ids=HOOKED)
-def test_the_logits_stay_while_somebody_may_look(watch):
-    x = leaf(4, 5)
-    logits, loss = overwriting(x)
-    before = logits.data.copy()
-    loss.backward(**(watch(x, logits, loss) or {}))
-    np.testing.assert_array_equal(logits.data, before)
-    mine, x.grad = x.grad, None
-    mg.softmax_cross_entropy(x * 2.0, TARGETS).backward()
-    np.testing.assert_array_equal(mine, x.grad)
-
-
-def test_logits_that_are_not_contiguous_are_copied_not_overwritten():
-    x = leaf(5, 4)
-    logits, loss = overwriting(x, between=lambda y: y.T)
-    before = logits.data.copy()
-    loss.backward()
-    np.testing.assert_array_equal(logits.data, before)

@@ -206,11 +206,11 @@ def test_a_rule_that_does_not_follow_dout_is_named():
 
 def test_the_watcher_in_place_is_put_back():
     seen = []
-    mg.graph.watcher = lambda *args: seen.append(args)
+    mg.graph.observer = lambda *args: seen.append(args)
     try:
-        before = mg.graph.watcher
+        before = mg.graph.observer
         mg.gradcheck(lambda x: x.exp(), normal((3,)))
-        assert mg.graph.watcher is before
+        assert mg.graph.observer is before
     finally:
-        mg.graph.watcher = None
+        mg.graph.observer = None
     assert not seen

@@ -1,4 +1,4 @@
-"""Rules that put a gradient where the optimizer keeps it, and arrays that are made again instead of being kept."""
+"""Gradients formed in the array where they are summed, and arrays that are computed again instead of being saved."""
 
 import gc
 import weakref
@@ -23,17 +23,26 @@ class Tied(Module):
     def __init__(self):
         self.table, self.up, self.down = Embedding(9, 6), Linear(6, 8), Linear(8, 6)
 
+    @classmethod
+    def of_seed(cls):
+        """Always the same weights."""
+        mg.random.seek(0)
+        return cls()
+
     def forward(self, ids):
         x = self.down(F.gelu(self.up(self.table(ids))))
         return F.linear(x, self.table.weight)
 
 
-def gradients(model, times=1, optimizer=False, retain_graph=False):
+def in_arena(model):
+    """The model, in an arena that holds something already."""
+    for flat in optim.GradientArena(model).flats:
+        flat.grad[...] = np.nan
+    return model
+
+
+def gradients(model, times=1, retain_graph=False):
     """Copies of all gradients after that many backward passes."""
-    if optimizer:
-        optim.AdamW(model.named_parameters())
-        for parameter in model.parameters():
-            parameter.grad_buffer = np.full(parameter.shape, np.nan, np.float32)  # whatever was left there
     model.zero_grad()
     for i in range(times):
         loss = F.softmax_cross_entropy(model(IDS), np.roll(IDS, i))
@@ -52,42 +61,49 @@ def same(a, b):
 def test_the_bits_are_those_of_gradients_that_are_added_up(times, large_table, monkeypatch):
     monkeypatch.setattr(ops, "LARGE_TABLE", large_table)
     model = Tied()
-    plain = gradients(model, times)
-    assert same(gradients(model, times, optimizer=True), plain)
+    monkeypatch.setattr(graph, "observer", lambda node, dout, grads: None)  # then every gradient is an array of its own
+    added = gradients(model, times)
+    monkeypatch.setattr(graph, "observer", None)
+    assert same(gradients(model, times), added)
+    assert same(gradients(in_arena(model), times), added)
     if times == 1:
-        twice = gradients(model, optimizer=True, retain_graph=True)
-        assert all(np.allclose(twice[name], 2 * plain[name], rtol=1e-5, atol=1e-7) for name in plain)
+        twice = gradients(model, retain_graph=True)
+        assert all(np.allclose(twice[name], 2 * added[name], rtol=1e-5, atol=1e-7) for name in added)
 
 
-def test_a_gradient_is_written_where_it_is_kept(monkeypatch):
+@pytest.mark.parametrize("arena", [False, True])
+def test_a_gradient_is_formed_where_it_is_summed(arena, monkeypatch):
     monkeypatch.setattr(ops, "LARGE_TABLE", 1)
-    given, model = [], Tied()
+    formed, model = [], in_arena(Tied()) if arena else Tied()
     for name in ("linear_backward", "embedding_backward"):
-        rule = getattr(ops, name)
+        function = getattr(ops, name)
 
-        def spied(dout, into=None, rule=rule, **saved):
-            given.append(into)
-            return rule(dout, **saved, into=into)
+        def spied(dout, slot, function=function, **saved):
+            grads = function(dout, slot=slot, **saved)
+            formed.append(grads[1] if type(grads) is tuple else grads)
+            return grads
 
-        monkeypatch.setattr(ops, name, graph.takes_into(rule.takes_into)(spied))
-    gradients(model, optimizer=True)
-    head, down, up, table = given
-    assert head[0] is table[0] is model.table.weight.grad and (head[1], table[1]) == (False, True)
-    assert down[0] is model.down.weight.grad and up[0] is model.up.weight.grad
+        monkeypatch.setattr(ops, name, graph.accumulates(function.accumulates)(spied))
+    gradients(model)
+    head, down, up, table = formed
+    assert np.shares_memory(down, model.down.weight.grad) and np.shares_memory(up, model.up.weight.grad)
+    assert np.shares_memory(head, model.table.weight.grad) == arena  # else the second use makes a new array of the sum
+    assert np.shares_memory(table, model.table.weight.grad) == arena
 
 
-def test_nothing_is_put_in_place_where_somebody_looks(monkeypatch):
-    """Hooks, watchers and steps are to see this rule's gradient, not a sum."""
+def test_who_observes_sees_the_gradients_of_each_node_alone(monkeypatch):
+    """Hooks, observers and steps are to see this node's gradient, not a sum."""
     monkeypatch.setattr(ops, "LARGE_TABLE", 1)
     model, seen = Tied(), []
     expected = gradients(model)
-    model.down.weight.register_hook(lambda grad: seen.append(grad.copy()))
-    gradients(model, times=2, optimizer=True)
+    remove = in_arena(model).down.weight.register_hook(seen.append)
+    gradients(model, times=2)
+    remove()
     assert len(seen) == 2 and not np.array_equal(seen[0], seen[1])
     assert np.array_equal(seen[0], expected["down.weight"])
     model.zero_grad()
     loss, shown = F.softmax_cross_entropy(model(IDS), IDS), {}
-    monkeypatch.setattr(graph, "watcher", lambda node, dout, grads: shown.setdefault(node.op, []).append(grads))
+    monkeypatch.setattr(graph, "observer", lambda node, dout, grads: shown.setdefault(node.op, []).append(grads))
     loss.backward()
     table = model.table.weight.grad
     assert table is model.table.weight.grad_buffer
@@ -108,18 +124,19 @@ def past_a_norm(used_before):
 
 @pytest.mark.parametrize("kernel_set", kernels.SETS)
 @pytest.mark.parametrize("used_before", [False, True])
-def test_a_rule_adds_to_the_gradient_that_came_past_it(used_before, kernel_set, monkeypatch):
-    """Which the last of the rules does that use x; where somebody looks, none does."""
-    given, rule = [], ops.layernorm_backward
+def test_layernorm_adds_the_gradient_of_the_residual_connection(used_before, kernel_set, monkeypatch):
+    """If that is there already; and not while the pass is observed."""
+    given, function = [], ops.layernorm_backward
 
-    def spied(dout, beside=None, **saved):
-        given.append(None if beside is None else (beside, beside.copy()))
-        return rule(dout, **saved, beside=beside)
+    def spied(dout, slot=graph.NO_SLOT, **saved):
+        residual = slot.grad
+        given.append(None if residual is None else (residual, residual.copy()))
+        return function(dout, slot=slot, **saved)
 
-    monkeypatch.setattr(ops, "layernorm_backward", graph.adds_to(rule.adds_to)(spied))
+    monkeypatch.setattr(ops, "layernorm_backward", graph.accumulates(function.accumulates)(spied))
     with kernels.use(kernel_set):
         added = past_a_norm(used_before)
-        monkeypatch.setattr(graph, "watcher", lambda node, dout, grads: None)
+        monkeypatch.setattr(graph, "observer", lambda node, dout, grads: None)
         plain = past_a_norm(used_before)
     first, second = given
     assert (first is None, second) == (used_before, None)
@@ -142,17 +159,9 @@ def test_what_costs_little_is_not_kept_for_a_linear_layer(operation, kernel_set)
         del hidden
         gc.collect()
         assert array() is None
-        assert np.array_equal(out.node.saved["x"], kept)  # to whoever looks, it is there
+        assert np.array_equal(out.node.saved["x"], kept)  # who looks at it sees it
         out.backward(np.ones((3, 2), np.float32))
     assert np.allclose(layer.weight.grad, np.ones((2, 3), np.float32) @ kept)
-
-
-def test_what_a_recipe_needs_must_not_have_been_overwritten():
-    x = mg.tensor(np.ones((3, 4), np.float32), requires_grad=True)
-    out = Linear(4, 2)(F.gelu(x))
-    graph.mark_overwritten(x.data)
-    with pytest.raises(RuntimeError, match="saved array 'x' was overwritten"):
-        out.backward(np.ones((3, 2), np.float32))
 
 
 # ------------------------------------------------------------------------------------------- kept at half the size
@@ -174,7 +183,7 @@ def kept_bytes(out):
     """Of the arrays that backward of a Tensor would need, each once; weights, which are kept anyway, left out."""
     arrays, todo = {}, [value for node in graph.ancestors(out.node) for value in node._saved.values()]
     for value in todo:
-        if type(value) is graph.Recipe:
+        if type(value) is graph.Recompute:
             todo.extend(value.args)
         elif isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[1] == 16:  # (B, T, C)
             arrays[id(value)] = value.nbytes
@@ -216,17 +225,10 @@ def test_what_is_kept_takes_half_the_memory_where_products_round(bfloat16_operan
 # ------------------------------------------------------------------------------------------- formed in forward
 
 
-def head_loss(model, i=0, overwrite=True):
+def head_loss(model, i=0):
     """The loss by the fused head, tied to the table; two gradients come to the table."""
     x = model.down(F.gelu(model.up(model.table(IDS))))
-    return F.linear_cross_entropy(x, model.table.weight, np.roll(IDS, i), overwrite_grads=overwrite)
-
-
-def kept_by_an_optimizer(model):
-    optimizer = optim.AdamW(model.named_parameters())
-    for parameter in model.parameters():
-        parameter.grad_buffer[...] = np.nan  # whatever was left there
-    return optimizer
+    return F.linear_cross_entropy(x, model.table.weight, np.roll(IDS, i))
 
 
 def collected(model):
@@ -235,77 +237,97 @@ def collected(model):
     return grads
 
 
+def separate_losses(numbers, scale=1.0):
+    """The sum of the gradients of several losses, each alone in a model of its own."""
+    total = {}
+    for i in numbers:
+        model = Tied.of_seed()
+        head_loss(model, i).backward(np.float32(scale))
+        for name, grad in collected(model).items():
+            total[name] = total[name] + grad if name in total else grad
+    return total
+
+
+def close(a, b):
+    return all(np.allclose(a[name], b[name], rtol=1e-5, atol=1e-8) for name in b)
+
+
 @pytest.mark.parametrize("kernel_set", kernels.SETS)
 @pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_a_gradient_is_formed_in_forward_where_it_is_kept(kernel_set, scale):
-    model = Tied()
+def test_a_gradient_is_formed_in_forward_where_it_is_summed(kernel_set, scale):
     with kernels.use(kernel_set):
-        head_loss(model, overwrite=False).backward(np.float32(scale))
-        plain = collected(model)
-        kept_by_an_optimizer(model)
+        alone, model = separate_losses([0], scale), in_arena(Tied.of_seed())
         weight, loss = model.table.weight, head_loss(model)
         assert weight.grad is None and np.isfinite(weight.grad_buffer).all()
-        assert loss.node.saved["dweight"] is weight.grad_buffer
+        assert np.shares_memory(loss.node.saved["dweight"], weight.grad_buffer)
         loss.backward(np.float32(scale))
-        assert weight.grad is weight.grad_buffer and weight.loan is None
-        assert same(collected(model), plain)
+        assert weight.grad is weight.grad_buffer
+        assert same(collected(model), alone)
 
 
-def test_gradients_formed_in_forward_are_added_up():
-    model = Tied()
-    for i in range(3):
-        head_loss(model, i, overwrite=False).backward()
-    plain = collected(model)
-    kept_by_an_optimizer(model)
-    for i in range(3):
-        head_loss(model, i).backward()
-    assert same(collected(model), plain)
-    losses = [head_loss(model, i) for i in range(3)]  # only the first finds room
-    for loss in losses:
-        loss.backward()
-    assert same(collected(model), plain)
+@pytest.mark.parametrize("arena", [False, True])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
+def test_gradients_formed_in_forward_are_added_up_in_any_order(arena, order):
+    model = in_arena(Tied.of_seed()) if arena else Tied.of_seed()
     losses = [head_loss(model, i) for i in range(3)]
-    for loss in losses[1:] + losses[:1]:  # others come before what was lent is handed over
-        loss.backward()
-    again = collected(model)
-    assert all(np.allclose(again[name], plain[name], rtol=1e-5, atol=1e-8) for name in plain)
+    for i in order:
+        losses[i].backward()
+    assert close(collected(model), separate_losses(range(3)))
 
 
-@pytest.mark.parametrize("looked_at", [False, True])
-def test_what_was_formed_in_forward_serves_a_second_backward(looked_at, monkeypatch):
-    model = Tied()
-    head_loss(model, overwrite=False).backward()
-    plain = collected(model)
-    kept_by_an_optimizer(model)
-    if looked_at:
-        monkeypatch.setattr(graph, "watcher", lambda node, dout, grads: None)
+def test_a_forgotten_loss_or_gradient_does_no_harm():
+    model = in_arena(Tied.of_seed())
     loss = head_loss(model)
-    loss.backward(retain_graph=True)
-    assert same({name: p.grad for name, p in model.named_parameters()}, plain)
+    model.zero_grad()
+    other = head_loss(model, 1)
+    other.backward()
+    model.zero_grad()  # the gradient of `loss` is still to come
     loss.backward()
-    twice = collected(model)
-    assert all(np.allclose(twice[name], 2 * plain[name], rtol=1e-6) for name in plain)
+    assert same(collected(model), separate_losses([0]))
+    head_loss(model, 2)  # never used: its array is free again
+    head_loss(model, 1).backward()
+    assert model.table.weight.grad is model.table.weight.grad_buffer
+    assert same(collected(model), separate_losses([1]))
 
 
-def test_a_gradient_formed_in_forward_that_is_gone_is_not_used():
-    model = Tied()
-    optimizer = kept_by_an_optimizer(model)
-    loss = head_loss(model)
-    optimizer.zero_grad()
-    with pytest.raises(RuntimeError, match="formed in forward, and since then replaced or forgotten"):
-        loss.backward()
-    optimizer.zero_grad()
+def test_a_gradient_formed_in_forward_is_not_mixed_up_with_one_that_was_gathered():
+    """The optimizer copies a gradient from elsewhere into that place: the waiting one is lost, and backward says so."""
+    model = Tied.of_seed()
+    arena = optim.GradientArena(model)
+    optimizer = optim.AdamW(model.named_parameters(), arena=arena)
     loss, other = head_loss(model), head_loss(model, 1)
     other.backward()
-    optimizer.step()
-    with pytest.raises(RuntimeError, match="formed in forward, and since then replaced or forgotten"):
+    optimizer.grad_norm()
+    with pytest.raises(RuntimeError, match="linear_cross_entropy saved 'dweight'"):
         loss.backward()
 
 
-def test_nothing_is_lent_without_an_optimizer_or_to_who_has_hooks():
-    model = Tied()
-    assert head_loss(model).node.saved["dweight"] is not None and model.table.weight.loan is None
-    kept_by_an_optimizer(model)
-    model.table.weight.register_hook(lambda grad: None)
-    head_loss(model).backward()
-    assert model.table.weight.loan is None and np.isfinite(model.table.weight.grad).all()
+@pytest.mark.parametrize("arena", [False, True])
+@pytest.mark.parametrize("observed", [False, True])
+def test_what_was_formed_in_forward_serves_several_backwards(observed, arena, monkeypatch):
+    model, alone = Tied.of_seed(), separate_losses([0])
+    if arena:
+        in_arena(model)
+    if observed:
+        monkeypatch.setattr(graph, "observer", lambda node, dout, grads: None)
+    loss = head_loss(model)
+    loss.backward(retain_graph=True)
+    assert same({name: p.grad for name, p in model.named_parameters()}, alone)
+    loss.backward(retain_graph=True)
+    loss.backward()
+    thrice = collected(model)
+    assert all(np.allclose(thrice[name], 3 * alone[name], rtol=1e-6) for name in alone)
+
+
+def test_a_leaf_with_hooks_gets_arrays_of_its_own():
+    model, alone, seen = in_arena(Tied.of_seed()), separate_losses([0]), []
+    loss = head_loss(model)
+    model.table.weight.register_hook(seen.append)  # between forward and backward
+    loss.backward()
+    buffer = model.table.weight.grad_buffer
+    assert len(seen) == 2 and not any(np.shares_memory(grad, buffer) for grad in seen)
+    assert close(collected(model), alone)
+    loss = head_loss(model)
+    assert not np.shares_memory(loss.node.saved["dweight"], buffer)
+    loss.backward()
+    assert close(collected(model), alone)

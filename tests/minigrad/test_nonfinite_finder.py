@@ -6,8 +6,8 @@ import pytest
 import kernels
 from minigrad import functional as F
 from minigrad import graph, random
+from minigrad._tensor import Tensor
 from minigrad.debug import find_nonfinite
-from minigrad.tensor import Tensor
 from tiny_transformer_np import TransformerConfig, TransformerLM
 
 
@@ -16,7 +16,7 @@ def six_layers():
     config = TransformerConfig(vocab_size=11, block_size=8, n_layer=6, n_head=2, n_embd=16)
     model = TransformerLM(config)
     ids = np.random.default_rng(0).integers(0, 11, (2, 9))
-    return model, lambda: model.loss(ids[:, :-1], ids[:, 1:])
+    return model, lambda: model(ids[:, :-1], ids[:, 1:])
 
 
 def test_sound_model_has_nothing_to_find():

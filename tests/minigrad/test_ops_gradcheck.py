@@ -7,7 +7,7 @@ from op_table import ROWS, Row
 import kernels
 import minigrad as mg
 from minigrad import ops
-from minigrad.tensor import Tensor
+from minigrad._tensor import Tensor
 
 # the largest error over all rows is 8e-11 with this step; what is left is rounding
 RTOL, STEP = 1e-9, 3e-4

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from small_net import in_arena
 
 import kernels
 import minigrad as mg
@@ -178,7 +179,7 @@ def backward(model):
 
 def test_data_and_gradients_become_views_of_one_flat_array():
     model, plain = Model(), Model()
-    optimizer = optim.AdamW(model.named_parameters())
+    optimizer = in_arena(model.named_parameters())
     for m in (model, plain):
         backward(m)
         backward(m)  # adds into the same views
@@ -198,7 +199,7 @@ def test_data_and_gradients_become_views_of_one_flat_array():
 
 def test_every_parameter_of_odd_size_begins_a_cache_line_and_what_lies_between_stays_zero():
     params = {name: nn.Parameter(np.ones(size, np.float32)) for name, size in (("a", 3), ("b", 65), ("c", 16))}
-    adamw = optim.AdamW(params.items(), weight_decay=0.1)
+    adamw = in_arena(params.items(), weight_decay=0.1)
     for parameter in params.values():
         parameter.grad = np.ones(parameter.shape, np.float32)
     norm = adamw.grad_norm()
@@ -206,13 +207,15 @@ def test_every_parameter_of_odd_size_begins_a_cache_line_and_what_lies_between_s
     for parameter in params.values():
         assert parameter.data.ctypes.data % 64 == parameter.grad.ctypes.data % 64 == 0
     assert float(norm) == pytest.approx(math.sqrt(3 + 65 + 16))
-    (arena,) = adamw._arenas
-    assert all(np.count_nonzero(x) == 3 + 65 + 16 for x in (arena.data, arena.grad, arena.m, arena.v))
+    (moments,) = adamw._moments
+    flat = moments.flat
+    assert all(np.count_nonzero(x) == 3 + 65 + 16 for x in (flat.data, flat.grad, moments.m, moments.v))
 
 
-def test_a_gradient_set_by_hand_is_used_and_the_callers_array_left_alone():
+@pytest.mark.parametrize("make", [optim.AdamW, in_arena])
+def test_a_gradient_set_by_hand_is_used_and_the_callers_array_left_alone(make):
     p, q = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))
-    optimizer, other = optim.AdamW([p]), optim.AdamW([q])
+    optimizer, other = make([p]), make([q])
     (q * 3.0).sum().backward()
     mine = np.full(3, 3.0)
     p.grad = mine
@@ -227,9 +230,10 @@ def test_a_gradient_set_by_hand_is_used_and_the_callers_array_left_alone():
         optimizer.step()
 
 
-def test_a_rebound_data_array_is_noticed():
+@pytest.mark.parametrize("make", [optim.AdamW, in_arena])
+def test_a_rebound_data_array_is_noticed(make):
     p, q = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))
-    optimizer, other = optim.AdamW([p]), optim.AdamW([q])
+    optimizer, other = make([p]), make([q])
     p.data = np.full(3, 5.0)
     q.data[...] = 5.0
     p.grad, q.grad = np.full(3, 0.5), np.full(3, 0.5)
@@ -245,9 +249,10 @@ def test_a_rebound_data_array_is_noticed():
         optimizer.step()
 
 
-def test_two_widths_in_one_optimizer():
+@pytest.mark.parametrize("make", [optim.AdamW, in_arena])
+def test_two_widths_in_one_optimizer(make):
     p, q = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3, np.float32))
-    optimizer = optim.AdamW([p, q], learning_rate=0.1)
+    optimizer = make([p, q], learning_rate=0.1)
     p.grad, q.grad = np.ones(3), np.ones(3, np.float32)
     assert optimizer.grad_norm() == pytest.approx(6**0.5)
     optimizer.step()
@@ -255,9 +260,10 @@ def test_two_widths_in_one_optimizer():
     np.testing.assert_allclose(p.data, q.data, rtol=1e-6)
 
 
-def test_grad_norm_skips_what_has_no_gradient():
+@pytest.mark.parametrize("make", [optim.AdamW, in_arena])
+def test_grad_norm_skips_what_has_no_gradient(make):
     params = parameters()
-    optimizer = optim.AdamW(params.items())
+    optimizer = make(params.items())
     assert optimizer.grad_norm() == 0.0
     params["late"].grad = np.full((2, 5), 3.0)
     params["late"].grad[0, 0] = -3.0

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from small_net import in_arena
 
 import kernels
 from minigrad import nn, optim, runtime
@@ -157,7 +158,7 @@ def test_a_scalar_used_twice_is_clipped_too():
 
 def test_clipping_works_on_the_arena_itself():
     params = parameters()
-    optimizer = optim.AdamW(params.items())
+    optimizer = in_arena(params.items())
     for p in params.values():
         p.grad = np.full(p.shape, 2.0, np.float32)
     optimizer.grad_norm()  # gathers
@@ -174,7 +175,7 @@ def test_a_step_that_did_not_count_leaves_no_trace(kernel_set):
 
     def walk(bad_step):
         params = {name: nn.Parameter(np.full(3, 1.0, np.float32)) for name in "ab"}
-        optimizer = optim.AdamW(params.items(), learning_rate=0.1)
+        optimizer = in_arena(params.items(), learning_rate=0.1)
         for grads, norm in (({"a": 0.3}, 1.0), ({"b": 0.5}, np.nan), ({"a": 0.1, "b": -0.2}, 1.0)):
             if np.isnan(norm) and not bad_step:
                 continue
@@ -193,7 +194,7 @@ def test_a_step_that_did_not_count_leaves_no_trace(kernel_set):
 def test_on_a_device_too_only_the_device_knows_whether_a_step_counted():
     placed = runtime.asarray("cuda-sim")
     params = {name: nn.Parameter(placed(np.full(3, 1.0, np.float32))) for name in "ab"}
-    optimizer = optim.AdamW(params.items(), learning_rate=0.1)
+    optimizer = in_arena(params.items(), learning_rate=0.1)
     for grads, norm in (({"a": 0.3}, 1.0), ({"b": 0.5}, np.inf), ({"a": 0.1, "b": -0.2}, 1.0)):
         for name, p in params.items():
             p.grad = placed(np.full(3, grads[name], np.float32)) if name in grads else None
@@ -208,7 +209,7 @@ def test_the_norm_does_not_depend_on_the_steps_that_were_taken():
     grads = {name: rng.standard_normal(1009).astype(np.float32) for name in params}
     norms = []
     for taken in ({}, {"b": 1}, {"a": 2, "b": 5, "c": 7}):
-        optimizer = optim.AdamW(params.items())
+        optimizer = in_arena(params.items())
         state = optimizer.state_dict()
         optimizer.load_state_dict({**state, "step": {**state["step"], **taken}})
         for name, p in params.items():

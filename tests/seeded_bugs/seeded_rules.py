@@ -67,15 +67,15 @@ def the_other_end(dout, x, out, axis):
     return (x == x.max(axis=axis, keepdims=True)) * dout[..., None]
 
 
-def no_mask(dout, logits, targets, logsumexp, divisor, ignore_index, overwrite):
+def no_mask(dout, logits, targets, logsumexp, divisor, ignore_index):
     dlogits = np.exp(logits - logsumexp[..., None])
     np.put_along_axis(dlogits, targets[..., None] % 7, np.take_along_axis(dlogits, targets[..., None] % 7, -1) - 1, -1)
     return dlogits * dout / divisor
 
 
 def ignored_rows_counted(right):
-    def wrong(dout, logits, targets, logsumexp, divisor, ignore_index, overwrite):
-        return right(dout, logits, targets, logsumexp, targets.size if divisor > 1 else 1, ignore_index, overwrite)
+    def wrong(dout, logits, targets, logsumexp, divisor, ignore_index):
+        return right(dout, logits, targets, logsumexp, targets.size if divisor > 1 else 1, ignore_index)
 
     return wrong
 
@@ -184,6 +184,6 @@ RULES = [
         "linear_cross_entropy", "scale forgotten"),
     Bug("one entry of an axis of length 1, for the sum", f"{ELEMENTWISE}unbroadcast", lambda right: first_entries_only,
         "sub", "missing broadcast sum"),
-    Bug("a leaf used twice keeps one gradient", "minigrad.tensor.Tensor.accumulate_grad", lambda right: replacing,
+    Bug("a leaf used twice keeps one gradient", "minigrad._tensor.Tensor.accumulate", lambda right: replacing,
         "add", "overwritten", _TWICE),
 ]  # fmt: skip

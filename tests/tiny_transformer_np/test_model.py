@@ -53,7 +53,7 @@ def test_last_only_gives_the_last_logits():
 def test_the_first_loss_is_that_of_guessing():
     model = make_model(vocab_size=65, block_size=32, n_embd=32)
     ids, targets = batch_of(model.config, B=8)
-    assert model.loss(ids, targets).item() == pytest.approx(math.log(65), abs=0.05)
+    assert model(ids, targets).item() == pytest.approx(math.log(65), abs=0.05)
 
 
 def test_the_first_weights_have_gpt2s_spread():
@@ -78,7 +78,7 @@ def test_tied_weights_are_one_parameter_whose_uses_add_up():
     untied.load_state_dict(weights | {"head.weight": weights["token_embedding.weight"]})
     ids, targets = batch_of(tied.config)
     for model in (tied, untied):
-        model.loss(ids, targets).backward()
+        model(ids, targets).backward()
     as_input, as_output = untied.token_embedding.weight.grad, untied.head.weight.grad
     assert np.abs(as_input).max() > 0 and np.abs(as_output).max() > 0
     np.testing.assert_allclose(tied.token_embedding.weight.grad, as_input + as_output, rtol=1e-12, atol=1e-15)
@@ -126,7 +126,7 @@ def test_every_parameter_gets_a_gradient(kernel_set, tie_weights):
     model = make_model(tie_weights=tie_weights, dropout=0.1, vocab_size=5)  # so few that every token occurs
     ids, targets = batch_of(model.config, B=4)
     with kernels.use(kernel_set):
-        model.loss(ids, targets).backward()
+        model(ids, targets).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad.dtype == np.float32, name
         assert np.isfinite(parameter.grad).all() and (parameter.grad != 0).any(), name
@@ -176,7 +176,7 @@ def test_eval_model_has_no_dropout_nodes():
 def test_nodes_know_their_module():
     model = make_model()
     ids, targets = batch_of(model.config)
-    where = {(node.op, node.module) for node in nodes_below(model.loss(ids, targets))}
+    where = {(node.op, node.module) for node in nodes_below(model(ids, targets))}
     expected = {
         ("embedding", "token_embedding"), ("linear", "blocks.1.attn.qkv"), ("linear", "blocks.0.mlp.fc"),
         ("causal_self_attention", "blocks.1.attn"), ("gelu", "blocks.0.mlp"), ("layernorm", "ln_final"),
@@ -196,7 +196,7 @@ def test_a_large_vocabulary_gives_the_same_loss_and_gradients_without_logits(mon
         monkeypatch.setattr("tiny_transformer_np.model.LARGE_VOCABULARY", large)
         model = make_model(tie_weights=tie_weights)
         ids, targets = batch_of(model.config)
-        loss = model.loss(ids, targets, reduction="sum", grad_scale=0.25)
+        loss = model(ids, targets, reduction="sum", grad_scale=0.25)
         shapes = {node.shape for node in nodes_below(loss)}
         assert ((*ids.shape, model.config.vocab_size) in shapes) == (large > 1)
         loss.backward(np.asarray(0.5, loss.dtype))

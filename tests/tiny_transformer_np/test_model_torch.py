@@ -84,7 +84,7 @@ def test_loss_and_all_gradients(variant, kernel_set):
     theirs = torch_loss(weights, model.config, ids, targets)
     theirs.backward()
     with kernels.use(kernel_set):
-        ours = model.loss(ids, targets)
+        ours = model(ids, targets)
         ours.backward()
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
     for name, parameter in model.named_parameters():
@@ -118,7 +118,7 @@ def test_twenty_steps_of_training(kernel_set, tie_weights):
             norm = torch.nn.utils.clip_grad_norm_(weights.values(), 0.5).item()
             theirs.step()
             ours.zero_grad()
-            model.loss(ids, targets).backward()
+            model(ids, targets).backward()
             assert ours.grad_norm() == pytest.approx(norm, rel=1e-8)
             ours.step(ours.grad_norm(), max_norm=0.5)
             clipped += norm > 0.5
@@ -152,7 +152,7 @@ def test_two_hundred_steps_on_text(dtype, allowed):
             torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
             theirs.step()
             ours.zero_grad()
-            loss = model.loss(ids, targets)
+            loss = model(ids, targets)
             loss.backward()
             ours.step(ours.grad_norm(), max_norm=1.0)
             losses.append((loss.item(), their_loss.item()))

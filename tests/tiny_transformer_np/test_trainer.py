@@ -122,13 +122,13 @@ def test_each_step_takes_the_next_windows_and_micro_batches_do_not_overlap():
 
 def test_dropout_differs_between_micro_batches_and_steps():
     trainer = make_trainer(model={"dropout": 0.2}, grad_accumulation_steps=2, overfit_one_batch=True)
-    drawn, loss = [], trainer.model.loss
+    drawn, forward = [], trainer.model.forward
 
     def spy(*args, **kwargs):
         drawn.append(random._tape.position)
-        return loss(*args, **kwargs)
+        return forward(*args, **kwargs)
 
-    trainer.model.loss = spy
+    trainer.model.forward = spy
     for _ in range(2):
         trainer.train_step()
     assert len(set(drawn)) == 4
@@ -142,7 +142,7 @@ def test_non_finite_numbers_never_reach_the_weights(what, value, monkeypatch):
     if what == "a weight":
         trainer.model.blocks[0].mlp.fc.weight.data[1, 2] = value
     elif what == "the loss":
-        monkeypatch.setattr(trainer.model, "loss", lambda *a, loss=trainer.model.loss, **k: loss(*a, **k) * value)
+        monkeypatch.setattr(trainer.model, "forward", lambda *a, f=trainer.model.forward, **k: f(*a, **k) * value)
     else:
         trainer.model.ln_final.weight.register_hook(lambda grad: np.full_like(grad, value))
     before, moments = weights_of(trainer), trainer.optimizer.state_dict()
@@ -195,7 +195,7 @@ def test_evaluation_records_nothing_and_training_goes_on_as_if_it_had_not_been()
         looked.evaluate()
         looked.sample()
     assert same_bits(weights_of(looked), weights_of(plain))
-    assert looked.model.loss(*looked._batch(1, 0)).requires_grad
+    assert looked.model(*looked._batch(1, 0)).requires_grad
 
 
 def test_a_validation_loss_that_is_not_finite_ends_the_run_clearly(monkeypatch):

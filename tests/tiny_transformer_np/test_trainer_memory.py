@@ -83,7 +83,7 @@ def test_after_backward_a_held_loss_holds_only_its_own_node():
     before = {id(x) for x in gc.get_objects() if type(x) is Node}
     gc.disable()
     try:
-        loss = trainer.model.loss(ids, targets)
+        loss = trainer.model(ids, targets)
         loss.backward()
         assert [x for x in gc.get_objects() if type(x) is Node and id(x) not in before] == [loss.node]
         assert loss.node.saved is None

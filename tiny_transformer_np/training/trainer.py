@@ -14,8 +14,8 @@ from kernels.system import cli
 from kernels.system.files import replacing
 from kernels.system.signals import asking_to_stop
 from minigrad import optim, random, runtime
+from minigrad._tensor import Tensor
 from minigrad.graph import no_grad
-from minigrad.tensor import Tensor
 from tiny_transformer_np import __version__
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.sampling.generator import generate
@@ -58,10 +58,10 @@ class Trainer:
         self.step = 0  # updates made so far
         self.best_val_loss = math.inf
         self.source = {}  # what a checkpoint says about the data besides digests of the tokens, see `data_identity`
-        self.optimizer = optim.AdamW(
-            optim.decay_groups(model, config.weight_decay), config.learning_rate, config.betas, config.eps
-        )
-        runtime.return_pages()  # the weights have moved into the optimizer's arena
+        groups = optim.decay_groups(model, config.weight_decay)
+        self.arena = optim.GradientArena(groups)  # from here on each p.grad is a view that the next step overwrites
+        self.optimizer = optim.AdamW(groups, config.learning_rate, config.betas, config.eps, arena=self.arena)
+        runtime.return_pages()  # the weights have moved into the arena
         self.scheduler = get_cosine_schedule_with_warmup(
             self.optimizer, config.warmup_steps, self.total_steps, config.min_lr
         )
@@ -126,7 +126,7 @@ class Trainer:
         self.optimizer.zero_grad()
         total = 0.0
         for micro, batch in enumerate(batches):
-            loss = self.loss_of(step, micro, batch, overwrite=True, grad_scale=1.0 / max(n_targets, 1))
+            loss = self.loss_of(step, micro, batch, grad_scale=1.0 / max(n_targets, 1))
             total = loss.data.astype(np.float64) + total
             self.backward(loss, np.asarray(1.0 / n_targets, loss.dtype))
 
@@ -140,14 +140,14 @@ class Trainer:
         self.step = step
         return loss, grad_norm
 
-    def loss_of(self, step, micro, batch=None, **how):
+    def loss_of(self, step, micro, batch=None, grad_scale=1.0):
         """The summed loss of one micro-batch of a step, made with the weights as they are; always the same.
 
-        how: overwrite and grad_scale of `model.loss`, which only save memory and time.
+        grad_scale: the upstream gradient that backward will begin with, which saves time, see `logits_or_loss`.
         """
         ids, targets = batch or self._batch(step, micro)
         random.seek(self.config.seed, step, micro)
-        return self.model.loss(ids, targets, IGNORE_INDEX, reduction="sum", **how)
+        return self.model(ids, targets, ignore_index=IGNORE_INDEX, reduction="sum", grad_scale=grad_scale)
 
     def _batch(self, step, micro):
         number = (step - 1) * self.config.grad_accumulation_steps + micro
@@ -178,7 +178,7 @@ class Trainer:
         self.model.eval()
         total, n_targets = 0.0, 0
         for ids, targets in self.val_dataset.blocks(max(1, EVAL_TOKENS // self.val_dataset.seq_len)):
-            total += self.model.loss(ids, targets, IGNORE_INDEX, reduction="sum").item()
+            total += self.model(ids, targets, ignore_index=IGNORE_INDEX, reduction="sum").item()
             n_targets += int(np.count_nonzero(targets != IGNORE_INDEX))
         return total / n_targets
 

@@ -67,7 +67,7 @@ def _gradient(model, ids, places, seed):
 
 def _embedding_gradient(model, ids, targets):
     """The gradient that arrives at the embedded tokens, (R, T, C), on the host."""
-    loss = model.loss(ids, targets, IGNORE_INDEX)
+    loss = model(ids, targets, ignore_index=IGNORE_INDEX)
     for node, dout, _ in graph.steps(loss.node, np.ones_like(loss.data)) if loss.requires_grad else ():
         if node.op == "embedding" and node.saved["ids"].shape == ids.shape:
             return on_host(dout)

@@ -19,7 +19,7 @@ def initial_loss(trainer):
     model, V = twin(trainer.model).eval(), trainer.model.config.vocab_size
     ids, targets = shortened(trainer)
     with no_grad():
-        loss = model.loss(ids, targets, IGNORE_INDEX).item()
+        loss = model(ids, targets, ignore_index=IGNORE_INDEX).item()
     if not math.isfinite(loss):
         bad = [name for name, p in model.named_parameters() if not np.isfinite(p.data).all()]
         where = f"{bad[0]} holds such numbers" if bad else "the weights are finite, so an operation is at fault"
@@ -102,7 +102,7 @@ def overfitting(trainer):
     losses = []
     while len(losses) <= OVERFIT_STEPS:
         optimizer.zero_grad()
-        loss = model.loss(ids, targets, IGNORE_INDEX)
+        loss = model(ids, targets, ignore_index=IGNORE_INDEX)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]) or losses[-1] < goal or not loss.requires_grad:
             break

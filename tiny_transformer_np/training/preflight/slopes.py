@@ -24,7 +24,7 @@ def gradcheck(trainer):
 
         def loss(*_):
             random.seek(seed, 1)  # the same dropout every time
-            return model.loss(ids, targets, IGNORE_INDEX)
+            return model(ids, targets, ignore_index=IGNORE_INDEX)
 
         error = _slopes(model, loss)
         if error is not None:

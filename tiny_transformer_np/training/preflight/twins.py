@@ -22,7 +22,7 @@ def twin(model):
     """A copy of a model, weights included, that shares nothing with it and belongs to no optimizer."""
     twin = copy.deepcopy(model)
     for parameter in twin.parameters():
-        parameter.grad = parameter.grad_buffer = None
+        parameter.grad = None
     return twin
 
 
@@ -47,6 +47,6 @@ def shortened(trainer, copies=1):
 def backward(model, ids, targets, seed):
     """Forward and backward, with the randomness of step 1."""
     random.seek(seed, 1)
-    loss = model.loss(ids, targets, IGNORE_INDEX)
+    loss = model(ids, targets, ignore_index=IGNORE_INDEX)
     if loss.requires_grad:
         loss.backward()

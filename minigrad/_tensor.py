@@ -1,27 +1,30 @@
 """Tensor: a plain array, its gradient, and the node that made it. Every operator is one line."""
 
 import sys
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
 
-from kernels.arrays import as_array, is_array, on_host
+from kernels.arrays import as_array, empty, is_array, on_host
 from minigrad import graph
 
 
-class Tensor:
+class Tensor(graph.GradSlot):
     """An array, NumPy's or a device's, that remembers how it was made.
 
     data           the array itself
-    grad           the gradient after `backward`, an array like data; leaves only
-    requires_grad  whether gradients are wanted; true for everything made from such tensors
+    grad           the gradient after `backward`, an array like data; leaves only. It never changes afterwards: the next
+                   backward puts a new array here, unless grad is a view of an `optim.GradientArena`, as in the Trainer
+    requires_grad  whether it needs a gradient; true for everything made from such tensors
     node           the graph.Node that made it; None for a leaf
-    recipe         a graph.Recipe for data, where that costs so little that rules need not keep it; else None
+    recompute      a graph.Recompute of data, if that costs so little that no operation needs to save data; else None
+    grad_buffer    the view of a GradientArena that this leaf's gradient is summed in; None without an arena
 
     Python and NumPy scalars and lists of floats become float32; arrays keep their dtype.
     """
 
-    __slots__ = ("data", "grad", "requires_grad", "node", "hooks", "grad_buffer", "loan", "recipe", "__weakref__")
+    __slots__ = ("data", "requires_grad", "node", "recompute", "grad_buffer", "_lent", "__weakref__")
     __array_priority__ = 1000  # so that ndarray + Tensor comes here
     __array_ufunc__ = None
 
@@ -37,9 +40,7 @@ class Tensor:
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
         self.data, self.requires_grad = data, requires_grad
-        self.grad = self.node = self.hooks = self.recipe = None
-        self.grad_buffer = None  # where backward puts this leaf's gradient; set by an optimizer's arena
-        self.loan = None  # says to whom grad_buffer is lent, while it is
+        self.grad = self.node = self.hooks = self.recompute = self.grad_buffer = self._lent = None
 
     shape = property(lambda self: self.data.shape)
     dtype = property(lambda self: self.data.dtype)
@@ -81,7 +82,7 @@ class Tensor:
         """
         grad = self.upstream(grad)
         if self.node is None:
-            self.accumulate_grad(grad)
+            self.accumulate(grad)
         else:
             graph.backward(self.node, grad, retain_graph)
 
@@ -98,53 +99,70 @@ class Tensor:
             raise ValueError(f"grad has shape {grad.shape}; the tensor has {self.shape}")
         return grad
 
-    def accumulate_grad(self, grad):
-        """Add an array into this leaf's `.grad`; the engine calls it once per use of the leaf."""
+    def accumulate(self, grad):
+        """Add an array to this leaf's `.grad`; the engine calls it once per use of the leaf."""
         if self.hooks:
-            grad = graph.run_hooks(self.hooks, grad)
+            grad = graph.run_hooks(self.hooks, grad.copy())
         with graph.accumulating:
-            if self.grad is None:
-                if grad is self.grad_buffer:  # what was lent comes back
-                    self.grad, self.loan = grad, None
-                elif self.grad_buffer is None or self.loan is not None:
-                    self.grad = grad.copy()  # grad may be shared with other leaves, or be the caller's
-                else:
-                    self.grad = self.grad_buffer
-                    self.grad[...] = grad
+            lent = self._lent_array()
+            if grad is lent:  # formed in the array of `output` or `sum_buffer`, which nobody else holds
+                self._lent = None
+                if self.grad is None:
+                    self.grad = grad if self.grad_buffer is None else self.grad_buffer
+                    return
+            if self.grad is None and (self.grad_buffer is None or lent is not None):
+                self.grad = grad.copy()  # another leaf, or the caller, may hold the array
+            elif self.grad is None:
+                self.grad_buffer[...] = grad
+                self.grad = self.grad_buffer
             elif self.grad is self.grad_buffer:
                 self.grad += grad
             else:
                 self.grad = as_array(self.grad + grad)
 
-    def room(self):
-        """Where a rule may put this leaf's gradient: (array, whether it holds one, to add to); None if nowhere."""
-        elsewhere = self.grad is not None and self.grad is not self.grad_buffer
-        if self.grad_buffer is None or self.hooks or elsewhere or self.loan is not None:
-            return None
-        return self.grad_buffer, self.grad is not None
+    def output(self):
+        """See `graph.GradSlot`. While the array exists, other contributions are summed elsewhere."""
+        with graph.accumulating:
+            return None if self.grad is not None or self._is_taken() else self._lend()
 
-    def lend(self):
-        """A graph.Recipe for the place where an optimizer keeps this leaf's gradient; None if there is no room.
+    def sum_buffer(self):
+        """See `graph.GradSlot`. Until the array comes back to `accumulate`, `.grad` is None."""
+        with graph.accumulating:
+            if self._is_taken() or (self.grad is not None and self.grad is not self.grad_buffer):
+                return None  # a gradient outside of an arena may be a person's, and is not changed
+            array, is_first, self.grad = self._lend(), self.grad is None, None
+            if is_first:
+                array[...] = 0
+            return array
 
-        For an operation that forms the gradient in forward and hands it over in backward. Until then no other gradient
-        is put there; if one must, or zero_grad is called, following the recipe raises RuntimeError.
-        """
-        if self.room() is None or self.grad is not None:
-            return None
-        self.loan = loan = object()
-        return graph.Recipe(self._lent, loan)
+    def take(self):
+        """Nothing: a leaf's gradient stays where a person sees it."""
+        return None
 
-    def _lent(self, loan):
-        if self.loan is not loan:
-            raise RuntimeError(
-                f"the gradient of a tensor of shape {self.shape} was formed in forward, and since then replaced or "
-                "forgotten; run backward before the next zero_grad or step, or pass overwrite_grads=False"
-            )
-        return self.grad_buffer
+    def _lent_array(self):
+        return self._lent and self._lent()
+
+    def _is_taken(self):
+        return bool(self.hooks) or self._lent_array() is not None
+
+    def _lend(self):
+        array = empty(self.shape, self.dtype, self.data) if self.grad_buffer is None else self.grad_buffer[...]
+        self._lent = weakref.ref(array)
+        return array
 
     def zero_grad(self):
         """Forget the gradient."""
-        self.grad = self.loan = None
+        self.grad = None
+
+    def __getstate__(self):
+        """For copy and pickle: a leaf's arrays. The copy belongs to no arena and has no hooks."""
+        if self.node is not None:
+            raise RuntimeError("only leaf tensors can be copied or pickled; use .detach() for a tensor of a graph")
+        return self.data, self.requires_grad, self.grad
+
+    def __setstate__(self, state):
+        self.data, self.requires_grad, self.grad = state
+        self.node = self.hooks = self.recompute = self.grad_buffer = self._lent = None
 
     def register_hook(self, hook):
         """Call hook(grad) when this tensor's gradient is known; what it returns, if anything, replaces it.
@@ -194,18 +212,18 @@ def _array(value):
 
 @contextmanager
 def gradients_aside(leaves):
-    """Inside, these leaf Tensors have no gradients, and backward puts none into an optimizer's arena.
+    """Inside, these leaf Tensors have no gradients, and backward writes none into an optimizer's arena.
 
     Afterwards the gradients are what they were before, whatever was added meanwhile.
     """
-    before = [(leaf, leaf.grad, leaf.grad_buffer, leaf.loan) for leaf in leaves]
+    before = [(leaf, leaf.grad, leaf.grad_buffer, leaf._lent) for leaf in leaves]
     try:
         for leaf in leaves:
-            leaf.grad = leaf.grad_buffer = leaf.loan = None
+            leaf.grad = leaf.grad_buffer = leaf._lent = None
         yield
     finally:
         for leaf, *kept in before:
-            leaf.grad, leaf.grad_buffer, leaf.loan = kept
+            leaf.grad, leaf.grad_buffer, leaf._lent = kept
 
 
 def as_tensor(value, like=None):
@@ -224,18 +242,18 @@ def record(out, parents, backward, /, **saved):
 
     out       the array computed from the parents' data
     parents   the Tensors it was computed from
-    backward  the rule, a module-level function: backward(dout, **saved) -> one gradient per parent
-    saved     what the rule needs, by name: raw arrays and settings, never a Tensor
+    backward  the backward function, of a module: backward(dout, **saved) -> one gradient per parent
+    saved     what the backward function needs, by name: raw arrays and settings, never a Tensor
     """
     if not is_array(out):
         out = np.asarray(out)
     result = Tensor.__new__(Tensor)
     result.data = out
-    result.grad = result.hooks = result.grad_buffer = result.loan = result.recipe = None
+    result.grad = result.hooks = result.grad_buffer = result._lent = result.recompute = None
     result.node = graph.record(out, parents, backward, saved)
     result.requires_grad = result.node is not None
-    if graph.keep_calls is not None and result.node is not None:
-        result.node.call = graph.keep_calls(sys._getframe(1), out)
+    if graph.record_calls is not None and result.node is not None:
+        result.node.call = graph.record_calls(sys._getframe(1), out)
     return result
 
 

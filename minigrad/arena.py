@@ -1,0 +1,129 @@
+"""What an optimizer works on: groups of named parameters, and the GradientArena that may hold them in flat arrays.
+
+With an arena an optimizer's step is one pass over memory, and backward functions write gradients where the step reads
+them. The price: making an arena moves the parameters, so that an array taken from `p.data` before is no longer the
+weight, and `p.grad` is a view that the backward of the next step overwrites: keep `p.grad.copy()`.
+"""
+
+from kernels.arrays import CACHE_LINE, empty
+from minigrad import graph
+
+
+class GradientArena:
+    """The flat arrays of some parameters; the Trainer makes one and hands it to AdamW.
+
+    params: a Module, or what an optimizer takes: Parameters, (name, Parameter) pairs or groups. Its order is the order
+    in memory. Parameters that decay alike should be neighbours, as in `optim.decay_groups`.
+
+    `Parameter.data` and `.grad` become views: indexing, printing, `load_state_dict` work as before. Parameters that
+    share one `.data` go on sharing it: the first has a place here, and the others are left to the optimizer. A `.data`
+    or `.grad` that was set to another array is copied back in before the next step.
+    """
+
+    def __init__(self, params):
+        if hasattr(params, "named_parameters"):
+            params = params.named_parameters()
+        self._lay_out([param for group in grouped(params, 0.0) for param in group["params"].items()])
+
+    def _lay_out(self, named):
+        self._named, tied = named, {}  # id of a .data -> the parameters that share it
+        for name, param in named:
+            tied.setdefault(id(param.data), []).append((name, param))
+        dtypes = sorted({param.dtype for _, param in named}, key=str)
+        self.flats = [Flat([each for each in tied.values() if each[0][1].dtype == dtype]) for dtype in dtypes]
+
+    def __getstate__(self):
+        return self._named  # copy and pickle: the copy is laid out anew, around the copied parameters
+
+    def __setstate__(self, named):
+        self._lay_out(named)
+
+
+class Flat:
+    """Parameters of one dtype in flat arrays `data` and `grad`; each begins a cache line, with zeros in between.
+
+    segments: the places, in order.
+    """
+
+    def __init__(self, tied):
+        like = tied[0][0][1].data
+        spans, stop = [], 0
+        for (_, param), *_ in tied:
+            start = stop + -stop % (CACHE_LINE // like.dtype.itemsize)
+            stop = start + param.size
+            spans.append(slice(start, stop))
+        self.data, self.grad = (zeros(stop, like) for _ in range(2))
+        self.segments = [Segment(*first, span, self) for (first, *_), span in zip(tied, spans, strict=True)]
+        for (_, *others), segment in zip(tied, self.segments, strict=True):
+            for _, param in others:
+                param.data = segment.data
+
+
+class Segment:
+    """One parameter's place in a `Flat`: `span` of its arrays, and views of the parameter's shape."""
+
+    __slots__ = ("name", "param", "span", "data", "grad")
+
+    def __init__(self, name, param, span, flat):
+        self.name, self.param, self.span = name, param, span
+        self.data, self.grad = flat.data[span].reshape(param.shape), flat.grad[span].reshape(param.shape)
+        self.gather()
+
+    def gather(self):
+        """Copy `.data` and `.grad` in if they are other arrays. Returns whether there is a gradient."""
+        param = self.param
+        if param.data is not self.data:
+            if param.data.shape != self.data.shape or param.data.dtype != self.data.dtype:
+                raise ValueError(
+                    f"{self.name} is now {param.data.shape} {param.data.dtype}, but the optimizer was made for "
+                    f"{self.data.shape} {self.data.dtype}; make a new optimizer after changing parameters"
+                )
+            self.data[...] = param.data
+            param.data = self.data
+        if param.grad is not None and param.grad is not self.grad:
+            if param.grad.shape != self.grad.shape:
+                raise ValueError(f"the gradient of {self.name} is {param.grad.shape}, the parameter {self.grad.shape}")
+            graph.mark_written(self.grad)  # a forward pass may have formed a gradient here for a backward to come
+            self.grad[...] = param.grad
+            param.grad = self.grad
+        if param.grad_buffer is not self.grad:
+            param.grad_buffer, param._lent = self.grad, None
+        return param.grad is not None
+
+
+def zeros(n, like):
+    """Zeros (n,) with the dtype of the array `like` and where that is; they begin a cache line."""
+    array = empty((n,), like.dtype, like)
+    array[...] = 0
+    return array
+
+
+_TWICE = "a parameter, or the name of one, stands twice in the optimizer's groups"
+
+
+def grouped(params, weight_decay):
+    """Groups {"name", "params": {name: Parameter}, "weight_decay"} of all that an optimizer takes as `params`."""
+    params = list(params)
+    groups = params if params and isinstance(params[0], dict) else [{"name": "all", "params": params}]
+    groups = [
+        {"name": str(i), "weight_decay": weight_decay, **group, "params": _by_name(group["params"], i)}
+        for i, group in enumerate(groups)
+    ]
+    named = [item for group in groups for item in group["params"].items()]
+    if not named:
+        raise ValueError("an optimizer needs at least one parameter")
+    if len(dict(named)) < len(named) or len({id(param) for _, param in named}) < len(named):
+        raise ValueError(_TWICE)
+    return groups
+
+
+def _by_name(params, group):
+    if isinstance(params, dict):
+        return dict(params)
+    params = list(params)
+    if params and isinstance(params[0], graph.GradSlot):
+        return {f"{group}.{i}": parameter for i, parameter in enumerate(params)}
+    named = dict(params)
+    if len(named) < len(params):
+        raise ValueError(_TWICE)
+    return named
