@@ -236,7 +236,7 @@ def test_gradients_that_replace_each_other_in_the_optimizers_buffer(monkeypatch)
 
     monkeypatch.setattr(minigrad.Tensor, "accumulate", accumulate)
     says(failed(trainer_of(), "gradcheck"), "the gradient of token_embedding.weight differs from that of the plain",
-         "right in a model without an optimizer", "`+=`")  # fmt: skip
+         "right without the GradientArena", "`+=`")  # fmt: skip
 
 
 def test_a_module_that_forward_forgets(monkeypatch):

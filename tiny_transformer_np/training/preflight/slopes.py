@@ -34,12 +34,12 @@ def gradcheck(trainer):
     used, summing = twin(trainer.model).train(), twin(trainer.model).train()
     backward(used, ids, targets, seed)
     _compare(used, exact, "Usually a wrong fast kernel: rule it out with --kernels reference.")
-    optim.AdamW(optim.decay_groups(summing, 0.0))  # in training gradients add up in the optimizer's buffers
+    optim.GradientArena(optim.decay_groups(summing, 0.0))  # in training gradients are summed in an arena
     for n in 1, 2:
         backward(summing, ids, targets, seed)
         _compare(summing, {name: n * grad for name, grad in exact.items()},
-                 "It is right in a model without an optimizer, in whose buffers gradients are added up. Usually `=` "
-                 "for `+=` where a parameter is used more than once.")  # fmt: skip
+                 "It is right without the GradientArena that gradients are summed in. Usually `=` for `+=` where a "
+                 "parameter is used more than once.")  # fmt: skip
     return f"the slope in random directions, on {ids.size} tokens"
 
 

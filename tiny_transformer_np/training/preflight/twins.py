@@ -19,10 +19,10 @@ class CheckFailed(Exception):
 
 
 def twin(model):
-    """A copy of a model, weights included, that shares nothing with it and belongs to no optimizer."""
+    """A copy of a model, weights and hooks included, that shares no array with it and belongs to no optimizer."""
     twin = copy.deepcopy(model)
-    for parameter in twin.parameters():
-        parameter.grad = None
+    for parameter, original in zip(twin.parameters(), model.parameters(), strict=True):
+        parameter.grad, parameter.hooks = None, original.hooks
     return twin
 
 
