@@ -93,7 +93,7 @@ def removed(site, name):
 def test_a_foreign_or_damaged_package_is_named_with_the_commands_that_mend_it(site, happened, name, words):
     happened(site, name)
     expected = (OTHERS if happened is put_over else name, install.DISTRIBUTION)
-    for package in {"kernels", "minigrad.tensor", "minigrad.nn", "tiny_transformer_np"} - {name}:
+    for package in {"kernels", "minigrad._tensor", "minigrad.nn", "tiny_transformer_np"} - {name}:
         result = python(site, "-c", f"import {package}")
         last = result.stderr.splitlines()[-1]
         assert last.startswith(f"ImportError: {words.replace('SITE', str(site))}"), result.stderr

@@ -9,7 +9,7 @@ from small_net import in_arena
 
 import kernels
 import minigrad as mg
-from minigrad import device, nn, optim
+from minigrad import nn, optim, runtime
 from minigrad import functional as F
 
 X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
@@ -147,8 +147,8 @@ def test_tied_data_stays_tied_in_another_dtype():
 
 @pytest.mark.compiler
 def test_tied_data_stays_tied_on_a_device():
-    device.require("cuda-sim")
-    net = Net().to(device.asarray("cuda-sim"))
+    runtime.require("cuda-sim")
+    net = Net().to(runtime.asarray("cuda-sim"))
     optimizer = MAKERS["adamw in an arena"](net.parameters())
     assert net.first.weight.data is net.second.weight.data
     before = net.first.weight.data.get()
