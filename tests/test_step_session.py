@@ -87,7 +87,7 @@ def test_goto_takes_an_id_a_module_a_path_around_it_and_an_operation(trainer):
         trainer, "goto", "goto blokcs.0", "goto gelu", "goto blocks.0.attn", "goto blocks.0.ln1", "goto gelu", "quit"
     )
     titles = re.findall(r"rule \d+ of 26: #\d+ (.*)", output)
-    assert titles == ["softmax_cross_entropy", "gelu in blocks.1.mlp", "linear in blocks.0.attn.proj",
+    assert titles == ["softmax_cross_entropy in TransformerLM", "gelu in blocks.1.mlp", "linear in blocks.0.attn.proj",
                       "layernorm in blocks.0.ln1"]  # fmt: skip
     assert "no rule to come is called 'gelu'; its ops are" in output  # both have passed
     assert "goto what?" in output and "did you mean 'blocks.0" in output

@@ -9,8 +9,8 @@ from small_net import in_arena
 
 import kernels
 import minigrad as mg
-from minigrad import nn, optim, runtime
 from minigrad import functional as F
+from minigrad import nn, optim, runtime
 
 X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
 MAKERS = {
