@@ -17,9 +17,11 @@ if __name__ == "__main__":
 
 from benchmarks import machine, peak
 from benchmarks.kernel_costs import CASES, Sizes, least_bytes
-from kernels import cpu
+from kernels import backend
 from kernels.system import cli
 from minigrad import runtime
+
+cpu = backend("cpu")
 
 SIZES = Sizes(B=8, T=256, C=384, H=6, V=4096, P=1 << 24)  # larger than the caches of one core
 ROUNDS = 15

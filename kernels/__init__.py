@@ -11,36 +11,37 @@ Letters: B batch, T time, C channels, H heads, D head size, V vocabulary, N rows
 """
 
 from tiny_transformer_np_install import __version__ as __version__  # isort: skip  first: refuses foreign packages
+import functools
 import importlib
 import sys
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-#: op -> its kernels. The contract: `kernels.reference` and every fast backend define exactly these.
-KERNELS = {
-    "linear": ("linear_forward", "linear_backward"),
-    "layernorm": ("layernorm_forward", "layernorm_backward"),
-    "residual_layernorm": ("residual_layernorm_forward", "residual_layernorm_backward"),
-    "gelu": ("gelu_forward", "gelu_backward"),
-    "bias_gelu": ("bias_gelu_forward", "bias_gelu_backward"),
-    "embedding": ("embedding_forward", "embedding_backward"),
-    "dropout": ("dropout_forward", "dropout_backward"),
-    "attention": ("attention_forward", "attention_backward"),
-    "softmax_cross_entropy": ("softmax_cross_entropy_forward", "softmax_cross_entropy_backward"),
-    "adamw": ("adamw_step",),
-    "global_norm": ("global_norm",),
-    "linear_cross_entropy": ("linear_cross_entropy_forward", "linear_cross_entropy_backward"),
-    "fused_adamw": ("fused_adamw_step",),
-    "scale_and_check": ("scale_and_check",),
-    "cast": ("cast",),
-}
+#: The operations. Each has a home, kernels/OP/: `reference.py` in plain array code, `cpu.py` compiled by Numba,
+#: `cuda.py` with its .cu files, and `spec.py`, which names the kernels. A new operation gets a line here.
+OPS = (
+    "linear",
+    "layernorm",
+    "residual_layernorm",
+    "gelu",
+    "bias_gelu",
+    "embedding",
+    "dropout",
+    "attention",
+    "softmax_cross_entropy",
+    "linear_cross_entropy",
+    "adamw",
+    "global_norm",
+    "scale_and_check",
+    "cast",
+)
+#: op -> its kernels, which every backend defines
+KERNELS = {op: importlib.import_module(f"kernels.{op}.spec").KERNELS for op in OPS}
 SETS = ("fast", "reference")
 
-# array type -> the module of its fast kernels; by name, since neither CuPy nor a compiler is imported before its use
-_FAST_MODULES = {
-    "numpy.ndarray": "kernels.cpu", "cupy.ndarray": "kernels.cuda", "kernels.cuda.sim.array.SimArray": "kernels.cuda",
-}  # fmt: skip
+# array type -> the backend of its fast kernels; by name, since neither CuPy nor a compiler is imported before its use
+_FAST = {"numpy.ndarray": "cpu", "cupy.ndarray": "cuda", "kernels.cuda.sim.array.SimArray": "cuda"}
 _initial = dict.fromkeys(KERNELS, "fast")  # the choice with which a thread begins: the main thread's last `select`
 
 
@@ -57,8 +58,18 @@ _thread = _Thread()
 
 def for_array(x):
     """The kernels in use for arrays of this type, as an object with one attribute per kernel."""
-    backend = _thread.active.get(type(x))
-    return _load(type(x)) if backend is None else backend
+    active = _thread.active.get(type(x))
+    return _load(type(x)) if active is None else active
+
+
+@functools.cache
+def backend(name):
+    """All kernels of a backend, "reference", "cpu" or "cuda", as the attributes of one object.
+
+    Its modules are imported now: only what is in use is, since the plain kernels must not wake the compiler.
+    """
+    modules = {op: importlib.import_module(f"kernels.{op}.{name}") for op in OPS}
+    return SimpleNamespace(**{kernel: getattr(modules[op], kernel) for op in OPS for kernel in KERNELS[op]})
 
 
 def select(name, ops=None):
@@ -115,18 +126,15 @@ def describe():
 
 def _load(array_type):
     name = f"{array_type.__module__}.{array_type.__qualname__}".replace("cupy._core.core", "cupy")
-    if name not in _FAST_MODULES:
+    if name not in _FAST:
         raise TypeError(
             f"no kernels for arrays of type {array_type.__name__}; expected a NumPy array, or one of CuPy's or of the "
             "simulated device"
         )
-    paths = {"fast": _FAST_MODULES[name], "reference": "kernels.reference"}
-    # only what is in use is imported: the plain kernels must not wake the compiler
-    modules = {name: importlib.import_module(paths[name]) for name in set(_thread.choice.values())}
-    if len(modules) == 1:
-        backend = next(iter(modules.values()))
-    else:
-        chosen = {fn: getattr(modules[_thread.choice[op]], fn) for op, fns in KERNELS.items() for fn in fns}
-        backend = SimpleNamespace(**chosen)
-    _thread.active[array_type] = backend
-    return backend
+    names = {"fast": _FAST[name], "reference": "reference"}
+    chosen = {op: backend(names[choice]) for op, choice in _thread.choice.items()}
+    active = chosen[OPS[0]]
+    if any(other is not active for other in chosen.values()):
+        active = SimpleNamespace(**{kernel: getattr(chosen[op], kernel) for op in OPS for kernel in KERNELS[op]})
+    _thread.active[array_type] = active
+    return active

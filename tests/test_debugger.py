@@ -49,8 +49,8 @@ def test_breakpoint_on_a_rule_stops_on_the_main_thread_with_the_saved_arrays(tmp
 def test_stepping_into_the_rule_reaches_the_plain_kernel(tmp_path):
     output = pdb(
         [
-            "import kernels.reference",
-            "break kernels.reference.softmax_cross_entropy_backward",
+            "import kernels.softmax_cross_entropy.reference",
+            "break kernels.softmax_cross_entropy.reference.softmax_cross_entropy_backward",
             "continue",
             "p ('names', 'logits' in locals(), 'targets' in locals(), 'logsumexp' in locals())",
             "where",

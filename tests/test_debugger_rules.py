@@ -26,6 +26,7 @@ RULES = {
     "causal_self_attention_backward": {"qkv": (B, T, 3 * C), "out": (B, T, C), "logsumexp": (B, H, T)},
 }
 KERNELS = {rule: rule.replace("causal_self_", "") for rule in RULES}
+HOMES = {kernel: f"kernels.{kernel.removesuffix('_backward')}.reference" for kernel in KERNELS.values()}
 DOUT = {"softmax_cross_entropy_backward": ()}  # of the others: (B, T, C)
 
 
@@ -52,9 +53,9 @@ def weights(out):
 
 @pytest.mark.pdb
 def test_pdb(flags, undisturbed, tmp_path):
-    commands = ["import minigrad.ops.nn, kernels.reference"]
+    commands = [f"import minigrad.ops.nn, {', '.join(HOMES.values())}"]
     commands += [f"tbreak minigrad.ops.nn.{rule}" for rule in RULES]
-    commands += [f"tbreak kernels.reference.{kernel}" for kernel in KERNELS.values()]
+    commands += [f"tbreak {home}.{kernel}" for kernel, home in HOMES.items()]
     for rule, saved in RULES.items():
         commands += ["continue", *(f"p ('{rule} {name}', type({name}).__name__, {name}.shape)" for name in saved)]
         commands += [f"p ('{rule} dout', dout.shape)", "continue", "next", "next", "next", "where"]

@@ -182,10 +182,11 @@ def test_the_version_is_the_same_everywhere():
 
 def test_the_wheel_has_every_package_and_no_other_module():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    packages = {path.parent for name in install.PACKAGES for path in (ROOT / name).rglob("__init__.py")}
-    names = {".".join(path.relative_to(ROOT).parts) for path in packages}
-    assert set(settings["packages"]) == names | set(settings["package-dir"])
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")  # which takes folders with an __init__.py for packages
+    assert f"NAMES = {install.PACKAGES}".replace("'", '"') in text
+    assert all(f'"{name}"' in text for name in settings["package-dir"])
     assert settings["py-modules"] == [install.__name__]
     kinds = {file.removeprefix("**/*") for file in settings["package-data"]["*"]} | {".py"}
     files = [path for name in install.PACKAGES for path in (ROOT / name).rglob("*") if path.is_file()]
+    assert all((path.parent / "__init__.py").is_file() for path in files if path.suffix == ".py")
     assert {path.suffix for path in files if "__pycache__" not in path.parts} <= kinds

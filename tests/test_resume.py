@@ -57,7 +57,7 @@ INSTANTS = [
     ("os", "replace", 4),
     ("tiny_transformer_np.training.trainer", "draw_metrics", 1),
     ("tiny_transformer_np.training.metrics", "_line", 6),
-    ("kernels.reference", "adamw_step", 3),
+    ("kernels.adamw.reference", "adamw_step", 3),
 ]
 
 

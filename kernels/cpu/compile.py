@@ -28,8 +28,9 @@ FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 def _cache_folder():
     """The folder for this version of the kernels; None where there is none to be trusted (nothing is cached)."""
-    here = Path(__file__).resolve().parent
-    sources = b"".join(path.read_bytes() for path in [*sorted(here.glob("*.py")), here.parent / "arrays.py"])
+    package = Path(__file__).resolve().parents[1]
+    compiled = [*sorted(package.glob("cpu/*.py")), *sorted(package.glob("*/cpu*.py")), package / "arrays.py"]
+    sources = b"".join(path.read_bytes() for path in compiled)
     versions = [numba.__version__, llvmlite.__version__, np.__version__, sys.implementation.cache_tag]
     return cache.folder("cpu-" + hashlib.sha256(sources + repr(versions).encode()).hexdigest()[:16])
 

@@ -25,9 +25,8 @@ class KernelCache(_Cache):
     """
 
     def __init__(self, function, folder):
-        code = function.__code__
         self._function, self._folder = function, folder and Path(folder)
-        self._name = f"{Path(code.co_filename).stem}.{function.__qualname__}-{code.co_firstlineno}"
+        self._name = f"{function.__module__}.{function.__qualname__}-{function.__code__.co_firstlineno}"
 
     @property
     def cache_path(self):

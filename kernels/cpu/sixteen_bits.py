@@ -58,7 +58,7 @@ def narrow(x, form):
 
 @jit
 def round_to_odd(x):
-    """float64 -> float32 such that rounding to 16 bits after it is as if done at once; see `kernels.reference`."""
+    """float64 -> float32 such that rounding to 16 bits after it is as if done at once; see `kernels.cast.reference`."""
     y = np.float32(x)
     if np.float64(y) == x or np.isnan(x):
         return y

@@ -27,13 +27,13 @@ from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.serialize import dumps
 
 import kernels
-from kernels import reference
 from kernels.cpu import forked
 from kernels.system.streams import note
 
 _MOST = 4  # at a time: with more, the longest one still takes as long; each has 250 MB
 _IDLE = 10  # seconds without work after which such a process ends
-_LONGEST = ("matmul", "attention", "attention_bfloat16", "linear")  # modules whose kernels take longest: begun first
+#: modules whose kernels take longest: begun first
+_LONGEST = ("kernels.cpu.matmul", "kernels.attention.cpu", "kernels.attention.cpu_bfloat16", "kernels.linear.cpu")
 _START = "import sys; sys.path[:] = sys.argv[1:]; from kernels.cpu.workers import serve; serve()"
 
 _HEADER, _HERE = struct.Struct("<8sQ"), b"minigrad"  # before each message: this, and its length
@@ -97,7 +97,7 @@ def _rehearse(rehearsal):
             try:
                 return getattr(fast, name)(*args, **kwargs)
             except NotCompiled:
-                return getattr(reference, name)(*args, **kwargs)
+                return getattr(kernels.backend("reference"), name)(*args, **kwargs)
 
         return call
 
@@ -114,7 +114,7 @@ def _compile_all(tasks):
     """Have the tasks done by several workers, and show how many are. Returns whether any could be."""
     global _worker
     order = {module: i for i, module in enumerate(_LONGEST)}
-    tasks = sorted(tasks, key=lambda task: order.get(_module(task), len(order)))
+    tasks = sorted(tasks, key=lambda task: order.get(task[0], len(order)))
     workers = [_worker, *(Worker() for _ in range(min(len(tasks), numba.get_num_threads(), _MOST) - 1))]
     idle = queue.SimpleQueue()
     for worker in workers:
@@ -154,12 +154,8 @@ def _show(n, total, task):
         note(f"{what}: {count}, {_name(task)}")
 
 
-def _module(task):
-    return task[0].rpartition(".")[2]
-
-
 def _name(task):
-    return f"{_module(task)}.py: {task[1]}"
+    return f"{task[0].removeprefix('kernels.').replace('.', '/')}.py: {task[1]}"
 
 
 class Worker:

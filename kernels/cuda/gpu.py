@@ -104,7 +104,8 @@ def _module(path, macros):
     """The compiled file. CuPy keeps it on disk too, where there is room: see `_prepare_cache`."""
     import cupy
 
-    options = ("-std=c++17", f"-I{path.parent}", *(f"-D{macro}={value}" for macro, value in macros))
+    includes = (f"-I{folder}" for folder in (path.parent, Path(__file__).parent))
+    options = ("-std=c++17", *includes, *(f"-D{macro}={value}" for macro, value in macros))
     module = cupy.RawModule(code=_source(path), options=options, backend="nvrtc")
     # what is on disk loads before the line is due
     notice = threading.Timer(0.2, streams.note, [f"compiling {path.name} for sm_{capability()} (once, then cached)"])

@@ -1,6 +1,6 @@
 """The one way to launch a CUDA kernel: arguments are checked against its signature in the .cu file, then cast.
 
-    _forward = Kernel("layernorm.cu", "layernorm_forward")
+    _forward = Kernel("layernorm/layernorm.cu", "layernorm_forward")
     _forward.launch(grid, block, out, mean, rstd, x, weight, bias, eps, C, dtype=x.dtype)
 
 A RawKernel would take anything: a strided view would be read as if it were contiguous, a Python float handed to a
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-SOURCES = Path(__file__).parent
+SOURCES = Path(__file__).parents[1]  # the package: a folder an op, and this one
 #: numpy dtype name -> (macro that selects it as `scalar` in common.cuh, dtype of `accum`)
 STORAGE = {
     "float32": ("SCALAR_F32", np.dtype(np.float32)),
@@ -38,9 +38,10 @@ _SIGNATURE = r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\
 
 
 class Kernel:
-    """A `__global__` function of a .cu file beside this one, for every storage type.
+    """A `__global__` function of a .cu file, for every storage type.
 
-    defines: further macros of this compilation, {"HEAD_SIZE": 64}. Raises LookupError if the file has no such kernel.
+    file: its path below `kernels/`. defines: further macros of this compilation, {"HEAD_SIZE": 64}. Raises LookupError
+    if the file has no such kernel.
     """
 
     def __init__(self, file, name, **defines):

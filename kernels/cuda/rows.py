@@ -4,7 +4,7 @@ import math
 
 from kernels.cuda.launch import STORAGE, Kernel, blocks, empty
 
-_column_sums = Kernel("column_sums.cu", "column_sums")
+_column_sums = Kernel("cuda/column_sums.cu", "column_sums")
 
 
 def check_shapes(kernel, **expected):

@@ -39,7 +39,7 @@ def plain_python():
 
     Kernels call each other by the global names of their modules, so it is there that they are exchanged.
     """
-    modules = [module for name, module in sys.modules.items() if name.startswith("kernels.cpu")]
+    modules = [module for name, module in sys.modules.items() if name.startswith("kernels.")]
     compiled = [
         (vars(module), name, value)
         for module in modules for name, value in vars(module).items() if hasattr(value, "py_func")

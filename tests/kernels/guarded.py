@@ -12,10 +12,10 @@ import numpy as np
 from parity import assert_same_bits
 
 from kernels import matmul_precision
-from kernels.cpu.attention import attention_backward, attention_forward
-from kernels.cpu.dropout import dropout_forward
+from kernels.attention.cpu import attention_backward, attention_forward
 from kernels.cpu.matmul import multiply
-from kernels.cpu.softmax_cross_entropy import softmax_cross_entropy_forward
+from kernels.dropout.cpu import dropout_forward
+from kernels.softmax_cross_entropy.cpu import softmax_cross_entropy_forward
 
 PROT_NONE = 0
 SHAPES = [(1, 1, 1), (14, 16, 32), (15, 17, 33), (28, 400, 64), (31, 47, 31), (129, 20, 7), (48, 16, 48), (5, 800, 70)]

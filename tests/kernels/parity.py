@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import kernels
-from kernels import cpu, reference
+from kernels import backend
+
+cpu, reference = backend("cpu"), backend("reference")
 
 ALL_KERNELS = [fn for fns in kernels.KERNELS.values() for fn in fns]
 

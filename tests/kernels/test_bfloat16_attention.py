@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from parity import assert_same_bits, attention_inputs, fused_heads, normal, run_without_amx, widened
 
-from kernels import cpu, matmul_precision, reference
+from kernels import backend, matmul_precision
+
+cpu, reference = backend("cpu"), backend("reference")
 
 pytestmark = pytest.mark.bfloat16
 ROUNDING, FLOAT32 = 2.0**-8, 4e-6
@@ -171,9 +173,9 @@ def test_other_layouts_give_the_same_bits():
 def test_the_other_instruction_gives_the_same(tmp_path):
     """Without AMX pairs are multiplied in vector registers: compiled anew in a process of its own."""
     code = (
-        "from kernels import cpu, matmul_precision; matmul_precision.select('bfloat16')\n"
+        "from kernels import backend, matmul_precision; matmul_precision.select('bfloat16'); cpu = backend('cpu')\n"
         "from test_bfloat16_attention import check\n"
         "check(cpu, 130, 130, 33, True, 0.3); check(cpu, 65, 130, 64, False, 0.0)\n"
-        "from kernels.cpu.attention_bfloat16 import _multiply as compiled\n"
+        "from kernels.attention.cpu_bfloat16 import _multiply as compiled\n"
     )
     run_without_amx(code, tmp_path)

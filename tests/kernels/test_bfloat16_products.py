@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from parity import run_without_amx
 
-from kernels import matmul_precision, reference
-from kernels.cpu import linear
+from kernels import backend, matmul_precision
 from kernels.cpu.matmul import multiply
+from kernels.linear import cpu as linear
+
+reference = backend("reference")
 
 pytestmark = pytest.mark.bfloat16
 

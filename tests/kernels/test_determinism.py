@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from parity import ALL_KERNELS, IN_PLACE, arguments, assert_same_bits
 
-from kernels import cpu
+from kernels import backend
+
+cpu = backend("cpu")
 
 
 @pytest.fixture

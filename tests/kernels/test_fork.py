@@ -13,7 +13,7 @@ import inspect, multiprocessing, os, sys
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 import kernels
-from kernels.cpu.layernorm import layernorm_forward
+from kernels.layernorm.cpu import layernorm_forward
 
 x = np.random.default_rng(0).normal(size=(640, 48)).astype(np.float32)
 weight = np.ones(48, np.float32)
@@ -50,8 +50,8 @@ assert "spawn" in error and "NUMBA_THREADING_LAYER=workqueue" in error, error
 
 def call_each():
     "Every compiled function, with arguments of whatever type: the names of those that do something else than raise."
-    from kernels.cpu import attention_bfloat16  # some were not even imported before the fork
-    modules = [module for name, module in sys.modules.items() if name.startswith("kernels.cpu.")]
+    kernels.backend("cpu")  # some were not even imported before the fork
+    modules = [module for name, module in sys.modules.items() if name.startswith("kernels.")]
     functions = {f for module in modules for f in vars(module).values() if isinstance(f, Dispatcher)}
     assert len(functions) > 60
     for function in functions:
@@ -61,8 +61,7 @@ def call_each():
     return "all raise"
 
 assert in_fork(call_each) == "all raise", in_fork(call_each)
-from kernels import reference
-assert len(in_fork(lambda: compute(reference.layernorm_forward))) == 200  # needs no threads
+assert len(in_fork(lambda: compute(kernels.backend("reference").layernorm_forward))) == 200  # needs no threads
 assert "spawn" in in_fork(lambda: compute(kernels.for_array(x).layernorm_forward))
 assert "spawn" in in_fork(lambda: in_fork())  # a fork of the fork
 

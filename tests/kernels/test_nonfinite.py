@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from parity import ALL_KERNELS, IN_PLACE, arguments, assert_same_bits, outputs
 
-from kernels import cpu
+from kernels import backend
+
+cpu = backend("cpu")
 
 SETTING = (0.25, True, 0.0, 1, 2, 3)  # scale, causal, p, seed, step, stream
 #: kernels whose second argument gets the bad number: the gradient, or what the scalar dout is multiplied with

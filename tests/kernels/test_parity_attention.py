@@ -16,7 +16,9 @@ from parity import (
     widened,
 )
 
-from kernels import cpu, reference
+from kernels import backend
+
+cpu, reference = backend("cpu"), backend("reference")
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 CAUSAL = pytest.mark.parametrize("causal", [True, False], ids=["causal", "full"])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from parity import arguments, assert_same_bits, check, relative_error
 
-from kernels import cpu, reference
+from kernels import backend
+
+cpu, reference = backend("cpu"), backend("reference")
 
 
 def seed(monkeypatch, name, bug):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from parity import assert_same_bits, check, normal, strided, widened
 
-from kernels import cpu, reference
+from kernels import backend
+
+cpu, reference = backend("cpu"), backend("reference")
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 IGNORE = -100

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from parity import check, normal, strided, widened
 
-from kernels import reference
+from kernels import backend
+
+reference = backend("reference")
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,12 +59,12 @@ def test_a_batch_of_rows():
 
 NORMALISED = """
 import numpy as np
-from kernels import cpu, reference
+from kernels import backend
 rng = np.random.default_rng(4)
 x, residual, weight, bias = (rng.normal(size=s).astype(np.float32) for s in ((31, 33), (31, 33), (33,), (33,)))
-for backend in reference, cpu:
-    total, *rest = backend.residual_layernorm_forward(x, residual, weight, bias, 1e-5)
-    again = backend.layernorm_forward(total, weight, bias, 1e-5)
+for kernels in backend("reference"), backend("cpu"):
+    total, *rest = kernels.residual_layernorm_forward(x, residual, weight, bias, 1e-5)
+    again = kernels.layernorm_forward(total, weight, bias, 1e-5)
     print(all(a.tobytes() == b.tobytes() for a, b in zip([total, *rest], [x + residual, *again], strict=True)))
 """
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from parity import assert_same_bits, check, normal, strided, widened
 
-from kernels import cpu, matmul_precision, reference
-from kernels.cpu import linear_cross_entropy
+from kernels import backend, matmul_precision
+from kernels.linear_cross_entropy import cpu as linear_cross_entropy
+
+cpu, reference = backend("cpu"), backend("reference")
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 IGNORE = -100

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from parity import assert_same_bits, check_in_place, normal, relative_error, widened
 
-from kernels import cpu, reference
-from kernels.cpu.cast import from_bfloat16_bits, to_bfloat16_bits
+from kernels import backend
+from kernels.cast.cpu import from_bfloat16_bits, to_bfloat16_bits
+
+cpu, reference = backend("cpu"), backend("reference")
 
 HALVES = pytest.mark.parametrize(
     "half",
@@ -104,9 +106,9 @@ def test_scale_and_check_finds_a_bad_number_and_scales_all_the_same(backend, bad
 def test_scale_of_16_bit_arrays_is_rounded_once(half):
     """The scale itself, 2**-30, is 0 in float16."""
     x = np.array([2.0**15, -3.0, 65504.0]).astype(half)
-    for backend in (reference, cpu):
+    for kernels in (reference, cpu):
         ours = x.copy()
-        assert backend.scale_and_check([ours], 2.0**-30) == 1
+        assert kernels.scale_and_check([ours], 2.0**-30) == 1
         assert ours.tobytes() == (widened(x.astype(np.float32)) * 2.0**-30).astype(np.float32).astype(half).tobytes()
 
 

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from parity import assert_same_bits
 
-from kernels import cpu, matmul_precision
+from kernels import backend, matmul_precision
 from kernels.arrays import empty
 from kernels.cpu import gemm, micro_kernel_bfloat16
 from kernels.cpu.matmul import factor, multiply
 from kernels.cpu.micro_kernel import VECTORS
 from kernels.cpu.vector_ops import lanes
+
+cpu = backend("cpu")
 
 # rows of a, length of the sums, panels of b: less than a chunk, two, several, several stretches
 SHAPES = [(1, 1, 1), (14, 256, 2), (30, 700, 4), (513, 2100, 5), (100, 2100, 16)]

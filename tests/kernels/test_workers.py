@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from kernels import prepare
-from kernels.cpu import layernorm, spin_calibration, workers
+from kernels.cpu import spin_calibration, workers
 from kernels.cpu.compile import jit
+from kernels.layernorm import cpu as layernorm
 
 ROOT = Path(__file__).resolve().parents[2]
 BITS = f"""
@@ -22,9 +23,10 @@ sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "kernels")!r}]
 import numpy as np
 from parity import arguments
 from test_workers import digest
-from kernels import cpu
+from kernels import backend
 for name in sys.argv[1:]:
-    print(name, digest(getattr(cpu, name)(*arguments(name, np.random.default_rng(1), np.float32, rows=300))))
+    kernel = getattr(backend("cpu"), name)
+    print(name, digest(kernel(*arguments(name, np.random.default_rng(1), np.float32, rows=300))))
 """
 
 
@@ -46,7 +48,7 @@ def bits(cache, *names):
 def test_the_first_process_has_the_bits_of_those_behind_it(tmp_path):
     """Compiled where it is called, this kernel rounds otherwise than where it is loaded."""
     first, said = bits(tmp_path, "residual_layernorm_forward")
-    assert said == "compiling residual_layernorm.py: _forward (once, then cached)\n"
+    assert said == "compiling residual_layernorm/cpu.py: _forward (once, then cached)\n"
     assert bits(tmp_path, "residual_layernorm_forward") == (first, "")
 
 
@@ -70,7 +72,7 @@ def test_a_process_without_a_cache_loads_what_a_worker_made():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "cache_misses=Counter()" in run.stdout, run.stdout + run.stderr
-    assert run.stderr == "compiling spin_calibration.py: _pause_often (once, then cached)\n"
+    assert run.stderr == "compiling cpu/spin_calibration.py: _pause_often (once, then cached)\n"
 
 
 # ------------------------------------------------------------------------------------- one worker
@@ -173,7 +175,7 @@ def test_a_rehearsal_names_each_missing_kernel_once_and_uses_the_plain_ones(monk
             results.append(out)
 
     prepare(rehearsal)
-    assert sorted(asked) == [("kernels.cpu.layernorm", "_backward"), ("kernels.cpu.layernorm", "_forward")]
+    assert sorted(asked) == [("kernels.layernorm.cpu", "_backward"), ("kernels.layernorm.cpu", "_forward")]
     assert len(results) == 2 and not results[0].any()
     said = capsys.readouterr().err.splitlines()
     assert [line.split(",")[1] for line in said] == [" then cached): 1 of 2", " then cached): 2 of 2"]

@@ -40,8 +40,7 @@ def test_the_step_is_left_as_it_was():
 
 
 def test_a_wrong_forward_kernel_is_named(monkeypatch):
-    import kernels.cpu as fast
-
+    fast = kernels.backend("cpu")
     original = fast.gelu_forward
     monkeypatch.setattr(fast, "gelu_forward", lambda *args: original(*args) * np.float32(1.0 + 1e-4))
     found = diff.first_divergence(traced("fast"), traced("reference"))

@@ -50,26 +50,33 @@ class Bug:
 
     @property
     def backend(self):
-        return "fast" if self.where.startswith("kernels.cpu") else "reference"
+        return "fast" if ".cpu." in self.where else "reference"
+
+
+def owner(bug):
+    """What has the function as an attribute: a module, a class, or all kernels of a backend."""
+    path, _, name = bug.where.rpartition(".")
+    if bug.kernel == name:
+        return kernels.backend("cpu" if bug.backend == "fast" else "reference")
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError:  # a method
+        module, _, cls = path.rpartition(".")
+        return getattr(importlib.import_module(module), cls)
 
 
 @contextmanager
 def planted(bug):
     """The bug in place."""
-    owner, _, name = bug.where.rpartition(".")
-    try:
-        owner = importlib.import_module(owner)
-    except ModuleNotFoundError:  # a method
-        module, _, cls = owner.rpartition(".")
-        owner = getattr(importlib.import_module(module), cls)
-    right = getattr(owner, name)
+    name = bug.where.rpartition(".")[2]
+    right = getattr(owner(bug), name)
     wrong = bug.wrong(right)
     wrong.__name__ = name  # rules are called by their name in messages
-    setattr(owner, name, wrong)
+    setattr(owner(bug), name, wrong)
     try:
         yield
     finally:
-        setattr(owner, name, right)
+        setattr(owner(bug), name, right)
 
 
 # ---------------------------------------------------------------------------------------------- checks

@@ -3,14 +3,18 @@
 import numpy as np
 from seeded import Bug
 
-from kernels import reference
+from kernels import KERNELS as KERNELS_OF
+from kernels import backend
+from kernels.gelu.reference import _normal_cdf
 
-FAST, REFERENCE = "kernels.cpu.", "kernels.reference."
+FAST, REFERENCE = "cpu.", "reference."
+_HOME = {kernel: op for op, names in KERNELS_OF.items() for kernel in names} | {"_scores": "attention"}
 SDPA = "scaled_dot_product_attention"
 
 
 def kernel(name, where, change, op="", cause=""):
     """A kernel replaced by change(right, *args)."""
+    where = f"kernels.{_HOME[where.partition('.')[2]]}.{where}"
     return Bug(name, where, lambda right: lambda *a, **k: change(right, *a, **k), op, cause)
 
 
@@ -144,12 +148,12 @@ KERNELS = [
            lambda right, x, how: right(x, how) if how != "tanh" else right(x, how) - 1e-4 * x**3, "gelu",
            "wrong term"),
     kernel("density forgotten", f"{REFERENCE}gelu_backward",
-           lambda right, dout, x, how, *_: dout * reference._normal_cdf(x), "gelu", "wrong term"),
+           lambda right, dout, x, how, *_: dout * _normal_cdf(x), "gelu", "wrong term"),
     kernel("half precision inside float32", f"{FAST}gelu_backward", half_precision, "gelu"),
     kernel("layernorm of x instead of the sum", f"{FAST}residual_layernorm_forward", norm_of_x_alone),
     kernel("gradient past the norm forgotten", f"{FAST}residual_layernorm_backward", no_gradient_beside),
     kernel("bias added after the gelu", f"{REFERENCE}bias_gelu_forward",
-           lambda right, x, bias, how: reference.gelu_forward(x, how) + bias),
+           lambda right, x, bias, how: backend("reference").gelu_forward(x, how) + bias),
     kernel("bias gradient from before the gelu", f"{FAST}bias_gelu_backward", bias_gradient_before_the_gelu),
     kernel("next row of the table", f"{FAST}embedding_forward", next_row, "embedding", "shifted"),
     kernel("`=` for `+=` at repeated ids", f"{REFERENCE}embedding_backward", last_id_wins, "embedding", "overwritten"),

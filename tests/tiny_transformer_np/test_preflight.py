@@ -102,7 +102,7 @@ TINY = ["--n-layer", "1", "--n-embd", "16", "--n-head", "2", "--seq-len", "8", "
 SEEDED = """
 import runpy, sys
 import numpy as np
-from kernels import reference
+from kernels.attention import reference
 if FAULT:
     reference._scores = lambda q, k, scale, causal: (
         (q @ k.swapaxes(-1, -2)) * scale + np.tri(q.shape[2], k.shape[2], dtype=q.dtype))

@@ -5,7 +5,7 @@ import pytest
 from faults import failed, says, trainer_of
 
 import kernels
-from kernels import reference
+from kernels.attention import reference
 from tiny_transformer_np.model import Block
 from tiny_transformer_np.training import preflight
 
@@ -17,7 +17,7 @@ def plain_kernels():
 
 
 def scores_with(mask):
-    """kernels.reference._scores with another causal mask: mask(scaled scores, allowed (T, S)) -> scores."""
+    """kernels.attention.reference._scores with another causal mask: mask(scaled scores, allowed (T, S)) -> scores."""
 
     def scores(q, k, scale, causal):
         raw = (q @ k.swapaxes(-1, -2)) * scale
@@ -66,7 +66,7 @@ def test_a_mask_missing_on_one_way(of, words, monkeypatch):
             patch.setattr(reference, "_scores", scores_with(lambda s, allowed: s))
             return kernel(*args, **kwargs)
 
-    monkeypatch.setattr(reference, name, unmasked)
+    monkeypatch.setattr(kernels.backend("reference"), name, unmasked)
     found = dict(preflight.preflight(trainer_of(), say=lambda line: None))
     says(found["no lookahead"], words)
     says(found["gradcheck"], "is not its slope")

@@ -3,7 +3,7 @@
     python -m kernels.cuda.gates            # measure, print the table, check; exit status 1 if a gate is broken
     python -m kernels.cuda.gates --write    # measure and write the budgets anew, after a change that is meant
 
-Every .cu beside `kernels/cuda/common.cuh` is compiled for every storage type and architecture.
+Every .cu in a folder of `kernels` is compiled for every storage type and architecture.
     facts.py          what is meant: the one table to edit when a kernel is added
     measure.py        compile, disassemble, count
     architectures.py  the limits of each architecture, and how many warps of a kernel fit

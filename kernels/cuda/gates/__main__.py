@@ -21,7 +21,7 @@ def main(argv=None):
         nargs="*",
         type=cli.path,
         metavar="FILE.cu",
-        help="names of files in kernels/cuda, or paths of your own; all of kernels/cuda by default",
+        help="names of the files in kernels, or paths of your own; all of kernels by default",
     )
     parser.add_argument("--write", action="store_true", help="write what is measured as the new budgets")
     parser.add_argument("--at-once", type=int, default=2, help="compilations at once (default: 2)")
@@ -29,9 +29,9 @@ def main(argv=None):
     ours = {path.name: path for path in facts.sources()}
     paths = [ours.get(name) or Path(name) for name in arguments.files] or list(ours.values())
     if unknown := [str(path) for path in paths if not is_file(path)]:
-        parser.error(f"no {', '.join(unknown)}, neither in kernels/cuda nor as a path")
+        parser.error(f"no {', '.join(unknown)}, neither in kernels nor as a path")
     if arguments.write and not set(paths) <= set(ours.values()):
-        parser.error("--write keeps budgets of the files in kernels/cuda alone")
+        parser.error("--write keeps budgets of the files in kernels alone")
     if message := nvrtc.missing():
         streams.note(f"the gates need NVIDIA's compiler: {message}")
         return 2

@@ -15,7 +15,7 @@ from kernels.cuda.launch import SOURCES, STORAGE
 from kernels.system import cli
 from kernels.system.files import writing
 
-BUDGETS = SOURCES / "budgets.json"
+BUDGETS = SOURCES / "cuda" / "budgets.json"
 COLUMNS = ("registers", "bytes spilled", "bytes of shared memory", "warps on an SM")
 _TYPES = {macro: name for name, (macro, _) in STORAGE.items()}
 

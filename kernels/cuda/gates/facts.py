@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.cuda.attention import MMA_HEADS, choose
+from kernels.attention.cuda import MMA_HEADS, choose
 from kernels.cuda.launch import SOURCES, STORAGE, signatures
-from kernels.cuda.layernorm import variant as layernorm_variant
 from kernels.cuda.rows import vec
+from kernels.layernorm.cuda import variant as layernorm_variant
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 EVERY_TYPE = tuple(STORAGE)
@@ -110,8 +110,8 @@ TABLE = {
 
 
 def sources(folder=SOURCES):
-    """The .cu files there, sorted."""
-    return sorted(Path(folder).glob("*.cu"))
+    """The .cu files of the folders there, sorted by name."""
+    return sorted(Path(folder).glob("*/*.cu"), key=lambda path: path.name)
 
 
 def source(path):

@@ -1,6 +1,6 @@
 """Kernels of one .cu file, compiled for the simulated device and ready to launch.
 
-module = load("kernels/cuda/layernorm.cu", {"SCALAR_F32": 1})
+module = load("kernels/layernorm/layernorm.cu", {"SCALAR_F32": 1})
 module.launch("layernorm_forward", (rows, 1, 1), (128, 1, 1), [c_void_p(...), ..., c_int32(C)])
 """
 

@@ -12,9 +12,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from kernels import reference
+from kernels import backend
 from kernels.cuda.sim import array as sim
 from minigrad import runtime
+
+reference = backend("reference")
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 HALF = np.dtype(np.float16)

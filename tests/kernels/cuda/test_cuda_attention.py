@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from cuda_parity import ON_DEVICE, STORAGE, device, error, host, normal, note, wide
 
-from kernels import reference
-from kernels.cuda import attention
+from kernels import backend
+from kernels.attention import cuda as attention
 from kernels.cuda.launch import Strided
+
+reference = backend("reference")
 
 pytestmark = ON_DEVICE
 
@@ -177,9 +179,9 @@ def test_tensor_cores_are_chosen_where_they_can_be_used():
     def file(dtype=half, D=64, scale=0.1, arch=80, views=(view,)):
         return attention.choose(dtype, D, scale, arch, views).file
 
-    assert {file(D=D) for D in attention.MMA_HEADS} == {file(arch=120)} == {"attention_mma.cu"}
+    assert {file(D=D) for D in attention.MMA_HEADS} == {file(arch=120)} == {"attention/attention_mma.cu"}
     others = [file(single), file(D=48), file(scale=-0.1), file(scale=0.0), file(arch=75), file(views=(view, apart))]
-    assert set(others) == {"attention.cu"}
+    assert set(others) == {"attention/attention.cu"}
 
 
 def test_rows_that_are_not_aligned_and_axes_with_gaps():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cuda_parity import device, host, normal
 
-from kernels.cuda import attention
+from kernels.attention import cuda as attention
 from kernels.cuda.launch import SOURCES, Strided, blocks
 from kernels.cuda.sim import device as sim_device
 from kernels.cuda.sim import module
@@ -121,7 +121,7 @@ QUICK = (0, 3, 5, 8, 9, 11)  # a barrier and a bound of each file, the waits for
     ],
 )
 def test_a_seeded_fault_is_caught(checked, monkeypatch, tmp_path, file, dtype, what, line, without):
-    for source in SOURCES.glob("*.cu*"):
+    for source in SOURCES.glob("*/*.cu*"):
         shutil.copy(source, tmp_path)
     text = (tmp_path / file).read_text()
     assert line in text

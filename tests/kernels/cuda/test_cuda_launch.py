@@ -172,7 +172,7 @@ def test_refuses_a_storage_type_and_a_kernel_that_do_not_exist(kernel, launched)
 
 def test_every_kernel_of_the_project_can_be_launched():
     """Each parameter type in each .cu is one that `launch` can pack."""
-    files = sorted(launch.SOURCES.glob("*.cu"))
+    files = sorted(launch.SOURCES.glob("*/*.cu"))
     assert files
     for file in files:
         for name, parameters in signatures(file).items():

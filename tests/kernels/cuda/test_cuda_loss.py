@@ -17,13 +17,16 @@ from cuda_parity import (
     wide,
 )  # fmt: skip
 
-from kernels import reference
-from kernels.cuda import linear, linear_cross_entropy
-from kernels.cuda.linear import linear_backward, linear_forward
-from kernels.cuda.linear_cross_entropy import linear_cross_entropy_backward, linear_cross_entropy_forward
+from kernels import backend
 from kernels.cuda.sim import array as sim
 from kernels.cuda.sim import device as sim_device
-from kernels.cuda.softmax_cross_entropy import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+from kernels.linear import cuda as linear
+from kernels.linear.cuda import linear_backward, linear_forward
+from kernels.linear_cross_entropy import cuda as linear_cross_entropy
+from kernels.linear_cross_entropy.cuda import linear_cross_entropy_backward, linear_cross_entropy_forward
+from kernels.softmax_cross_entropy.cuda import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+
+reference = backend("reference")
 
 pytestmark = ON_DEVICE
 

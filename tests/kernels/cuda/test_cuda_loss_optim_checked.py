@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 from cuda_parity import device, misaligned, normal
 
-from kernels import cuda
-from kernels.cuda import linear_cross_entropy
+from kernels import backend
 from kernels.cuda.launch import SOURCES
-from kernels.cuda.linear import sum_columns
 from kernels.cuda.sim import array as sim
 from kernels.cuda.sim import device as sim_device
 from kernels.cuda.sim import module
 from kernels.cuda.sim.module import SimError
-from kernels.cuda.softmax_cross_entropy import softmax_cross_entropy_in_place
+from kernels.linear.cuda import sum_columns
+from kernels.linear_cross_entropy import cuda as linear_cross_entropy
+from kernels.softmax_cross_entropy.cuda import softmax_cross_entropy_in_place
 
 pytestmark = pytest.mark.compiler
 
 F32, F16 = np.dtype(np.float32), np.dtype(np.float16)
 IGNORE = -100
+cuda = backend("cuda")
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +159,7 @@ def test_the_others_move_little():
 )  # fmt: skip
 def test_a_seeded_fault_is_caught(monkeypatch, tmp_path, file, line, without):
     """So the checker does look at these kernels."""
-    for source in SOURCES.glob("*.cu*"):
+    for source in SOURCES.glob("*/*.cu*"):
         shutil.copy(source, tmp_path)
     text = (tmp_path / file).read_text()
     assert line in text

@@ -17,13 +17,14 @@ from cuda_parity import (
     wide,
 )  # fmt: skip
 
-from kernels import reference
-from kernels.cuda.adamw import adamw_step
-from kernels.cuda.cast import cast
-from kernels.cuda.fused_adamw import fused_adamw_step
-from kernels.cuda.global_norm import global_norm
-from kernels.cuda.scale_and_check import scale_and_check
+from kernels import backend
+from kernels.adamw.cuda import adamw_step, fused_adamw_step
+from kernels.cast.cuda import cast
 from kernels.cuda.sim import device as sim_device
+from kernels.global_norm.cuda import global_norm
+from kernels.scale_and_check.cuda import scale_and_check
+
+reference = backend("reference")
 
 pytestmark = ON_DEVICE
 

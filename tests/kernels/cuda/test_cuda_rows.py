@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 from cuda_parity import LIMITS, ON_DEVICE, STORAGE, check, device, error, host, misaligned, normal, wide
 
-from kernels import reference
-from kernels.cuda.bias_gelu import bias_gelu_backward, bias_gelu_forward
-from kernels.cuda.dropout import dropout_backward, dropout_forward
-from kernels.cuda.embedding import embedding_backward, embedding_forward
-from kernels.cuda.gelu import gelu_backward, gelu_forward
-from kernels.cuda.layernorm import layernorm_backward, layernorm_forward
-from kernels.cuda.linear import linear_backward
-from kernels.cuda.residual_layernorm import residual_layernorm_backward, residual_layernorm_forward
+from kernels import backend
+from kernels.bias_gelu.cuda import bias_gelu_backward, bias_gelu_forward
+from kernels.dropout.cuda import dropout_backward, dropout_forward
+from kernels.embedding.cuda import embedding_backward, embedding_forward
+from kernels.gelu.cuda import gelu_backward, gelu_forward
+from kernels.layernorm.cuda import layernorm_backward, layernorm_forward
+from kernels.linear.cuda import linear_backward
+from kernels.residual_layernorm.cuda import residual_layernorm_backward, residual_layernorm_forward
+
+reference = backend("reference")
 
 pytestmark = ON_DEVICE
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cuda_parity import device, host, normal
 
-from kernels.cuda import bias_gelu, dropout, embedding, gelu, layernorm, residual_layernorm
+from kernels import backend
 from kernels.cuda.launch import SOURCES
 from kernels.cuda.sim import device as sim_device
 from kernels.cuda.sim import module
@@ -14,7 +14,9 @@ from kernels.cuda.sim.module import SimError
 
 pytestmark = pytest.mark.compiler
 
-FILES = ("layernorm.cu", "gelu.cu", "embedding.cu", "dropout.cu", "column_sums.cu")
+FILES = (
+    "layernorm/layernorm.cu", "gelu/gelu.cu", "embedding/embedding.cu", "dropout/dropout.cu", "cuda/column_sums.cu",
+)  # fmt: skip
 TYPES = {np.float32: "SCALAR_F32", np.float16: "SCALAR_F16"}
 
 
@@ -26,19 +28,19 @@ def calls(dtype, N, C, V):
     statistics = np.ones((2, N), np.float32)
     ids = rng.choice(V, N, p=_frequent_first(V))
     found = {
-        "layernorm_forward": (layernorm, x, weight, bias, 1e-5),
-        "layernorm_backward": (layernorm, dout, x, weight, *statistics),
-        "residual_layernorm_forward": (residual_layernorm, x, other, weight, bias, 1e-5),
-        "residual_layernorm_backward": (residual_layernorm, dout, other, x, weight, *statistics),
-        "gelu_forward": (gelu, x, "none"),
-        "gelu_backward": (gelu, dout, x, "tanh"),
-        "bias_gelu_forward": (bias_gelu, x, bias, "tanh"),
-        "bias_gelu_backward": (bias_gelu, dout, x, bias, "none"),
-        "embedding_forward": (embedding, table, ids),
-        "embedding_backward": (embedding, dout, ids, V),
-        "dropout_forward": (dropout, x, 0.3, 1, 2, 3),
+        "layernorm_forward": (x, weight, bias, 1e-5),
+        "layernorm_backward": (dout, x, weight, *statistics),
+        "residual_layernorm_forward": (x, other, weight, bias, 1e-5),
+        "residual_layernorm_backward": (dout, other, x, weight, *statistics),
+        "gelu_forward": (x, "none"),
+        "gelu_backward": (dout, x, "tanh"),
+        "bias_gelu_forward": (x, bias, "tanh"),
+        "bias_gelu_backward": (dout, x, bias, "none"),
+        "embedding_forward": (table, ids),
+        "embedding_backward": (dout, ids, V),
+        "dropout_forward": (x, 0.3, 1, 2, 3),
     }
-    return {name: (getattr(where, name), device(list(args))) for name, (where, *args) in found.items()}
+    return {name: (getattr(backend("cuda"), name), device(list(args))) for name, args in found.items()}
 
 
 def _frequent_first(V):
@@ -113,7 +115,7 @@ def test_bytes_moved(checked, name, dtype):
 )
 def test_a_seeded_fault_is_caught(checked, monkeypatch, tmp_path, file, name, line, without):
     """So the checker does look at these kernels."""
-    for source in SOURCES.glob("*.cu*"):
+    for source in SOURCES.glob("*/*.cu*"):
         shutil.copy(source, tmp_path)
     text = (tmp_path / file).read_text()
     assert line in text

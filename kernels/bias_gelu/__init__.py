@@ -1,0 +1,1 @@
+"""A bias and GELU."""

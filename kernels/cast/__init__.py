@@ -1,0 +1,1 @@
+"""Conversion between storage types, rounded once."""

@@ -1,0 +1,1 @@
+"""Dropout with masks from a counter-based generator."""

@@ -1,0 +1,17 @@
+"""Dropout in plain array code: the reference for the fast kernels."""
+
+import numpy as np
+
+from kernels.philox import keep_threshold, random_bits
+
+
+def dropout_forward(x, p, seed, step, stream):
+    """Zero elements with probability p, divide the rest by 1 - p. Element i uses random word i. Any shape."""
+    words = random_bits(x.size, seed, step, stream).reshape(x.shape)
+    kept = np.asarray(words < keep_threshold(p), like=x)
+    return np.where(kept, x * (1.0 / (1.0 - p)), 0.0).astype(x.dtype, copy=False)
+
+
+def dropout_backward(dout, p, seed, step, stream):
+    """-> dx. The mask is drawn again from the same counters, so none is kept. Linear, so it is its own rule."""
+    return dropout_forward(dout, p, seed, step, stream)

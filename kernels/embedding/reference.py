@@ -1,0 +1,18 @@
+"""Embedding in plain array code: the reference for the fast kernels."""
+
+import numpy as np
+
+
+def embedding_forward(weight, ids):
+    """Rows of a table. weight (V, C), ids (...) of integers -> (..., C)."""
+    return weight[ids]
+
+
+def embedding_backward(dout, ids, num_embeddings, into=None):
+    """-> dweight (V, C). Repeated ids add up, in the order in which they stand.
+
+    Where the array `into` is given, dweight is added to it, and it is returned.
+    """
+    dweight = np.zeros((num_embeddings, dout.shape[-1]), dtype=dout.dtype, like=dout)
+    np.add.at(dweight, ids.reshape(-1), dout.reshape(-1, dout.shape[-1]))
+    return dweight if into is None else np.add(into, dweight, out=into)

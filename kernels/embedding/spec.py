@@ -1,0 +1,3 @@
+"""What tests, gates and benchmarks need to know of embedding."""
+
+KERNELS = ("embedding_forward", "embedding_backward")

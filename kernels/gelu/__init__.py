@@ -1,0 +1,1 @@
+"""GELU, exact and in its tanh form (Hendrycks & Gimpel 2016)."""

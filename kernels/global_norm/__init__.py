@@ -1,0 +1,1 @@
+"""The Euclidean norm of a list of arrays."""

@@ -1,0 +1,24 @@
+"""The norm of all gradients together, summed in float64 over chunks fixed by each array's size."""
+
+import numpy as np
+
+from kernels.cuda.launch import Kernel, blocks, contiguous, empty
+
+_squares = Kernel("global_norm/global_norm.cu", "sum_of_squares")
+_root = Kernel("global_norm/global_norm.cu", "root_of_sum")
+_CHUNK = 16384  # as in the source
+
+
+def global_norm(arrays):
+    """sqrt of the sum of all squares over a list of arrays -> () float64 on their device: nobody waits for it."""
+    if not arrays:
+        return 0.0  # and no device to put it on
+    counts = [blocks(a.size, _CHUNK) for a in arrays]
+    partial = empty(arrays[0], (sum(counts),), np.float64)
+    start = 0
+    for a, count in zip(arrays, counts, strict=True):
+        _squares.launch(count, 256, partial[start : start + count], contiguous(a), a.size, dtype=a.dtype)
+        start += count
+    norm = empty(arrays[0], (), np.float64)
+    _root.launch(1, 1024, norm, partial, partial.size, dtype=arrays[0].dtype)
+    return norm

@@ -1,0 +1,1 @@
+"""Layer normalisation over the last axis (Ba et al. 2016)."""

@@ -1,0 +1,28 @@
+"""Layer normalisation in plain array code: the reference for the fast kernels."""
+
+import numpy as np
+
+
+def layernorm_forward(x, weight, bias, eps):
+    """Normalise the last axis (Ba et al. 2016). x (..., C), weight (C,), bias (C,) or None.
+
+    -> out (..., C), mean (...), rstd (...): 1 / sqrt(variance + eps).
+    """
+    mean = x.mean(axis=-1)
+    centred = x - mean[..., None]
+    rstd = 1.0 / np.sqrt((centred * centred).mean(axis=-1) + eps)
+    out = centred * rstd[..., None] * weight
+    if bias is not None:
+        out += bias
+    return out, mean, rstd
+
+
+def layernorm_backward(dout, x, weight, mean, rstd):
+    """-> dx (..., C), dweight (C,), dbias (C,)."""
+    xhat = (x - mean[..., None]) * rstd[..., None]
+    dxhat = dout * weight
+    # x moves mean and variance too: take out dxhat's mean and its component along xhat
+    dx = dxhat - dxhat.mean(axis=-1, keepdims=True) - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
+    dx *= rstd[..., None]
+    leading = tuple(range(x.ndim - 1))
+    return dx, (dout * xhat).sum(axis=leading), dout.sum(axis=leading)

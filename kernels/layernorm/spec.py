@@ -1,0 +1,3 @@
+"""What tests, gates and benchmarks need to know of layernorm."""
+
+KERNELS = ("layernorm_forward", "layernorm_backward")

@@ -1,0 +1,1 @@
+"""out = x @ weight.T + bias, and its gradients."""

@@ -1,0 +1,28 @@
+"""Linear layer in plain array code: the reference for the fast kernels."""
+
+import numpy as np
+
+from kernels.matmul_precision import rounded
+
+
+def linear_forward(x, weight, bias):
+    """out = x @ weight.T + bias. x (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
+    rows = x.reshape(-1, x.shape[-1])  # one large product instead of one per batch row
+    out = rounded(rows) @ rounded(weight).T
+    if bias is not None:
+        out += bias
+    return out.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def linear_backward(dout, x, weight, bias, into=None):
+    """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias means: what needs it is not wanted.
+
+    dx needs `weight`, dweight needs `x`, dbias is wanted if `bias` is not None. dweight is written into the array
+    `into` where it is given.
+    """
+    rows = dout.reshape(-1, dout.shape[-1])  # (N, C)
+    left = rounded(rows)
+    dx = None if weight is None else (left @ rounded(weight)).reshape(*dout.shape[:-1], weight.shape[1])
+    dweight = None if x is None else np.matmul(left.T, rounded(x).reshape(-1, x.shape[-1]), out=into)
+    dbias = None if bias is None else rows.sum(axis=0)
+    return dx, dweight, dbias

@@ -1,0 +1,51 @@
+"""The language model's head and its loss in one, a chunk of tokens at a time: no (N, V) array of logits exists."""
+
+import numpy as np
+
+from kernels import matmul_precision
+from kernels.arrays import empty
+from kernels.cpu.matmul import multiply
+from kernels.softmax_cross_entropy.cpu import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+
+CHUNK_ROWS = 512  # enough for products at full speed, few for their memory; fixed, so that sums have one order
+ROUNDED_ROWS = 384  # fewer where operands are rounded to bfloat16: all else takes less memory there, so should these
+
+
+def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads, into=None):
+    """Cross-entropy of the logits x @ weight.T. x (..., K), weight (V, K), targets (...).
+
+    -> loss (), dx (..., K), dweight (V, K) for an upstream gradient of grad_scale; None, None without with_grads.
+    dweight is written into the array `into` where it is given: C-contiguous.
+    """
+    rows, targets = np.ascontiguousarray(x).reshape(-1, x.shape[-1]), targets.reshape(-1)
+    weight = np.ascontiguousarray(weight)
+    divisor = np.asarray(max(np.count_nonzero(targets != ignore_index), 1) if reduction == "mean" else 1)
+    upstream, total = np.asarray(grad_scale, x.dtype), 0.0
+    dx = empty(rows.shape, rows.dtype) if with_grads else None
+    dweight = empty(weight.shape, weight.dtype) if with_grads and into is None else into
+    if dweight is not None and len(rows) == 0:
+        dweight[...] = 0
+    at_once = ROUNDED_ROWS if matmul_precision.rounds(x.dtype) else CHUNK_ROWS
+    logits = empty((min(at_once, len(rows)), len(weight)), x.dtype)  # of a chunk, again and again
+    for start in range(0, len(rows), at_once):
+        part, labels = rows[start : start + at_once], targets[start : start + at_once]
+        here = multiply(part, weight.T, logits[: len(part)])  # (n, V)
+        loss, logsumexp, _ = softmax_cross_entropy_forward(here, labels, ignore_index, "sum")
+        total += float(loss)
+        if with_grads:
+            dlogits = softmax_cross_entropy_backward(upstream, here, labels, logsumexp, divisor, ignore_index, True)
+            multiply(dlogits, weight, dx[start : start + at_once])
+            multiply(dlogits.T, part, dweight, add=start > 0)
+    loss = np.asarray(total / int(divisor), x.dtype)
+    return (loss, dx.reshape(x.shape), dweight) if with_grads else (loss, None, None)
+
+
+def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
+    """What forward prepared, times dout / grad_scale -> dx, dweight; written over them if `overwrite`."""
+    factor = float(dout) / float(dx.dtype.type(grad_scale))
+    if not overwrite:
+        return dx * factor, dweight * factor
+    if factor != 1.0:
+        dx *= factor
+        dweight *= factor
+    return dx, dweight

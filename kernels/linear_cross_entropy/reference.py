@@ -1,0 +1,33 @@
+"""Cross-entropy of a linear layer's logits in plain array code: the reference for the fast kernels."""
+
+import numpy as np
+
+from kernels.linear.reference import linear_backward, linear_forward
+from kernels.softmax_cross_entropy.reference import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+
+
+def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads, into=None):
+    """Cross-entropy of the logits x @ weight.T, and its gradients at once. x (..., K), weight (V, K), targets (...).
+
+    -> loss (), dx (..., K), dweight (V, K), the gradients for an upstream one of grad_scale; None, None without
+    with_grads. The fast kernels do this for a chunk of tokens at a time, so that no array of all logits exists.
+    dweight is written into the array `into` where it is given: C-contiguous.
+    """
+    logits = linear_forward(x, weight, None)
+    loss, logsumexp, divisor = softmax_cross_entropy_forward(logits, targets, ignore_index, reduction)
+    if not with_grads:
+        return loss, None, None
+    dout = np.asarray(grad_scale, dtype=logits.dtype, like=logits)
+    dlogits = softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index, True)
+    dx, dweight, _ = linear_backward(dlogits, x, weight, None, into)
+    return loss, dx, dweight
+
+
+def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
+    """What forward prepared for grad_scale, for dout () instead -> dx, dweight; written over them if `overwrite`."""
+    factor = float(dout) / grad_scale
+    if not overwrite:
+        return dx * factor, dweight * factor
+    dx *= factor
+    dweight *= factor
+    return dx, dweight

@@ -1,0 +1,1 @@
+"""A residual sum and its layer normalisation."""

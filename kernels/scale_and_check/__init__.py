@@ -1,0 +1,1 @@
+"""Multiply arrays by a number and tell whether all elements were finite."""

@@ -1,0 +1,3 @@
+"""What tests, gates and benchmarks need to know of scale_and_check."""
+
+KERNELS = ("scale_and_check",)

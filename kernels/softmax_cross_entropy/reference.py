@@ -1,0 +1,33 @@
+"""Softmax cross-entropy in plain array code: the reference for the fast kernels."""
+
+import numpy as np
+
+
+def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
+    """-log softmax(logits)[target], over all rows whose target is not ignore_index.
+
+    logits (..., V), targets (...) of integers, reduction "mean" or "sum"
+    -> loss (), logsumexp (...), divisor (): the number of rows that count, or 1 for "sum".
+    With no row that counts the loss is 0 (and so is its gradient), not NaN.
+    """
+    highest = logits.max(axis=-1)
+    logsumexp = highest + np.log(np.exp(logits - highest[..., None]).sum(axis=-1))
+    counted = targets != ignore_index
+    chosen = np.take_along_axis(logits, np.where(counted, targets, 0)[..., None], axis=-1)[..., 0]
+    divisor = max(int(counted.sum()), 1) if reduction == "mean" else 1
+    loss = np.where(counted, logsumexp - chosen, 0.0).sum(dtype=np.float64) / divisor
+    return np.asarray(loss, dtype=logits.dtype, like=logits), logsumexp, np.asarray(divisor, like=logits)
+
+
+def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index, overwrite):
+    """-> dlogits (..., V) = (softmax(logits) - onehot(target)) * dout / divisor, 0 in ignored rows.
+
+    dout (). overwrite: write it over `logits`, so that no second array of that size exists.
+    """
+    dlogits = logits if overwrite else np.empty(logits.shape, logits.dtype, like=logits)
+    np.exp(logits - logsumexp[..., None], out=dlogits)
+    counted = targets != ignore_index
+    chosen = np.where(counted, targets, 0)[..., None]  # (..., 1)
+    np.put_along_axis(dlogits, chosen, np.take_along_axis(dlogits, chosen, axis=-1) - 1.0, axis=-1)
+    dlogits *= np.where(counted, float(dout) / float(divisor), 0.0).astype(logits.dtype)[..., None]
+    return dlogits
