@@ -1,4 +1,6 @@
-"""The distribution's version, and a check that the packages found are its own. Each of them imports this first.
+"""The distribution's name, version and packages, and a check that the packages found are its own.
+
+Each of them imports this first.
 
 Other distributions have a `kernels` and a `minigrad` too. pip installs files over files of the same name, and
 uninstalling one distribution deletes what both had. So each of our packages looks at all of them, and refuses to
@@ -16,6 +18,7 @@ from pathlib import Path
 __version__ = "0.2.0"
 DISTRIBUTION = "tiny-transformer-np"
 PACKAGES = ("kernels", "minigrad", "tiny_transformer_np")
+TRAINING_STEP = "tiny_transformer_np.training.step_trace:make_step"  # what `minigrad.compare_steps` compares by default
 _HERE = Path(__file__).resolve().parent  # where our packages lie too
 
 

@@ -25,7 +25,7 @@ from kernels.system import cli
 from kernels.system.errors import DeviceError
 from kernels.system.files import writing
 from minigrad import runtime
-from minigrad.gradcheck import table
+from minigrad.gradient_checking import table
 
 PARITY = [f"tests/kernels/cuda/test_cuda_{name}.py" for name in ("rows", "attention", "loss", "optim")]
 LARGEST_LOSS_ERROR = 1e-5  # relative, of a step's loss on the device and on the CPU

@@ -12,7 +12,7 @@ from tiny_transformer_np_install import __version__  # isort: skip  first: refus
 from minigrad._tensor import Tensor, record  # isort: skip  first: it finishes its class with `functional`
 from minigrad import functional, nn, optim, random
 from minigrad.debug import backward_steps, break_on
-from minigrad.gradcheck import GradcheckError, gradcheck
+from minigrad.gradient_checking import GradcheckError, gradcheck
 from minigrad.graph import no_grad
 
 F = functional

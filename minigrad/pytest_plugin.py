@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture(name="gradcheck")
 def gradcheck_fixture():
     """`minigrad.gradcheck`, failing in the test's own line."""
-    from minigrad.gradcheck import GradcheckError, gradcheck  # not before a test asks for it
+    from minigrad.gradient_checking import GradcheckError, gradcheck  # not before a test asks for it
 
     def check(fn, inputs, **settings):
         __tracebackhide__ = True  # pytest then shows the line that called

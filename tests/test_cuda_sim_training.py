@@ -11,9 +11,9 @@ import pytest
 
 from kernels.cuda.sim import array as sim
 from minigrad import gradcheck
-from minigrad.gradcheck import table
+from minigrad.gradient_checking import table
 from tiny_transformer_np.config import TrainingConfig
-from tiny_transformer_np.training.setup import build_trainer
+from tiny_transformer_np.training.build_trainer import build_trainer
 
 ROOT = Path(__file__).parent.parent
 SHAPE = {"n_layer": 2, "n_embd": 32, "n_head": 2, "dropout": 0.1}
@@ -146,7 +146,7 @@ def test_a_step_that_goes_bad_changes_nothing_and_is_told_at_the_next_log_line(f
 
 @pytest.mark.slow
 def test_every_operations_gradient_on_the_device():
-    """The whole table of `python -m minigrad.gradcheck --device cuda-sim`, both kernel sets."""
+    """The whole table of `python -m minigrad.gradient_checking --device cuda-sim`, both kernel sets."""
     found = table.rows(device="cuda-sim")
     assert not [row.problem for row in found if row.problem]
     assert {row.dtype for row in found} == {"float64", "float32"}

@@ -44,7 +44,7 @@ COMMANDS = {
     "resume": ["train.py", "--resume", "{run}", "--data", str(TEXT), "--max-steps", "9"],
     "post-mortem": ["train.py", "--post-mortem", "{file}", "--data", str(TEXT)],
     "step-backward": ["train.py", "--resume", "{file}", "--step-backward", "--data", str(TEXT)],
-    "diff": ["-m", "minigrad.diff", "kernels=reference,checkpoint={run}", "--save", "{run}/trace"],
+    "compare_steps": ["-m", "minigrad.compare_steps", "kernels=reference,checkpoint={run}", "--save", "{run}/trace"],
 }
 
 
@@ -70,7 +70,7 @@ def contents(folder):
      ("resume", step, "its step is -1"), ("resume", logits, "its logits are not finite"),
      ("post-mortem", shape, "its array model.ln_final.weight has shape (7,)"),
      ("step-backward", infinite, "adamw.v.ln_final.weight is not finite"),
-     ("diff", name, r"it has an array '\x1b[31\x9b\u202e\r'")],
+     ("compare_steps", name, r"it has an array '\x1b[31\x9b\u202e\r'")],
 )  # fmt: skip
 def test_one_line_and_nothing_changed(run, command, change, said):
     file = run / "checkpoints" / "latest.safetensors"

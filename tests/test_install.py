@@ -21,7 +21,10 @@ import tiny_transformer_np_install as install
 from kernels.system import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["tiny_transformer_np.training", "tiny_transformer_np.sampling", "minigrad.gradcheck", "minigrad.diff"]
+COMMANDS = [
+    "tiny_transformer_np.training", "tiny_transformer_np.sampling",
+    "minigrad.gradient_checking", "minigrad.compare_steps",
+]  # fmt: skip
 OTHERS = "other-packages"  # a distribution that has a kernels and a minigrad too
 FOREIGN = "def get_kernel(name): ...\n"
 

@@ -4,6 +4,10 @@ Read from the source, so that an import inside a function counts as well.
 """
 
 import ast
+import importlib
+import pkgutil
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +57,50 @@ def test_the_engine_does_not_know_the_tensor():
     """graph.py is the whole engine, and knows nodes and arrays only, of whichever device."""
     names = imported((ROOT / "minigrad/graph.py").read_text(encoding="utf-8"))
     assert {name for name in names if name.split(".")[0] in ("minigrad", "kernels")} == {"kernels.arrays"}
+
+
+def hidden_modules(root):
+    """Modules of a package and its subpackages that one can import, but whose name in the package is something else."""
+    hidden = []
+    for found in pkgutil.walk_packages(importlib.import_module(root).__path__, f"{root}."):
+        package, name = found.name.rsplit(".", 1)
+        if name == "__main__":
+            continue
+        try:
+            module = importlib.import_module(found.name)
+        except ImportError:  # an old name, which says so; or a module for a device that is not here
+            continue
+        if getattr(sys.modules[package], name) is not module:
+            hidden.append(found.name)
+    return hidden
+
+
+@pytest.mark.parametrize("root", ["minigrad", "tiny_transformer_np"])
+def test_no_function_hides_the_module_of_its_name(root, tmp_path, monkeypatch):
+    """Else `import minigrad.tensor` gives a class, and a debugger cannot name the module."""
+    assert hidden_modules(root) == []
+    (tmp_path / "hiding").mkdir()
+    (tmp_path / "hiding/__init__.py").write_text("from hiding.f import f")
+    (tmp_path / "hiding/f.py").write_text("def f():\n    pass")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert hidden_modules("hiding") == ["hiding.f"]
+
+
+def mentions_of_layers_above(layer, text):
+    """The names of packages and programs above this layer in a file's text, in comments and messages too."""
+    names = LAYERS[LAYERS.index(layer) + 1 :]
+    return [name for name in names if re.search(rf"\b{name}(\.py)?\b" if name != "train" else r"\btrain\.py\b", text)]
+
+
+def test_minigrad_names_nothing_above_it():
+    """A message there that must name a command gets the name from its caller."""
+    files = [file for file in our_files() if file.parts[0] == "minigrad"]
+    texts = {str(file): (ROOT / file).read_text(encoding="utf-8") for file in files}
+    found = {file: mentions_of_layers_above("minigrad", text) for file, text in texts.items()}
+    assert not {file: names for file, names in found.items() if names}
+    assert mentions_of_layers_above("minigrad", '"""See train.py."""') == ["train"]
+    assert mentions_of_layers_above("minigrad", "# tiny_transformer_np.model does") == ["tiny_transformer_np"]
+    assert mentions_of_layers_above("minigrad", "train_step, tiny_transformer_np_install") == []
 
 
 @pytest.mark.parametrize(

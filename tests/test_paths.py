@@ -2,7 +2,7 @@
 
 import contextlib
 import ctypes
-import importlib
+import importlib.util
 import io
 import os
 import sys
@@ -19,14 +19,14 @@ READING = {  # {}: the path
     "resume": (*TRAIN, "--resume", "{}"),
     "post-mortem": (*TRAIN, "--post-mortem", "{}"),
     "sampling": ("tiny_transformer_np.sampling", "{}", "--kernels", "reference"),
-    "diff": ("minigrad.diff", "{}", "kernels=reference"),
+    "compare_steps": ("minigrad.compare_steps", "{}", "kernels=reference"),
     "sim": SIM,
 }
 WRITING = {
     "out-dir": (*TRAIN, "--out-dir", "{}"),
-    "save": ("minigrad.diff", "kernels=reference", "--save", "{}"),
-    "json": ("minigrad.gradcheck", "--op", "add", "--json", "{}"),
-    "plot": ("minigrad.gradcheck", "--op", "add", "--plot", "{}"),
+    "save": ("minigrad.compare_steps", "kernels=reference", "--save", "{}"),
+    "json": ("minigrad.gradient_checking", "--op", "add", "--json", "{}"),
+    "plot": ("minigrad.gradient_checking", "--op", "add", "--plot", "{}"),
 }
 ALL = READING | WRITING
 TOO_LONG = "x" * 256
@@ -42,7 +42,8 @@ def outcome(arguments, path, out):
         contextlib.redirect_stdout(io.StringIO()),
     ):
         try:
-            status = importlib.import_module(f"{module}.__main__" if module != "minigrad.diff" else module).main()
+            package = importlib.util.find_spec(module).submodule_search_locations
+            status = importlib.import_module(f"{module}.__main__" if package else module).main()
         except SystemExit as left:
             status = left.code
     return status, errors.getvalue()
@@ -91,7 +92,7 @@ def test_what_is_no_file_to_read(name, kind, tmp_path):
 @pytest.mark.parametrize("name", ["save", "json", "plot"])
 @pytest.mark.parametrize("kind", ["nothing there", "folder"])
 def test_a_place_to_write_to_is_looked_at_before_anything_is_computed(name, kind, tmp_path, monkeypatch):
-    for module, function in (("minigrad.diff", "_trace_of"), ("minigrad.gradcheck.table", "rows")):
+    for module, function in (("minigrad.compare_steps", "_trace_of"), ("minigrad.gradient_checking.table", "rows")):
         monkeypatch.setattr(importlib.import_module(module), function, None)
     refused(WRITING[name], bad_path(kind, tmp_path), tmp_path / "out", "cannot write")
 
@@ -151,7 +152,7 @@ def test_a_folder_that_may_not_be_entered(name, tmp_path, unprivileged):
         locked.chmod(0o700)
 
 
-@pytest.mark.parametrize("name", ["config", "data", "val-data", "post-mortem", "sampling", "diff", "sim"])
+@pytest.mark.parametrize("name", ["config", "data", "val-data", "post-mortem", "sampling", "compare_steps", "sim"])
 def test_a_file_that_may_not_be_read(name, tmp_path, unprivileged):
     (tmp_path / "a").write_text("text")
     (tmp_path / "config.toml").write_text("")

@@ -12,8 +12,8 @@ import pytest
 
 from tiny_transformer_np.config import RENAMED, ConfigError, load_toml
 from tiny_transformer_np.training import checkpoint
+from tiny_transformer_np.training.build_trainer import build_trainer
 from tiny_transformer_np.training.run import Run, find, stored_configs
-from tiny_transformer_np.training.setup import build_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "tests" / "released"

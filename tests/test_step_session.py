@@ -16,7 +16,7 @@ from minigrad import graph
 from minigrad.debug import check_mode
 from minigrad.debug.session import Abandoned, NoSuchRule, Session
 from tiny_transformer_np.config import TrainingConfig
-from tiny_transformer_np.training.setup import build_trainer
+from tiny_transformer_np.training.build_trainer import build_trainer
 
 SHAPE = {"n_layer": 2, "n_embd": 16, "n_head": 2}
 TRAINING = {"seq_len": 8, "batch_size": 2, "max_steps": 6, "warmup_steps": 1, "learning_rate": 1e-2, "min_lr": 1e-3}

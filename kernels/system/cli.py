@@ -168,6 +168,17 @@ def command(module, installed=None, script=None):
     return words
 
 
+def renamed(old, new):
+    """The whole content of a module that keeps a command's old name: where it is run, one line names the new command.
+
+    Status 2. Where it is imported, ImportError.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None or spec.name != old:
+        raise ImportError(f"{old} is now {new}")
+    fail(f"python -m {old}", f"this command is now {' '.join([command(new), *map(shlex.quote, sys.argv[1:])])}")
+
+
 def did_you_mean(word, words):
     """ "; did you mean 'x'?" for the closest of `words`; nothing if there is no word, or it is one of them."""
     words = list(words)

@@ -5,10 +5,10 @@ Nothing here costs anything until it is used; all of it is plain Python on the t
 
 from minigrad.debug.breakpoints import break_on
 from minigrad.debug.calls import check_mode
-from minigrad.debug.explain import explain, explanation
+from minigrad.debug.explanations import explain, explanation
 from minigrad.debug.nonfinite import BadTensor, find_nonfinite
 from minigrad.debug.stepping import Stats, Step, backward_steps
-from minigrad.debug.verify import VerificationError, verify, verify_node
+from minigrad.debug.verification import VerificationError, verify, verify_node
 
 __all__ = [
     "BadTensor", "Stats", "Step", "VerificationError", "backward_steps", "break_on", "check_mode", "explain",

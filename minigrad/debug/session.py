@@ -1,4 +1,4 @@
-"""An interactive walk through one backward pass: `python train.py --step-backward`.
+"""An interactive walk through one backward pass.
 
     session = Session(break_on="blocks.1.attn")
     with check_mode():  # so that `check` works
@@ -21,9 +21,9 @@ from minigrad import graph
 from minigrad._tensor import Tensor
 from minigrad.debug import stepping
 from minigrad.debug.breakpoints import in_module, names_in
-from minigrad.debug.explain import explanation
-from minigrad.debug.rules import RuleDebugger, plain_python
-from minigrad.gradcheck import GradcheckError, gradcheck
+from minigrad.debug.explanations import explanation
+from minigrad.debug.step_into import RuleDebugger, plain_python
+from minigrad.gradient_checking import GradcheckError, gradcheck
 
 _NEIGHBOURS = 3  # rules that `where` shows on either side
 

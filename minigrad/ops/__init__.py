@@ -25,7 +25,7 @@ from minigrad.ops.elementwise import (
     tanh,
     where,
 )
-from minigrad.ops.matmul import matmul
+from minigrad.ops.linalg import matmul
 from minigrad.ops.nn import (
     causal_self_attention,
     dropout,

@@ -199,7 +199,7 @@ def test_an_operation_of_one_s_own_shows_its_docstring_and_rule():
 
 
 def test_without_the_pages_docstring_and_rule_are_shown(monkeypatch, tmp_path):
-    monkeypatch.setattr(importlib.import_module("minigrad.debug.explain"), "PAGES", tmp_path)
+    monkeypatch.setattr(importlib.import_module("minigrad.debug.explanations"), "PAGES", tmp_path)
     for what in ("softmax", ops.softmax, mg.tensor([1.0], requires_grad=True).softmax().node):
         text = explanation(what)
         assert "exp(x) / sum(exp(x))" in text

@@ -1,4 +1,4 @@
-"""`python -m minigrad.gradcheck`: a row for every operation, a picture, and exit status 1 if a rule is wrong."""
+"""`python -m minigrad.gradient_checking`: a row for every operation, a picture, status 1 for a wrong gradient."""
 
 import json
 import subprocess
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from minigrad import ops
-from minigrad.gradcheck import table
-from minigrad.gradcheck.__main__ import main
+from minigrad.gradient_checking import table
+from minigrad.gradient_checking.__main__ import main
 from minigrad.opcases import CASES
 from minigrad.ops import elementwise
 
@@ -67,7 +67,7 @@ def test_float32_is_compared_with_float64(monkeypatch, spoil):
 
 
 def test_the_command_prints_and_warns_of_nothing():
-    command = [sys.executable, "-W", "error", "-m", "minigrad.gradcheck", "--op", "add"]
+    command = [sys.executable, "-W", "error", "-m", "minigrad.gradient_checking", "--op", "add"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].startswith("add ")

@@ -18,7 +18,7 @@ import parity
 
 import kernels
 from minigrad import optim
-from minigrad.gradcheck import GradcheckError, table
+from minigrad.gradient_checking import GradcheckError, table
 from minigrad.opcases import CASES, OpCase
 
 

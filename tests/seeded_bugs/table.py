@@ -11,8 +11,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
 from seeded import CHECKS, caught_by
+from seeded_backward_functions import RULES
 from seeded_kernels import KERNELS
-from seeded_rules import RULES
 
 from kernels.system import cli
 

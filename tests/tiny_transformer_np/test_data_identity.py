@@ -8,8 +8,8 @@ from small import TEXT, training_config
 
 from tiny_transformer_np import ConfigError, TrainingConfig
 from tiny_transformer_np.training import checkpoint, data_identity
+from tiny_transformer_np.training.build_trainer import build_trainer
 from tiny_transformer_np.training.checkpoint_schema import keeps_marks
-from tiny_transformer_np.training.setup import build_trainer
 
 MODEL = {"n_layer": 1, "n_head": 1, "n_embd": 4}
 

@@ -11,8 +11,8 @@ import pytest
 from tiny_transformer_np import CharTokenizer, ConfigError, TrainingConfig
 from tiny_transformer_np.training import TextDataset
 from tiny_transformer_np.training import text as texts
+from tiny_transformer_np.training.build_trainer import require_enough
 from tiny_transformer_np.training.dataset import IGNORE_INDEX, load_tokens, python_manual
-from tiny_transformer_np.training.setup import require_enough
 
 TOKENIZER = CharTokenizer("abcdefghij")
 

@@ -18,8 +18,10 @@ from small import make_trainer
 from test_checkpoint import same_bits, state_of
 
 from benchmarks.memory import peak_resident
+from kernels.system.errors import UserError
 from kernels.system.text import printable
-from minigrad import diff, random
+from minigrad import random
+from minigrad.compare_steps import Trace, first_divergence, trace
 from tiny_transformer_np import ConfigError
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
@@ -50,7 +52,7 @@ class Subjects:
         self.rows = [{**row, "step": n} for n in (1, 2, 3)]
         self.rows.insert(2, {"kind": "eval", "step": 2, "val_loss": 3.0, "val_perplexity": 20.0})
         self.parameters = dict(self.trainer.model.named_parameters())
-        self.trace = diff.trace(lambda: self.trainer.loss_of(1, 0), self.parameters)
+        self.trace = trace(lambda: self.trainer.loss_of(1, 0), self.parameters)
         self.state = state_of(self.trainer)
 
     def restore(self):
@@ -104,7 +106,7 @@ class Subjects:
 
     def trace_(self, rng, path):
         done = damage.forged_trace(rng, path, self.trace)
-        return done, lambda: diff.first_divergence(diff.Trace.load(path), self.trace), diff.UserError
+        return done, lambda: first_divergence(Trace.load(path), self.trace), UserError
 
     def state_dict(self, rng, path):
         weights, optimizer = self.trainer.model.state_dict(), self.trainer.optimizer.state_dict()

@@ -56,12 +56,12 @@ def train(args, run, model_config, config, checkpoint):
     # imported only now, so that --help and mistakes are answered at once
     import kernels
     from minigrad import runtime
+    from tiny_transformer_np.training.build_trainer import build_trainer
     from tiny_transformer_np.training.checkpoint import require_finite_logits
     from tiny_transformer_np.training.checkpoint_schema import keeps_marks
     from tiny_transformer_np.training.diagnosis import post_mortem, step_backward
     from tiny_transformer_np.training.progress import Progress
     from tiny_transformer_np.training.rehearsal import prepare_kernels
-    from tiny_transformer_np.training.setup import build_trainer
 
     runtime.require(config.device)
     kernels.select(config.kernels)

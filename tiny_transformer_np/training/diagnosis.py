@@ -7,7 +7,7 @@ import shlex
 
 from kernels.system import cli
 from minigrad.debug import check_mode, find_nonfinite
-from minigrad.debug.verify import chosen_nodes, verify
+from minigrad.debug.verification import chosen_nodes, verify
 from tiny_transformer_np.config import ConfigError
 
 VERIFIED_NODES = 4  # at a time: `verify_every` is meant to cost little

@@ -10,10 +10,10 @@ import numpy as np
 
 from minigrad import random
 from tiny_transformer_np.training.preflight.causality import no_lookahead
+from tiny_transformer_np.training.preflight.check_gradients import gradcheck
 from tiny_transformer_np.training.preflight.data import learning_rate, split, targets
 from tiny_transformer_np.training.preflight.model import gradients, initial_loss, movement, overfitting
-from tiny_transformer_np.training.preflight.slopes import gradcheck
-from tiny_transformer_np.training.preflight.twins import CheckFailed
+from tiny_transformer_np.training.preflight.pair_tests import CheckFailed
 
 LARGE = 10_000_000  # parameters; above, only checks that cost a few short forward passes
 

@@ -1,4 +1,4 @@
-"""`python -m minigrad.gradcheck`: the table op x backend x dtype x largest error. Exit status 1 if one is too large."""
+"""`python -m minigrad.gradient_checking`: the table op x backend x dtype x largest error; status 1 if one is large."""
 
 import json
 import sys
@@ -8,9 +8,9 @@ from kernels.system import cli, streams
 from kernels.system.errors import UserError
 from kernels.system.files import require_place, writing
 from minigrad import runtime
-from minigrad.gradcheck import table
+from minigrad.gradient_checking import table
 
-PROG = cli.program("python -m minigrad.gradcheck")
+PROG = cli.program("python -m minigrad.gradient_checking")
 
 
 @cli.command_line(PROG)

@@ -5,7 +5,7 @@ import pytest
 from test_gradcheck import BUGS, normal, with_rule
 
 import minigrad as mg
-from minigrad.gradcheck.measure import Probe, sweep
+from minigrad.gradient_checking.numerical_gradient import Probe, sweep
 
 CAUSES = {
     "sign": "sign", "factor-2": "factor 2", "zero": "no gradient", "nothing-returned": "no gradient",

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minigrad.gradcheck.causes import WEAKEST, Evidence, likely_cause
-from minigrad.gradcheck.errors import GradcheckError
-from minigrad.gradcheck.measure import locate, sweep
+from minigrad.gradient_checking.errors import GradcheckError
+from minigrad.gradient_checking.likely_causes import WEAKEST, Evidence, likely_cause
+from minigrad.gradient_checking.numerical_gradient import locate, sweep
 
 _LISTED = 5  # coordinates named in a message
 _SAMPLE = 40  # further coordinates looked at in a large input

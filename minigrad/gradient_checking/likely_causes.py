@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minigrad.gradcheck.measure import broadcasts_to
+from minigrad.gradient_checking.numerical_gradient import broadcasts_to
 
 WEAKEST = "right only for all-ones upstream"  # also true of many other mistakes, so these are named where they show
 _CLOSE = 1e-5  # relative; finite differences give about 1e-9

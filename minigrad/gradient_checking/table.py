@@ -10,8 +10,8 @@ import numpy as np
 
 import kernels
 from minigrad._tensor import Tensor
-from minigrad.gradcheck import GradcheckError, gradcheck
-from minigrad.gradcheck.placed import on_device
+from minigrad.gradient_checking import GradcheckError, gradcheck
+from minigrad.gradient_checking.on_device import on_device
 from minigrad.opcases import CASES
 
 LIMITS = {"float64": 1e-8, "float32": 1e-5}

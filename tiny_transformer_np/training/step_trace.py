@@ -1,4 +1,4 @@
-"""One training step under settings of one's choice, for `python -m minigrad.diff`."""
+"""One training step under settings of one's choice, for `python -m minigrad.compare_steps`."""
 
 import dataclasses
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import kernels as kernel_sets
 from tiny_transformer_np.config import ConfigError, TrainingConfig, load_toml
 from tiny_transformer_np.training import checkpoint as checkpoints
+from tiny_transformer_np.training.build_trainer import build_trainer
 from tiny_transformer_np.training.run import find, stored_configs
-from tiny_transformer_np.training.setup import build_trainer
 
 
 def make_step(kernels="fast", dtype="float32", checkpoint=None, config="configs/default.toml", step=None):

@@ -1,20 +1,15 @@
-"""Gradient checks: the gradient that backward gives, against the slope that is measured.
-
-    minigrad.gradcheck(lambda x, w: my_op(x, w), {"x": x, "w": w})
-    python -m minigrad.gradcheck                # every operation on every backend, as a table
+"""The check of one function: `gradcheck`.
 
 Everything happens in float64. The output is multiplied with a random upstream gradient (all ones would hide
 errors in softmax and layernorm, whose gradients cancel then), so the check compares scalars. What it costs
-to explain a failure is paid only by a failure: see `explain`.
+to explain a failure is paid only by a failure: see `failure_message`.
 """
 
 import numpy as np
 
-from minigrad.gradcheck.errors import GradcheckError, GradcheckReport
-from minigrad.gradcheck.measure import Kink, Probe, kink, slope, sweep
-from minigrad.gradcheck.placed import on_device
-
-__all__ = ["GradcheckError", "GradcheckReport", "Kink", "gradcheck"]
+from minigrad.gradient_checking.errors import GradcheckError, GradcheckReport
+from minigrad.gradient_checking.numerical_gradient import Kink, Probe, kink, slope, sweep
+from minigrad.gradient_checking.on_device import on_device
 
 
 def gradcheck(fn, inputs, *, rtol=1e-6, step=1e-3, max_coordinates=200, n_directions=8, seed=0, device="cpu"):
@@ -127,7 +122,7 @@ class _InputCheck:
             else:
                 worst = max(worst, error / self.scale if self.scale > measured.noise else 0.0)
         if wrong:
-            from minigrad.gradcheck.explain import failure  # only a failure pays for it
+            from minigrad.gradient_checking.failure_message import failure  # only a failure pays for it
 
             raise failure(self, wrong, len(rows), rng)
         return worst

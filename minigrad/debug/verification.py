@@ -16,7 +16,7 @@ import kernels
 from kernels.arrays import on_host
 from minigrad import graph
 from minigrad._tensor import Tensor
-from minigrad.gradcheck import GradcheckError, gradcheck
+from minigrad.gradient_checking import GradcheckError, gradcheck
 
 _ROUNDING = 16.0  # kernels sum in different orders: so many times the plain kernels' own loss is allowed
 _MAX_ELEMENTS = 64  # of an input that is checked in every coordinate; larger ones in random directions
