@@ -84,7 +84,7 @@ def train(args, run, model_config, config, checkpoint):
     if args.post_mortem:
         return 0 if post_mortem(trainer) else 1
     if args.step_backward:
-        return sound(step_backward, trainer, args.at_step, args.break_on)
+        return exit_on_failure(step_backward, trainer, args.at_step, args.break_on)
     if not resuming and not args.no_preflight:
         passed = preflight_passed(trainer, whole=args.preflight)
         if args.preflight or not passed:
@@ -99,7 +99,7 @@ def train(args, run, model_config, config, checkpoint):
         run.create(trainer.model.config, config)
 
     trainer.progress.say(describe(trainer, kernels.describe(), threads, precision, needed.estimate))
-    return finish(trainer, sound(trainer.train))
+    return finish(trainer, exit_on_failure(trainer.train))
 
 
 def memory_check(args, model_settings, config, resumed):
@@ -125,8 +125,8 @@ def memory_check(args, model_settings, config, resumed):
     return check_and_warn
 
 
-def sound(training, *args):
-    """training(*args); if numbers break it ends with one line, the weights as they were."""
+def exit_on_failure(training, *args):
+    """training(*args). Where numbers are not finite or a check fails: one line on stderr and exit status 1."""
     from minigrad.debug import VerificationError
 
     try:

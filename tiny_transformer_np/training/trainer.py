@@ -69,7 +69,7 @@ class Trainer:
         self.stopped_by = None  # the signal that asked to stop
         self._saved = None, 0  # the last checkpoint that was written or read, and its step
         self._clock = time.perf_counter()
-        self._bad = 0.0  # on a device an array: NaN once a step had numbers that are not finite
+        self._nonfinite = 0.0  # on a device an array: NaN once a step had numbers that are not finite
         self._reported = 0, self._clock  # step and time at which the last report ended
 
     # ---------------------------------------------------------------------------------- the loop
@@ -84,7 +84,7 @@ class Trainer:
                 said = f"{self.run.metrics}: {n} unreadable lines are skipped; they stay in the file"
                 cli.complain(cli.program("train.py"), said)
             if self._is_eval_step():  # resumed: the kill may have come before these
-                self._show()
+                self._write_sample_and_plot()
         self._clock = time.perf_counter() - self.metrics.elapsed_seconds
         with asking_to_stop(self._stop):
             with self.progress.running(self.step, self.total_steps):
@@ -108,7 +108,7 @@ class Trainer:
             loss, grad_norm = self.train_step()
             losses.append(loss)
             if self.on_host or self._is_due():
-                self._report(*self._known(loss, grad_norm), learning_rate)
+                self._report(*self._sync_results(loss, grad_norm), learning_rate)
         return float(sum(losses)) / len(losses) if losses else math.nan  # none when a signal has just come
 
     def train_step(self):
@@ -134,8 +134,8 @@ class Trainer:
         if self.on_host:
             loss, grad_norm = self._finite(step, loss, grad_norm)
         else:  # once NaN, always NaN: after a bad step the ones behind it change nothing either
-            self._bad = 0.0 * (grad_norm + loss) + self._bad
-        self.optimizer.step(grad_norm + self._bad, self.config.grad_clip)
+            self._nonfinite = 0.0 * (grad_norm + loss) + self._nonfinite
+        self.optimizer.step(grad_norm + self._nonfinite, self.config.grad_clip)
         self.scheduler.step()
         self.step = step
         return loss, grad_norm
@@ -198,7 +198,7 @@ class Trainer:
         intervals = (config.log_interval, config.eval_interval, config.save_interval)
         return step in (1, self.total_steps) or any(step % n == 0 for n in intervals) or bool(self.stopped_by)
 
-    def _known(self, loss, grad_norm):
+    def _sync_results(self, loss, grad_norm):
         """The loss and norm of the last step as floats. FloatingPointError if a step since the last time went bad.
 
         Then the steps after it changed nothing, and the Trainer stands again before the first bad one.
@@ -207,7 +207,7 @@ class Trainer:
             return loss, grad_norm
         taken = self.optimizer.steps_taken()
         if taken < self.step:
-            self.step, self._bad = taken, 0.0
+            self.step, self._nonfinite = taken, 0.0
             self.scheduler.seek(taken)
             self._finite(taken + 1, loss, math.nan)
         return float(loss), float(grad_norm)
@@ -234,7 +234,7 @@ class Trainer:
         if self.run and (step % config.save_interval == 0 or last):
             self._save(self.run.latest)
         if self._is_eval_step():
-            self._show()
+            self._write_sample_and_plot()
         self._reported = step, time.perf_counter()
 
     def _is_eval_step(self):
@@ -256,7 +256,7 @@ class Trainer:
         self.best_val_loss = min(val_loss, self.best_val_loss)
         return improved
 
-    def _show(self):
+    def _write_sample_and_plot(self):
         """A sample of text, and the picture redrawn. If a part of this fails the run goes on without it."""
         text = None
         with self.progress.attempt("the sample"):
