@@ -1,8 +1,8 @@
 """What an optimizer works on: groups of named parameters, and the GradientArena that may hold them in flat arrays.
 
 With an arena an optimizer's step is one pass over memory, and backward functions write gradients where the step reads
-them. The price: making an arena moves the parameters, so that an array taken from `p.data` before is no longer the
-weight, and `p.grad` is a view that the backward of the next step overwrites: keep `p.grad.copy()`.
+them. The price: the parameters move into it, so that an array taken from `p.data` before is no longer the weight, and
+`p.grad` is a view that the backward of the next step overwrites: keep `p.grad.copy()`.
 """
 
 from kernels.arrays import CACHE_LINE, empty
@@ -10,7 +10,7 @@ from minigrad import graph
 
 
 class GradientArena:
-    """The flat arrays of some parameters; the Trainer makes one and hands it to AdamW.
+    """The flat arrays of some parameters; the Trainer makes one and hands it to AdamW, which moves the parameters in.
 
     params: a Module, or what an optimizer takes: Parameters, (name, Parameter) pairs or groups. Its order is the order
     in memory. Parameters that decay alike should be neighbours, as in `optim.decay_groups`.
@@ -31,6 +31,13 @@ class GradientArena:
             tied.setdefault(id(param.data), []).append((name, param))
         dtypes = sorted({param.dtype for _, param in named}, key=str)
         self.flats = [Flat([each for each in tied.values() if each[0][1].dtype == dtype]) for dtype in dtypes]
+
+    def gather(self):
+        """Move the parameters in, or those whose `.data` or `.grad` is another array by now. Returns the arena."""
+        for flat in self.flats:
+            for segment in flat.segments:
+                segment.gather()
+        return self
 
     def __getstate__(self):
         return self._named  # copy and pickle: the copy is laid out anew, around the copied parameters
@@ -53,21 +60,19 @@ class Flat:
             stop = start + param.size
             spans.append(slice(start, stop))
         self.data, self.grad = (zeros(stop, like) for _ in range(2))
-        self.segments = [Segment(*first, span, self) for (first, *_), span in zip(tied, spans, strict=True)]
-        for (_, *others), segment in zip(tied, self.segments, strict=True):
-            for _, param in others:
-                param.data = segment.data
+        self.segments = [Segment(*each, span=span, flat=self) for each, span in zip(tied, spans, strict=True)]
 
 
 class Segment:
     """One parameter's place in a `Flat`: `span` of its arrays, and views of the parameter's shape."""
 
-    __slots__ = ("name", "param", "span", "data", "grad")
+    __slots__ = ("name", "param", "tied", "span", "data", "grad")
 
-    def __init__(self, name, param, span, flat):
-        self.name, self.param, self.span = name, param, span
-        self.data, self.grad = flat.data[span].reshape(param.shape), flat.grad[span].reshape(param.shape)
-        self.gather()
+    def __init__(self, named, *tied, span, flat):
+        (self.name, self.param), self.span = named, span
+        self.tied = [param for _, param in tied]  # parameters that share its data, each with a gradient of its own
+        shape = self.param.shape
+        self.data, self.grad = flat.data[span].reshape(shape), flat.grad[span].reshape(shape)
 
     def gather(self):
         """Copy `.data` and `.grad` in if they are other arrays. Returns whether there is a gradient."""
@@ -79,6 +84,9 @@ class Segment:
                     f"{self.data.shape} {self.data.dtype}; make a new optimizer after changing parameters"
                 )
             self.data[...] = param.data
+            for other in self.tied:
+                if other.data is param.data:
+                    other.data = self.data
             param.data = self.data
         if param.grad is not None and param.grad is not self.grad:
             if param.grad.shape != self.grad.shape:

@@ -193,7 +193,10 @@ class AdamW(Optimizer):
                 raise ValueError(f"the arena holds {others[0]}, which is no parameter of this optimizer")
             names, _, decays = zip(*(own.pop(id(segment.param)) for segment in flat.segments), strict=True)
             moments.append(_Moments(flat, names, decays))
-        return moments + [_Moments(_Alone(name, param), [name], [decay]) for name, param, decay in own.values()]
+        moments += [_Moments(_Alone(name, param), [name], [decay]) for name, param, decay in own.values()]
+        if self.arena:  # last: the memory that the parameters leave is then one piece, where activations find room
+            self.arena.gather()
+        return moments
 
     def grad_norm(self):
         """The norm of all gradients together: a float, or on a device a () array, so that the host does not wait."""

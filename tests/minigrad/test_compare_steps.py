@@ -107,7 +107,7 @@ def test_command_line(tmp_path, capsys):
 def test_gradients_in_an_optimizers_arena_are_left_as_they_were():
     """A trace, a gradient check of parameters, and one of a function that uses them without being given them."""
     layer = nn_layers.Linear(3, 2).astype(np.float64)
-    optim.GradientArena(layer)
+    optim.GradientArena(layer).gather()
     x = np.random.default_rng(0).standard_normal((4, 3))
 
     def loss():

@@ -215,7 +215,7 @@ def test_the_callers_arrays_and_gradients_stay_as_they_were():
 
 def test_a_gradient_in_an_optimizers_arena_stays_as_it_was():
     layer = nn.Linear(3, 2).astype(np.float64)
-    mg.optim.GradientArena(layer)
+    mg.optim.GradientArena(layer).gather()
     x = mg.tensor(normal((4, 3))[0])
     layer(x).sum().backward()
     grad, copy, buffer = layer.weight.grad, layer.weight.grad.copy(), layer.weight.grad_buffer

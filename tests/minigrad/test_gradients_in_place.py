@@ -36,7 +36,7 @@ class Tied(Module):
 
 def in_arena(model):
     """The model, in an arena that holds something already."""
-    for flat in optim.GradientArena(model).flats:
+    for flat in optim.GradientArena(model).gather().flats:
         flat.grad[...] = np.nan
     return model
 

@@ -34,7 +34,7 @@ def gradcheck(trainer):
     used, summing = twin(trainer.model).train(), twin(trainer.model).train()
     backward(used, ids, targets, seed)
     _compare(used, exact, "Usually a wrong fast kernel: rule it out with --kernels reference.")
-    optim.GradientArena(optim.decay_groups(summing, 0.0))  # in training gradients are summed in an arena
+    optim.GradientArena(optim.decay_groups(summing, 0.0)).gather()  # in training gradients are summed in an arena
     for n in 1, 2:
         backward(summing, ids, targets, seed)
         _compare(summing, {name: n * grad for name, grad in exact.items()},
