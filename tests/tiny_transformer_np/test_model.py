@@ -1,12 +1,14 @@
 """TransformerLM: its shapes, its first weights, what sees what, and where its randomness comes from."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 from small import batch_of, make_model, model_config, same_bits
 
 import kernels
+import minigrad
 from minigrad import random
 from minigrad.graph import Node
 
@@ -187,6 +189,29 @@ def test_nodes_know_their_module():
 
 def test_config_of_a_model_is_kept():
     assert make_model(n_layer=1).config == model_config(n_layer=1)
+
+
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_module_names_do_not_depend_on_the_size_of_the_vocabulary(monkeypatch, tie_weights):
+    found = []
+    for large in (10**9, 1):
+        monkeypatch.setattr("tiny_transformer_np.model.LARGE_VOCABULARY", large)
+        model = make_model(tie_weights=tie_weights)
+        nodes = nodes_below(model(*batch_of(model.config)))
+        found.append({(node.op, node.module) for node in nodes if node.module not in ("head", "TransformerLM")})
+        found.append({node.module for node in nodes})
+        assert {"blocks.1.attn", "ln_final"} <= found[-1] and "" not in found[-1]
+    assert found[:2] == found[2:]
+
+
+def test_a_breakpoint_in_a_module_is_hit_whatever_the_vocabulary(monkeypatch):
+    monkeypatch.setattr("tiny_transformer_np.model.LARGE_VOCABULARY", 1)
+    stops = []
+    monkeypatch.setattr("builtins.breakpoint", lambda: stops.append(sys._getframe(1).f_locals["step"].module))
+    model = make_model()
+    with minigrad.break_on(module="blocks.1.attn"):
+        model(*batch_of(model.config)).backward()
+    assert stops and all(module.startswith("blocks.1.attn") for module in stops)
 
 
 @pytest.mark.parametrize("tie_weights", [True, False])
