@@ -2,6 +2,6 @@
 
 from setuptools import find_packages, setup
 
-NAMES = ("kernels", "minigrad", "tiny_transformer_np")
+NAMES = ("cudagates", "cudasim", "kernels", "minigrad", "tiny_transformer_np")
 FOUND = find_packages(include=[pattern for name in NAMES for pattern in (name, f"{name}.*")])
 setup(packages=[*FOUND, "minigrad.debug.pages", "tiny_transformer_np.configs"])

@@ -1,10 +1,10 @@
 """The distribution's name, version and packages, and a check that the packages found are its own.
 
-Each of them imports this first.
+Each of them but cudasim imports this first.
 
 Other distributions have a `kernels` and a `minigrad` too. pip installs files over files of the same name, and
 uninstalling one distribution deletes what both had. So each of our packages looks at all of them, and refuses to
-work with another's or with what is left.
+work with another's or with what is left. cudasim alone does not look, for it knows nothing of the others.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pathlib import Path
 
 __version__ = "0.2.0"
 DISTRIBUTION = "tiny-transformer-np"
-PACKAGES = ("kernels", "minigrad", "tiny_transformer_np")
+PACKAGES = ("cudagates", "cudasim", "kernels", "minigrad", "tiny_transformer_np")
 TRAINING_STEP = "tiny_transformer_np.training.step_trace:make_step"  # what `minigrad.compare_steps` compares by default
 _HERE = Path(__file__).resolve().parent  # where our packages lie too
 
@@ -35,14 +35,15 @@ def require_our_packages():
 
 
 def _is_ours(name):
-    """Whether the package that Python finds by this name begins by importing this module, as all of ours do."""
+    """Whether the package that Python finds by this name imports this module, or names the distribution, as ours do."""
     place = _place(name)
     if place is None or os.path.isdir(place):
         return False
     try:
-        return f"from {__name__} import" in Path(place).read_text(encoding="utf-8")
+        text = Path(place).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):  # compiled files alone, or an archive
         return True
+    return f"from {__name__} import" in text or f"of the distribution {DISTRIBUTION}" in text
 
 
 def _place(name):

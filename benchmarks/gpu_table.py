@@ -1,6 +1,6 @@
 """The table of CUDA kernels in docs/gpu.md: python benchmarks/gpu_table.py writes it. It needs no GPU, only g++.
 
-Registers and spills are those of kernels/cuda/budgets.json, which CI proves; bytes are counted on the simulated device
+Registers and spills are those of cudagates/budgets.json, which CI proves; bytes are counted on the simulated device
 in check mode; the floor of a card is what its maker promises, and nobody reaches.
 """
 
@@ -17,9 +17,9 @@ if __name__ == "__main__":
 import kernels
 from benchmarks.gpu_times import first, moved
 from benchmarks.kernel_costs import CASES, GPT2, SMALL, least_bytes
-from kernels.cuda.gates import check
-from kernels.cuda.gates.measure import Job
-from kernels.cuda.sim import device, module
+from cudagates import check
+from cudagates.measure import Job
+from kernels.cuda import simulated
 from kernels.system import cli
 from minigrad import runtime
 
@@ -51,22 +51,22 @@ CARDS = (
 
 def launches(call):
     """([(path, kernel, macros), ...], bytes of global memory that warps move) of one call on the simulated device."""
-    ran, launch = [], device.launch
+    ran, launch = [], simulated.launch
 
     def noted(path, name, macros, *rest):
         ran.append((path, name, tuple(macros.items())))
         return launch(path, name, macros, *rest)
 
-    device.launch, device.mode = noted, "check"
+    simulated.launch, simulated.mode = noted, "check"
     try:
         call()  # compiles, and tells which files there are
-        used = [module.load(path, dict(macros), "check") for path, macros in {(p, m) for p, _, m in ran}]
+        used = [simulated.load(path, dict(macros), "check") for path, macros in {(p, m) for p, _, m in ran}]
         for each in used:
             each.reset_counters()
         ran.clear()
         call()
     finally:
-        device.launch, device.mode = launch, "fast"
+        simulated.launch, simulated.mode = launch, "fast"
     return ran, sum(row.distinct for each in used for row in each.counters() if row.space == "global")
 
 

@@ -41,7 +41,7 @@ KERNELS = {op: importlib.import_module(f"kernels.{op}.spec").KERNELS for op in O
 SETS = ("fast", "reference")
 
 # array type -> the backend of its fast kernels; by name, since neither CuPy nor a compiler is imported before its use
-_FAST = {"numpy.ndarray": "cpu", "cupy.ndarray": "cuda", "kernels.cuda.sim.array.SimArray": "cuda"}
+_FAST = {"numpy.ndarray": "cpu", "cupy.ndarray": "cuda", "cudasim.array.SimArray": "cuda"}
 _initial = dict.fromkeys(KERNELS, "fast")  # the choice with which a thread begins: the main thread's last `select`
 
 

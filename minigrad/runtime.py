@@ -15,7 +15,7 @@ import kernels
 from kernels import matmul_precision
 from kernels.system.errors import DeviceError
 
-_MODULES = {"cuda": "kernels.cuda.gpu", "cuda-sim": "kernels.cuda.sim.device"}
+_MODULES = {"cuda": "kernels.cuda.gpu", "cuda-sim": "kernels.cuda.simulated"}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _SECONDS_AWAKE = 50e-6  # longer than the next kernel is away, mostly, and far shorter than OpenMP would by itself
 

@@ -1,4 +1,4 @@
-"""The sessions that pages in docs/ show, performed: `python tests/sessions.py` writes what they print into them.
+"""The sessions in the documentation, performed: `python tests/sessions.py` writes what they print into its pages.
 
 Three kinds of code block are performed, in a copy of the project, from the top of the page to its end:
 
@@ -24,7 +24,7 @@ from pathlib import Path
 from dap import Debugger
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "docs" / "debugging.md", ROOT / "docs" / "cuda-sim.md"]
+PAGES = [ROOT / "docs" / "debugging.md", ROOT / "cudasim" / "README.md"]
 _BLOCK = re.compile(r"^```(diff|console|text)\n(.*?)^```$", re.M | re.S)
 _PROMPT = re.compile(r"^(\((?:Pdb|backward)\) ?)(.*)\n", re.M)
 _KEYS = {"F5": "continue", "F10": "next", "F11": "stepIn", "Shift+F11": "stepOut"}
@@ -183,7 +183,7 @@ def copy_of_the_project(folder):
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        sys.exit(f"sessions.py: unknown argument {sys.argv[1]}; it takes none, and writes into the pages in docs/")
+        sys.exit(f"sessions.py: unknown argument {sys.argv[1]}; it takes none, and writes into the pages")
     for path in PAGES:
         with tempfile.TemporaryDirectory() as folder:
             tree = copy_of_the_project(Path(folder).resolve() / "minigrad")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.cuda.sim import array as sim
+from cudasim import array as sim
 from minigrad import gradcheck
 from minigrad.gradient_checking import table
 from tiny_transformer_np.config import TrainingConfig

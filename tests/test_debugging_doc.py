@@ -1,4 +1,4 @@
-"""docs/debugging.md and docs/cuda-sim.md: every command does what the page shows, and the bugs found are real."""
+"""docs/debugging.md and cudasim/README.md: every command does what the page shows, and the bugs found are real."""
 
 import pytest
 import sessions
@@ -15,7 +15,11 @@ def test_its_sessions_print_what_the_page_shows(path, tmp_path):
     differing = sessions.differences(page, sessions.performed(page, tree))
     lines = "\n".join(f"page: {page}\nnow:  {now}" for page, now in differing[:10])
     assert not differing, f"{lines}\nif it is right as it is now: python tests/sessions.py writes it into the page"
-    for path in ("kernels/layernorm/reference.py", "minigrad/tensor.py", "docs/sums.cu"):  # seeded, and repaired
+    for path in (
+        "kernels/layernorm/reference.py",
+        "minigrad/tensor.py",
+        "cudasim/examples/sums.cu",
+    ):  # seeded, and repaired
         assert (tree / path).read_text() == (sessions.ROOT / path).read_text(), path
 
 

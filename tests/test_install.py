@@ -89,6 +89,8 @@ def removed(site, name):
     [
         (put_over, "kernels", "the module kernels found at SITE/kernels/__init__.py is not the one of"),
         (put_over, "minigrad", "the module minigrad found at SITE/minigrad/__init__.py is not the one of"),
+        (put_over, "cudasim", "the module cudasim found at SITE/cudasim/__init__.py is not the one of"),
+        (removed, "cudasim", "the package cudasim of tiny-transformer-np is damaged"),
         (removed, "kernels", "the package kernels of tiny-transformer-np is damaged"),
         (removed, "minigrad", "the package minigrad of tiny-transformer-np is damaged"),
     ],

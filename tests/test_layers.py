@@ -1,4 +1,6 @@
-"""Imports point one way: kernels <- minigrad <- tiny_transformer_np <- train.py. No other framework, no pickle.
+"""Imports point one way: cudasim <- kernels <- minigrad <- tiny_transformer_np <- train.py; no framework, no pickle.
+
+cudasim knows nothing of the others; cudagates looks at the kernels, and no package needs it.
 
 Read from the source, so that an import inside a function counts as well.
 """
@@ -14,7 +16,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # each may import those before it
-LAYERS = ("tiny_transformer_np_install", "kernels", "minigrad", "tiny_transformer_np", "train")
+LAYERS = ("cudasim", "tiny_transformer_np_install", "kernels", "minigrad", "tiny_transformer_np", "train")
+ASIDE = {"cudagates": "kernels"}  # may import what that layer may, and that layer; none imports it
 PEERS = {"torch", "jax", "tensorflow", "mlx", "tinygrad", "autograd"}  # for tests and benchmarks to compare with
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve"}  # loading one runs its code
 
@@ -34,23 +37,36 @@ def imported(source):
 
 def complaints(path, source):
     """What this file imports and should not; `path` is relative to the root of the repository."""
-    layer = path.parts[0].removesuffix(".py")
+    package = path.parts[0].removesuffix(".py")
+    layer = ASIDE.get(package, package)
     above = set(LAYERS[LAYERS.index(layer) + 1 :]) if layer in LAYERS else set()
-    forbidden = above | PEERS | PICKLES | {"tests", "benchmarks"}
+    forbidden = above | set(ASIDE) - {package} | PEERS | PICKLES | {"tests", "benchmarks"}
     return [f"{path} imports {name}" for name in sorted(imported(source)) if name.split(".")[0] in forbidden]
 
 
 def our_files():
     """Every Python file of the repository that is neither a test nor a benchmark."""
-    folders = [ROOT / layer for layer in LAYERS if (ROOT / layer).is_dir()]
+    folders = [ROOT / layer for layer in (*LAYERS, *ASIDE) if (ROOT / layer).is_dir()]
     files = [*ROOT.glob("*.py"), *(file for folder in folders for file in folder.rglob("*.py"))]
     return [file.relative_to(ROOT) for file in sorted(files)]
 
 
 def test_imports_point_one_way():
     files = our_files()
-    assert {"kernels", "minigrad"} <= {file.parts[0] for file in files}
+    assert {"cudagates", "cudasim", "kernels", "minigrad"} <= {file.parts[0] for file in files}
     assert [line for file in files for line in complaints(file, (ROOT / file).read_text(encoding="utf-8"))] == []
+
+
+def test_the_simulator_names_nothing_of_the_project():
+    """Neither its code nor its page: it could move to a repository of its own."""
+    named = re.compile(
+        r"kernels/|kernels\.(cuda|cpu|system)|minigrad|tiny_transformer_np|cudagates|\b(common|ptx)\.cuh"
+    )
+    files = [path for path in sorted((ROOT / "cudasim").rglob("*.*")) if "__pycache__" not in path.parts]
+    assert len(files) > 20
+    found = [f"{path.relative_to(ROOT)}: {line.strip()}" for path in files
+             for line in path.read_text(encoding="utf-8").splitlines() if named.search(line)]  # fmt: skip
+    assert found == []
 
 
 def test_the_engine_does_not_know_the_tensor():
@@ -106,6 +122,10 @@ def test_minigrad_names_nothing_above_it():
 @pytest.mark.parametrize(
     ("path", "source"),
     [
+        ("cudasim/x.py", "from kernels.system import cache"),
+        ("cudasim/x.py", "import tiny_transformer_np_install"),
+        ("cudagates/x.py", "import minigrad"),
+        ("kernels/x.py", "import cudagates.expectations"),
         ("kernels/cpu/x.py", "import minigrad"),
         ("kernels/x.py", "def f():\n    from minigrad._tensor import Tensor"),
         ("kernels/x.py", "import importlib\nimportlib.import_module('tiny_transformer_np.model')"),
@@ -124,6 +144,8 @@ def test_the_check_finds_a_wrong_import(path, source):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
+        ("cudagates/x.py", "import kernels, cudasim"),
+        ("kernels/cuda/x.py", "from cudasim import module"),
         ("kernels/cpu/x.py", "from kernels.philox import derive_key\nimport numba"),
         ("minigrad/x.py", "import kernels\nfrom . import graph\nfrom minigrad._tensor import Tensor"),
         ("train.py", "import tiny_transformer_np, minigrad, kernels\nimport training_of_something_else"),

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 TRAIN = ("tiny_transformer_np.training", "--kernels", "reference", "--no-preflight")
-SIM = ("kernels.cuda.sim", "check", "{}", "--block", "32")
+SIM = ("cudasim", "check", "{}", "--block", "32")
 READING = {  # {}: the path
     "config": (*TRAIN, "--out-dir", "{out}", "--config", "{}"),
     "data": (*TRAIN, "--out-dir", "{out}", "--data", "{}"),

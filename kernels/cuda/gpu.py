@@ -1,6 +1,6 @@
 """An NVIDIA GPU as `kernels.cuda.launch` and the trainer see one: CuPy's arrays, and our kernels compiled through CuPy.
 
-`kernels.cuda.sim.device` is its simulated twin, with the same functions. CuPy is imported on first use, so that
+`kernels.cuda.simulated` is its simulated twin, with the same functions. CuPy is imported on first use, so that
 `require` can say what is missing.
 """
 

@@ -25,7 +25,7 @@ STORAGE = {
     "bfloat16": ("SCALAR_BF16", np.dtype(np.float32)),
 }
 #: device arrays -> the module that holds memory and runs code there: `empty`, `pointer`, `launch`
-_DEVICES = {"cupy.ndarray": "kernels.cuda.gpu", "kernels.cuda.sim.array.SimArray": "kernels.cuda.sim.device"}
+_DEVICES = {"cupy.ndarray": "kernels.cuda.gpu", "cudasim.array.SimArray": "kernels.cuda.simulated"}
 _POINTERS = {
     "float": np.float32, "double": np.float64, "int": np.int32, "unsigned": np.uint32, "long long": np.int64,
     "unsigned char": np.uint8,

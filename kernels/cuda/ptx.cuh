@@ -1,11 +1,23 @@
 // The tensor-core instructions that CUDA C++ has no name for, one wrapper each: all inline PTX of the project is here.
-// Needs compute capability 8.0 and 16-bit storage (SCALAR_F16 or SCALAR_BF16). The simulated device has its own ptx.cuh
-// with the same functions and the semantics in these comments. "Warp": all 32 lanes must call it together.
+// Needs compute capability 8.0 and 16-bit storage (SCALAR_F16 or SCALAR_BF16). The simulator executes no PTX: there the
+// names below stand for its functions. "Warp": all 32 lanes must call it together.
 //
 // A register of a fragment (unsigned) holds two 16-bit numbers, the one with the lower index in the lower half.
 // Lane l: group g = l / 4, t = l % 4.
 #pragma once
 #include "common.cuh"
+
+#if defined(CUDA_SIM)
+#include <sim_ptx.h>
+#define mma_m16n8k16 sim_mma_m16n8k16<scalar>
+#define ldmatrix_x4 sim_ldmatrix_x4
+#define ldmatrix_x4_trans sim_ldmatrix_x4_trans
+#define cp_async_16 sim_cp_async_16
+#define cp_async_commit sim_cp_async_commit
+#define cp_async_wait sim_cp_async_wait
+#define pack2 sim_pack2<scalar>
+#define exp2_fast sim_exp2
+#else
 
 #if defined(SCALAR_BF16)
 #define PTX_TYPE "bf16"
@@ -75,3 +87,5 @@ __device__ inline float exp2_fast(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+
+#endif  // CUDA_SIM

@@ -12,8 +12,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from cudasim import array as sim
 from kernels import backend
-from kernels.cuda.sim import array as sim
 from minigrad import runtime
 
 reference = backend("reference")

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from cuda_parity import device, host, normal
 
+from cudasim.module import SimError
 from kernels.attention import cuda as attention
+from kernels.cuda import simulated
 from kernels.cuda.launch import SOURCES, Strided, blocks
-from kernels.cuda.sim import device as sim_device
-from kernels.cuda.sim import module
-from kernels.cuda.sim.module import SimError
 
 pytestmark = pytest.mark.compiler
 
@@ -22,7 +21,7 @@ OTHERS = [(SINGLE, 64), (DOUBLE, 40), (HALF, 32), (HALF, 80), (HALF, 128)]
 
 @pytest.fixture
 def checked(monkeypatch):
-    monkeypatch.setattr(sim_device, "mode", "check")
+    monkeypatch.setattr(simulated, "mode", "check")
 
 
 def arrays(dtype, T, S, D, heads=1):
@@ -52,7 +51,7 @@ def test_no_fault_on_ragged_shapes(checked, dtype, D):
 def test_the_order_of_threads_and_blocks_does_not_change_a_bit(monkeypatch, dtype, D):
     forward = [x.tobytes() for x in host(both(dtype, 129, 129, D))]
     for schedule in "reversed", "random":
-        monkeypatch.setattr(sim_device, "schedule", schedule)
+        monkeypatch.setattr(simulated, "schedule", schedule)
         assert [x.tobytes() for x in host(both(dtype, 129, 129, D))] == forward
 
 
@@ -61,7 +60,7 @@ def counters(dtype, T, D, setting):
     _, q, k, v = arrays(dtype, T, T, D)
     variant = attention.choose(dtype, D, setting[0], 80, [Strided(x) for x in (q, k, v)])
     kernel = attention.Kernel(variant.file, "attention_forward" + variant.suffix, **dict(variant.defines))
-    each = module.load(kernel.path, kernel.macros(dtype), "check")
+    each = simulated.load(kernel.path, kernel.macros(dtype), "check")
     each.reset_counters()
     attention.attention_forward(q, k, v, *setting)
     rows = each.counters()
@@ -126,7 +125,7 @@ def test_a_seeded_fault_is_caught(checked, monkeypatch, tmp_path, file, dtype, w
     text = (tmp_path / file).read_text()
     assert line in text
     (tmp_path / file).write_text(text.replace(line, without))
-    load = module.load
-    monkeypatch.setattr(module, "load", lambda path, *how: load(tmp_path / path.name, *how))
+    load = simulated.load
+    monkeypatch.setattr(simulated, "load", lambda path, *how: load(tmp_path / path.name, *how))
     with pytest.raises(SimError, match="attention"):
         both(dtype, 129, 129, 80)

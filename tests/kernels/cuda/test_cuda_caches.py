@@ -10,14 +10,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from kernels.cuda import gpu, nvrtc
-from kernels.cuda.gates import measure
-from kernels.cuda.sim import build, module
+from cudagates import measure
+from cudasim import build
+from cudasim import cache as sim_cache
+from kernels.cuda import gpu, nvrtc, simulated
 from kernels.system import cache
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCE = 'extern "C" __global__ void put(int* out) { out[threadIdx.x] = threadIdx.x; }\n'
-RUN = ["kernels.cuda.sim", "run", "put.cu", "--block", "4", "--args", "i32[4]=out"]
+RUN = """
+import ctypes
+from cudasim import memory
+from kernels.cuda import simulated
+out = memory.allocate(16)
+simulated.launch("put.cu", "put", {}, (1, 1, 1), (4, 1, 1), [ctypes.c_void_p(out.ctypes.data)], 0)
+print(out.view("int32").tolist())
+"""
 
 
 def empty(path):
@@ -39,15 +47,14 @@ def a_link(path):
 
 @pytest.fixture
 def compiled(tmp_path):
-    """run(environment, before): `cuda.sim run` in a process whose temporary folder is tmp_path, and has no other."""
+    """run(environment, before): launches a kernel in a process that has no cache but the temporary folder tmp_path."""
     (tmp_path / "put.cu").write_text(SOURCE)
 
     def run(before="", **environment):
-        code = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = {RUN!r}\n{before}\n"
-        code += "runpy.run_module('kernels.cuda.sim', run_name='__main__')"
+        code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{before}\n{RUN}"
         env = {"HOME": str(tmp_path / "absent"), "TMPDIR": str(tmp_path), "PATH": os.environ["PATH"], **environment}
         result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=tmp_path)
-        assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
+        assert (result.returncode, result.stdout) == (0, "[0, 1, 2, 3]\n"), result.stderr
         return result.stderr
 
     return run
@@ -104,7 +111,7 @@ def test_the_simulator_runs_where_nothing_can_be_kept(tmp_path, monkeypatch, cap
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(cache, "_said", set())
     monkeypatch.setattr(cache, "write", lambda path, content: False)
-    assert ctypes.CDLL(str(build.library(tmp_path / "put.cu", {}, "fast")))
+    assert simulated.load(tmp_path / "put.cu", {}).library_path
     assert not list(tmp_path.glob("minigrad/**/*.so"))
 
 
@@ -121,8 +128,8 @@ def test_a_library_on_a_disk_of_which_nothing_may_be_run_is_copied(tmp_path, mon
         return load(path)
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
-    loaded = module.load(tmp_path / "put.cu", {}).library_path
-    assert Path(loaded).parent == cache.temporary()
+    loaded = simulated.load(tmp_path / "put.cu", {}).library_path
+    assert Path(loaded).parent == sim_cache.temporary()
 
 
 @pytest.mark.compiler

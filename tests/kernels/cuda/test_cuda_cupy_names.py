@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.cuda.sim import array as sim
+from cudasim import array as sim
 
 with contextlib.suppress(ImportError):  # then the marker leaves the tests out
     import cupy
 pytestmark = pytest.mark.gpu_check
 
-ROOT = Path(sim.__file__).parents[3]
+ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted(
     file
-    for folder in ("kernels", "minigrad", "tiny_transformer_np")
+    for folder in ("cudasim", "kernels", "minigrad", "tiny_transformer_np")
     for file in (ROOT / folder).rglob("*.py")
-    if "cpu" not in file.parts
+    if "cpu" not in file.parts and not file.stem.startswith("cpu")
 ) + sorted((ROOT / "benchmarks").glob("gpu_*.py"))
 
 

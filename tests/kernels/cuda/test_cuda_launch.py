@@ -5,10 +5,9 @@ import ctypes
 import numpy as np
 import pytest
 
-from kernels.cuda import launch
+from cudasim import array as sim
+from kernels.cuda import launch, simulated
 from kernels.cuda.launch import Kernel, Strided, signatures
-from kernels.cuda.sim import array as sim
-from kernels.cuda.sim import device
 
 SOURCE = """
 #include "common.cuh"
@@ -31,7 +30,7 @@ def kernel(tmp_path):
 def launched(monkeypatch):
     """What reaches the device, as (path, name, macros, grid, block, args, shared_bytes) for each launch."""
     calls = []
-    monkeypatch.setattr(device, "launch", lambda *call: calls.append(call))
+    monkeypatch.setattr(simulated, "launch", lambda *call: calls.append(call))
     return calls
 
 

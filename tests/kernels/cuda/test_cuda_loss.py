@@ -17,9 +17,9 @@ from cuda_parity import (
     wide,
 )  # fmt: skip
 
+from cudasim import array as sim
 from kernels import backend
-from kernels.cuda.sim import array as sim
-from kernels.cuda.sim import device as sim_device
+from kernels.cuda import simulated
 from kernels.linear import cuda as linear
 from kernels.linear.cuda import linear_backward, linear_forward
 from kernels.linear_cross_entropy import cuda as linear_cross_entropy
@@ -240,7 +240,7 @@ def everything(dtype):
 def test_any_order_of_threads_gives_the_same_bits(dtype, schedule, monkeypatch):
     monkeypatch.setattr(linear_cross_entropy, "CHUNK_ROWS", 16)
     before = [a.tobytes() for a in host(everything(dtype))]
-    monkeypatch.setattr(sim_device, "schedule", schedule)
+    monkeypatch.setattr(simulated, "schedule", schedule)
     assert [a.tobytes() for a in host(everything(dtype))] == before
 
 

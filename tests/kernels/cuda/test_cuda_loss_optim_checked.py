@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from cuda_parity import device, misaligned, normal
 
+from cudasim import array as sim
+from cudasim.module import SimError
 from kernels import backend
+from kernels.cuda import simulated
 from kernels.cuda.launch import SOURCES
-from kernels.cuda.sim import array as sim
-from kernels.cuda.sim import device as sim_device
-from kernels.cuda.sim import module
-from kernels.cuda.sim.module import SimError
 from kernels.linear.cuda import sum_columns
 from kernels.linear_cross_entropy import cuda as linear_cross_entropy
 from kernels.softmax_cross_entropy.cuda import softmax_cross_entropy_in_place
@@ -25,7 +24,7 @@ cuda = backend("cuda")
 
 @pytest.fixture(autouse=True)
 def checked(monkeypatch):
-    monkeypatch.setattr(sim_device, "mode", "check")
+    monkeypatch.setattr(simulated, "mode", "check")
 
 
 def one_head(dtype, N, K, V):
@@ -79,14 +78,14 @@ def test_no_fault_in_the_update(half, place):
 
 def traffic(call):
     """Bytes of global memory that the kernels of one call move, in sectors of 32."""
-    load, used = module.load, []
+    load, used = simulated.load, []
 
     def remembered(*how):
         used.append(load(*how))
         return used[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "load", remembered)
+        patch.setattr(simulated, "load", remembered)
         call()  # learns which files it needs
         for each in used:
             each.reset_counters()
@@ -164,8 +163,8 @@ def test_a_seeded_fault_is_caught(monkeypatch, tmp_path, file, line, without):
     text = (tmp_path / file).read_text()
     assert line in text
     (tmp_path / file).write_text(text.replace(line, without))
-    load = module.load
-    monkeypatch.setattr(module, "load", lambda path, *how: load(tmp_path / path.name, *how))
+    load = simulated.load
+    monkeypatch.setattr(simulated, "load", lambda path, *how: load(tmp_path / path.name, *how))
     monkeypatch.setattr(linear_cross_entropy, "CHUNK_ROWS", 7)
     with pytest.raises(SimError, match=file.removesuffix(".cu")):
         if file in ("softmax_cross_entropy.cu", "linear.cu"):

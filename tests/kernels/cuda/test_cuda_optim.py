@@ -20,7 +20,7 @@ from cuda_parity import (
 from kernels import backend
 from kernels.adamw.cuda import adamw_step, fused_adamw_step
 from kernels.cast.cuda import cast
-from kernels.cuda.sim import device as sim_device
+from kernels.cuda import simulated
 from kernels.global_norm.cuda import global_norm
 from kernels.scale_and_check.cuda import scale_and_check
 
@@ -246,7 +246,7 @@ def everything():
 @pytest.mark.parametrize("schedule", ["reversed", "random"])
 def test_any_order_of_threads_gives_the_same_bits(schedule, monkeypatch):
     before = [a.tobytes() for a in host(everything())]
-    monkeypatch.setattr(sim_device, "schedule", schedule)
+    monkeypatch.setattr(simulated, "schedule", schedule)
     assert [a.tobytes() for a in host(everything())] == before
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from cuda_parity import device, host, normal
 
+from cudasim.module import SimError
 from kernels import backend
+from kernels.cuda import simulated
 from kernels.cuda.launch import SOURCES
-from kernels.cuda.sim import device as sim_device
-from kernels.cuda.sim import module
-from kernels.cuda.sim.module import SimError
 
 pytestmark = pytest.mark.compiler
 
@@ -54,7 +53,7 @@ def bits(result):
 
 @pytest.fixture
 def checked(monkeypatch):
-    monkeypatch.setattr(sim_device, "mode", "check")
+    monkeypatch.setattr(simulated, "mode", "check")
 
 
 NAMES = list(calls(np.float32, 1, 1, 1))
@@ -74,7 +73,7 @@ def test_the_order_of_threads_and_blocks_does_not_change_a_bit(monkeypatch, name
     kernel, args = calls(np.float32, 300, 67, 5)[name]
     forward = bits(kernel(*args))
     for schedule in "reversed", "random":
-        monkeypatch.setattr(sim_device, "schedule", schedule)
+        monkeypatch.setattr(simulated, "schedule", schedule)
         assert bits(kernel(*args)) == forward
 
 
@@ -90,7 +89,7 @@ BYTES = {
 @pytest.mark.parametrize("dtype", TYPES)
 def test_bytes_moved(checked, name, dtype):
     kernel, args = calls(dtype, 256, 768, 512)[name]
-    modules = [module.load(SOURCES / file, {TYPES[dtype]: 1}, "check") for file in FILES]
+    modules = [simulated.load(SOURCES / file, {TYPES[dtype]: 1}, "check") for file in FILES]
     for each in modules:
         each.reset_counters()
     result = kernel(*args)
@@ -120,8 +119,8 @@ def test_a_seeded_fault_is_caught(checked, monkeypatch, tmp_path, file, name, li
     text = (tmp_path / file).read_text()
     assert line in text
     (tmp_path / file).write_text(text.replace(line, without))
-    load = module.load
-    monkeypatch.setattr(module, "load", lambda path, *how: load(tmp_path / path.name, *how))
+    load = simulated.load
+    monkeypatch.setattr(simulated, "load", lambda path, *how: load(tmp_path / path.name, *how))
     kernel, args = calls(np.float32, 65, 131, 3)[name]
     if "aligned" in line:
         args[0] = device(np.ones(66, np.float32))[1:]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kernels.cuda.gates import __main__ as gates
-from kernels.cuda.gates import check
+from cudagates import __main__ as gates
+from cudagates import check
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -1,4 +1,4 @@
-"""What is meant of each kernel's machine code: the one table to edit when a .cu is added.
+"""What is expected of each kernel's machine code: the one table to edit when a .cu is added.
 
 A file that is not listed is compiled for every storage type and architecture without further macros; a kernel that is
 not listed must meet Kernel(): it loads and stores 128 bits at a time and never touches local memory.
@@ -43,7 +43,7 @@ class Source:
     kernels: dict[str, Kernel] = field(default_factory=dict)
 
     def of(self, kernel):
-        """The facts of a kernel by its name."""
+        """What is expected of a kernel, by its name."""
         return self.kernels.get(kernel, Kernel())
 
 
@@ -115,7 +115,7 @@ def sources(folder=SOURCES):
 
 
 def source(path):
-    """The facts of a file."""
+    """How a file is compiled, and what is expected of its kernels."""
     return TABLE.get(Path(path).name, Source())
 
 

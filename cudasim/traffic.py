@@ -3,7 +3,7 @@
 import ctypes
 from dataclasses import dataclass, fields
 
-from kernels.cuda.sim.lines import short
+from cudasim.lines import short
 
 _COLUMNS = ("place", "space", "write", "accesses", "lanes", "bytes", "distinct", "sectors", "least_sectors", "waves",
             "least_waves")  # fmt: skip

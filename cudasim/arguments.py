@@ -5,7 +5,7 @@
     TYPE[N]=V      N times V;  =range: 0, 1, 2, ...;  =out: unwritten memory, where reading is a fault
     TYPE=V         a number
     null           a null pointer
-TYPE is f16 bf16 f32 f64 i32 u32 i64 u64 u8, or scalar or accum as --dtype says.
+TYPE is f16 bf16 f32 f64 i32 u32 i64 u64 u8, or a name that the source has for one of these: see `aliases`.
 """
 
 import ctypes
@@ -13,17 +13,10 @@ import re
 
 import numpy as np
 
-from kernels.cuda.sim import memory
+from cudasim import memory
 
-#: --dtype -> (macro of common.cuh, type of `accum`)
-STORAGE = {
-    "f32": ("SCALAR_F32", "f32"),
-    "f64": ("SCALAR_F64", "f64"),
-    "f16": ("SCALAR_F16", "f32"),
-    "bf16": ("SCALAR_BF16", "f32"),
-}
-#: type -> (NumPy dtype, bfloat16 as its bits; ctypes type; C name)
-_TYPES = {
+#: type -> (NumPy dtype, bfloat16 as its bits; ctypes type, None if not passed by value; C name)
+TYPES = {
     "f16": (np.float16, None, "__half"),
     "bf16": (np.uint16, None, "__nv_bfloat16"),
     "f32": (np.float32, ctypes.c_float, "float"),
@@ -43,17 +36,17 @@ class Argument:
         self.value, self.c_type, self.array = value, c_type, array
 
 
-def parse(text, dtype, rng):
-    """The Argument of a description; ValueError that names it."""
+def parse(text, aliases, rng):
+    """The Argument of a description; ValueError that names it. aliases: the source's own types, {"scalar": "f16"}."""
     if text == "null":
         return Argument(ctypes.c_void_p(0), None)
     found = re.fullmatch(r"(\w+)(?:\[(\d+)\])?(?:%(\d+))?(?:=(\S+))?", text)
-    kind = found and {"scalar": dtype, "accum": STORAGE[dtype][1]}.get(found[1], found[1])
-    if not found or kind not in _TYPES or (found[2] is None and (found[3] or not found[4])):
+    kind = found and aliases.get(found[1], found[1])
+    if not found or kind not in TYPES or (found[2] is None and (found[3] or not found[4])):
         raise ValueError(
             f"cannot read the argument {text!r}; expected 'f32[1000]', 'i32[10]%5', 'f32[8]=out', i32=1000 or null"
         )
-    numpy_type, c_type, name = _TYPES[kind]
+    numpy_type, c_type, name = TYPES[kind]
     if found[2] is not None:
         array = _array(kind, numpy_type, int(found[2]), found[3], found[4], rng, text)
         return Argument(ctypes.c_void_p(array.ctypes.data), name + "*", array)
@@ -92,12 +85,12 @@ def _bfloat16_bits(values):
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
-def check_types(arguments, parameters, dtype):
+def check_types(arguments, parameters, aliases):
     """ValueError if an argument is not of its parameter's declared type. parameters: ((type, name), ...)"""
     if len(arguments) != len(parameters):
         names = ", ".join(name for _, name in parameters) or "none"
         raise ValueError(f"the kernel takes {len(parameters)} arguments ({names}), not {len(arguments)}")
-    own = {"scalar": _TYPES[dtype][2], "accum": _TYPES[STORAGE[dtype][1]][2]}
+    own = {name: TYPES[kind][2] for name, kind in aliases.items()}
     for argument, (declared, name) in zip(arguments, parameters, strict=True):
         base = declared.removeprefix("const ").removesuffix("*").strip()
         wanted = own.get(base, base) + ("*" if declared.endswith("*") else "")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.cuda.sim import memory
+from cudasim import memory
 
 #: NumPy functions that work on these arrays. Each exists in CuPy under the same name, which a test checks.
 FUNCTIONS = {

@@ -1,10 +1,10 @@
-"""`python -m kernels.cuda.sim`: exit statuses, the table, and one line for what it does not understand."""
+"""`python -m cudasim`: exit statuses, the table, and one line for what it does not understand."""
 
 from pathlib import Path
 
 import pytest
 
-from kernels.cuda.sim.__main__ import main
+from cudasim.__main__ import main
 
 pytestmark = pytest.mark.compiler
 

@@ -1,4 +1,4 @@
-"""Measurements against the facts that are meant (facts.py) and against the budgets (../budgets.json).
+"""Measurements against what is expected (expectations.py) and against the budgets (budgets.json).
 
 A budget stands per kernel, storage type, further macros, architecture and major version of NVRTC, as
 [registers, bytes spilled, bytes of shared memory, warps on an SM]: no more of the first three, no less of the last.
@@ -6,23 +6,24 @@ Registers are compared as the hardware hands them out, eight at a time.
 """
 
 import json
+from pathlib import Path
 
+from cudagates import expectations
+from cudagates.architectures import REGISTER_UNIT, resident_warps, rounded
+from cudagates.measure import Job
 from kernels.cuda import nvrtc
-from kernels.cuda.gates import facts
-from kernels.cuda.gates.architectures import REGISTER_UNIT, resident_warps, rounded
-from kernels.cuda.gates.measure import Job
-from kernels.cuda.launch import SOURCES, STORAGE
+from kernels.cuda.launch import STORAGE
 from kernels.system import cli
 from kernels.system.files import writing
 
-BUDGETS = SOURCES / "cuda" / "budgets.json"
+BUDGETS = Path(__file__).with_name("budgets.json")
 COLUMNS = ("registers", "bytes spilled", "bytes of shared memory", "warps on an SM")
 _TYPES = {macro: name for name, (macro, _) in STORAGE.items()}
 
 
-def jobs(path, architectures=facts.ARCHITECTURES):
+def jobs(path, architectures=expectations.ARCHITECTURES):
     """What there is to compile of a file."""
-    source = facts.source(path)
+    source = expectations.source(path)
     return [
         Job(path, ((STORAGE[type_name][0], 1), *variant.items()), arch)
         for type_name in source.types
@@ -40,7 +41,7 @@ def key(job, kernel):
 
 def row(job, measured, kernel):
     """The four numbers of a budget, as measured."""
-    threads = measured.threads or facts.source(job.path).of(kernel).threads
+    threads = measured.threads or expectations.source(job.path).of(kernel).threads
     warps = resident_warps(job.arch, measured.registers, measured.shared, threads)
     return [measured.registers, measured.spills, measured.shared, warps]
 
@@ -55,7 +56,7 @@ def violations(results, budgets):
         if isinstance(found, nvrtc.CompileError):
             errors.append(str(found).strip())
             continue
-        for kernel in facts.kernels(job.path):
+        for kernel in expectations.kernels(job.path):
             for text in _wrong(job, kernel, found.get(kernel), budgets):
                 wrong.setdefault((key(job, kernel), text), []).append(f"sm_{job.arch}")
     return errors + [f"{where}: {text} ({' '.join(where_on)})" for (where, text), where_on in wrong.items()]
@@ -64,7 +65,7 @@ def violations(results, budgets):
 def _wrong(job, kernel, measured, budgets):
     if measured is None:
         return ["declared, but not compiled"]
-    wrong = broken_facts(measured, facts.source(job.path).of(kernel))
+    wrong = broken_facts(measured, expectations.source(job.path).of(kernel))
     if budgets is None:
         return wrong
     budget = budgets.get(key(job, kernel), {}).get(f"sm_{job.arch}")
@@ -72,7 +73,7 @@ def _wrong(job, kernel, measured, budgets):
 
 
 def broken_facts(measured, meant):
-    """The demands of a facts.Kernel that a kernel does not meet."""
+    """The demands of an expectations.Kernel that a kernel does not meet."""
     loads, stores = measured.count(r"LDG.*\.128"), measured.count(r"STG.*\.128")
     wrong = []
     if meant.wide in ("loads", "both") and not loads:
@@ -92,7 +93,7 @@ def broken_facts(measured, meant):
 def over_budget(measured, budget):
     """In what a row of numbers is worse than its budget."""
     if budget is None:
-        return [f"has no budget; run: {cli.command('kernels.cuda.gates')} --write"]
+        return [f"has no budget; run: {cli.command('cudagates')} --write"]
     allowed = [rounded(budget[0], REGISTER_UNIT), *budget[1:]]
     wrong = [
         f"{value} {name}, budget {limit}"
@@ -120,7 +121,7 @@ def measured_budgets(results):
     for job, found in results.items():
         if isinstance(found, nvrtc.CompileError):
             raise found
-        for kernel in facts.kernels(job.path):
+        for kernel in expectations.kernels(job.path):
             table.setdefault(key(job, kernel), {})[f"sm_{job.arch}"] = row(job, found[kernel], kernel)
     return dict(sorted(table.items()))
 

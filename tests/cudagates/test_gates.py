@@ -1,14 +1,14 @@
-"""The gates of kernels/cuda/gates: every kernel passes them, and each of them catches a bug put in on purpose."""
+"""cudagates: every kernel passes them, and each of them catches a bug put in on purpose."""
 
 import re
 
 import pytest
 
+from cudagates import check, expectations
+from cudagates.architectures import ARCHITECTURES, WARP, resident_warps
+from cudagates.loops import in_loops
+from cudagates.measure import Job, measure
 from kernels.cuda import nvrtc
-from kernels.cuda.gates import check, facts
-from kernels.cuda.gates.architectures import ARCHITECTURES, WARP, resident_warps
-from kernels.cuda.gates.loops import in_loops
-from kernels.cuda.gates.measure import Job, measure
 from kernels.system import cli
 
 # ------------------------------------------------------------------------------------------ every kernel
@@ -16,20 +16,20 @@ from kernels.system import cli
 
 @pytest.mark.slow
 @pytest.mark.gpu_check
-@pytest.mark.parametrize("path", facts.sources(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", expectations.sources(), ids=lambda path: path.name)
 def test_gates_hold(path):
-    assert check.BUDGETS.is_file(), "run: python -m kernels.cuda.gates --write"
-    budgets = check.read_budgets(nvrtc.version())  # None for a newer NVRTC: then the facts alone are checked
+    assert check.BUDGETS.is_file(), "run: python -m cudagates --write"
+    budgets = check.read_budgets(nvrtc.version())  # None for a newer NVRTC: then the expectations alone are checked
     lines = check.violations(measure(check.jobs(path), at_once=2), budgets)
     assert not lines, "\n".join(lines)
 
 
 def test_the_table_names_what_there_is():
-    """A fact about a file or a kernel that was renamed would be a demand on nothing."""
-    files = {path.name: path for path in facts.sources()}
-    assert files and set(facts.TABLE) <= set(files)
-    for name, source in facts.TABLE.items():
-        assert set(source.kernels) <= set(facts.kernels(files[name])), name
+    """An expectation of a file or a kernel that was renamed would be a demand on nothing."""
+    files = {path.name: path for path in expectations.sources()}
+    assert files and set(expectations.TABLE) <= set(files)
+    for name, source in expectations.TABLE.items():
+        assert set(source.kernels) <= set(expectations.kernels(files[name])), name
 
 
 # ------------------------------------------------------------------------------------------ seeded bugs
@@ -137,17 +137,17 @@ def test_spill_outside_of_loops_needs_leave(gate):
     (found,) = results.values()
     measured = found["seeded"]
     assert measured.spills and not measured.local_in_loops
-    assert any("local memory" in line for line in check.broken_facts(measured, facts.Kernel()))
-    assert check.broken_facts(measured, facts.Kernel(local_outside_loops=True, why="a test")) == []
+    assert any("local memory" in line for line in check.broken_facts(measured, expectations.Kernel()))
+    assert check.broken_facts(measured, expectations.Kernel(local_outside_loops=True, why="a test")) == []
 
 
 @pytest.mark.gpu_check
 def test_missing_opcode_and_budget_are_said(gate):
     lines, results = gate(GOOD, {})
-    write = f"{cli.command('kernels.cuda.gates')} --write"
+    write = f"{cli.command('cudagates')} --write"
     assert lines == [f"seeded.cu seeded float32: has no budget; run: {write} (sm_80)"]
     (found,) = results.values()
-    assert check.broken_facts(found["seeded"], facts.Kernel(opcodes=("HMMA",))) == ["no HMMA instruction"]
+    assert check.broken_facts(found["seeded"], expectations.Kernel(opcodes=("HMMA",))) == ["no HMMA instruction"]
 
 
 # ------------------------------------------------------------------------------------------ the parts

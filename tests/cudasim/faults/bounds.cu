@@ -1,5 +1,4 @@
 // Accesses outside of arrays, and vectors at addresses that are no multiple of their size.
-#include "common.cuh"
 #ifndef FIXED
 #define FIXED 0
 #endif

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cudagates import loops
 from kernels.cuda import nvrtc
-from kernels.cuda.gates import loops
 from kernels.cuda.gpu import included
 from kernels.system import cache
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.cuda.sim import build, memory, module
+from cudasim import memory, module
+from cudasim.source import CompileError
 
 pytestmark = pytest.mark.compiler
 
-SOURCE = Path(__file__).parent / "sound" / "device.cu"
+SOURCE = Path(__file__).parent / "correct" / "device.cu"
+HEADERS = Path(__file__).parents[2] / "kernels" / "cuda"  # wrappers of PTX instructions
 
 
 def _device(values):
@@ -25,7 +27,7 @@ def _new(shape, dtype):
 
 
 def _load(mode="fast", storage="SCALAR_F16"):
-    return module.load(SOURCE, {storage: 1}, mode)
+    return module.load(SOURCE, {storage: 1}, mode, [HEADERS])
 
 
 def _launch(compiled, name, *args, threads=32):
@@ -134,9 +136,10 @@ def test_wrong_launches_are_refused(name, args, says):
 
 
 def test_compile_errors_name_the_line(tmp_path):
+    (tmp_path / "more.h").write_text("#pragma once\n")
     source = tmp_path / "wrong.cu"
-    source.write_text('#include "common.cuh"\nextern "C" __global__ void wrong(float* x) {\n  x[0] = y;\n}\n')
-    with pytest.raises(build.CompileError, match=r"wrong\.cu:3:\d+: error: .*y"):
+    source.write_text('#include "more.h"\nextern "C" __global__ void wrong(float* x) {\n  x[0] = y;\n}\n')
+    with pytest.raises(CompileError, match=r"wrong\.cu:3:\d+: error: .*y"):
         module.load(source, {})
 
 
@@ -145,7 +148,7 @@ def test_libraries_share_their_stacks():
     _load()
     before = _mappings()
     for i in range(2):
-        module.load(SOURCE, {"SCALAR_F32": 1, "UNUSED": i})
+        module.load(SOURCE, {"SCALAR_F32": 1, "UNUSED": i}, include=[HEADERS])
     assert _mappings() - before < 1000
 
 

@@ -1,14 +1,14 @@
 """Check a CUDA kernel on a machine without a GPU: only g++ is needed.
 
-    python -m kernels.cuda.sim check FILE.cu --kernel NAME --grid 4 --block 128 --args 'f32[1000]' i32=1000
+    python -m cudasim check FILE.cu --kernel NAME --grid 4 --block 128 --args 'f32[1000]' i32=1000
 
 The kernel runs once on the CPU, thread by thread. Reported with file, line, block and thread: races between threads
-and between blocks, barriers that not all threads reach, accesses outside of arrays, reads of what nobody has written,
-misaligned vectors. Without a fault, a table tells for each line what memory had to move.
+and between blocks, barriers that not all threads reach, accesses outside of arrays, reads of memory that was never
+written, misaligned vectors. Without a fault, a table tells for each line what memory had to move.
 
 A debugger stops inside a kernel: the compiled library carries line numbers, and a CUDA thread has a stack of its own.
 
-    gdb -q --args python -m kernels.cuda.sim run FILE.cu --kernel NAME --grid 4 --block 128 --args ...
+    gdb -q --args python -m cudasim run FILE.cu --debug --kernel NAME --grid 4 --block 128 --args ...
     (gdb) set breakpoint pending on
     (gdb) break FILE.cu:12 if sim_builtin.thread.x == 5 && sim_builtin.block.x == 0
     (gdb) run
@@ -19,16 +19,15 @@ A debugger stops inside a kernel: the compiled library carries line numbers, and
 """
 
 import argparse
+import os
+import signal
+import stat
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from kernels.cuda import launch
-from kernels.cuda.sim import arguments, build, module, traffic
-from kernels.system import cli, streams
-from kernels.system.errors import UserError
-from kernels.system.files import require_file
+from cudasim import arguments, module, source, traffic
 
 _EXAMPLES = """
 arguments:
@@ -36,32 +35,46 @@ arguments:
   'f32[8]=0'     eight times 0 (=range: 0, 1, 2 ...)
   'f32[8]=out'   unwritten memory, for what the kernel returns
   i32=1000       a number                   null          a null pointer
-  types: f16 bf16 f32 f64 i32 u32 i64 u64 u8, and scalar, accum as --dtype says
+  types: f16 bf16 f32 f64 i32 u32 i64 u64 u8, and the names that --type gives them
 
 examples:
-  python -m kernels.cuda.sim check my.cu --kernel scale --grid 8 --block 128 --args 'f32[1000]=out' 'f32[1000]' i32=1000
-  python -m kernels.cuda.sim check my.cu --kernel tile --grid 4,4 --block 32,8 --shared 4096 --args 'f32[4096]'
+  python -m cudasim check my.cu --kernel scale --grid 8 --block 128 --args 'f32[1000]=out' 'f32[1000]' i32=1000
+  python -m cudasim check my.cu --kernel tile --grid 4,4 --block 32,8 --shared 4096 --args 'f32[4096]'
+  python -m cudasim check half.cu -I headers --define HALF=1 --type number=f16 --block 32 --args 'number[32]'
 """
+PROG = "python -m cudasim"
 
 
-PROG = "python -m kernels.cuda.sim"
-
-
-@cli.command_line(PROG)
 def main(argv=None):
-    """The command line; returns the exit status: 0 clean, 1 a fault. UserError for what is not understood."""
-    options = _parser().parse_args(argv)
+    """The command line; returns the exit status: 0 clean, 1 a fault, 2 a command that is not understood."""
     try:
-        call = prepare(options)
-    except build.CompileError as error:  # as many lines as g++ gives
-        streams.note(f"{PROG}: {error}")
-        return 2
-    except OSError as error:
-        if error.filename != options.file:  # but where it is compiled to
-            raise
-        raise UserError(cli.describe(error)) from None
+        os.getcwd()
+        options = _parser().parse_args(argv)
+        return _run(options)
+    except source.CompileError as error:  # as many lines as g++ gives
+        return _refuse(error)
     except ValueError as error:
-        raise UserError(error) from None
+        return _refuse(error)
+    except FileNotFoundError as error:
+        if error.filename is None:  # os.getcwd
+            return _refuse("the working directory has been deleted; change to another one, with `cd`")
+        return _refuse(f"{error.strerror}: {_brief(error.filename)}")
+    except OSError as error:
+        return _refuse(f"{error.strerror}: {_brief(error.filename)}")
+
+
+def _brief(path):
+    """A path for a message: of a long one its beginning."""
+    return f"{str(path)[:300]}..." if len(str(path)) > 300 else path
+
+
+def _refuse(message):
+    print(f"{PROG}: {message}", file=sys.stderr)
+    return 2
+
+
+def _run(options):
+    call = prepare(options)
     schedules = module.SCHEDULES if options.schedule == "all" else (options.schedule,)
     try:
         for schedule in schedules:
@@ -84,23 +97,20 @@ def main(argv=None):
 def prepare(options):
     """The compiled kernel with its arguments: call(schedule) runs it and returns what is in its arrays then.
 
-    ValueError or CompileError for options that do not fit the kernel.
+    ValueError, OSError or CompileError for options that do not fit the kernel.
     """
-    path = Path(options.file)
-    require_file(path)
-    macros = {arguments.STORAGE[options.dtype][0]: 1, **dict(_definition(text) for text in options.define)}
-    kernels = build.kernels_of(path)
-    name = options.kernel or kernels[0]
+    path, aliases = _regular_file(options.file), dict(options.type)
+    kernels = {kernel.name: kernel for kernel in source.kernels(path)}
+    name = options.kernel or next(iter(kernels))
     if name not in kernels:
         raise ValueError(f"{path} has no kernel {name!r}; it has {', '.join(kernels)}")
     if not options.kernel and len(kernels) > 1:
         raise ValueError(f"{path} has several kernels; choose one with --kernel: {', '.join(kernels)}")
     rng = np.random.default_rng(options.seed)
-    values = [arguments.parse(text, options.dtype, rng) for text in options.args]
-    if (declared := launch.signatures(path).get(name)) is not None:
-        arguments.check_types(values, declared, options.dtype)
+    values = [arguments.parse(text, aliases, rng) for text in options.args]
+    arguments.check_types(values, kernels[name].parameters, aliases)
     mode = "check" if options.command == "check" else "debug" if options.debug else "fast"
-    return _Call(module.load(path, macros, mode), name, options, values)
+    return _Call(module.load(path, dict(options.define), mode, options.include), name, options, values)
 
 
 class _Call:
@@ -118,18 +128,44 @@ class _Call:
         return [array.copy() for array in arrays]
 
 
+def _regular_file(text):
+    """The path of a source that can be read, `~` replaced by the home folder; ValueError or OSError says why not."""
+    if not text:
+        raise ValueError("the path is empty; give the name of a file")
+    if "\0" in text:
+        raise ValueError(f"the path {text!r} contains a null character; no file can have that name")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the name of {text!r} is not UTF-8; rename it") from None
+    path = Path(os.path.expanduser(text))
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{path} is not a file")
+    return path
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line instead of its whole usage."""
+
+    def error(self, message):
+        self.exit(_refuse(message))
+
+
 def _parser():
-    parser = cli.Parser(prog=PROG, description=__doc__, epilog=_EXAMPLES,
-                        formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = _Parser(prog=PROG, description=__doc__, epilog=_EXAMPLES, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("command", choices=("check", "run"), help="check: look for faults; run: only run")
-    parser.add_argument("file", type=cli.path, metavar="FILE.cu")
+    parser.add_argument("file", metavar="FILE.cu")
     parser.add_argument("--kernel", metavar="NAME", help="needed if the file has several")
     parser.add_argument("--grid", type=_size, default=(1, 1, 1), metavar="X[,Y[,Z]]", help="blocks (default 1)")
     parser.add_argument("--block", type=_size, required=True, metavar="X[,Y[,Z]]", help="threads of a block")
     parser.add_argument("--args", nargs="*", default=[], metavar="ARG", help="one for each parameter, see below")
     parser.add_argument("--shared", type=int, default=0, metavar="BYTES", help="dynamic shared memory")
-    parser.add_argument("--dtype", choices=arguments.STORAGE, default="f32", help="what `scalar` is (default f32)")
-    parser.add_argument("--define", action="append", default=[], metavar="NAME=VALUE", help="a macro; may be repeated")
+    parser.add_argument("-I", "--include", action="append", default=[], metavar="FOLDER", help="where headers are")
+    parser.add_argument("--define", action="append", default=[], type=_definition, metavar="NAME=VALUE",
+                        help="a macro; may be repeated")  # fmt: skip
+    parser.add_argument("--type", action="append", default=[], type=_alias, metavar="NAME=TYPE",
+                        help="what a type name of the source stands for: number=f16; may be repeated")  # fmt: skip
     orders = "the order in which threads and blocks run; all: each, and compare the results"
     parser.add_argument("--schedule", choices=(*module.SCHEDULES, "all"), default="forward", help=orders)
     parser.add_argument("--seed", type=int, default=0, help="of random numbers and of the random schedule")
@@ -149,5 +185,14 @@ def _definition(text):
     return name, value or "1"
 
 
+def _alias(text):
+    name, _, kind = text.partition("=")
+    if kind not in arguments.TYPES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=TYPE with one of {' '.join(arguments.TYPES)}")
+    return name, kind
+
+
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the reader of the output, `head` perhaps, may leave
     sys.exit(main())

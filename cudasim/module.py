@@ -1,7 +1,9 @@
 """Kernels of one .cu file, compiled for the simulated device and ready to launch.
 
-module = load("kernels/layernorm/layernorm.cu", {"SCALAR_F32": 1})
-module.launch("layernorm_forward", (rows, 1, 1), (128, 1, 1), [c_void_p(...), ..., c_int32(C)])
+    kernels = load("sums.cu", {"SIZE": 128})
+    kernels.launch("sums", (8, 1, 1), (128, 1, 1), [c_void_p(out), c_void_p(x), c_int32(n)])
+
+The arrays are memory of `cudasim.memory.allocate` or arrays of `cudasim.array`.
 """
 
 import ctypes
@@ -11,8 +13,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from kernels.cuda.sim import build, lines, memory, traffic
-from kernels.system import cache
+from cudasim import build, cache, lines, memory, traffic
 
 SCHEDULES = ("forward", "reversed", "random")
 _lock = threading.Lock()  # one launch at a time: all libraries run their threads on the same stacks
@@ -24,27 +25,29 @@ class SimError(RuntimeError):
     """A kernel did something that a GPU does not define. The message names source line, kernel, block and thread."""
 
 
-def load(path, macros, mode="fast"):
-    """The Module of a .cu file compiled with these macros, {"SCALAR_F32": 1}; compiled when its text is new.
+def load(path, macros, mode="fast", include=(), keep=cache.keep):
+    """The Module of a .cu file compiled with these macros, {"SIZE": 128}; compiled when its text is new.
 
-    mode: "fast", or "check" to find races, missing barriers and wrong accesses. CompileError names file and line.
+    mode: "fast"; "check" to find races, missing barriers and wrong accesses; "debug" without optimisation.
+    include: folders in which quoted headers are looked for, after that of the source.
+    keep(name, make): path of a file that is kept between runs; where there is none, make(path) writes one.
+    Raises cudasim.source.CompileError, which names file and line.
     """
     if mode not in build.MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(build.MODES)}")
-    return _load(Path(path).resolve(), tuple(sorted(macros.items())), mode)
+    return _load(Path(path).resolve(), tuple(sorted(macros.items())), mode, tuple(include), keep)
 
 
 @functools.cache
-def _load(path, macros, mode):
-    return Module(path, dict(macros), mode)
+def _load(path, macros, mode, include, keep):
+    return Module(path, dict(macros), mode, build.library(path, dict(macros), mode, include, keep))
 
 
 class Module:
     """The kernels of one compiled source, in a library that holds the runtime as well."""
 
-    def __init__(self, path, macros, mode):
-        self.path, self.macros, self.mode = path, macros, mode
-        self.library_path = build.library(path, macros, mode)
+    def __init__(self, path, macros, mode, library_path):
+        self.path, self.macros, self.mode, self.library_path = path, macros, mode, library_path
         try:
             self._library = ctypes.CDLL(str(self.library_path))
         except OSError:  # on a disk of which nothing may be run

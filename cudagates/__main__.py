@@ -1,15 +1,15 @@
-"""python -m kernels.cuda.gates [--write] [--at-once N] [FILE.cu ...]: measure every kernel, print the table, check."""
+"""python -m cudagates [--write] [--at-once N] [FILE.cu ...]: measure every kernel, print the table, check."""
 
 import sys
 from pathlib import Path
 
+from cudagates import check, expectations
+from cudagates.measure import measure
 from kernels.cuda import nvrtc
-from kernels.cuda.gates import check, facts
-from kernels.cuda.gates.measure import measure
 from kernels.system import cli, streams
 from kernels.system.files import is_file
 
-PROG = "python -m kernels.cuda.gates"
+PROG = "python -m cudagates"
 
 
 @cli.command_line(PROG)
@@ -26,7 +26,7 @@ def main(argv=None):
     parser.add_argument("--write", action="store_true", help="write what is measured as the new budgets")
     parser.add_argument("--at-once", type=int, default=2, help="compilations at once (default: 2)")
     arguments = parser.parse_args(argv)
-    ours = {path.name: path for path in facts.sources()}
+    ours = {path.name: path for path in expectations.sources()}
     paths = [ours.get(name) or Path(name) for name in arguments.files] or list(ours.values())
     if unknown := [str(path) for path in paths if not is_file(path)]:
         parser.error(f"no {', '.join(unknown)}, neither in kernels nor as a path")
@@ -57,9 +57,9 @@ def table(results):
             text = f"{registers}r {warps}w" + (f" {spills}s" if spills else "")
             cells.setdefault(check.key(job, kernel), {})[job.arch] = text
     width = max(map(len, cells), default=0)
-    head = " " * width + "".join(f"  {f'sm_{arch}':>13}" for arch in facts.ARCHITECTURES)
+    head = " " * width + "".join(f"  {f'sm_{arch}':>13}" for arch in expectations.ARCHITECTURES)
     lines = [
-        f"{name:{width}}" + "".join(f"  {row.get(arch, '-'):>13}" for arch in facts.ARCHITECTURES)
+        f"{name:{width}}" + "".join(f"  {row.get(arch, '-'):>13}" for arch in expectations.ARCHITECTURES)
         for name, row in cells.items()
     ]
     return "\n".join(["r registers of a thread, w warps on an SM, s bytes spilled", head, *lines])

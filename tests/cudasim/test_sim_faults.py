@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from kernels.cuda.sim import module
-from kernels.cuda.sim.__main__ import _parser, prepare
+from cudasim import module
+from cudasim.__main__ import _parser, prepare
 
 pytestmark = pytest.mark.compiler
 
 FAULTS = Path(__file__).parent / "faults"
+HEADERS = Path(__file__).parents[2] / "kernels" / "cuda"  # wrappers of PTX instructions
 
 
 @dataclass
@@ -42,7 +43,8 @@ each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.kernel)
 
 
 def _run(case, fixed, schedule):
-    words = ["check", str(case.file), "--kernel", case.kernel, "--define", f"FIXED={fixed}", *shlex.split(case.call)]
+    words = ["check", str(case.file), "--kernel", case.kernel, "--define", f"FIXED={fixed}", "-I", str(HEADERS)]
+    words += shlex.split(case.call)
     return prepare(_parser().parse_args(words))(schedule)
 
 

@@ -1,5 +1,4 @@
 // Reads of memory that nobody has written.
-#include "common.cuh"
 #ifndef FIXED
 #define FIXED 0
 #endif

@@ -1,5 +1,5 @@
 // Barriers that some threads do not reach, warps that are not complete.
-#include "common.cuh"
+#define FULL_WARP 0xffffffffu
 #ifndef FIXED
 #define FIXED 0
 #endif

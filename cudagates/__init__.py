@@ -1,0 +1,15 @@
+"""What is checked of every kernel without a GPU: it compiles, it stays within its budgets, its code is as meant.
+
+    python -m cudagates            # measure, print the table, check; exit status 1 if a gate is broken
+    python -m cudagates --write    # measure and write the budgets anew, after a change that is meant
+
+Every .cu of our kernels is compiled for every storage type and architecture.
+    expectations.py   what is expected of the machine code: the one table to edit when a kernel is added
+    measure.py        compile, disassemble, count
+    architectures.py  the limits of each architecture, and how many warps of a kernel fit
+    loops.py          which instructions stand inside a loop
+    check.py          measurements against expectations and against budgets.json
+Needs NVIDIA's compiler and disassembler: pip install -e '.[gpu-check]'.
+"""
+
+from tiny_transformer_np_install import __version__ as __version__  # refuses foreign packages

@@ -1,0 +1,52 @@
+"""Where compiled files are kept: ~/.cache/cudasim, or a folder of this process where that cannot be used."""
+
+import atexit
+import functools
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+
+def keep(name, make):
+    """Path of the kept file of that name; where there is none, make(path) writes one."""
+    path = (_folder() or temporary()) / name
+    if not path.exists():
+        handle, unfinished = tempfile.mkstemp(dir=path.parent)
+        os.close(handle)
+        try:
+            make(unfinished)
+            os.replace(unfinished, path)  # nobody loads half a file
+        except BaseException:
+            os.unlink(unfinished)
+            raise
+    return path
+
+
+def _folder():
+    """$XDG_CACHE_HOME/cudasim or ~/.cache/cudasim, made if need be; None unless it is this account's alone.
+
+    What lies there is loaded as code, so no other account may be able to write to it.
+    """
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "cudasim")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+    except (OSError, RuntimeError):  # RuntimeError: no home
+        return None
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return folder if is_ours and os.access(folder, os.W_OK | os.X_OK) else None
+
+
+@functools.cache
+def temporary():
+    """A folder of this process alone, removed when it ends."""
+    path, owner = Path(tempfile.mkdtemp(prefix="cudasim-")), os.getpid()
+
+    @atexit.register
+    def _remove():
+        if os.getpid() == owner:  # and not a child that was forked since
+            shutil.rmtree(path, ignore_errors=True)
+
+    return path

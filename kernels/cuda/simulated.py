@@ -1,0 +1,66 @@
+"""The simulated device as `kernels.cuda.launch` and the trainer see one: cudasim, with our headers, cache and errors.
+
+`kernels.cuda.gpu` is the real device, with the same functions.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from cudasim import module
+from cudasim.array import asarray, asnumpy, empty, pointer
+from cudasim.source import CompileError
+from kernels.system import cache
+from kernels.system.errors import DeviceError
+
+__all__ = ["asarray", "asnumpy", "capability", "empty", "launch", "load", "pointer", "require", "synchronize"]
+
+HEADERS = Path(__file__).parent
+mode = "fast"  # or "check": look for races, memory that nobody wrote, accesses outside of arrays
+schedule = "forward"  # the order in which blocks and threads take turns: "reversed", "random"
+
+
+def launch(path, name, macros, grid, block, args, shared_bytes):
+    """Run a kernel to its end. Compiles the file the first time."""
+    load(path, macros, mode).launch(name, grid, block, args, shared_bytes, schedule)
+
+
+def load(path, macros, mode="fast"):
+    """The cudasim.module.Module of a .cu file, compiled with these macros. DeviceError if g++ refuses it."""
+    try:
+        return module.load(path, macros, mode, include=(HEADERS,), keep=_keep)
+    except CompileError as error:
+        raise DeviceError(error) from error
+
+
+def _keep(name, make):
+    """Path of the compiled file of that name: in our cache, or else in a folder of this process."""
+    folder = cache.folder("cuda-sim")
+    if folder is not None and cache.read(folder / name) is not None:
+        return folder / name
+    built = cache.temporary() / name
+    if not built.exists():
+        handle, unfinished = tempfile.mkstemp(dir=built.parent)
+        os.close(handle)
+        make(unfinished)
+        os.replace(unfinished, built)  # of two threads that compile the same, each loads a whole file
+    if folder is not None and cache.write(folder / name, built.read_bytes()):
+        return folder / name
+    return built
+
+
+def capability():
+    """The compute capability that it stands for, as sm_80 is 80."""
+    return 80
+
+
+def synchronize():
+    """A launch returns when its kernel has ended: there is nothing to wait for."""
+
+
+def require():
+    """DeviceError unless kernels can be compiled here."""
+    if shutil.which("g++") is None:
+        raise DeviceError("device 'cuda-sim' compiles the kernels with g++, which is not there: install g++ (Debian: "
+                          "apt install g++), or use --device cpu")  # fmt: skip
