@@ -73,7 +73,7 @@ def read_results(xml):
 
 
 def gradients(device):
-    """Every operation's gradient on the device, on both kernel sets, against measured slopes and float64."""
+    """Every operation's gradient on the device, on both kernel sets, against the numerical gradient and float64."""
     rows = table.rows(device=device)
     return {
         "problems": [row.problem for row in rows if row.problem],

@@ -42,7 +42,7 @@ class Profile:
 
     @contextlib.contextmanager
     def running(self):
-        """Inside, every operation, every rule and the optimizer are timed."""
+        """Inside, every operation, every backward function and the optimizer are timed."""
         operations = [
             name for name, f in inspect.getmembers(functional, inspect.isfunction) if name in vars(functional)
         ]

@@ -5,7 +5,7 @@
     (x * x).sum().backward()
     x.grad                      # array([2., 4., 6.], dtype=float32)
 
-Start reading at graph.py, the whole engine, then at ops/, each operation with its rule below it.
+Start reading at graph.py, the whole engine, then at ops/, each operation with its backward function below it.
 """
 
 from tiny_transformer_np_install import __version__  # isort: skip  first: refuses foreign packages

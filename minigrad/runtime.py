@@ -32,7 +32,7 @@ def configure(device="cpu", threads=0):
         raise DeviceError(f"threads is {threads}, but this process may use {cores} cores; give at most {cores}")
     threads = threads or cores
     blas_threads = threads
-    if device == "cpu" and kernels.describe() != "reference":  # the plain kernels need no compiler, so do not wake it
+    if device == "cpu" and kernels.describe() != "reference":  # the reference kernels use no compiler
         import numba
 
         _wait_briefly()
@@ -46,8 +46,8 @@ def configure(device="cpu", threads=0):
 def set_matmul_precision(dtype, device="cpu"):
     """Round the operands of float32 matrix products to dtype, "float32" or "bfloat16"; all else stays float32.
 
-    Returns the dtype in use: float32 where the processor has no instruction for the other, which only the plain kernels
-    can do without. Raises DeviceError on a device.
+    Returns the dtype in use: float32 where the processor has no instruction for the other, which the reference
+    kernels do not need. Raises DeviceError on a device.
     """
     if device != "cpu" and dtype != "float32":
         raise DeviceError(f"dtype {dtype} is for the CPU so far; on {device} give float32")

@@ -1,4 +1,4 @@
-"""A breakpoint set by name on a backward rule stops there while train.py runs, with the saved arrays as locals."""
+"""A breakpoint set by name on a backward function stops there while train.py runs, with the saved arrays as locals."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def pdb(commands, *train_flags):
     return result.stdout
 
 
-def test_breakpoint_on_a_rule_stops_on_the_main_thread_with_the_saved_arrays(tmp_path):
+def test_breakpoint_on_a_backward_function_stops_on_the_main_thread_with_the_saved_arrays(tmp_path):
     output = pdb(
         [
             "import minigrad.ops.nn",
@@ -46,7 +46,7 @@ def test_breakpoint_on_a_rule_stops_on_the_main_thread_with_the_saved_arrays(tmp
     )
 
 
-def test_stepping_into_the_rule_reaches_the_plain_kernel(tmp_path):
+def test_stepping_into_the_backward_function_reaches_the_plain_kernel(tmp_path):
     output = pdb(
         [
             "import kernels.softmax_cross_entropy.reference",

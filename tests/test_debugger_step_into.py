@@ -1,4 +1,4 @@
-"""Three backward rules of a real training run, entered with pdb and through the protocol that VS Code speaks.
+"""Three backward functions of a real training run, entered with pdb and through the protocol that VS Code speaks.
 
 At each stop every saved array is read by its name, lines are stepped, and the run goes on to its end, which is the
 same as without a debugger.
@@ -19,13 +19,13 @@ ROOT = Path(__file__).parent.parent
 B, T, C, H, V = 2, 8, 16, 2, 45
 FLAGS = ["--n-layer", "2", "--n-embd", str(C), "--n-head", str(H), "--seq-len", str(T), "--batch-size", str(B),
          "--max-steps", "2", "--sample-tokens", "0", "--kernels", "reference", "--no-preflight"]  # fmt: skip
-# rule -> shapes of what it saved; in the order in which backward comes to them
-RULES = {
+# backward function -> shapes of what it saved; in the order in which backward calls them
+SAVED = {
     "softmax_cross_entropy_backward": {"logits": (B, T, V), "targets": (B, T), "logsumexp": (B, T), "divisor": ()},
     "layernorm_backward": {"x": (B, T, C), "weight": (C,), "mean": (B, T), "rstd": (B, T)},
     "causal_self_attention_backward": {"qkv": (B, T, 3 * C), "out": (B, T, C), "logsumexp": (B, H, T)},
 }
-KERNELS = {rule: rule.replace("causal_self_", "") for rule in RULES}
+KERNELS = {backward: backward.replace("causal_self_", "") for backward in SAVED}
 HOMES = {kernel: f"kernels.{kernel.removesuffix('_backward')}.reference" for kernel in KERNELS.values()}
 DOUT = {"softmax_cross_entropy_backward": ()}  # of the others: (B, T, C)
 
@@ -54,21 +54,21 @@ def weights(out):
 @pytest.mark.pdb
 def test_pdb(flags, undisturbed, tmp_path):
     commands = [f"import minigrad.ops.nn, {', '.join(HOMES.values())}"]
-    commands += [f"tbreak minigrad.ops.nn.{rule}" for rule in RULES]
+    commands += [f"tbreak minigrad.ops.nn.{backward}" for backward in SAVED]
     commands += [f"tbreak {home}.{kernel}" for kernel, home in HOMES.items()]
-    for rule, saved in RULES.items():
-        commands += ["continue", *(f"p ('{rule} {name}', type({name}).__name__, {name}.shape)" for name in saved)]
-        commands += [f"p ('{rule} dout', dout.shape)", "continue", "next", "next", "next", "where"]
+    for backward, saved in SAVED.items():
+        commands += ["continue", *(f"p ('{backward} {name}', type({name}).__name__, {name}.shape)" for name in saved)]
+        commands += [f"p ('{backward} dout', dout.shape)", "continue", "next", "next", "next", "where"]
     result = subprocess.run(
         [sys.executable, "-m", "pdb", "train.py", *flags, "--out-dir", str(tmp_path / "run")],
         cwd=ROOT, input="\n".join([*commands, "continue", "quit"]) + "\n", capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     output = result.stdout
-    for rule, saved in RULES.items():
-        assert re.search(rf"nn\.py\(\d+\){rule}\(\)\n-> ", output), output
-        assert all(f"('{rule} {name}', 'ndarray', {shape})" in output for name, shape in saved.items()), output
-        assert f"('{rule} dout', {DOUT.get(rule, (B, T, C))})" in output
-        lines = re.findall(rf"> \S+reference\.py\((\d+)\){KERNELS[rule]}\(\)", output)
+    for backward, saved in SAVED.items():
+        assert re.search(rf"nn\.py\(\d+\){backward}\(\)\n-> ", output), output
+        assert all(f"('{backward} {name}', 'ndarray', {shape})" in output for name, shape in saved.items()), output
+        assert f"('{backward} dout', {DOUT.get(backward, (B, T, C))})" in output
+        lines = re.findall(rf"> \S+reference\.py\((\d+)\){KERNELS[backward]}\(\)", output)
         assert len(set(lines)) >= 4  # where it stopped, and three lines further on
     assert "finished at step 2" in output and "exited via sys.exit(). Exit status: 0" in output
     assert weights(tmp_path / "run") == undisturbed
@@ -85,15 +85,15 @@ def test_debug_adapter(flags, undisturbed, tmp_path):
     from dap import Debugger
 
     source = inspect.getsourcefile(nn)
-    lines = {rule: first_line(getattr(nn, rule)) for rule in RULES}
+    lines = {backward: first_line(getattr(nn, backward)) for backward in SAVED}
     with Debugger(ROOT / "train.py", [*flags, "--out-dir", str(tmp_path / "run")], ROOT) as debugger:
         debugger.break_at(source, lines.values())
         debugger.start()
-        for i, (rule, saved) in enumerate(RULES.items()):
+        for i, (backward, saved) in enumerate(SAVED.items()):
             thread, frame = debugger.stopped()
-            assert (frame["name"], frame["line"], frame["source"]["path"]) == (rule, lines[rule], source)
+            assert (frame["name"], frame["line"], frame["source"]["path"]) == (backward, lines[backward], source)
             shown = debugger.variables(frame)
-            for name, shape in {**saved, "dout": DOUT.get(rule, (B, T, C))}.items():
+            for name, shape in {**saved, "dout": DOUT.get(backward, (B, T, C))}.items():
                 assert "array(" in shown[name], shown
                 assert debugger.evaluate(f"{name}.shape", frame) == str(shape)
             debugger.break_at(source, list(lines.values())[i + 1 :])  # each of them once
@@ -102,7 +102,7 @@ def test_debug_adapter(flags, undisturbed, tmp_path):
                 debugger.request(command, threadId=thread)
                 _, frame = debugger.stopped()
                 visited.add(frame["name"])
-            assert visited - {rule}, visited  # it went into something
+            assert visited - {backward}, visited  # it went into something
             debugger.request("continue", threadId=thread)
         debugger.wait_for("terminated")
         assert debugger.exit_code == 0, debugger.output

@@ -67,7 +67,7 @@ def test_what_does_not_exist_is_refused_in_one_line(text, flags, words, tmp_path
     assert all(word in result.stderr for word in words) and list(tmp_path.iterdir()) == []
 
 
-def test_break_on_leads_into_the_rule_as_it_says(tmp_path):
+def test_break_on_leads_into_the_backward_function_as_it_says(tmp_path):
     """breakpoint() in real pdb: `return`, `step`, `step`."""
     script = tmp_path / "script.py"
     script.write_text(
@@ -77,7 +77,7 @@ def test_break_on_leads_into_the_rule_as_it_says(tmp_path):
     commands = "print(step)\nreturn\nstep\nstep\nstep\np ('names', sorted(locals()))\ncontinue\n"
     result = subprocess.run([sys.executable, str(script)], input=commands, cwd=ROOT, capture_output=True, text=True,
                             env={"PYTHONPATH": str(ROOT), "PATH": ""}, timeout=300)  # fmt: skip
-    assert "# the rule comes next: `return`, then `step` twice, leads into it" in result.stdout, result.stderr
+    assert "# backward comes next: `return`, then `step` twice, leads into it" in result.stdout, result.stderr
     assert "('names', ['a', 'a_shape', 'b', 'b_shape', 'dout'])" in result.stdout
     assert "    dout       (2,) float32" in result.stdout and "grad [2. 4.]" in result.stdout
 

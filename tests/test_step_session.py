@@ -14,7 +14,7 @@ import kernels
 import minigrad as mg
 from minigrad import graph
 from minigrad.debug import check_mode
-from minigrad.debug.session import Abandoned, NoSuchRule, Session
+from minigrad.debug.session import Abandoned, NoSuchNode, Session
 from tiny_transformer_np.config import TrainingConfig
 from tiny_transformer_np.training.build_trainer import build_trainer
 
@@ -70,9 +70,9 @@ def plain_kernels():
 
 def test_next_where_show_and_grad(trainer):
     output = session_on(trainer, "next", "next", "where", "show", "show rstd", "grad", "next", "grad", "continue")
-    assert "rule 1 of 26: #" in output and "softmax_cross_entropy" in output and "model.py:" in output
-    assert "rule 4 of 26" in output and "rule 5 of" not in output
-    where = output[output.index("rule 3 of 26") :]
+    assert "node 1 of 26: #" in output and "softmax_cross_entropy" in output and "model.py:" in output
+    assert "node 4 of 26" in output and "node 5 of" not in output
+    where = output[output.index("node 3 of 26") :]
     assert "-> #" in where and " layernorm in ln_final\n" in where and "    dweight    ln_final.weight\n" in where
     assert "    rstd       (2, 8) float32  norm" in where and "    has_bias   True" in where
     assert "rstd (2, 8) float32" in where and "[[" in where  # the array itself
@@ -86,10 +86,10 @@ def test_goto_takes_an_id_a_module_a_path_around_it_and_an_operation(trainer):
     output = session_on(
         trainer, "goto", "goto blokcs.0", "goto gelu", "goto blocks.0.attn", "goto blocks.0.ln1", "goto gelu", "quit"
     )
-    titles = re.findall(r"rule \d+ of 26: #\d+ (.*)", output)
+    titles = re.findall(r"node \d+ of 26: #\d+ (.*)", output)
     assert titles == ["softmax_cross_entropy in TransformerLM", "gelu in blocks.1.mlp", "linear in blocks.0.attn.proj",
                       "layernorm in blocks.0.ln1"]  # fmt: skip
-    assert "no rule to come is called 'gelu'; its ops are" in output  # both have passed
+    assert "no node to come is called 'gelu'; its ops are" in output  # both have passed
     assert "goto what?" in output and "did you mean 'blocks.0" in output
 
     first = int(output.split("#")[1].split()[0])
@@ -97,19 +97,19 @@ def test_goto_takes_an_id_a_module_a_path_around_it_and_an_operation(trainer):
     start = int(session_on(trainer, "quit").split("#")[1].split()[0])
     assert start != first  # ids count on
     out = session_on(trainer, f"goto #{start + 26 - 2}", "where", f"goto {start + 26 - 5}", "quit")
-    assert "rule 3 of 26" in out and "rule 6 of 26" in out
+    assert "node 3 of 26" in out and "node 6 of 26" in out
 
 
 def test_break_on_stops_there_first_and_continue_stops_there_again(trainer):
     output = session_on(trainer, "continue", "continue", "continue", break_on="blocks.1.attn")
-    stops = re.findall(r"rule \d+ of 26: #\d+ \w+ in (.*)", output)
+    stops = re.findall(r"node \d+ of 26: #\d+ \w+ in (.*)", output)
     assert stops == ["blocks.1.attn.proj", "blocks.1.attn", "blocks.1.attn.qkv"]
     assert trainer.step == 1
-    with pytest.raises(NoSuchRule, match=r"'blocks\.7\.attn'; did you mean 'blocks"):
+    with pytest.raises(NoSuchNode, match=r"'blocks\.7\.attn'; did you mean 'blocks"):
         session_on(trainer, break_on="blocks.7.attn")
 
 
-def test_step_goes_into_the_rule_and_its_kernel_and_nothing_else(trainer):
+def test_step_goes_into_the_backward_function_and_its_kernel_and_nothing_else(trainer):
     commands = ["goto layernorm", "step", "p ('mean', mean.shape)", *["step"] * 13, "grad", "quit"]
     output = session_on(trainer, *commands)
     lines = [line for line in output.splitlines() if "> /" in line]
@@ -118,11 +118,11 @@ def test_step_goes_into_the_rule_and_its_kernel_and_nothing_else(trainer):
     assert any("/reference.py" in line for line in lines)
     ours = r"/ops/nn\.py|/kernels/\w+/reference\.py"  # not NumPy, not the engine
     assert all(re.search(ours, line) for line in lines)
-    assert "rule 4 of 26" in output  # past the rule's end it is the session again
+    assert "node 4 of 26" in output  # past the backward function's end it is the session again
     assert "layernorm in ln_final\n    dx         (2, 8, 16)" in output
 
 
-def test_check_passes_a_right_rule_and_names_a_wrong_one(trainer, monkeypatch):
+def test_check_passes_a_right_backward_function_and_names_a_wrong_one(trainer, monkeypatch):
     names = ("softmax_cross_entropy", "linear", "layernorm", "add", "gelu", "causal_self_attention", "embedding")
     output = session_on(trainer, "check", *[c for name in names[1:] for c in (f"goto {name}", "check")], "quit")
     for name in names:
@@ -134,7 +134,7 @@ def test_check_passes_a_right_rule_and_names_a_wrong_one(trainer, monkeypatch):
     monkeypatch.setattr(kernels.backend("reference"), "gelu_backward", lambda *args: 1.01 * right(*args))
     output = session_on(trainer, "goto gelu", "check", "next", "quit")
     assert "gelu in blocks.1.mlp: x, " in output and "analytic" in output and "agrees" not in output
-    assert "rule 7 of 26" in output  # and the session goes on
+    assert "node 7 of 26" in output  # and the session goes on
 
 
 def test_check_says_when_it_cannot():
@@ -142,7 +142,7 @@ def test_check_says_when_it_cannot():
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     Session(stdin=io.StringIO("check\ncontinue\n"), stdout=out).backward((x * x).sum())
     assert "not made in check mode" in out.getvalue() and x.grad.tolist() == [2, 4]
-    Session(stdin=io.StringIO(), stdout=out).backward(x, [1.0, 1.0])  # a leaf: no rule to stop at
+    Session(stdin=io.StringIO(), stdout=out).backward(x, [1.0, 1.0])  # a leaf: no backward function to stop at
     assert x.grad.tolist() == [3, 5]
 
 
@@ -151,7 +151,7 @@ def test_help_explain_and_what_is_no_command(trainer):
     for command in ("next", "step", "where", "show [NAME]", "grad", "check", "goto ID", "continue", "quit", "help"):
         assert f"    {command}" in output
     assert "unknown command 'frobnicate'" in output and "nothing is called 'nosuch' here; there are logits" in output
-    assert "dlogits" in output and "no rule has run yet" in output
+    assert "dlogits" in output and "no node has run yet" in output
 
 
 # ------------------------------------------------------------------------- it changes nothing else
@@ -168,7 +168,7 @@ def test_a_step_walked_through_is_the_same_step_bit_for_bit(text, kernel_set):
 
 @pytest.mark.parametrize("last", ["quit", "", "step\nquit", "step\nnext"])
 def test_leaving_half_way_leaves_no_half_gradient(trainer, last):
-    """By quit, at the end of input, by pdb's quit inside a rule, and at the end of input there."""
+    """By quit, at the end of input, by pdb's quit inside a backward function, and at the end of input there."""
     trainer.train_step()
     before, grads = weights_of(trainer), [p.grad for p in trainer.model.parameters()]
     assert grads[0] is not None
@@ -204,7 +204,7 @@ def test_yielded_steps_are_unchanged_after_five_training_steps(trainer):
 # ------------------------------------------------------------------------------------- fast kernels
 
 
-def test_with_fast_kernels_only_the_rule_stepped_into_is_plain_python(trainer):
+def test_with_fast_kernels_only_the_backward_function_stepped_into_is_plain_python(trainer):
     ask = "p ('kind', type(sys.modules['kernels.{}.cpu'].{}).__name__)".format
     commands = ["goto layernorm", "step", "import sys", ask("layernorm", "_backward"), *["step"] * 4, "next"]
     commands += ["continue", "goto gelu", "step", "continue", "continue"]

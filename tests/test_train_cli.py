@@ -147,7 +147,7 @@ def test_generating_from_a_run(finished):
     first, second = (run(*args, "--top-k", 5, module="tiny_transformer_np.sampling") for _ in range(2))
     assert first.returncode == 0, first.stderr
     assert first.stdout == second.stdout and first.stdout.startswith("the ") and len(first.stdout) == 4 + 20 + 1
-    # with plain kernels: fast ones may be compiled first, which is said on stderr
+    # with reference kernels: fast ones may be compiled first, which is said on stderr
     refused(run(*args[:1], *args[-2:], "--prompt", "é", module="tiny_transformer_np.sampling"), "'é'", "--prompt")
     refused(run(out, "--top-p", "1.5", module="tiny_transformer_np.sampling"), "--top-p", "1.5")
     refused(run("no/such/run", module="tiny_transformer_np.sampling"), "no/such/run")

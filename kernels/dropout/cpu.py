@@ -27,7 +27,7 @@ def dropout_forward(x, p, seed, step, stream):
 
 
 def dropout_backward(dout, p, seed, step, stream):
-    """-> dx. Dropout is linear, so the rule is dropout itself, with the mask drawn again."""
+    """-> dx. Dropout is linear: its backward function is dropout, with the mask drawn again."""
     return dropout_forward(dout, p, seed, step, stream)
 
 

@@ -13,5 +13,5 @@ def dropout_forward(x, p, seed, step, stream):
 
 
 def dropout_backward(dout, p, seed, step, stream):
-    """-> dx. The mask is drawn again from the same counters, so none is kept. Linear, so it is its own rule."""
+    """-> dx. The mask is drawn again from the same counters, so none is kept. Dropout is linear in x."""
     return dropout_forward(dout, p, seed, step, stream)

@@ -1,6 +1,6 @@
-"""Looking inside: stepping through backward, checking a live graph, finding where numbers went bad.
+"""Debugging: stepping through backward, checking the nodes of a graph, finding the first NaN or infinity.
 
-Nothing here costs anything until it is used; all of it is plain Python on the thread that calls it.
+All of it is plain Python on the thread that calls it, and costs nothing until it is used.
 """
 
 from minigrad.debug.breakpoints import break_on

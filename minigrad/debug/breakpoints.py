@@ -1,9 +1,9 @@
-"""Stops in the debugger at the rules that one asks for.
+"""Breakpoints on backward functions, chosen by operation and module.
 
     with minigrad.break_on(op="layernorm", module="blocks.1"):
         loss.backward()
 
-While none is set, backward does not know of this file.
+While at least one is set, `graph.observer` is `_watch`, which calls `breakpoint()`.
 """
 
 import warnings
@@ -17,21 +17,21 @@ _outer_observer = None  # graph.observer as it was before the first breakpoint w
 
 
 def break_on(op=None, module=None, when=None, before=True):
-    """Stop in the debugger, by the builtin `breakpoint()`, at every rule that fits; in pdb, ipdb and VS Code alike.
+    """Stop in the debugger at every backward function that fits. It calls `breakpoint()`: pdb, ipdb or VS Code opens.
 
     op       name of the operation, "layernorm"
     module   path of a module, "blocks.1.attn", or of one around it, "blocks.1"
     when     when(step) -> bool, for a Step; asked only where the others fit
-    before   stop right before the rule; else right after it, where `step.grads` is known
+    before   True: stop right before the backward function; False: right after it, when `step.grads` is known
 
-    Works until `.remove()` of what it returns, or for the length of a `with` block. Where it stops, `step`, `node`,
-    `dout` and `grads` are variables. Warns (RuntimeWarning) if no rule of the first pass has this op and module.
+    Returns a Breakpoint, which is active until its `remove()`, or for the length of a `with` block. At a stop,
+    `step`, `node`, `dout` and `grads` are variables. Warns (RuntimeWarning) if no node of the first pass fits.
     """
     return Breakpoint(op, module, when, before)
 
 
 class Breakpoint:
-    """What `break_on` returns."""
+    """One breakpoint; `break_on` makes it."""
 
     def __init__(self, op, module, when, before):
         global _outer_observer
@@ -42,7 +42,7 @@ class Breakpoint:
         _breakpoints.append(self)
 
     def remove(self):
-        """Stop no more. Calling it again does nothing."""
+        """Deactivate it. A second call does nothing."""
         if self in _breakpoints:
             _breakpoints.remove(self)
             if not _breakpoints:
@@ -63,20 +63,20 @@ class Breakpoint:
         return (self.op is None or node.op == self.op) and (self.module is None or in_module(node, self.module))
 
     def stops_at(self, node, dout, grads):
-        """Whether to stop here; grads: None before the rule."""
+        """Whether to stop here; grads: None before the backward function."""
         if self.before != (grads is None) or not self.fits(node):
             return False
         return self.when is None or bool(self.when(Step.of(node, dout, grads)))
 
     def check_spelling(self, node):
-        """At the first rule of the first pass: warn if neither it nor a rule below it fits."""
+        """At the first node of the first pass: warn if no node of the pass fits."""
         if self._spelling_checked:
             return
         self._spelling_checked = True
         nodes = graph.ancestors(node)
         if not any(map(self.fits, nodes)):
             near = did_you_mean(self.op, {n.op for n in nodes}) or did_you_mean(self.module, {n.module for n in nodes})
-            message = f"{self!r} matches no rule of this backward pass; {names_in(nodes)}{near}"
+            message = f"{self!r} matches no node of this backward pass; {names_in(nodes)}{near}"
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
@@ -89,12 +89,12 @@ def _watch(node, dout, grads):
         point.check_spelling(node)
         stopping = point.stops_at(node, dout, grads) or stopping
     if stopping:
-        step = Step.of(node, dout, grads)  # noqa: F841  for whoever stops here
+        step = Step.of(node, dout, grads)  # noqa: F841  a variable to look at in the debugger
         if grads is None:
             breakpoint()
-            return  # the rule comes next: `return`, then `step` twice, leads into it
+            return  # backward comes next: `return`, then `step` twice, leads into it
         breakpoint()
-        return  # the rule has run: see `step` and `grads`
+        return  # the backward function has run: see `step` and `grads`
 
 
 def in_module(node, path):
@@ -103,7 +103,7 @@ def in_module(node, path):
 
 
 def names_in(nodes):
-    """What the rules of a pass may be called by, for a message."""
+    """The operations and modules of these nodes, as a part of a message."""
     ops = ", ".join(sorted({node.op for node in nodes}))
     modules = sorted({node.module for node in nodes if node.module})
     more = ", ..." if len(modules) > 12 else ""

@@ -1,6 +1,6 @@
-"""Check mode: every node remembers the operation that made it and its arguments, so it can be made again.
+"""Check mode: every node records the call of the operation that made it, so that the call can be repeated.
 
-Every operation is a pure function of its arguments, randomness included, so running it again gives the same.
+Every operation is a pure function of its arguments, randomness included, so a repeated call gives the same bits.
 """
 
 import inspect
@@ -19,9 +19,9 @@ class Call:
 
     @classmethod
     def of_frame(cls, frame, out):
-        """The call that is under way in an operation's frame; None if the operation cannot be found by its name.
+        """The call that runs in an operation's frame; None if its module has no function of that name and code.
 
-        The operation must be a function of its module, and its parameters must keep their meaning up to `record`.
+        The operation must not assign to its parameters before it calls `record`: their values are read there.
         """
         function = frame.f_globals.get(frame.f_code.co_name)
         if getattr(function, "__code__", None) is not frame.f_code:
@@ -44,7 +44,7 @@ class Call:
         return [t for arg in (*self.args, *self.kwargs.values()) for t in _tensors(arg)]
 
     def again(self, replacements):
-        """The operation run again with its Tensors replaced, one for each of `tensors()`. Returns a Tensor."""
+        """Repeat the call with other Tensors, one for each of `tensors()`. Returns a Tensor."""
         fresh = iter(replacements)
         args = [_replaced(arg, fresh) for arg in self.args]
         return self.function(*args, **{key: _replaced(value, fresh) for key, value in self.kwargs.items()})
@@ -68,7 +68,7 @@ def _replaced(arg, fresh):
 
 @contextmanager
 def check_mode():
-    """Inside, every node keeps its `call` and its output. Costs memory and time; for looking, not for training."""
+    """Inside, every node keeps its `call` and its output. For checks, not for training: it costs memory and time."""
     before, graph.record_calls = graph.record_calls, Call.of_frame
     try:
         yield

@@ -1,8 +1,8 @@
-"""What an operation does and how its gradient comes about, in a debugger: the gist of docs/backward/<op>.md.
+"""Explanations for the debugger: what an operation computes, and its gradient, from docs/backward/<op>.md.
 
     (Pdb) explain(node)          also: explain("layernorm"), explain(mg.softmax), explain(softmax_backward)
 
-For your own operations, which have no page, the docstrings and the rule's source are shown instead.
+For an operation without a page, its docstrings and the source of its backward function are shown.
 """
 
 import difflib
@@ -19,14 +19,15 @@ PAGES = shipped(Path(__file__).with_name("pages"), "docs/backward")
 
 
 def explain(what):
-    """Print the explanation of a Node (or a Tensor that has one), an operation's name, its function or its rule."""
+    """Print what `explanation` returns."""
     print(explanation(what))
 
 
 def explanation(what):
-    """The text that `explain` prints: title, gist, formula and rule; for a Node first its shapes and source line.
+    """Title, gist, formula and gradient of an operation, as text; for a Node first its shapes and source line.
 
-    Raises ValueError for a name that is no operation, and TypeError for anything else that cannot be explained.
+    what: a Node, a Tensor that has one, an operation's name, its function, or its backward function. Raises
+    ValueError for a name that is no operation, and TypeError for anything else.
     """
     node = what if isinstance(what, Node) else getattr(what, "node", None)
     if isinstance(node, Node):
@@ -36,14 +37,16 @@ def explanation(what):
     elif inspect.isfunction(what):
         op = what
     else:
-        raise TypeError(f"explain takes a Node, an operation's name, its function or its rule, not {what!r:.80}")
+        raise TypeError(
+            f"explain takes a Node, an operation's name, its function or its backward function, not {what!r:.80}"
+        )
     if op.__name__.endswith("_backward"):
         return _operation(op.__name__.removesuffix("_backward"), op)
     return _operation(op.__name__, op)
 
 
 def _named(name):
-    """The operation of this name, PyTorch's names included, e.g. "cat"; or the rule, if the name is a rule's."""
+    """The operation of this name: NumPy's, PyTorch's ("cat"), or that of its backward function ("stack_backward")."""
     short = name.removesuffix("_backward")
     names = [n for n, _ in inspect.getmembers(functional, inspect.isfunction) if not n.startswith("_")]
     if short not in names:
@@ -53,26 +56,27 @@ def _named(name):
 
 
 def _operation(name, function):
-    """The page's gist, or what can be said without the page. function: the operation or its rule."""
+    """The gist of the page, or without a page the docstrings. function: the operation or its backward function."""
     page = PAGES / f"{name}.md"
     if function.__module__.startswith(ops.__name__) and name in ops.__all__ and page.is_file():
         return gist_of(page.read_text(encoding="utf-8")) + f"\n\nThe derivation: {page}"
     module = inspect.getmodule(inspect.unwrap(function))
-    op, rule = getattr(module, name, None), getattr(module, f"{name}_backward", None)
-    docs = [doc for f in (op, rule) if f and (doc := inspect.getdoc(f))]
-    return "\n\n".join([name, *docs, _source(rule or function)])
+    op, backward = getattr(module, name, None), getattr(module, f"{name}_backward", None)
+    docs = [doc for f in (op, backward) if f and (doc := inspect.getdoc(f))]
+    return "\n\n".join([name, *docs, _source(backward or function)])
 
 
 def gist_of(page):
-    """Title, gist, formula and rule of a page's text."""
+    """Title, gist, formula and gradient from a page's text."""
     title, gist = re.match(r"# (.+)\n\n(.+)\n", page).groups()
-    blocks = [re.search(rf"^## {name}\n\n```text\n(.*?)\n```", page, re.M | re.S)[1] for name in ("Formula", "Rule")]
+    sections = (rf"^## {name}\n\n```text\n(.*?)\n```" for name in ("Formula", "Backward"))
+    blocks = [re.search(section, page, re.M | re.S)[1] for section in sections]
     indented = (block.replace("\n", "\n    ") for block in blocks)
     return "\n\n".join([f"{title}: {gist}", *(f"    {block}" for block in indented)])
 
 
 def _instance(node):
-    """This very node: what came out, where it was made, and what was saved for the rule."""
+    """One node: its output, the line that made it, its inputs, and what it saved for backward."""
     path, line, text = node.source
     made = f"{node!r}\n  made at {path}:{line}\n    {text}"
     if node.saved is None:

@@ -1,4 +1,4 @@
-"""Where numbers went bad: the first tensor, in forward order, that is NaN or infinite though its inputs are not."""
+"""The search for the first NaN or infinity: the first tensor of a step that is not finite though its inputs are."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,14 @@ from minigrad.debug.calls import check_mode
 
 @dataclass(frozen=True)
 class BadTensor:
-    """What was found.
+    """The first tensor that is not finite.
 
-    what      "leaf", "output" (of a node), "gradient" (that a rule returned), or "kernel" (a fast one that differs)
+    what      "leaf"; "output" of a node; "gradient" from a backward function; or "kernel": the result of a fast
+              kernel, which is finite on the reference kernels
     node      the graph.Node; None for a leaf
-    message   all of it in a few lines, for a person
-    rerun     (function, args, kwargs) that gives the bad result again: the operation, or the rule; None for a leaf
+    message   a description in a few lines
+    rerun     (function, args, kwargs): the call of the operation or of the backward function that gives this
+              tensor; None for a leaf
     """
 
     what: str
@@ -27,12 +29,12 @@ class BadTensor:
 
 
 def find_nonfinite(make_loss, leaves=None):
-    """Make a loss again on the plain kernels and find where it goes bad. Returns a BadTensor, or None if nowhere.
+    """Compute a loss on the reference kernels and find its first NaN or infinity: a BadTensor, or None.
 
     make_loss   a function without arguments that computes the loss, deterministically; called once or twice
-    leaves      {name: Tensor} of parameters, to name one that was bad from the start
+    leaves      {name: Tensor} of parameters, which are looked at first
 
-    Forward comes first, then backward. If all stays finite on the plain kernels, the step is made again on the
+    Forward is searched first, then backward. If all is finite on the reference kernels, the step is computed on the
     kernels in use, and the first of them whose result is not finite is named. No gradient is changed.
     """
     for name, leaf in (leaves or {}).items():
@@ -45,12 +47,12 @@ def find_nonfinite(make_loss, leaves=None):
     found = _bad_node(make_loss)
     if found is None:
         return None
-    message = f"the plain kernels stay finite; of the fast ones, {found.message}"
+    message = f"the reference kernels stay finite; of the fast ones, {found.message}"
     return BadTensor("kernel", found.node, message, found.rerun)
 
 
 def _bad_node(make_loss):
-    """The first bad output, else the first bad gradient, of the loss made now; None if all is finite."""
+    """The first output of a new loss that is not finite, else the first such gradient; None if all is finite."""
     with check_mode(), np.errstate(all="ignore"):
         loss = make_loss()
         if loss.node is None:
@@ -64,9 +66,9 @@ def _bad_node(make_loss):
 
 
 def _bad_gradient(loss, nodes):
-    """The first rule, in the order of backward, that returns something bad for a finite dout."""
+    """The first gradient, in the order of backward, that is not finite though its dout is; None without one."""
     grads = {loss.node: np.ones_like(loss.data)}
-    for node in nodes:  # by hand, so that no leaf's gradient is touched
+    for node in nodes:  # without the engine, so that no leaf's gradient changes
         dout = grads.pop(node, None)
         if dout is None:
             continue

@@ -5,7 +5,7 @@
         loss = model(ids, targets)
     session.backward(loss)
 
-It sits in `graph.observer`: what runs is the engine itself, on the arrays of the pass.
+It is `graph.observer` during the pass: the engine runs as always, on the arrays of the pass.
 """
 
 import bdb
@@ -22,24 +22,24 @@ from minigrad._tensor import Tensor
 from minigrad.debug import stepping
 from minigrad.debug.breakpoints import in_module, names_in
 from minigrad.debug.explanations import explanation
-from minigrad.debug.step_into import RuleDebugger, plain_python
+from minigrad.debug.step_into import BackwardDebugger, uncompiled_kernels
 from minigrad.gradient_checking import GradcheckError, gradcheck
 
-_NEIGHBOURS = 3  # rules that `where` shows on either side
+_NEIGHBOURS = 3  # nodes that `where` shows on either side
 
 
 class Abandoned(Exception):
-    """The person left before the end; the leaves' gradients are as they were."""
+    """The session was left before the end of the pass; the leaves' gradients are as before it."""
 
 
-class NoSuchRule(ValueError):
-    """Nothing in the graph has this id, module or operation."""
+class NoSuchNode(ValueError):
+    """No node of the graph has this id, module or operation."""
 
 
 class Session(cmd.Cmd):
-    """Commands at a prompt before each rule of a backward pass, or before those that one asks for.
+    """A prompt before each node of a backward pass, or before the nodes that `break_on` names.
 
-    break_on        an id ("#17"), a module's path or a path around it, or an operation; None: stop at every rule
+    break_on        an id ("#17"), the path of a module or of one around it, or an operation; None: every node
     parameters      {name: Tensor}, so that leaves can be called by their names
     stdin, stdout   text streams instead of the terminal
     """
@@ -52,19 +52,19 @@ class Session(cmd.Cmd):
         self._streams = {} if stdin is None else {"stdin": stdin, "stdout": stdout}
         self._leaf_names = {id(tensor): name for name, tensor in (parameters or {}).items()}
         self._break_on = break_on
-        self._wanted = lambda node: break_on is None or _is_called(node, break_on)  # whether to stop before a rule
+        self._wanted = lambda node: break_on is None or _is_called(node, break_on)  # whether to stop at a node
         self._stepping = self._leaving = False
-        self._inside = ExitStack()  # what must be undone when the rule stepped into has run
+        self._inside = ExitStack()  # undone when the backward function that was stepped into returns
         self._nodes, self._node, self._dout, self._last = [], None, None, None
 
     def backward(self, loss, grad=None):
-        """`loss.backward(grad)`, stopping on the way. Raises Abandoned, and NoSuchRule if break_on names nothing."""
+        """`loss.backward(grad)`, stopping on the way. Raises Abandoned, and NoSuchNode if break_on names nothing."""
         dout = loss.upstream(grad)
-        if loss.node is None:  # no rule to stop at
+        if loss.node is None:  # no node to stop at
             return loss.accumulate(dout)
         self._nodes = graph.ancestors(loss.node)
         if self._break_on and not any(_is_called(node, self._break_on) for node in self._nodes):
-            raise NoSuchRule(self._unknown(self._break_on, self._nodes))
+            raise NoSuchNode(self._unknown(self._break_on, self._nodes))
         before, graph.observer = graph.observer, self._watch
         try:
             with stepping.all_or_nothing(loss.node):
@@ -77,7 +77,7 @@ class Session(cmd.Cmd):
             self._nodes, self._node, self._dout, self._last = [], None, None, None
 
     def _watch(self, node, dout, grads):
-        """graph.observer: before a rule (grads None) perhaps the prompt; after it, note what it gave."""
+        """graph.observer: before a node (grads None) prompt if wanted; after it keep its gradients for `show`."""
         if grads is not None:
             self._inside.close()
             self._last = node, stepping.named_gradients(node, grads), node.parents
@@ -91,27 +91,27 @@ class Session(cmd.Cmd):
             raise Abandoned
         if self._stepping:
             self._stepping = False
-            debugger = RuleDebugger(node.backward, **self._streams)
+            debugger = BackwardDebugger(node.backward, **self._streams)
             if kernels.describe() != "reference":
-                self._inside.enter_context(plain_python())
+                self._inside.enter_context(uncompiled_kernels())
             self._inside.callback(debugger.end)
-            debugger.begin()  # last: nothing but the rule may be called after this
+            debugger.begin()  # last: it stops in the function that is called next
 
     # ------------------------------------------------------------------------------------------ walking
 
     def do_next(self, _):
-        """next: perform this rule, stop before the next one."""
+        """next: run backward of this node, stop before the next one."""
         self._wanted = lambda node: True
         return True
 
     def do_step(self, _):
-        """step: go into this rule's source and its kernel with pdb; `continue` there comes back here."""
+        """step: go into the source of this backward function and its kernel with pdb; `continue` there comes back."""
         self._wanted = lambda node: True
         self._stepping = True
         return True
 
     def do_goto(self, target):
-        """goto ID | MODULE | OP: perform rules up to the next one of this id, module or operation."""
+        """goto ID | MODULE | OP: run up to the next node of this id, module or operation."""
         ahead = [node for node in self._nodes if node.id < self._node.id]
         if not target or not any(_is_called(node, target) for node in ahead):
             return self._say(self._unknown(target, ahead) if target else "goto what? ID, MODULE or OP")
@@ -119,7 +119,7 @@ class Session(cmd.Cmd):
         return True
 
     def do_continue(self, _):
-        """continue: perform rules up to the next one that --break-on names, or to the end."""
+        """continue: run up to the next node that --break-on names, or to the end."""
         self._wanted = lambda node: self._break_on is not None and _is_called(node, self._break_on)
         return True
 
@@ -137,7 +137,7 @@ class Session(cmd.Cmd):
     # ------------------------------------------------------------------------------------------ looking
 
     def do_where(self, _):
-        """where: the rules around this one, the line that made it, and where its gradients will go."""
+        """where: the nodes around this one, the line that made it, and where its gradients will go."""
         at = self._nodes.index(self._node)
         for i in range(max(0, at - _NEIGHBOURS), min(len(self._nodes), at + _NEIGHBOURS + 1)):
             self._say(f"{'->' if i == at else '  '} {_title(self._nodes[i])}")
@@ -147,7 +147,7 @@ class Session(cmd.Cmd):
             self._say(f"    {name:10} {self._destination(parent)}")
 
     def do_show(self, name):
-        """show [NAME]: an array: dout, one of those saved, or a gradient of the rule before. All of them in short."""
+        """show [NAME]: an array: dout, a saved one, or a gradient from the node before. Without NAME: all in short."""
         arrays = self._arrays()
         if not name:
             for each, value in arrays.items():
@@ -161,9 +161,9 @@ class Session(cmd.Cmd):
                 self._say(np.array2string(on_host(value), precision=5, threshold=60, edgeitems=3, max_line_width=110))
 
     def do_grad(self, _):
-        """grad: what the rule performed last gave its inputs, and the sums there so far."""
+        """grad: the gradients from the node before, and their sums so far."""
         if self._last is None:
-            return self._say("no rule has run yet")
+            return self._say("no node has run yet")
         node, named, parents = self._last
         self._say(f"from {_title(node)}")
         for (name, grad), parent in zip(named.items(), parents, strict=True):
@@ -172,7 +172,7 @@ class Session(cmd.Cmd):
                 self._say(f"      to {self._destination(parent)}; so far {stepping.Stats.of(parent.grad)}")
 
     def do_check(self, _):
-        """check: this node's rule against finite differences, in float64, at its real inputs."""
+        """check: this node's backward function against finite differences, in float64, on its real inputs."""
         call = self._node.call
         if call is None:
             return self._say("this node was not made in check mode, so it cannot be run again")
@@ -191,7 +191,7 @@ class Session(cmd.Cmd):
         self._say(f"{_title(self._node)} agrees with finite differences; largest relative errors: {errors}")
 
     def do_explain(self, _):
-        """explain: formula and derivation of this rule."""
+        """explain: formula, gradient and derivation of this operation."""
         self._say(explanation(self._node))
 
     # ------------------------------------------------------------------------------------------- helpers
@@ -214,7 +214,7 @@ class Session(cmd.Cmd):
 
     def _headline(self):
         path, line, text = self._node.source
-        position = f"rule {self._nodes.index(self._node) + 1} of {len(self._nodes)}"
+        position = f"node {self._nodes.index(self._node) + 1} of {len(self._nodes)}"
         self._say(f"{position}: {_title(self._node)}\n    {path}:{line}  {text}")
 
     def _arrays(self):
@@ -228,7 +228,7 @@ class Session(cmd.Cmd):
 
     def _unknown(self, target, nodes):
         near = did_you_mean(target, {n.op for n in nodes} | {n.module for n in nodes})
-        return f"no rule to come is called {target!r}{near or '; ' + names_in(nodes)}"
+        return f"no node to come is called {target!r}{near or '; ' + names_in(nodes)}"
 
 
 def _is_called(node, target):

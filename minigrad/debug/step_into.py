@@ -1,4 +1,4 @@
-"""Into a rule with pdb, and nowhere else; and compiled kernels as the plain Python that they were made from."""
+"""pdb for one backward function and its kernels, with the Python source of compiled kernels in place of them."""
 
 import pdb
 import sys
@@ -7,20 +7,20 @@ from contextlib import contextmanager
 import numpy as np
 
 
-class RuleDebugger(pdb.Pdb):
-    """pdb for one rule: it stops in the rule's module, in other rules' helpers and in kernels, not in what they call.
+class BackwardDebugger(pdb.Pdb):
+    """pdb that stops in one backward function, in minigrad.ops and in kernels, not in the libraries that these call.
 
-    Where pdb was entered by `begin`, the next Python function to be called must be the rule.
+    Call the backward function right after `begin`: pdb stops at the first line of the function that is called next.
     """
 
-    def __init__(self, rule, stdin=None, stdout=None):
+    def __init__(self, backward, stdin=None, stdout=None):
         super().__init__(stdin=stdin, stdout=stdout, nosigint=True)
-        self.rule_module = rule.__module__
+        self.module = backward.__module__
 
     def stop_here(self, frame):
         name = frame.f_globals.get("__name__", "")
-        ours = name == self.rule_module or name.startswith(("minigrad.ops.", "kernels."))
-        return ours and super().stop_here(frame)
+        stops_here = name == self.module or name.startswith(("minigrad.ops.", "kernels."))
+        return stops_here and super().stop_here(frame)
 
     def begin(self):
         """Stop at the first line of the function that is called next."""
@@ -29,15 +29,15 @@ class RuleDebugger(pdb.Pdb):
         sys.settrace(self.trace_dispatch)
 
     def end(self):
-        """Watch no longer."""
+        """Restore the trace function that `begin` replaced."""
         sys.settrace(self._outer_trace)
 
 
 @contextmanager
-def plain_python():
-    """Inside, compiled kernels are the Python functions that they were made from (`.py_func`): slow, to step through.
+def uncompiled_kernels():
+    """Inside, the Python source of each compiled kernel (`.py_func`) runs in its place: slow, but pdb can step into it.
 
-    Kernels call each other by the global names of their modules, so it is there that they are exchanged.
+    Kernels call each other by the global names of their modules; those names are rebound.
     """
     modules = [module for name, module in sys.modules.items() if name.startswith("kernels.")]
     compiled = [
@@ -47,7 +47,7 @@ def plain_python():
     for names, name, value in compiled:
         names[name] = value.py_func
     try:
-        with np.errstate(all="ignore"):  # as in compiled code, which counts modulo 2**32 and divides by 0 in silence
+        with np.errstate(all="ignore"):  # compiled code wraps integers and divides by 0 without a warning
             yield
     finally:
         for names, name, value in compiled:

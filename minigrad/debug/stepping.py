@@ -1,9 +1,9 @@
-"""Backward one rule at a time, with everything that a rule takes and gives.
+"""Backward one node at a time, with the inputs and outputs of each backward function.
 
     for step in minigrad.backward_steps(loss):
         print(step)
 
-What is in a step stays as it was, whatever happens afterwards.
+A Step holds copies, which later steps do not change.
 """
 
 import ast
@@ -52,14 +52,14 @@ class Stats:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Step:
-    """One rule of a backward pass. Its arrays are copies: whatever happens later, they stay as they are.
+    """One node of a backward pass. Its arrays are copies, which later steps do not change.
 
-    id, op, module   the node's name for a person, its operation, the path of its module ("" outside of any)
+    id, op, module   the node's number, its operation, the path of its module ("" outside of any)
     source           (file, line, text) of the line that made the node
-    saved            the rule's arrays and settings by name
-    dout             the gradient that came in
-    grads            the gradients that it gave its inputs, None where none was wanted: {"dx": ..., "dweight": ...},
-                     or "d0", "d1", ... where the inputs' names are not known; empty before the rule has run
+    saved            arrays and settings saved for backward, by name
+    dout             the gradient of the node's output
+    grads            the gradients of its inputs, None for an input that needs none: {"dx": ..., "dweight": ...}, or
+                     "d0", "d1", ... where the inputs' names are not known; empty before the backward function ran
     """
 
     id: int
@@ -101,10 +101,10 @@ class Step:
 
 
 def backward_steps(loss, grad=None, retain_graph=False):
-    """`loss.backward(grad, retain_graph)` one rule at a time: an iterator of a Step after each.
+    """`loss.backward(grad, retain_graph)` one node at a time: an iterator that yields a Step after each.
 
-    Gives the same gradients, bit for bit. Whoever stops before the end gets the leaves' gradients back as they
-    were. Raises as `Tensor.backward` does.
+    The leaves get the same gradients, bit for bit. An iterator that is closed before its end restores the leaves'
+    gradients. Raises what `Tensor.backward` raises.
     """
     dout = loss.upstream(grad)
     if loss.node is None:
@@ -121,13 +121,13 @@ def _steps(root, dout, retain_graph):
 
 @contextmanager
 def all_or_nothing(root):
-    """Around a backward from `root`: if it does not come to its end, the leaves' gradients are what they were."""
+    """Around a backward from `root`: if it raises or is left early, the leaves' gradients are restored."""
     leaves = graph.leaves(root)
     # only in an arena does the engine add in place
     before = [(t, t.grad, t.grad.copy() if t.grad is not None and t.grad is t.grad_buffer else None) for t in leaves]
     try:
         yield
-    except BaseException:  # whoever leaves an iterator early raises GeneratorExit
+    except BaseException:  # an iterator that is closed early raises GeneratorExit
         for leaf, grad, values in before:
             leaf.grad = grad
             if values is not None:
@@ -147,10 +147,10 @@ def named_gradients(node, grads):
 
 
 @functools.cache
-def _input_names(rule):
-    """{number of inputs: {their names}}, read from `record(out, (x, weight), rule, ...)` in the rule's module."""
+def _input_names(backward):
+    """{number of inputs: {their names}}, from the calls `record(out, (x, weight), backward, ...)` in its module."""
     try:
-        module = ast.parse(inspect.getsource(sys.modules[rule.__module__]))
+        module = ast.parse(inspect.getsource(sys.modules[backward.__module__]))
     except (KeyError, OSError, TypeError):  # defined in a REPL
         return {}
     found = {}
@@ -158,17 +158,17 @@ def _input_names(rule):
         if not isinstance(function, ast.FunctionDef):
             continue
         for call in ast.walk(function):
-            if _records(call, rule.__name__):
+            if _records(call, backward.__name__):
                 for names in _tuples_of_names(call.args[1], function):
                     found.setdefault(len(names), set()).add(names)
     return found
 
 
-def _records(call, rule_name):
-    """Whether this is a call record(out, parents, rule, ...)."""
+def _records(call, name):
+    """Whether this is a call `record(out, parents, NAME, ...)`."""
     if not isinstance(call, ast.Call) or ast.unparse(call.func).split(".")[-1] != "record" or len(call.args) < 3:
         return False
-    return ast.unparse(call.args[2]).split(".")[-1] == rule_name
+    return ast.unparse(call.args[2]).split(".")[-1] == name
 
 
 def _tuples_of_names(parents, function):

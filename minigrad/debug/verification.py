@@ -1,13 +1,16 @@
-"""Checking the rules of a live graph on its own arrays.
+"""The check of a graph's nodes on their own arrays: kernels, saved arrays and backward functions.
 
     with minigrad.debug.check_mode():
         loss = model(ids, targets)
     minigrad.debug.verify(loss)
 
-Three things are compared for a node. Its rule on the plain kernels, in float64, with measured slopes; its output
-with that of the plain kernels in float64; and the gradients that its rule makes of what it has saved, by the
-kernels in use, with those of the plain ones in float64. How much rounding may explain is not guessed but
-measured: it is what the plain kernels themselves lose in the node's own dtype.
+Three comparisons are made for each node:
+
+numerical gradient   against the backward function on the reference kernels, in float64
+output               the node's own, against that of the reference kernels in float64
+gradient             by the kernels in use from the saved arrays, against the reference kernels in float64
+
+The tolerance is measured: the rounding error of the reference kernels in the node's own dtype.
 """
 
 import numpy as np
@@ -18,12 +21,12 @@ from minigrad import graph
 from minigrad._tensor import Tensor
 from minigrad.gradient_checking import GradcheckError, gradcheck
 
-_ROUNDING = 16.0  # kernels sum in different orders: so many times the plain kernels' own loss is allowed
+_ROUNDING = 16.0  # kernels sum in other orders: this many times the reference kernels' error is allowed
 _MAX_ELEMENTS = 64  # of an input that is checked in every coordinate; larger ones in random directions
 
 
 class VerificationError(AssertionError):
-    """A node whose rule, kernels or saved arrays are wrong. `node` is the graph.Node, `check` what failed."""
+    """A wrong node. `node`: the graph.Node; `check`: the comparison that failed."""
 
     def __init__(self, node, check, message):
         path, line, text = node.source
@@ -35,9 +38,9 @@ class VerificationError(AssertionError):
 def verify(loss, n_nodes=None, seed=0):
     """Check all nodes below the Tensor `loss`, or n_nodes of them chosen by `seed`, in the order of backward.
 
-    The graph must have been made in `check_mode` and not been through backward. Returns how many nodes were
-    checked. Raises VerificationError for the first that is wrong, and ValueError for a graph that cannot be
-    checked. Nothing is changed, neither arrays nor gradients.
+    The graph must be made in `check_mode`, and backward must not have freed it. Returns the number of nodes that
+    were checked. Raises VerificationError for the first wrong node, and ValueError if no node can be checked. Arrays
+    and gradients stay as they are.
     """
     nodes = chosen_nodes(loss, n_nodes, seed)
     for node in nodes:
@@ -59,23 +62,23 @@ def chosen_nodes(loss, n_nodes=None, seed=0):
 
 def verify_node(node, seed=0):
     """Check one node of a graph that was made in `check_mode`; see `verify`."""
-    _check_slopes(node, seed)
+    _check_backward_function(node, seed)
     dout = np.random.default_rng([seed, node.id]).standard_normal(node.shape)
     with kernels.use("reference"):
         exact_out, exact_grads = _replay(node, np.float64, dout)
-        plain_out, plain_grads = _replay(node, node.dtype, dout)
-    _compare(node, "output", "output", node.call.out, exact_out, plain_out)
+        reference_out, reference_grads = _replay(node, node.dtype, dout)
+    _compare(node, "output", "output", node.call.out, exact_out, reference_out)
     grads = node.backward(np.asarray(dout.astype(node.dtype), like=node.call.out), **node.saved)
     grads = grads if isinstance(grads, tuple) else (grads,)
     for i, (parent, grad) in enumerate(zip(node.parents, grads, strict=True)):
         if parent is not None:
-            exact, plain = exact_grads[i], plain_grads[i]
+            exact, reference = exact_grads[i], reference_grads[i]
             grad = np.zeros(parent.shape, parent.dtype) if grad is None else grad
-            _compare(node, "gradient", f"gradient of input {i}", grad, exact, plain)
+            _compare(node, "gradient", f"gradient of input {i}", grad, exact, reference)
 
 
-def _check_slopes(node, seed):
-    """The rule against finite differences, on the plain kernels: it is the rule that is in question here."""
+def _check_backward_function(node, seed):
+    """The backward function against the numerical gradient, on the reference kernels."""
     inputs = {f"input {i}": _copy(t, np.float64) for i, t in enumerate(node.call.tensors())}
     if not any(t.requires_grad for t in inputs.values()):
         return
@@ -86,7 +89,8 @@ def _check_slopes(node, seed):
                 rtol=1e-5, max_coordinates=_MAX_ELEMENTS, n_directions=2, seed=seed + node.id,
             )  # fmt: skip
     except GradcheckError as error:
-        raise VerificationError(node, "slope", f"the rule does not fit the measured slope: {error}") from error
+        message = f"the backward function disagrees with the numerical gradient: {error}"
+        raise VerificationError(node, "numerical gradient", message) from error
 
 
 def _copy(tensor, dtype):
@@ -98,7 +102,7 @@ def _copy(tensor, dtype):
 
 
 def _replay(node, dtype, dout):
-    """The node made again in another dtype -> its output, and the gradients that its rule gives for dout."""
+    """Repeat the node's call in another dtype -> its output, and the gradients of its inputs for dout."""
     out = node.call.again([_copy(t, dtype) for t in node.call.tensors()])
     grads = out.node.backward(dout.astype(dtype), **out.node.saved)
     grads = grads if isinstance(grads, tuple) else (grads,)
@@ -107,20 +111,20 @@ def _replay(node, dtype, dout):
     ]
 
 
-def _compare(node, check, what, array, exact, plain):
+def _compare(node, check, what, array, exact, reference):
     """VerificationError if `array` is further from `exact` than rounding in its dtype explains."""
     array = on_host(array)
     if array.shape != exact.shape:
         raise VerificationError(node, check, f"the {what} has shape {array.shape}, expected {exact.shape}")
     largest = _largest(exact)
-    # the plain kernels' own error, and a few units in the last place of the largest number
-    allowed = _ROUNDING * (_largest(plain - exact) + np.finfo(array.dtype).eps * largest)
+    # the reference kernels' own error, and a few units in the last place of the largest number
+    allowed = _ROUNDING * (_largest(reference - exact) + np.finfo(array.dtype).eps * largest)
     error = _largest(array - exact)
     if not error <= allowed:
         index = np.unravel_index(int(np.argmax(np.abs(array - exact))), array.shape)
         raise VerificationError(
             node, check,
-            f"the {what} differs from the plain kernels' in float64 by {error:.3g} at {tuple(map(int, index))} "
+            f"the {what} differs from the reference kernels' in float64 by {error:.3g} at {tuple(map(int, index))} "
             f"({float(array[index]):.8g} instead of {float(exact[index]):.8g}); rounding explains {allowed:.3g}",
         )  # fmt: skip
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 
 class GradcheckError(AssertionError):
-    """A gradient that differs from the measured slope by more than the tolerance, or a rule that breaks a promise.
+    """A gradient that differs from the numerical gradient by more than the tolerance, or a bad backward function.
 
     input                       name of the input whose gradient is wrong, or None
-    index, coordinates          the coordinate shown, and all wrong ones that were looked for; tuples of ints
-    analytic, numeric           its gradient by backward, and as measured
-    tolerance, noise            what was allowed; how well the slope can be measured (None if not measured)
+    index, coordinates          the coordinate shown, and all wrong ones that were found; tuples of ints
+    analytic, numeric           its gradient by backward, and the numerical one
+    tolerance, noise            the allowed difference; the error of the numerical gradient (None if not measured)
     cause                       short name of the likely cause, or None
     """
 
@@ -23,7 +23,7 @@ class GradcheckError(AssertionError):
 
 @dataclass(frozen=True)
 class GradcheckReport:
-    """Largest error of each input, relative to the size of its gradient; kinks where no slope exists."""
+    """Largest error of each input, relative to the size of its gradient; kinks, where there is no gradient."""
 
     errors: dict[str, float]
     kinks: tuple = ()

@@ -1,4 +1,4 @@
-"""From a failed check to its explanation: which coordinates are wrong, how well that is known, and the likely cause."""
+"""The message of a failed check: which coordinates are wrong, the error of the measurement, and the likely cause."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from minigrad.gradient_checking.likely_causes import WEAKEST, Evidence, likely_c
 from minigrad.gradient_checking.numerical_gradient import locate, sweep
 
 _LISTED = 5  # coordinates named in a message
-_SAMPLE = 40  # further coordinates looked at in a large input
-_OUTPUTS = 256  # outputs of which each is followed back on its own
-_NUMBERS = 2e7  # what a matrix of outputs x coordinates may hold
+_SAMPLE = 40  # coordinates of a large input that are compared besides the wrong ones
+_OUTPUTS = 256  # outputs for which a row of the Jacobian is computed by backward
+_NUMBERS = 2e7  # elements of a matrix of outputs x coordinates
 
 
 def failure(check, wrong, n_rows, rng):
-    """The GradcheckError for an input. check: its _InputCheck; wrong: (label, direction, analytic, Slope) rows."""
+    """The GradcheckError for an input. check: its _InputCheck; wrong: (label, direction, analytic, numerical) rows."""
     x = check.tensor.data
     exact = n_rows == x.size and np.count_nonzero(wrong[0][1]) == 1
     if exact:
@@ -25,7 +25,7 @@ def failure(check, wrong, n_rows, rng):
         label, direction, analytic, measured = wrong[0]
         if indices:
             direction = _unit(x, indices[0])
-            analytic, measured = check.slopes(direction)
+            analytic, measured = check.gradients_along(direction)
             label = f"index {_index(x, indices[0])}, found from {label}"
     steady, floor, best_step = sweep(check.probe, check.tensor, direction, check.upstream, check.here)
     numeric = steady if floor < abs(steady - analytic) else measured.numeric
@@ -41,7 +41,7 @@ def failure(check, wrong, n_rows, rng):
         named = ", ".join(map(str, coordinates[:_LISTED])) + (" ..." if len(coordinates) > _LISTED else "")
         count = f"{len(indices)} of {x.size}" if exact else f"at least {len(indices)} of {x.size}"
         lines.append(f"  wrong: {count} coordinates: {named}")
-    lines.append(f"  noise: the slope is measured to {floor:.2g}, best at a step of {best_step:g}")
+    lines.append(f"  noise: the numerical gradient is accurate to {floor:.2g}, best at a step of {best_step:g}")
     lines.append(f"  likely cause: {sentence}")
     index = coordinates[indices.index(int(np.argmax(direction)))] if coordinates else None
     return GradcheckError(
@@ -51,14 +51,14 @@ def failure(check, wrong, n_rows, rng):
 
 
 def _cause(check, indices):
-    """(short name or None, a sentence) from the first input whose error shows a pattern; this one's comes first."""
+    """(short name or None, a sentence) from the first input whose error shows a pattern, beginning with this one."""
     here = _evidence(check, check.name, indices)
     sizes = {name: t.size for name, t in check.probe.checked.items() if name != check.name}
-    # a large input's wrong coordinates would have to be searched for
+    # the wrong coordinates of a large input are not known
     there = {name: _evidence(check, name, range(size)) for name, size in sizes.items() if size <= 200}
     for name, other in there.items():
         if other.shape == here.shape and np.allclose(here.gradient.reshape(-1), other.numeric, 1e-5, 1e-9):
-            return "inputs swapped", f"this is the gradient of {name}: the rule returns its results in another order"
+            return "inputs swapped", f"this is the gradient of {name}: backward returns the gradients in another order"
     cause, sentence = likely_cause(here)
     if cause in (None, WEAKEST):
         for name, other in there.items():
@@ -69,7 +69,7 @@ def _cause(check, indices):
 
 
 def _evidence(check, name, indices):
-    """Everything that the patterns look at, for one input: a sample of its coordinates, wrong ones first."""
+    """The Evidence for one input, at a sample of its coordinates: the wrong ones first, then random ones."""
     probe, tensor = check.probe, check.probe.checked[name]
     x, grad = tensor.data, check.grads[name]
     outs = probe.outputs()
@@ -90,7 +90,7 @@ def _evidence(check, name, indices):
         parts = (_split(u, shapes) for u in upstreams)  # one at a time: each may be large
         return np.stack([grads[name].reshape(-1)[sample] for grads in probe.pull(parts)])
 
-    along = None  # the outputs' change along upstream, where it has the input's shape: what a transposed rule gives
+    along = None  # the outputs' change along upstream, where that has the input's shape: a transposed gradient
     if shapes == [x.shape]:
         along = _column(probe, tensor, check.upstream[0])
     chosen = np.arange(upstream.size)
@@ -121,7 +121,7 @@ def _sampled(shape, wrong, most):
 
 
 def _column(probe, tensor, direction):
-    """All outputs' slopes along a direction, flat; with small steps where larger ones disagree, as beside a kink."""
+    """The derivatives of all outputs along a direction, flat; with smaller steps where two disagree, as at a kink."""
     x = tensor.data
     for h in 1e-4, 1e-6:
         differences = []

@@ -1,8 +1,8 @@
 """Likely causes of a wrong gradient, read from the pattern of its error.
 
-A rule is a linear function of the upstream gradient, as the truth is. Sending one output's gradient at a time
-through backward gives the rule's matrix, and finite differences give the true one; common mistakes leave plain
-traces in the comparison: a row lost, an entry where none should be, everything doubled.
+A backward function is linear in the upstream gradient, so it has a matrix, the Jacobian. Backward with the gradient
+of one output at a time gives its rows, and finite differences give the true ones. Common mistakes show in the
+comparison: a row is missing, an entry is not 0 where it should be, everything is doubled.
 """
 
 import itertools
@@ -13,25 +13,25 @@ import numpy as np
 
 from minigrad.gradient_checking.numerical_gradient import broadcasts_to
 
-WEAKEST = "right only for all-ones upstream"  # also true of many other mistakes, so these are named where they show
+WEAKEST = "right only for all-ones upstream"  # many other mistakes have this trait too, so it is named last
 _CLOSE = 1e-5  # relative; finite differences give about 1e-9
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one input's gradient. n coordinates were sampled, m outputs exist in all.
+    """The gradient of one input, wrong and true. n coordinates are sampled; m is the number of output elements.
 
     shape, out_shapes   of the input and of all outputs
     sample              (n,) flat indices of the sampled coordinates
-    gradient            by backward, whole; `analytic` (n,) is its part at the sample, `numeric` (n,) the truth
+    gradient            by backward, whole; `analytic` (n,) is its part at the sample, `numeric` (n,) the true one
     wrong               (n,) bool
     jacobian            (m, n) true change of every output with every sampled coordinate
     upstream            (m,) the upstream gradient used
-    chosen              indices of the outputs which `rule_matrix` follows back
-    pull                flat upstream gradients -> the rule's gradient at the sample, a row each
+    chosen              indices of the outputs whose rows `backward_matrix` computes
+    pull                flat upstream gradients -> the gradient by backward at the sample, a row each
     along               (m,) change of the outputs along `upstream`, if the one output has the input's shape; or None
-    arrays              by name what a forgotten factor may be: the float inputs and the first output
-    sizes               lengths that a sum or mean may run over
+    arrays              {name: array} that may be a forgotten factor: the float inputs and the first output
+    sizes               lengths of the axes that a sum or mean may run over
     """
 
     shape: tuple
@@ -49,10 +49,10 @@ class Evidence:
     arrays: dict
     sizes: set
 
-    def rule_matrix(self):
-        """(chosen, n): what the rule makes of each chosen output's gradient alone, and the true matrix beside it."""
-        rule = self.pull(np.eye(1, self.upstream.size, k)[0] for k in self.chosen)
-        return rule, self.jacobian[self.chosen]
+    def backward_matrix(self):
+        """The Jacobian's rows for the chosen outputs, by backward and the true ones: two arrays (chosen, n)."""
+        backward = self.pull(np.eye(1, self.upstream.size, k)[0] for k in self.chosen)
+        return backward, self.jacobian[self.chosen]
 
 
 def likely_cause(evidence):
@@ -61,7 +61,7 @@ def likely_cause(evidence):
         found = pattern(evidence)
         if found:
             return found
-    return None, "no pattern recognised; compare the rule with its derivation term by term"
+    return None, "no pattern recognised; compare backward with its derivation term by term"
 
 
 def _close(a, b):
@@ -70,9 +70,9 @@ def _close(a, b):
 
 def _empty(e):
     if not np.isfinite(e.analytic).all():
-        return "not finite", "the rule gives NaN or infinity where the function itself is finite"
+        return "not finite", "the backward function gives NaN or infinity where the function itself is finite"
     if not e.analytic.any():
-        zeros = "no gradient", "the gradient is 0 everywhere: the rule returns None or zeros for this input"
+        zeros = "no gradient", "the gradient is 0 everywhere: backward returns None or zeros for this input"
         return _ones(e) or zeros
     return None
 
@@ -120,7 +120,7 @@ def _moved(e):
                 and _close(whole.transpose(axes).reshape(-1)[e.sample], e.numeric):  # fmt: skip
             return "transposed", f"the gradient is right after transpose{axes}"
     if e.along is not None and _close(e.analytic, e.along[e.sample]):
-        return "transposed", "the rule applies the operation's matrix itself; its transpose is wanted"
+        return "transposed", "the backward function applies the operation's matrix itself; its transpose is wanted"
     if len(e.out_shapes) == 1 and len(e.out_shapes[0]) in (2, 3, 4):
         u = e.upstream.reshape(e.out_shapes[0])
         for axes in itertools.permutations(range(u.ndim)):
@@ -141,7 +141,7 @@ def _moved(e):
 
 
 def _ones(e):
-    """The gradient is right for an upstream gradient of ones, with which sums of many rules come out as 0 or 1."""
+    """The gradient is right for an upstream gradient of ones, which hides mistakes: many sums become 0 or 1."""
     ones = np.ones_like(e.upstream)
     error = np.abs(e.pull([ones])[0] - e.jacobian.sum(axis=0)).max()
     if len(ones) > 1 and error <= _CLOSE * np.abs(e.jacobian).max():
@@ -150,26 +150,26 @@ def _ones(e):
 
 
 def _matrix(e):
-    """The rule's matrix against the true one, entry by entry."""
-    rule, true = e.rule_matrix()
+    """The backward function's matrix against the true one, entry by entry."""
+    backward, true = e.backward_matrix()
     size = np.abs(true).max(initial=0.0)
-    if not np.isfinite(rule).all() or not size:
+    if not np.isfinite(backward).all() or not size:
         return None
-    if len(e.chosen) == len(e.upstream) and not _close(e.upstream @ rule, e.analytic):
+    if len(e.chosen) == len(e.upstream) and not _close(e.upstream @ backward, e.analytic):
         return "not linear in dout", "the gradient is not in proportion to dout: a part of it does not depend on dout"
-    same = np.abs(rule - true) <= _CLOSE * size
-    absent, silent = np.abs(true) <= _CLOSE * size, np.abs(rule) <= _CLOSE * size
+    same = np.abs(backward - true) <= _CLOSE * size
+    absent, silent = np.abs(true) <= _CLOSE * size, np.abs(backward) <= _CLOSE * size
     return (
-        _lost(e, rule, same, absent, silent)
-        or _doubled(rule, true, same, absent, size)
-        or _symmetric(rule, true)
-        or _centred(e, rule, true, size)
+        _lost(e, backward, same, absent, silent)
+        or _doubled(backward, true, same, absent, size)
+        or _symmetric(backward, true)
+        or _centred(e, backward, true, size)
         or _extra(absent, silent)
-        or _scaled(e, rule, true, absent, silent)
+        or _scaled(e, backward, true, absent, silent)
     )
 
 
-def _lost(e, rule, same, absent, silent):
+def _lost(e, backward, same, absent, silent):
     lost = ~absent & silent
     if not lost.any() or not (same | lost).all():
         return None
@@ -183,28 +183,28 @@ def _lost(e, rule, same, absent, silent):
     return "overwritten", "of several contributions to one coordinate only some survive: `=` where `+=` was meant"
 
 
-def _doubled(rule, true, same, absent, size):
-    double = ~absent & (np.abs(rule - 2.0 * true) <= _CLOSE * size)
+def _doubled(backward, true, same, absent, size):
+    double = ~absent & (np.abs(backward - 2.0 * true) <= _CLOSE * size)
     if double.any() and (same | double).all() and not double.all():
         return "accumulated twice", "some contributions are added twice"
-    negative = ~absent & (np.abs(rule + true) <= _CLOSE * size)
+    negative = ~absent & (np.abs(backward + true) <= _CLOSE * size)
     if negative.any() and (same | negative).all():
         return "sign", "the sign of some contributions is reversed"
     return None
 
 
-def _symmetric(rule, true):
-    if rule.shape[0] == rule.shape[1] and _close(rule, true.T) and not _close(true, true.T):
-        return "transposed", "the rule's matrix is the transpose of the right one"
+def _symmetric(backward, true):
+    if backward.shape[0] == backward.shape[1] and _close(backward, true.T) and not _close(true, true.T):
+        return "transposed", "the backward function's matrix is the transpose of the right one"
     return None
 
 
-def _centred(e, rule, true, size):
-    """Normalisations give no gradient to a shift of all coordinates; a rule without its mean does."""
+def _centred(e, backward, true, size):
+    """The gradient of a normalisation sums to 0 over its axis; a backward function without the mean's term does not."""
     small = 1e-4 * size
     for axis in range(len(e.shape)):
         lines = _lines(e, axis)
-        sums = [np.abs(matrix @ lines).max(initial=0.0) for matrix in (true, rule)]
+        sums = [np.abs(matrix @ lines).max(initial=0.0) for matrix in (true, backward)]
         if e.shape[axis] > 2 and sums[0] <= small < sums[1]:
             return "mean not subtracted", f"the true gradient sums to 0 over axis {axis}; this one, lacking a mean, not"
     return None
@@ -226,12 +226,12 @@ def _extra(absent, silent):
     return "mask forgotten", "gradient flows where the output does not depend on the input: no mask, or another one"
 
 
-def _scaled(e, rule, true, absent, silent):
+def _scaled(e, backward, true, absent, silent):
     """The ratio of the two is one of the input arrays (or the reciprocal of one)."""
     if (absent != silent).any():
         return None
     with np.errstate(all="ignore"):
-        ratio = np.where(absent, np.nan, true / rule)  # (chosen, n)
+        ratio = np.where(absent, np.nan, true / backward)  # (chosen, n)
     for name, array in e.arrays.items():
         for shape, at in ((e.shape, e.sample), (e.out_shapes[0] if len(e.out_shapes) == 1 else None, e.chosen)):
             if shape is None or not broadcasts_to(array.shape, shape):

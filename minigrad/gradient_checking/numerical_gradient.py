@@ -1,6 +1,6 @@
-"""Measuring: what a function gives, how fast that changes in a direction, and which coordinates backward got wrong.
+"""The numerical gradient of a function along a direction, and the search for the coordinates that backward got wrong.
 
-Only values are measured here; what they mean is decided in `minigrad.gradcheck` and `causes`.
+This file measures; `check` decides whether a gradient is wrong, `likely_causes` why.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Probe:
     """A function and its inputs, in float64.
 
     inputs   name -> array or Tensor, in the order in which fn takes them
-    checked  name -> Tensor: those that want a gradient
+    checked  name -> Tensor: the inputs that require a gradient
     """
 
     def __init__(self, fn, inputs):
@@ -30,7 +30,7 @@ class Probe:
         self.checked = {n: t for n, t in self.inputs.items() if isinstance(t, Tensor) and t.requires_grad}
 
     def outputs(self):
-        """fn's results as arrays, without a graph."""
+        """The results of fn as arrays, computed without a graph."""
         with graph.no_grad():
             return [out.data for out in self._call()]
 
@@ -48,11 +48,11 @@ class Probe:
             tensor.data = before
 
     def pull(self, upstreams):
-        """Backward from one forward pass: yields, for each list of upstream gradients, the gradients by input name.
+        """Backward from one forward pass: yields {name of an input: gradient} for each list of upstream gradients.
 
         upstreams: an iterable of lists, or a function of the outputs' shapes that returns one.
         """
-        observer, graph.observer = graph.observer, _RuleGuard(self.checked)
+        observer, graph.observer = graph.observer, _BackwardGuard(self.checked)
         checked = list(self.checked.values())
         try:
             with gradients_aside(checked):
@@ -60,14 +60,14 @@ class Probe:
             leaves = {id(leaf): leaf for out in outs if out.node for leaf in graph.leaves(out.node)}
             leaves |= {id(tensor): tensor for tensor in checked}
             for upstream in upstreams([out.shape for out in outs]) if callable(upstreams) else upstreams:
-                with gradients_aside(leaves.values()):  # parameters of which fn alone knows are among them
+                with gradients_aside(leaves.values()):  # parameters inside fn are among them
                     grads = self._gradients(outs, upstream)
                 yield grads
         finally:
             graph.observer = observer
 
     def _gradients(self, outs, upstream):
-        """The inputs' gradients by name, for a list of upstream gradients, which are added to what the leaves have."""
+        """{name: gradient of an input} for a list of upstream gradients. The leaves must have no gradient before."""
         for out, u in zip(outs, upstream, strict=True):
             if out.requires_grad and u is not None:
                 out.backward(u, retain_graph=True)
@@ -92,8 +92,8 @@ def _prepared(name, x):
     return Tensor(x.astype(np.float64), requires_grad=True) if x.dtype.kind == "f" else x
 
 
-class _RuleGuard:
-    """Watches every rule of a backward pass: it may change nothing, and its gradients must fit the inputs."""
+class _BackwardGuard:
+    """A graph.observer: raises where a backward function changes its arguments or returns a wrong shape or dtype."""
 
     def __init__(self, checked):
         self.names = {id(tensor): name for name, tensor in checked.items()}
@@ -135,10 +135,10 @@ def broadcasts_to(shape, out_shape):
         return False
 
 
-# ---------------------------------------------------------------------------------------------- slopes
+# ------------------------------------------------------------------------------------------ derivatives
 
 
-class Slope(NamedTuple):
+class NumericalGradient(NamedTuple):
     """A derivative along a direction, the rounding noise in it, and how far its two sides differ at two steps."""
 
     numeric: float
@@ -146,7 +146,7 @@ class Slope(NamedTuple):
     bends: tuple[float, float]
 
 
-def slope(probe, tensor, direction, upstream, step, here):
+def numerical_gradient(probe, tensor, direction, upstream, step, here):
     """The derivative of sum(output * upstream) along `direction`. here: the values where the tensor stands.
 
     Central differences D at steps h and h / 2, extrapolated: (4 D(h/2) - D(h)) / 3 cancels the h**2 term.
@@ -163,26 +163,26 @@ def slope(probe, tensor, direction, upstream, step, here):
     # values are sums of many terms, each rounded: 10 eps of the largest, carried through the division; and the
     # analytic side of a gradient that is 0 may be rounding too, in units of the upstream gradient, which is ~1
     noise = 10.0 * EPS * max(magnitude / h, 1.0)
-    return Slope((4.0 * differences[1] - differences[0]) / 3.0, noise, tuple(bends))
+    return NumericalGradient((4.0 * differences[1] - differences[0]) / 3.0, noise, tuple(bends))
 
 
 def sweep(probe, tensor, direction, upstream, here):
-    """The slope at the steadiest of many step sizes -> slope, its noise floor, that step.
+    """The numerical gradient at the most stable of many step sizes -> its value, its error, that step.
 
-    Large steps suffer from curvature and small ones from rounding; in between neighbours agree, and how well
-    they agree is how well the slope can be measured at all.
+    Large steps suffer from curvature and small ones from rounding. Between them, results at neighbouring steps
+    agree; their difference is the error.
     """
     with np.errstate(all="ignore"):  # a large step may leave the function's domain
-        slopes = np.array([slope(probe, tensor, direction, upstream, s, here).numeric for s in _SWEEP])
-        gaps = np.nan_to_num(np.abs(np.diff(slopes)), nan=np.inf)
+        gradients = np.array([numerical_gradient(probe, tensor, direction, upstream, s, here).numeric for s in _SWEEP])
+        gaps = np.nan_to_num(np.abs(np.diff(gradients)), nan=np.inf)
     floor = np.maximum(gaps[:-1], gaps[1:])  # of a step and both its neighbours
     best = int(floor.argmin())
-    return float(slopes[best + 1]), float(floor[best]), float(_SWEEP[best + 1])
+    return float(gradients[best + 1]), float(floor[best]), float(_SWEEP[best + 1])
 
 
 @dataclass(frozen=True)
 class Kink:
-    """A point where the slope from the left and from the right differ, so that no gradient is the right one."""
+    """A point where the derivatives from the left and from the right differ, so that there is no gradient."""
 
     input: str
     where: str
@@ -192,13 +192,13 @@ class Kink:
 
 
 def kink(probe, tensor, direction, upstream, scale):
-    """Where one-sided slopes differ: (left, right, low, high, smooth), or None if all is smooth here.
+    """A kink along a direction: (left, right, low, high, smooth); None if the function is smooth here.
 
-    left, right   the slopes from both sides
-    low, high     what the gradient may be, each output taking either side
-    smooth        the upstream gradients with those of kinked outputs set to 0
+    left, right   the one-sided derivatives
+    low, high     the range of valid gradients: each output may take either side
+    smooth        the upstream gradients, set to 0 for outputs with a kink
 
-    A smooth function's two sides approach each other in proportion to the step; at a kink the gap stays.
+    The gap between the two sides shrinks with the step where the function is smooth, and stays at a kink.
     """
     here = probe.outputs()
     left, right, wide = _one_sided(probe, tensor, direction, upstream, here, 1e-5)
@@ -216,7 +216,7 @@ def kink(probe, tensor, direction, upstream, scale):
 
 
 def _one_sided(probe, tensor, direction, upstream, here, step):
-    """Per output element: the slope from the left, from the right, and the gap between them; lists of arrays."""
+    """Per output element: the derivatives from the left and the right, and the gap between them; lists of arrays."""
     size = step / np.abs(direction).max()  # no element moves further than `step`
     below, above = (probe.moved(tensor, tensor.data + s * direction, probe.outputs) for s in (-size, size))
     left = [u * (c - b) / size for u, b, c in zip(upstream, below, here, strict=True)]
@@ -225,10 +225,10 @@ def _one_sided(probe, tensor, direction, upstream, here, step):
 
 
 def locate(probe, tensor, grad, upstream, here, tolerance, rng, most=8):
-    """Flat indices of coordinates whose gradient is wrong, at most `most`: about log2(n) slopes for each.
+    """Flat indices of coordinates whose gradient is wrong, at most `most`, with about log2(n) measurements for each.
 
-    The error along a direction is the sum of the errors along its two halves, so one measurement splits a
-    range in two; the half with the larger error is followed first.
+    Binary search: the error along a direction is the sum of the errors along its two halves, so one measurement
+    gives both. The half with the larger error is searched first.
     """
     x, flat = tensor.data, grad.reshape(-1)
     weights = rng.uniform(0.5, 1.5, x.size) * rng.choice([-1.0, 1.0], x.size)
@@ -236,7 +236,7 @@ def locate(probe, tensor, grad, upstream, here, tolerance, rng, most=8):
     def error(start, stop):
         direction = np.zeros(x.size)
         direction[start:stop] = weights[start:stop]
-        measured = slope(probe, tensor, direction.reshape(x.shape), upstream, 1e-3, here)
+        measured = numerical_gradient(probe, tensor, direction.reshape(x.shape), upstream, 1e-3, here)
         return float(flat[start:stop] @ weights[start:stop]) - measured.numeric, measured.noise
 
     found, stack = [], [(0, x.size, error(0, x.size)[0])]
@@ -249,6 +249,6 @@ def locate(probe, tensor, grad, upstream, here, tolerance, rng, most=8):
         left, noise = error(start, middle)
         halves = [(start, middle, left), (middle, stop, total - left)]
         least = max(tolerance, 4.0 * noise, 1e-6 * abs(total))
-        # `not <=` follows NaN too; the larger error is pushed last and so followed first
+        # `not <=` keeps NaN too; the half with the larger error is pushed last, so it is searched first
         stack += sorted((half for half in halves if not abs(half[2]) <= least), key=lambda half: abs(half[2]))
     return found

@@ -1,4 +1,4 @@
-"""A function computed on a device, its inputs and outputs on the host: so it is checked like any other."""
+"""A function that computes on a device, with its inputs and outputs on the host, where gradcheck needs them."""
 
 from kernels.arrays import on_host
 from minigrad._tensor import Tensor, record

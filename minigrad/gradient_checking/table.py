@@ -1,7 +1,7 @@
 """Every operation on every backend in both precisions: the largest error of its gradient, as a table or a picture.
 
-float64 is held against finite differences; float32, too coarse for those, against the rule in float64. On a device
-inputs are moved there and outputs back, as part of what is checked.
+float64 is compared with finite differences; float32, too coarse for those, with the gradient in float64. On a device
+inputs are moved there and outputs back, and the gradients of both moves are checked too.
 """
 
 from typing import NamedTuple

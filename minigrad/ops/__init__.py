@@ -1,7 +1,7 @@
 """Every differentiable operation: `op`, and `op_backward` directly below it.
 
-A rule is a plain function of raw arrays: rule(dout, **saved) -> one gradient per input, None where none is
-wanted. Rules never modify `dout` or what was saved, so they can be called from a REPL without any graph.
+A backward function is a function of arrays: op_backward(dout, **saved) -> one gradient per input, None for an input
+that needs none. It can be called without a graph, in a debugger for instance.
 """
 
 from minigrad.ops.elementwise import (

@@ -263,7 +263,7 @@ def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, slot=graph.NO_S
 
 
 def _saved_for_backward(array):
-    """What a rule keeps of an array: a bfloat16 copy where products round to that anyway, else the array itself.
+    """What is saved of an array: a bfloat16 copy where products round to that anyway, else the array itself.
 
     Of what a model keeps for backward, most comes out of products and goes into others.
     """

@@ -116,7 +116,7 @@ def _of_one_dtype(tensors):
 def split(x, sections, axis=0):
     """A list of parts, as in NumPy: `sections` equal ones, or cut before each index of a list.
 
-    Each part is a `getitem`, whose rule puts its gradient back in place.
+    Each part is a `getitem`, whose backward function puts its gradient back in place.
     """
     if isinstance(sections, int):
         if x.shape[axis] % sections:

@@ -1,7 +1,7 @@
 """docs/backward: every operation has its page, and what the pages quote, claim and tell pdb to do is true.
 
 The quoted code equals the source; each page's program runs and its assertions hold; its pdb session stops in the named
-rule and no command of it fails. `explain` prints the gists, and says what it can where no page is.
+backward function and no command of it fails. `explain` prints the gists, and says what it can where no page is.
 """
 
 import ast
@@ -24,7 +24,7 @@ from minigrad.ops.nn import layernorm_backward
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "backward").glob("[!R]*.md")}
-SECTIONS = ["Formula", "Rule", "Derivation", "Code", "Numerical notes", "Try it"]
+SECTIONS = ["Formula", "Backward", "Derivation", "Code", "Numerical notes", "Try it"]
 each_page = pytest.mark.parametrize("op", sorted(PAGES))
 
 
@@ -69,7 +69,7 @@ def test_a_page_has_its_sections_and_a_gist_of_one_sentence(op):
     assert re.findall(r"^## (.+)$", PAGES[op], re.M) == SECTIONS
     for name in SECTIONS:
         assert section(op, name).strip(), name
-    for name in ("Formula", "Rule"):
+    for name in ("Formula", "Backward"):
         assert block(section(op, name), "text")
 
 
@@ -107,7 +107,7 @@ def test_the_program_runs_and_its_assertions_hold(op):
 
 
 @each_page
-def test_the_program_fails_when_the_rule_is_wrong(op, monkeypatch):
+def test_the_program_fails_when_the_backward_function_is_wrong(op, monkeypatch):
     name = rule_of(op)
     module = sys.modules[getattr(ops, op).__module__]
     right = getattr(module, name)
@@ -130,7 +130,7 @@ class Debugger(pdb.Pdb):
 
 
 @each_page
-def test_the_pdb_session_stops_in_the_rule_and_no_command_fails(op):
+def test_the_pdb_session_stops_in_the_backward_function_and_no_command_fails(op):
     lines = block(section(op, "Try it").split("python -m pdb", 1)[1], "text").splitlines()
     commands = [line.removeprefix("(Pdb) ").split("  #")[0] for line in lines]
     bdb.Breakpoint.clearBreakpoints()  # pdb keeps them per process, and a new debugger begins with them
@@ -151,15 +151,15 @@ def test_the_pdb_session_stops_in_the_rule_and_no_command_fails(op):
 
 
 @each_page
-def test_explain_gives_gist_formula_and_rule_of_a_page(op):
+def test_explain_gives_gist_formula_and_backward_function_of_a_page(op):
     text = explanation(op)
     assert text.startswith(f"{op}: {PAGES[op].splitlines()[2]}")
-    for name in ("Formula", "Rule"):
+    for name in ("Formula", "Backward"):
         for line in block(section(op, name), "text").splitlines():
             assert line in text
 
 
-def test_name_function_rule_and_other_library_s_name_give_the_same():
+def test_name_function_backward_function_and_other_library_s_name_give_the_same():
     expected = explanation("layernorm")
     for what in ("layernorm_backward", "layer_norm", ops.layernorm, mg.functional.layernorm, layernorm_backward):
         assert explanation(what) == expected
@@ -190,7 +190,7 @@ def tanh_backward(dout, x):
     return dout / np.cosh(x) ** 2
 
 
-def test_an_operation_of_one_s_own_shows_its_docstring_and_rule():
+def test_an_operation_of_one_s_own_shows_its_docstring_and_backward_function():
     out = tanh(mg.tensor([1.0], requires_grad=True))
     for what in (out.node, tanh, tanh_backward):
         text = explanation(what)
@@ -198,7 +198,7 @@ def test_an_operation_of_one_s_own_shows_its_docstring_and_rule():
         assert "docs" not in text.split("Somebody's")[1]
 
 
-def test_without_the_pages_docstring_and_rule_are_shown(monkeypatch, tmp_path):
+def test_without_the_pages_docstring_and_backward_function_are_shown(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.import_module("minigrad.debug.explanations"), "PAGES", tmp_path)
     for what in ("softmax", ops.softmax, mg.tensor([1.0], requires_grad=True).softmax().node):
         text = explanation(what)
@@ -208,7 +208,7 @@ def test_without_the_pages_docstring_and_rule_are_shown(monkeypatch, tmp_path):
         assert (getattr(ops, op).__doc__.splitlines()[0]) in explanation(op)
 
 
-def test_a_rule_without_source_is_still_explained():
+def test_a_backward_function_without_source_is_still_explained():
     namespace = {"__name__": "__main__"}
     exec('def cube_backward(dout, x):\n    """3 x^2."""\n    return dout * 3 * x**2', namespace)
     text = explanation(namespace["cube_backward"])
@@ -227,5 +227,5 @@ def test_what_cannot_be_explained_is_refused():
     with pytest.raises(ValueError, match=r"no operation 'zzzzzz'$"):
         explanation("zzzzzz")
     for what in (3, mg.tensor([1.0]), np.ones(2)):
-        with pytest.raises(TypeError, match="explain takes a Node, an operation's name, its function or its rule"):
+        with pytest.raises(TypeError, match="takes a Node, an operation's name, its function or its backward function"):
             explanation(what)

@@ -27,7 +27,7 @@ def stops(monkeypatch):
     return seen
 
 
-def test_it_stops_before_or_after_the_rule_with_its_arrays(stops):
+def test_it_stops_before_or_after_the_backward_function_with_its_arrays(stops):
     net = Net()
     with mg.break_on(op="layernorm", module="blocks.1"):
         loss_of(net).backward()
@@ -75,7 +75,7 @@ def test_several_at_once_and_remove(stops):
 def test_it_warns_of_what_matches_nothing_at_the_start_of_the_pass_and_once(stops):
     net = Net()
     with mg.break_on(op="layrnorm"):
-        with pytest.warns(RuntimeWarning, match=r"op='layrnorm'.*no rule.*its ops are add, gelu.*did you mean 'layern"):
+        with pytest.warns(RuntimeWarning, match=r"op='layrnorm'.*no node.*its ops are add, gelu.*did you mean 'layern"):
             loss_of(net).backward()
         with warnings.catch_warnings():
             warnings.simplefilter("error")

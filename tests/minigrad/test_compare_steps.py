@@ -47,7 +47,7 @@ def test_a_wrong_forward_kernel_is_named(monkeypatch):
     assert found.startswith("forward #") and "gelu in blocks.0.mlp" in found and "first to differ" in found
 
 
-def test_a_wrong_rule_is_named_by_the_first_gradient_it_made(monkeypatch):
+def test_a_wrong_backward_function_is_named_by_the_first_gradient_it_made(monkeypatch):
     sound = traced("reference")
 
     def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True):

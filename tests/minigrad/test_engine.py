@@ -1,4 +1,4 @@
-"""The engine: what backward adds where, in which order, what it refuses, and what it says when a rule fails."""
+"""The engine: sums of gradients, their order, refused inputs, and the message when a backward function fails."""
 
 import re
 import sys
@@ -200,7 +200,7 @@ def test_only_floats_can_require_gradients():
         mg.tensor(np.arange(3), requires_grad=True)
 
 
-# ------------------------------------------------------------------------------------------- rules that fail
+# --------------------------------------------------------------------------- backward functions that fail
 
 
 def returning(grad):
@@ -212,7 +212,7 @@ def returning(grad):
 
 @pytest.mark.parametrize("grad", [np.ones(3), np.ones((2, 1)), np.ones(()), np.ones(2, np.float32), np.float64(1.0)])
 @pytest.mark.parametrize("below", [lambda x: x, lambda x: x * 1.0], ids=["leaf", "intermediate"])
-def test_a_gradient_of_wrong_shape_or_dtype_names_its_rule(grad, below):
+def test_a_gradient_of_wrong_shape_or_dtype_names_its_backward_function(grad, below):
     x = leaf(1.0, 2.0)
     message = f"wrong_backward returned a gradient of {grad.shape} {grad.dtype} for an input of (2,) float64"
     with pytest.raises(RuntimeError, match=re.escape(message)):
@@ -220,7 +220,7 @@ def test_a_gradient_of_wrong_shape_or_dtype_names_its_rule(grad, below):
     assert x.grad is None
 
 
-def test_a_rule_that_returns_too_few_gradients_is_refused():
+def test_a_backward_function_that_returns_too_few_gradients_is_refused():
     def short_backward(dout):
         return (dout,)
 
@@ -229,7 +229,7 @@ def test_a_rule_that_returns_too_few_gradients_is_refused():
         mg.record(x.data + y.data, (x, y), short_backward).backward()
 
 
-def test_an_exception_inside_a_rule_names_node_line_and_shapes():
+def test_an_exception_inside_a_backward_function_names_node_line_and_shapes():
     x = leaf(1.0, 2.0, 3.0)
     y = x.exp()  # the line to be named
     y.node.saved["out"] = np.ones((7, 1, 2))
@@ -275,7 +275,7 @@ def test_a_node_knows_its_op_line_and_module():
     assert net(x).node.parents[0].module == "blocks.3"
 
 
-def test_a_failing_rule_names_its_module():
+def test_a_failing_backward_function_names_its_module():
     out = Net()(mg.tensor(np.ones((1, 2), np.float32)))
     out.node.parents[0].saved["out"] = np.ones(7)
     with pytest.raises(ValueError, match="broadcast") as caught:

@@ -1,4 +1,4 @@
-"""Who keeps what alive, hooks, and rules that write over what they saved.
+"""Who keeps what alive, hooks, and backward functions that write over what they saved.
 
 The cyclic collector is off in every test here: all of it must work by reference counts alone.
 """
@@ -89,7 +89,7 @@ def test_a_module_called_and_backpropagated_leaves_nothing():
     assert nodes_since(mark) == []
 
 
-def test_an_activation_that_no_rule_saved_dies_with_the_users_last_reference():
+def test_an_activation_that_no_backward_function_saved_dies_with_the_users_last_reference():
     x = leaf(1000)
     y = x + 1.0  # neither add nor sum needs y
     array, tensor = weakref.ref(y.data), weakref.ref(y)

@@ -1,6 +1,6 @@
 """The gradient check itself: it catches every seeded bug, says where, passes what is right, and leaves no trace.
 
-Each seeded bug is a rule that somebody could have written. A checker that lets one pass is worse than none.
+Each seeded bug is a mistake that people make in a backward function.
 """
 
 import re
@@ -18,11 +18,11 @@ def normal(*shapes, seed=0):
     return [rng.standard_normal(shape) for shape in shapes]
 
 
-def with_rule(forward, rule, n=1):
-    """An op of n Tensors whose rule is `rule(dout, *arrays)`; right or wrong."""
+def with_backward(forward, function, n=1):
+    """An op of n Tensors whose backward function is `function(dout, *arrays)`; right or wrong."""
 
     def rule_backward(dout, arrays):
-        return rule(dout, *arrays)
+        return function(dout, *arrays)
 
     def op(*tensors):
         arrays = [t.data for t in tensors[:n]]
@@ -59,7 +59,7 @@ def plus_equals_lost(dout, weight):
 
 
 REPEATED = np.array([1, 0, 1, 1])
-# name: forward, the right rule, the wrong one, input shapes
+# name: forward, the right backward function, the wrong one, input shapes
 BUGS = {
     "sign": (np.sin, lambda d, x: d * np.cos(x), lambda d, x: -d * np.cos(x), [(2, 3)]),
     "factor-2": (np.square, lambda d, x: d * 2 * x, lambda d, x: d * x, [(2, 3)]),
@@ -93,11 +93,11 @@ BUGS = {
 
 
 @pytest.mark.parametrize("forward,right,wrong,shapes", BUGS.values(), ids=BUGS)
-def test_a_seeded_bug_is_caught_and_the_right_rule_passes(forward, right, wrong, shapes):
+def test_a_seeded_bug_is_caught_and_the_right_backward_function_passes(forward, right, wrong, shapes):
     inputs = normal(*shapes)
-    mg.gradcheck(with_rule(forward, right, len(inputs)), inputs, rtol=1e-8)
+    mg.gradcheck(with_backward(forward, right, len(inputs)), inputs, rtol=1e-8)
     with pytest.raises(mg.GradcheckError, match="analytic"):
-        mg.gradcheck(with_rule(forward, wrong, len(inputs)), inputs)
+        mg.gradcheck(with_backward(forward, wrong, len(inputs)), inputs)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -108,11 +108,11 @@ def test_one_wrong_element_of_a_large_input_is_caught_whatever_the_directions(se
         return dx
 
     with pytest.raises(mg.GradcheckError, match="random direction"):
-        mg.gradcheck(with_rule(np.square, wrong), normal((80, 90)), seed=seed)
+        mg.gradcheck(with_backward(np.square, wrong), normal((80, 90)), seed=seed)
 
 
 def test_a_missing_broadcast_sum_is_refused_by_its_shape():
-    op = with_rule(np.add, lambda dout, a, b: (dout, dout), 2)
+    op = with_backward(np.add, lambda dout, a, b: (dout, dout), 2)
     with pytest.raises(
         mg.GradcheckError, match=re.escape("returned a gradient of (4, 3) float64 for an input of (3,)")
     ) as caught:
@@ -128,7 +128,7 @@ def test_the_message_names_input_index_both_values_and_tolerance():
 
     x, weight = normal((2, 3), (2, 3))
     with pytest.raises(mg.GradcheckError) as caught:
-        mg.gradcheck(with_rule(np.multiply, wrong, 2), {"x": x, "weight": weight})
+        mg.gradcheck(with_backward(np.multiply, wrong, 2), {"x": x, "weight": weight})
     found = re.fullmatch(
         r"weight, index \(1, 2\): analytic 5, numeric (\S+), difference (\S+), tolerance (\S+) \(shape \(2, 3\)\)",
         str(caught.value).splitlines()[0],
@@ -140,7 +140,7 @@ def test_the_message_names_input_index_both_values_and_tolerance():
 
 
 def test_inputs_in_a_list_are_named_by_position():
-    op = with_rule(np.multiply, lambda dout, a, b: (dout * b, dout * b), 2)
+    op = with_backward(np.multiply, lambda dout, a, b: (dout * b, dout * b), 2)
     with pytest.raises(mg.GradcheckError, match=r"^input 1, index \(0,\)"):
         mg.gradcheck(op, normal((2,), (2,)))
 
@@ -156,7 +156,7 @@ def test_a_gradient_that_is_truly_zero_passes():
 def test_the_report_says_how_far_off_the_gradient_was():
     report = mg.gradcheck(lambda a: a.exp(), {"a": normal((3,))[0]})
     assert report.largest == report.errors["a"] < 1e-9
-    off = with_rule(np.exp, lambda dout, a: dout * np.exp(a) * (1 + 1e-4))
+    off = with_backward(np.exp, lambda dout, a: dout * np.exp(a) * (1 + 1e-4))
     assert mg.gradcheck(off, normal((3,)), rtol=1e-3).largest == pytest.approx(1e-4, rel=0.9)
 
 
@@ -192,7 +192,7 @@ def test_arrays_of_float32_are_checked_in_float64_and_integers_passed_on():
 
 def test_several_outputs_are_checked_together():
     mg.gradcheck(lambda x: mg.split(x.exp(), 3), normal((6,)), rtol=1e-8)
-    half = with_rule(np.exp, lambda dout, x: dout * np.exp(x) * 0.5)
+    half = with_backward(np.exp, lambda dout, x: dout * np.exp(x) * 0.5)
     with pytest.raises(mg.GradcheckError):
         mg.gradcheck(lambda x: [x * 2.0, half(x)], normal((6,)))  # the second is wrong
 
@@ -230,7 +230,7 @@ def test_they_stay_even_when_the_check_fails():
     w.grad = np.full(3, 7.0)
     data, grad, copy = w.data, w.grad, w.data.copy()
     with pytest.raises(mg.GradcheckError):
-        mg.gradcheck(with_rule(np.sin, lambda dout, x: dout), [w])
+        mg.gradcheck(with_backward(np.sin, lambda dout, x: dout), [w])
     with pytest.raises(ZeroDivisionError):
         mg.gradcheck(lambda w: w * (1 // 0), [w])
     assert w.data is data

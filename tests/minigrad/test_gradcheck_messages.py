@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_gradcheck import BUGS, normal, with_rule
+from test_gradcheck import BUGS, normal, with_backward
 
 import minigrad as mg
 from minigrad.gradient_checking.numerical_gradient import Probe, sweep
@@ -26,7 +26,7 @@ def failure(fn, inputs, **setting):
 @pytest.mark.parametrize("name", CAUSES)
 def test_the_likely_cause(name):
     forward, _, wrong, shapes = BUGS[name]
-    error = failure(with_rule(forward, wrong, len(shapes)), normal(*shapes))
+    error = failure(with_backward(forward, wrong, len(shapes)), normal(*shapes))
     assert error.cause == CAUSES[name]
     assert "likely cause: " in str(error)
 
@@ -41,7 +41,7 @@ def test_wrong_coordinates_among_a_million_take_few_evaluations(size, n_wrong):
         dx.flat[places] += 1.0
         return dx
 
-    square = with_rule(np.square, wrong)
+    square = with_backward(np.square, wrong)
 
     def counted(x):
         nonlocal calls
@@ -67,7 +67,7 @@ def test_a_forgotten_mean_is_recognised_in_a_large_input():
         xhat, std = normalised(x), x.std(axis=-1, keepdims=True)
         return (dout - xhat * (dout * xhat).mean(axis=-1, keepdims=True)) / std
 
-    error = failure(with_rule(normalised, without_mean), normal((4, 16, 32)))
+    error = failure(with_backward(normalised, without_mean), normal((4, 16, 32)))
     assert error.cause == "mean not subtracted" and "axis 2" in str(error)
 
 
@@ -77,7 +77,7 @@ def test_all_wrong_coordinates_of_a_small_input_are_counted():
         dx[1] = 0.0
         return dx
 
-    error = failure(with_rule(np.square, wrong), {"x": normal((3, 7))[0]})
+    error = failure(with_backward(np.square, wrong), {"x": normal((3, 7))[0]})
     assert (error.input, error.coordinates) == ("x", tuple((1, i) for i in range(7)))
     assert "wrong: 7 of 21 coordinates: (1, 0), (1, 1), (1, 2), (1, 3), (1, 4) ..." in str(error)
 
@@ -99,7 +99,7 @@ def test_a_strong_curvature_is_measured_with_smaller_steps():
     x = np.array([1e-3, 2e-3])
     report = mg.gradcheck(lambda x: mg.log(x), [x], step=3e-4)  # that step is a third of x
     assert report.largest < 1e-6
-    off = with_rule(np.log, lambda dout, x: dout / x * (1 + 1e-4))
+    off = with_backward(np.log, lambda dout, x: dout / x * (1 + 1e-4))
     failure(off, [x], step=3e-4)
 
 
@@ -125,12 +125,12 @@ def test_a_kink_nearby_is_reported_and_the_gradient_still_checked():
     x = np.array([1e-4, 1.0])  # closer than the step
     (kink,) = mg.gradcheck(lambda x: mg.relu(x), [x]).kinks
     assert "within" in kink.where
-    half = with_rule(lambda x: np.maximum(x, 0), lambda dout, x: 0.5 * dout * (x > 0))
+    half = with_backward(lambda x: np.maximum(x, 0), lambda dout, x: 0.5 * dout * (x > 0))
     assert failure(half, [x]).cause == "factor 2"
 
 
 def test_a_gradient_outside_both_sides_of_a_kink_fails():
-    beyond = with_rule(np.abs, lambda dout, x: dout * np.where(x == 0, 1.5, np.sign(x)))
+    beyond = with_backward(np.abs, lambda dout, x: dout * np.where(x == 0, 1.5, np.sign(x)))
     error = failure(beyond, [np.array([0.0, 1.0])])
     assert error.coordinates == ((0,),)
 
@@ -145,18 +145,18 @@ def test_a_bug_elsewhere_is_not_excused_by_kinks_in_a_large_input():
     x[:20] = 0.0
     x[7] = 1.0
     mg.gradcheck(lambda x: mg.relu(x), [x])
-    failure(with_rule(lambda x: np.maximum(x, 0), wrong), [x], n_directions=32)
+    failure(with_backward(lambda x: np.maximum(x, 0), wrong), [x], n_directions=32)
 
 
-# ------------------------------------------------------------------------------- promises of a rule
+# ------------------------------------------------------------------------------- promises of a backward function
 
 
-def test_a_rule_that_modifies_dout_is_refused():
+def test_a_backward_function_that_modifies_dout_is_refused():
     def wrong(dout, x):
         dout *= 2.0
         return dout * x
 
-    error = failure(with_rule(np.square, wrong), normal((3,)))
+    error = failure(with_backward(np.square, wrong), normal((3,)))
     assert error.cause == "modifies dout"
     assert "rule_backward changed dout" in str(error)
 
@@ -166,7 +166,7 @@ def scale_backward(dout, x):
     return dout * x
 
 
-def test_a_rule_that_modifies_what_was_saved_is_refused():
+def test_a_backward_function_that_modifies_what_was_saved_is_refused():
     error = failure(lambda x: mg.record(np.square(x.data), (x,), scale_backward, x=x.data), normal((3,)))
     assert error.cause == "modifies inputs"
     assert "scale_backward changed x" in str(error)
@@ -180,16 +180,17 @@ def test_a_function_that_modifies_its_input_is_refused():
     assert failure(wrong, normal((3,))).cause == "modifies inputs"
 
 
-def test_a_rule_that_is_not_deterministic_is_refused():
+def test_a_backward_function_that_is_not_deterministic_is_refused():
     rng = np.random.default_rng(0)
-    error = failure(with_rule(np.sin, lambda dout, x: dout * rng.random(x.shape)), {"angle": normal((3,))[0]})
+    error = failure(with_backward(np.sin, lambda dout, x: dout * rng.random(x.shape)), {"angle": normal((3,))[0]})
     assert (error.input, error.cause) == ("angle", "nondeterministic")
 
 
-@pytest.mark.parametrize("rule,cause", [(lambda d, x: d.astype(np.float32), "dtype"), (lambda d, x: d.T, "transposed"),
+@pytest.mark.parametrize("function,cause", [
+    (lambda d, x: d.astype(np.float32), "dtype"), (lambda d, x: d.T, "transposed"),
                                         (lambda d, x: d.sum(), "shape")])  # fmt: skip
-def test_a_gradient_of_another_kind_is_refused(rule, cause):
-    error = failure(with_rule(np.copy, rule), {"x": normal((2, 3))[0]})
+def test_a_gradient_of_another_kind_is_refused(function, cause):
+    error = failure(with_backward(np.copy, function), {"x": normal((2, 3))[0]})
     assert (error.input, error.cause) == ("x", cause)
     assert "rule_backward returned a gradient of" in str(error)
 
@@ -199,8 +200,8 @@ def test_an_output_that_is_not_finite_is_said_to_be_so():
         assert failure(lambda x: mg.log(x), [np.zeros(2)]).cause == "not finite"
 
 
-def test_a_rule_that_does_not_follow_dout_is_named():
-    error = failure(with_rule(np.square, lambda dout, x: dout * 2 * x + 0.1), normal((3,)))
+def test_a_backward_function_that_does_not_follow_dout_is_named():
+    error = failure(with_backward(np.square, lambda dout, x: dout * 2 * x + 0.1), normal((3,)))
     assert error.cause == "not linear in dout"
 
 

@@ -37,7 +37,7 @@ def test_the_whole_table():
     assert any(row.error > 0 for row in rows if row.dtype == "float32")
 
 
-def test_a_wrong_rule_shows_in_the_table_the_file_and_the_status(monkeypatch, capsys, tmp_path):
+def test_a_wrong_backward_function_shows_in_the_table_the_file_and_the_status(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(elementwise, "tanh_backward", lambda dout, out: -dout * (1 - out * out))
     files = tmp_path / "rows.json", tmp_path / "map"  # matplotlib would write map.png
     files[0].symlink_to("target")

@@ -49,21 +49,21 @@ def test_planted_in_a_random_output(seed, monkeypatch):
 
 
 @pytest.mark.parametrize("op", ["gelu", "layernorm", "causal_self_attention", "embedding"])
-def test_planted_in_a_rule(op, monkeypatch):
+def test_planted_in_a_backward_function(op, monkeypatch):
     model, make_loss = six_layers()
-    import minigrad.ops.nn as rules
+    from minigrad.ops import nn
 
-    original, calls = getattr(rules, f"{op}_backward"), []
+    original, calls = getattr(nn, f"{op}_backward"), []
 
-    def bad_rule(dout, **saved):
+    def bad_backward(dout, **saved):
         grads = original(dout, **saved)
         calls.append(1)
         if len(calls) == 2 or op == "embedding":
             (grads[0] if isinstance(grads, tuple) else grads).reshape(-1)[3] = np.nan
         return grads
 
-    bad_rule.__name__ = f"{op}_backward"
-    monkeypatch.setattr(rules, f"{op}_backward", bad_rule)
+    bad_backward.__name__ = f"{op}_backward"
+    monkeypatch.setattr(nn, f"{op}_backward", bad_backward)
     found = find_nonfinite(make_loss, dict(model.named_parameters()))
     assert found.what == "gradient" and found.node.op == op
     module = {"gelu": "blocks.4.mlp", "layernorm": "blocks.5.ln2", "causal_self_attention": "blocks.4.attn"}
@@ -83,7 +83,7 @@ def test_only_the_fast_kernel_is_bad(monkeypatch):
     original = fast.gelu_forward
     monkeypatch.setattr(fast, "gelu_forward", lambda x, approximate: original(x, approximate) * np.float32(np.nan))
     found = find_nonfinite(make_loss, dict(model.named_parameters()))
-    assert found.what == "kernel" and found.node.op == "gelu" and "plain kernels stay finite" in found.message
+    assert found.what == "kernel" and found.node.op == "gelu" and "reference kernels stay finite" in found.message
     assert found.node.module == "blocks.0.mlp"
     with kernels.use("reference"):
         assert find_nonfinite(make_loss) is None

@@ -34,7 +34,7 @@ def test_unrelated():
 """
 
 
-def test_a_wrong_rule_is_explained_under_its_test(tmp_path):
+def test_a_wrong_backward_function_is_explained_under_its_test(tmp_path):
     (tmp_path / "test_mine.py").write_text(SUITE)
     command = [sys.executable, "-m", "pytest", "-p", "minigrad.pytest_plugin", "-p", "no:cacheprovider", "-q", tmp_path]
     # loaded by name alone: where minigrad is installed its entry point would load it a second time

@@ -62,7 +62,7 @@ def test_both_gradients_count(name, kernel_set, arena, passes):
 @pytest.mark.parametrize("kernel_set", kernels.SETS)
 @pytest.mark.parametrize("name", CALLS)
 def test_so_it_is_with_the_output_of_another_operation(name, kernel_set):
-    """Which is used a third time, past the operation: rules may add to that gradient."""
+    """Which is used a third time, past the operation: backward functions may add to that gradient."""
     shape, n, call = CALLS[name]
     values = np.random.default_rng(3).uniform(0.5, 2.0, shape).astype(np.float32)
 

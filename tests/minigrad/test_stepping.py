@@ -92,7 +92,7 @@ def test_gradients_have_the_names_of_the_inputs(fn, names):
     assert list(step.grads) == names
 
 
-def test_dout_is_what_the_rule_got_from_a_hook():
+def test_dout_is_what_the_backward_function_got_from_a_hook():
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     y = x.exp()
     y.register_hook(lambda grad: 10 * grad)

@@ -1,4 +1,4 @@
-"""`debug.verify` passes sound graphs, and names the first node whose rule, kernel or saved array is wrong."""
+"""`debug.verify` passes right graphs, and names the first node with a wrong gradient, kernel or saved array."""
 
 import numpy as np
 import pytest
@@ -49,12 +49,12 @@ def wrong(function, change):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_wrong_rule_is_named(monkeypatch, seed):
+def test_a_wrong_backward_function_is_named(monkeypatch, seed):
     monkeypatch.setattr(nn, "gelu_backward", wrong(nn.gelu_backward, lambda dx: dx * np.asarray(1.001, dx.dtype)))
     _, loss = small_model()
-    with pytest.raises(VerificationError, match=r"gelu in blocks\.1\.mlp.*slope") as caught:
+    with pytest.raises(VerificationError, match=r"gelu in blocks\.1\.mlp.*numerical gradient") as caught:
         verify(loss, seed=seed)
-    assert caught.value.node.op == "gelu" and caught.value.check == "slope"
+    assert caught.value.node.op == "gelu" and caught.value.check == "numerical gradient"
     assert "model.py" in str(caught.value) and "F.gelu" in str(caught.value)
 
 

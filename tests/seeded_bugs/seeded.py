@@ -1,6 +1,6 @@
 """What a seeded bug is, how it is put in place, and the checks that are to catch it.
 
-A bug replaces one function, a rule or a kernel, for the length of a `with` block. Nothing else is changed.
+A bug replaces one backward function or one kernel for the length of a `with` block. Nothing else is changed.
 """
 
 import importlib
@@ -71,7 +71,7 @@ def planted(bug):
     name = bug.where.rpartition(".")[2]
     right = getattr(owner(bug), name)
     wrong = bug.wrong(right)
-    wrong.__name__ = name  # rules are called by their name in messages
+    wrong.__name__ = name  # messages name a backward function by this
     setattr(owner(bug), name, wrong)
     try:
         yield
@@ -95,7 +95,7 @@ def by_gradcheck(bug):
 
 
 def by_float32(bug):
-    """float32, against the same rule in float64."""
+    """float32, against the same gradient in float64."""
     with kernels.use(bug.backend):
         for case in _cases(bug):
             try:

@@ -1,4 +1,4 @@
-"""Seeded bugs in the rules of minigrad.ops and in the engine: at least one for every rule."""
+"""Seeded bugs in the backward functions of minigrad.ops, at least one in each, and in the engine."""
 
 import numpy as np
 from seeded import Bug
@@ -10,13 +10,13 @@ from minigrad.ops.elementwise import unbroadcast
 ELEMENTWISE, REDUCE, SHAPE, NN = (f"minigrad.ops.{name}." for name in ("elementwise", "reduce", "shape", "nn"))
 
 
-def rule(name, op, wrong, cause, module, case=None):
-    """A rule replaced by another function of the same arguments."""
-    return Bug(name, f"{module}{op}_backward", lambda right: lambda *a, **k: wrong(*a, **k), op, cause, case)
+def wrong(name, op, function, cause, module, case=None):
+    """A backward function replaced by a wrong one of the same arguments."""
+    return Bug(name, f"{module}{op}_backward", lambda right: lambda *a, **k: function(*a, **k), op, cause, case)
 
 
 def after(name, op, change, cause, module, case=None):
-    """A rule whose results are changed on their way out."""
+    """A backward function whose results are changed."""
     return Bug(name, f"{module}{op}_backward", lambda right: lambda *a, **k: change(right(*a, **k)), op, cause, case)
 
 
@@ -101,33 +101,34 @@ _STACKS = OpCase("matmul", "stack", ops.matmul,
                  lambda rng: [rng.standard_normal((2, 5, 3)), rng.standard_normal((3, 7))])  # fmt: skip
 SDPA = "scaled_dot_product_attention"
 
-RULES = [
-    rule("lost broadcast axis: one row for the sum", "add", first_row, "missing broadcast sum", ELEMENTWISE),
+BACKWARD_FUNCTIONS = [
+    wrong("lost broadcast axis: one row for the sum", "add", first_row, "missing broadcast sum", ELEMENTWISE),
     after("the sum over a broadcast axis not taken at all", "sub", lambda g: (np.repeat(g[0], 3, 1), g[1]),
           "missing broadcast sum", ELEMENTWISE),
-    rule("minus sign lost", "sub", lambda dout, a_shape, b_shape: (unbroadcast(dout, a_shape), dout), "sign",
+    wrong("minus sign lost", "sub", lambda dout, a_shape, b_shape: (unbroadcast(dout, a_shape), dout), "sign",
          ELEMENTWISE),
-    rule("the other factor forgotten", "mul",
+    wrong("the other factor forgotten", "mul",
          lambda dout, a, b, a_shape, b_shape: (dout, unbroadcast(dout * a, b_shape)),
          "scale forgotten", ELEMENTWISE),
     after("mean for sum over a broadcast axis", "mul", lambda g: (g[0], g[1] / 5.0), "factor N", ELEMENTWISE),
     after("sign of the denominator's gradient", "div", lambda g: (g[0], -g[1]), "sign", ELEMENTWISE),
-    rule("1 / b for 1", "div", lambda dout, a, b, a_shape: (dout, unbroadcast(-dout * a / (b * b), b.shape)),
+    wrong("1 / b for 1", "div", lambda dout, a, b, a_shape: (dout, unbroadcast(-dout * a / (b * b), b.shape)),
          "scale forgotten", ELEMENTWISE),
-    rule("the exponent as a factor forgotten", "pow", lambda dout, a, b, out: (dout * a ** (b - 1), None),
+    wrong("the exponent as a factor forgotten", "pow", lambda dout, a, b, out: (dout * a ** (b - 1), None),
          "scale forgotten", ELEMENTWISE),
-    rule("sign forgotten", "neg", lambda dout: dout, "sign", ELEMENTWISE),
-    rule("the output as a factor forgotten", "exp", lambda dout, out: dout, "scale forgotten", ELEMENTWISE),
+    wrong("sign forgotten", "neg", lambda dout: dout, "sign", ELEMENTWISE),
+    wrong("the output as a factor forgotten", "exp", lambda dout, out: dout, "scale forgotten", ELEMENTWISE),
     Bug("a stray double widens float32", f"{ELEMENTWISE}exp_backward", with_float64_constant, "exp"),
-    rule("1 / x forgotten", "log", lambda dout, x: dout, "scale forgotten", ELEMENTWISE),
-    rule("one half forgotten", "sqrt", lambda dout, out: dout / out, "factor 2", ELEMENTWISE),
-    rule("sign(x) forgotten", "abs", lambda dout, x: dout, "sign", ELEMENTWISE),
-    rule("1 - out for 1 - out * out", "tanh", lambda dout, out: dout * (1 - out), "wrong term", ELEMENTWISE),
-    rule("dout ignored", "sigmoid", lambda dout, out: out * (1 - out), "right only for all-ones upstream", ELEMENTWISE),
-    rule("mask dropped in backward", "relu", lambda dout, x: dout, "mask forgotten", ELEMENTWISE),
-    rule("one of two terms forgotten", "silu", lambda dout, x: dout * 0.5 * (1 + np.tanh(0.5 * x)),
+    wrong("1 / x forgotten", "log", lambda dout, x: dout, "scale forgotten", ELEMENTWISE),
+    wrong("one half forgotten", "sqrt", lambda dout, out: dout / out, "factor 2", ELEMENTWISE),
+    wrong("sign(x) forgotten", "abs", lambda dout, x: dout, "sign", ELEMENTWISE),
+    wrong("1 - out for 1 - out * out", "tanh", lambda dout, out: dout * (1 - out), "wrong term", ELEMENTWISE),
+    wrong("dout ignored", "sigmoid", lambda dout, out: out * (1 - out), "right only for all-ones upstream",
+          ELEMENTWISE),
+    wrong("mask dropped in backward", "relu", lambda dout, x: dout, "mask forgotten", ELEMENTWISE),
+    wrong("one of two terms forgotten", "silu", lambda dout, x: dout * 0.5 * (1 + np.tanh(0.5 * x)),
          "wrong term", ELEMENTWISE),
-    rule("both sides get the gradient", "maximum", lambda dout, a, b: (dout, dout.sum(axis=0)),
+    wrong("both sides get the gradient", "maximum", lambda dout, a, b: (dout, dout.sum(axis=0)),
          "mask forgotten", ELEMENTWISE),
     after("half, as if always tied", "minimum", lambda g: (0.5 * g[0], 0.5 * g[1]), "factor 2", ELEMENTWISE),
     after("branches exchanged", "where", lambda g: (g[1] * np.ones((2, 1)), g[0].sum(axis=0)), "mask inverted",
@@ -135,48 +136,48 @@ RULES = [
     Bug("condition negated", f"{ELEMENTWISE}where_backward",
         lambda right: lambda dout, condition, a_shape, b_shape: right(dout, ~condition, a_shape, b_shape), "where",
         "mask inverted"),
-    rule("limits forgotten", "clip", lambda dout, x, low, high: dout, "mask forgotten", ELEMENTWISE),
-    rule("gradient left in the other dtype", "astype", lambda dout, dtype: dout, "dtype", ELEMENTWISE),
-    rule("b for its transpose", "matmul", lambda dout, a, b, a_shape, b_shape: (dout @ b, a.T @ dout), "transposed",
+    wrong("limits forgotten", "clip", lambda dout, x, low, high: dout, "mask forgotten", ELEMENTWISE),
+    wrong("gradient left in the other dtype", "astype", lambda dout, dtype: dout, "dtype", ELEMENTWISE),
+    wrong("b for its transpose", "matmul", lambda dout, a, b, a_shape, b_shape: (dout @ b, a.T @ dout), "transposed",
          "minigrad.ops.linalg.", _SQUARE),
-    rule("`=` for `+=` over a stack", "matmul", matmul_last_of_stack, "overwritten", "minigrad.ops.linalg.", _STACKS),
+    wrong("`=` for `+=` over a stack", "matmul", matmul_last_of_stack, "overwritten", "minigrad.ops.linalg.", _STACKS),
     after("mean for sum", "sum", lambda dx: dx / 7.0, "factor N", REDUCE),
     after("not divided by the count", "mean", lambda dx: dx * 7.0, "factor N", REDUCE),
     after("2 forgotten", "var", lambda dx: 0.5 * dx, "factor 2", REDUCE),
     Bug("divided by n for n - 1", f"{REDUCE}var_backward",
         lambda right: lambda dout, x, axis, correction: right(dout, x, axis, 0), "var", "factor N"),
-    rule("everyone gets the gradient", "max", all_columns, "mask forgotten", REDUCE),
-    rule("largest chosen for smallest", "min", the_other_end, "permuted", REDUCE),
-    rule("column order", "reshape", lambda dout, x_shape: dout.reshape(x_shape, order="F"), "permuted", SHAPE),
-    rule("axes not inverted", "transpose", lambda dout, axes: dout.transpose(axes), "transposed", SHAPE, _CUBE),
-    rule("not swapped back", "swapaxes", lambda dout, axis1, axis2: dout, "transposed", SHAPE),
-    rule("axis left in", "expand_dims", lambda dout, x_shape: dout, "shape", SHAPE),
-    rule("dout changed in place", "squeeze", squeeze_in_place, "modifies dout", SHAPE),
+    wrong("everyone gets the gradient", "max", all_columns, "mask forgotten", REDUCE),
+    wrong("largest chosen for smallest", "min", the_other_end, "permuted", REDUCE),
+    wrong("column order", "reshape", lambda dout, x_shape: dout.reshape(x_shape, order="F"), "permuted", SHAPE),
+    wrong("axes not inverted", "transpose", lambda dout, axes: dout.transpose(axes), "transposed", SHAPE, _CUBE),
+    wrong("not swapped back", "swapaxes", lambda dout, axis1, axis2: dout, "transposed", SHAPE),
+    wrong("axis left in", "expand_dims", lambda dout, x_shape: dout, "shape", SHAPE),
+    wrong("dout changed in place", "squeeze", squeeze_in_place, "modifies dout", SHAPE),
     after("mean for sum", "broadcast_to", lambda dx: dx / 5.0, "factor N", SHAPE),
     Bug("cuts off by one", f"{SHAPE}concatenate_backward",
         lambda right: lambda dout, sizes, axis: right(np.roll(dout, 1, axis), sizes, axis), "concatenate", "shifted"),
     after("parts in the opposite order", "stack", lambda grads: grads[::-1], "inputs swapped", SHAPE),
-    rule("`=` for `+=` at repeated indices", "getitem", overwriting_getitem, "overwritten", SHAPE),
+    wrong("`=` for `+=` at repeated indices", "getitem", overwriting_getitem, "overwritten", SHAPE),
     after("off by one", "getitem", lambda dx: np.roll(dx, 1, axis=0), "shifted", SHAPE),
-    rule("mean forgotten", "softmax", lambda dout, out, axis: dout * out, "mean not subtracted", NN),
-    rule("sum forgotten", "log_softmax", lambda dout, out, axis: dout, "mean not subtracted", NN),
-    rule("dout left out", "log_softmax", lambda dout, out, axis: 1.0 - 7 * np.exp(out),
+    wrong("mean forgotten", "softmax", lambda dout, out, axis: dout * out, "mean not subtracted", NN),
+    wrong("sum forgotten", "log_softmax", lambda dout, out, axis: dout, "mean not subtracted", NN),
+    wrong("dout left out", "log_softmax", lambda dout, out, axis: 1.0 - 7 * np.exp(out),
          "right only for all-ones upstream", NN),
-    rule("zeros, which is right for dout of ones", "softmax", lambda dout, out, axis: np.zeros_like(dout),
+    wrong("zeros, which is right for dout of ones", "softmax", lambda dout, out, axis: np.zeros_like(dout),
          "right only for all-ones upstream", NN),
     after("bias gradient not summed over the rows", "linear", lambda g: (g[0], g[1], np.ones((2, 5, 1)) * g[2]),
           "missing broadcast sum", NN),
     after("weight and bias exchanged", "layernorm", lambda g: (g[0], g[2], g[1]), "inputs swapped", NN),
     after("NaN", "gelu", lambda dx: dx * np.nan, "not finite", NN),
     after("off by one row", "embedding", lambda dweight: np.roll(dweight, 1, axis=0), "shifted", NN),
-    rule("mask drawn anew at every call", "dropout", random_mask, "nondeterministic", NN),
-    rule("mask dropped in backward", "dropout", lambda dout, p, **_: dout / (1 - p), "mask forgotten", NN),
+    wrong("mask drawn anew at every call", "dropout", random_mask, "nondeterministic", NN),
+    wrong("mask dropped in backward", "dropout", lambda dout, p, **_: dout / (1 - p), "mask forgotten", NN),
     after("1 / (1 - p) forgotten in backward", "dropout", lambda dx: dx * 0.7, "scale forgotten", NN),
     Bug("causal mask dropped in backward", f"{NN}{SDPA}_backward", attention_unmasked, SDPA, "mask forgotten"),
     after("1 / sqrt(D) forgotten", SDPA, lambda g: (g[0] * 3**0.5, g[1] * 3**0.5, g[2]), "scale forgotten", NN),
     Bug("dropout of the wrong step in backward", f"{NN}{SDPA}_backward", attention_other_step, SDPA, "mask forgotten"),
     after("values get no gradient", "causal_self_attention", no_value_gradient, "lost", NN),
-    rule("ignored rows get a gradient", "softmax_cross_entropy", no_mask, "mask forgotten", NN),
+    wrong("ignored rows get a gradient", "softmax_cross_entropy", no_mask, "mask forgotten", NN),
     Bug("ignored rows counted in the divisor", f"{NN}softmax_cross_entropy_backward", ignored_rows_counted,
         "softmax_cross_entropy", "factor N"),
     Bug("upstream gradient left out", f"{NN}linear_cross_entropy_backward",

@@ -19,7 +19,7 @@ def kernel(name, where, change, op="", cause=""):
 
 
 def layernorm_without(mean, projection):
-    """The reference rule for dx with one of its two terms taken away."""
+    """The reference kernel's dx without one of its two terms."""
 
     def change(right, dout, x, weight, mean_, rstd):
         _, dweight, dbias = right(dout, x, weight, mean_, rstd)

@@ -11,12 +11,12 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
 from seeded import CHECKS, caught_by
-from seeded_backward_functions import RULES
+from seeded_backward_functions import BACKWARD_FUNCTIONS
 from seeded_kernels import KERNELS
 
 from kernels.system import cli
 
-BUGS = [*RULES, *KERNELS]
+BUGS = [*BACKWARD_FUNCTIONS, *KERNELS]
 README = Path(__file__).resolve().parents[2] / "README.md"
 _BEGIN, _END = "<!-- seeded bugs: written by tests/seeded_bugs/table.py -->\n", "<!-- end -->\n"
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 from seeded import CHECKS, Bug, caught_by, owner, planted
-from seeded_backward_functions import RULES
+from seeded_backward_functions import BACKWARD_FUNCTIONS
 from seeded_kernels import KERNELS
 from table import BUGS, for_readme, in_readme, markdown
 
@@ -19,14 +19,14 @@ from minigrad.opcases import CASES
 caught = functools.cache(caught_by)
 
 
-def test_every_rule_and_every_kernel_has_a_seeded_bug():
+def test_every_backward_function_and_every_kernel_has_a_seeded_bug():
     modules = ["elementwise", "linalg", "nn", "reduce", "shape"]
-    rules = set()
+    functions = set()
     for module in (importlib.import_module(f"minigrad.ops.{name}") for name in modules):
         own = {name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
-        rules |= {f"{module.__name__}.{name}" for name in own if name.endswith("_backward") and name[0] != "_"}
-    assert len(rules) > 40
-    assert rules <= {bug.where for bug in RULES}
+        functions |= {f"{module.__name__}.{name}" for name in own if name.endswith("_backward") and name[0] != "_"}
+    assert len(functions) > 40
+    assert functions <= {bug.where for bug in BACKWARD_FUNCTIONS}
     every_kernel = {kernel for group in kernels.KERNELS.values() for kernel in group}
     assert every_kernel == {bug.kernel for bug in KERNELS} - {None}
     assert len(BUGS) >= 40

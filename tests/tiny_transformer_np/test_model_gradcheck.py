@@ -45,7 +45,7 @@ def test_every_parameter(variant, kernel_set):
     assert report.errors.keys() == dict(model.named_parameters()).keys()
 
 
-def test_a_wrong_rule_is_found_and_the_parameter_named(monkeypatch):
+def test_a_wrong_backward_function_is_found_and_the_parameter_named(monkeypatch):
     """The check can fail: a GELU whose gradient is off by a thousandth."""
     right = ops.gelu_backward
     monkeypatch.setattr(ops, "gelu_backward", lambda *args, **kwargs: 1.001 * right(*args, **kwargs))

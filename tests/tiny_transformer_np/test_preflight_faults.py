@@ -8,7 +8,7 @@ import kernels
 import minigrad
 from minigrad import functional as F
 from minigrad import nn
-from minigrad.ops import nn as rules
+from minigrad.ops import nn as ops_nn
 from tiny_transformer_np.model import MLP, TransformerLM
 from tiny_transformer_np.training import TextDataset, preflight
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
@@ -192,28 +192,29 @@ def test_a_model_blind_to_its_inputs():
 
 
 def test_a_gradient_of_the_wrong_sign(monkeypatch):
-    original = rules.softmax_cross_entropy_backward
-    monkeypatch.setattr(rules, "softmax_cross_entropy_backward", lambda *args, **kwargs: -original(*args, **kwargs))
+    original = ops_nn.softmax_cross_entropy_backward
+    monkeypatch.setattr(ops_nn, "softmax_cross_entropy_backward", lambda *args, **kwargs: -original(*args, **kwargs))
     says(failed(trainer_of(), "overfitting", "gradcheck"), "cannot be learned by heart", "wrong sign")
 
 
-# ------------------------------------------------------------------------------------------ rules and kernels
+# ---------------------------------------------------------------------------- backward functions and kernels
 
 
-def test_a_wrong_rule(monkeypatch):
+def test_a_wrong_backward_function(monkeypatch):
     """A derivative wrong by one per cent; the parameter nearest to the output that it spoils is named."""
-    original = rules.gelu_backward
-    monkeypatch.setattr(rules, "gelu_backward", lambda *args, **saved: original(*args, **saved) * 1.01)
+    original = ops_nn.gelu_backward
+    monkeypatch.setattr(ops_nn, "gelu_backward", lambda *args, **saved: original(*args, **saved) * 1.01)
     explanation = failed(trainer_of(), "gradcheck")
-    says(explanation, "is not its slope", "blocks.1.mlp.fc.bias", "analytic", "rules between it and the output",
+    says(explanation, "disagrees with the numerical gradient", "blocks.1.mlp.fc.bias", "analytic",
+         "operations between it and the output",
          "the gradient is 1.01 times the true one")  # fmt: skip
 
 
-def test_a_wrong_rule_of_dropout(monkeypatch):
-    original = rules.dropout_backward
-    monkeypatch.setattr(rules, "dropout_backward", lambda dout, p, seed, step, stream:
+def test_a_wrong_backward_function_of_dropout(monkeypatch):
+    original = ops_nn.dropout_backward
+    monkeypatch.setattr(ops_nn, "dropout_backward", lambda dout, p, seed, step, stream:
                         original(dout, p, seed, step, stream + 1))  # fmt: skip
-    says(failed(trainer_of(model={"dropout": 0.2}), "gradcheck"), "is not its slope")
+    says(failed(trainer_of(model={"dropout": 0.2}), "gradcheck"), "disagrees with the numerical gradient")
 
 
 def test_a_wrong_fast_kernel(monkeypatch):
@@ -221,11 +222,11 @@ def test_a_wrong_fast_kernel(monkeypatch):
     original = fast.gelu_backward
     monkeypatch.setattr(fast, "gelu_backward", lambda *args, **saved: original(*args, **saved) * 1.5)
     with kernels.use("fast"):
-        says(failed(trainer_of(), "gradcheck"), "differs from that of the plain kernels", "mlp", "--kernels reference")
+        says(failed(trainer_of(), "gradcheck"), "that of the reference kernels", "mlp", "--kernels reference")
 
 
 def test_gradients_that_replace_each_other_in_the_optimizers_buffer(monkeypatch):
-    """Every rule is right, and so is every gradient without an optimizer: only sums are not."""
+    """Every backward function is right, and so is every gradient without an optimizer: only sums are not."""
 
     def accumulate(self, grad):
         if self.grad_buffer is None:
@@ -235,7 +236,7 @@ def test_gradients_that_replace_each_other_in_the_optimizers_buffer(monkeypatch)
             self.grad[...] = grad
 
     monkeypatch.setattr(minigrad.Tensor, "accumulate", accumulate)
-    says(failed(trainer_of(), "gradcheck"), "the gradient of token_embedding.weight differs from that of the plain",
+    says(failed(trainer_of(), "gradcheck"), "token_embedding.weight differs from that of the reference",
          "right without the GradientArena", "`+=`")  # fmt: skip
 
 

@@ -269,7 +269,7 @@ def parse_arguments():
     run.add_argument(
         "--post-mortem", type=cli.path, metavar="FILE", help="stop where the step after this saved state went bad"
     )
-    run.add_argument("--step-backward", action="store_true", help="walk through one step's backward, rule by rule")
+    run.add_argument("--step-backward", action="store_true", help="walk through one step's backward, node by node")
     run.add_argument("--break-on", metavar="WHAT", help="module, operation or id where --step-backward stops first")
     run.add_argument("--at-step", metavar="N", type=int, help="the step to walk through (default: the next one)")
     run.add_argument("--preflight", action="store_true", help="make all checks of a new run, train nothing, and stop")
@@ -282,7 +282,7 @@ def parse_arguments():
         names = [f.name for f in dataclasses.fields(config)]
         settings = {name: getattr(args, name) for name in names if hasattr(args, name)}
         setattr(args, section, {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-    if args.step_backward:  # the plain kernels, whatever the config says: they can be stepped into
+    if args.step_backward:  # the reference kernels, whatever the config says: they can be stepped into
         args.stepped_kernels = args.training.pop("kernels", "reference")
     elif args.break_on is not None or args.at_step is not None:
         parser.error("--break-on and --at-step go with --step-backward")

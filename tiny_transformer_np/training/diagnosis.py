@@ -83,7 +83,7 @@ def step_backward(trainer, at_step=None, break_on=None):
     break_on: the module, operation or id to stop at first. Weights change in memory only, and as in training; the
     trainer must have no run to write to. Raises ConfigError for a step or a target that does not exist.
     """
-    from minigrad.debug.session import Abandoned, NoSuchRule, Session  # pdb's company, which training can do without
+    from minigrad.debug.session import Abandoned, NoSuchNode, Session  # pdb's company, which training can do without
 
     at_step = trainer.step + 1 if at_step is None else at_step
     if not trainer.step < at_step <= trainer.total_steps:
@@ -99,7 +99,7 @@ def step_backward(trainer, at_step=None, break_on=None):
         trainer.optimizer.zero_grad()  # an earlier micro-batch's
         print(f"left half-way: the weights are those of step {trainer.step}, nothing was written")
         return
-    except NoSuchRule as error:
+    except NoSuchNode as error:
         raise ConfigError(f"break_on: {error}") from None
     finally:
         del trainer.backward

@@ -20,14 +20,14 @@ WARN = 0.8  # of the memory there is
 ADDRESSABLE = 1 << 47  # bytes: more than any process can have
 _MB, _UNITS = 1 << 20, ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 _PROGRAM = {"fast": 200 * _MB, "reference": 85 * _MB}  # Python, its libraries, the compiled kernels, a picture drawn
-_COMPILER = 105 * _MB  # Numba, which the plain kernels need for bfloat16 alone
+_COMPILER = 105 * _MB  # Numba, which the reference kernels need for bfloat16 alone
 _LAYER = 32 << 10  # Python's objects of a layer, and those of its graph
 _CHUNK_ROWS = 512  # of logits that exist at once where the vocabulary is large
 _STEP, _EVALUATION = 13, 12  # arrays (tokens, n_embd) that exist beside what is kept for backward
 _PREFLIGHT, _SHORT_PREFLIGHT = 46, 8  # bytes a parameter, of copies in float64 and of what is compared
 _ON_HOST = ("program", "text", "batches", "first weights", "resuming", "saving")  # where a GPU computes
 _ON_GPU = ("weights", "gradients", "moments", "step", "evaluation", "preflight")
-_SCORES = 5  # arrays (B, H, T, T) that the plain kernels' attention makes
+_SCORES = 5  # arrays (B, H, T, T) that the reference kernels' attention makes
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def of_run(model, config, n_tokens, preflight="none", resumed=False):
 
 
 def _step(model, config, kept):
-    """Bytes of a micro-batch: what rules keep for backward, `kept` bytes a number, and what exists for a moment."""
+    """Bytes of a micro-batch: arrays saved for backward, `kept` bytes a number, and temporary ones."""
     B, T, C = config.batch_size, config.seq_len, model.n_embd
     N = B * T
     # a layer keeps both norms' inputs (2 C), queries, keys and values (3 C), attention's output (C), GELU's input (4 C)

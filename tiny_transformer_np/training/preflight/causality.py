@@ -132,7 +132,7 @@ def _explanation(model, T, forward, backward):
     if not forward:
         return (
             f"the loss of earlier positions has a gradient of up to {backward:.2g} for later tokens; expected 0. The "
-            "logits are sound, so the causal mask is missing in the backward rule alone."
+            "logits are right, so the causal mask is missing in backward alone."
         )
     seen = f"changing a later token changes earlier logits by up to {forward:.2g}; expected not a bit. "
     masked = _masked_by(model, T)

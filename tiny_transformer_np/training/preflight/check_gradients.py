@@ -1,4 +1,4 @@
-"""The gradient of the whole model against slopes that are measured, and what training makes of it against that."""
+"""Preflight's gradient check: the whole model against the numerical gradient, the kernels in use, and the sums."""
 
 import math
 
@@ -15,7 +15,7 @@ GRADCHECK_TOKENS = 12
 
 
 def gradcheck(trainer):
-    """Backward's gradient against measured slopes of the whole model; then what the kernels in use give, and sums."""
+    """The gradient of the model: by the reference kernels, by the kernels in use, and as a sum of two passes."""
     ids, targets = cut(first_batch(trainer), 1, GRADCHECK_TOKENS)
     seed = trainer.config.seed
     with kernels.use("reference"):
@@ -26,9 +26,9 @@ def gradcheck(trainer):
             random.seek(seed, 1)  # the same dropout every time
             return model(ids, targets, ignore_index=IGNORE_INDEX)
 
-        error = _slopes(model, loss)
+        error = _wrong_along_a_direction(model, loss)
         if error is not None:
-            raise CheckFailed("the gradient is not the slope", _explain_slopes(loss, named, error))
+            raise CheckFailed("the gradient is wrong along a direction", _explain(loss, named, error))
         backward(model, ids, targets, seed)
     exact = {name: p.grad for name, p in named.items() if p.grad is not None}
     used, summing = twin(trainer.model).train(), twin(trainer.model).train()
@@ -40,28 +40,28 @@ def gradcheck(trainer):
         _compare(summing, {name: n * grad for name, grad in exact.items()},
                  "It is right without the GradientArena that gradients are summed in. Usually `=` for `+=` where a "
                  "parameter is used more than once.")  # fmt: skip
-    return f"the slope in random directions, on {ids.size} tokens"
+    return f"the numerical gradient in random directions, on {ids.size} tokens"
 
 
 def _compare(model, exact, usually):
-    """CheckFailed if a gradient of the model is not that of the plain kernels, up to float32's rounding."""
+    """CheckFailed if a gradient differs from `exact`, {name: gradient}, by more than float32's rounding."""
     total = math.sqrt(sum(float((grad**2).sum()) for grad in exact.values()))
     used = dict(model.named_parameters())
-    for name, grad in reversed(exact.items()):  # from the output on: the first to differ is nearest to the fault
+    for name, grad in reversed(exact.items()):  # from the output on: the first that differs is nearest to the fault
         norm, off = np.linalg.norm(grad), np.linalg.norm(on_host(used[name].grad) - grad)
         if not off <= 1e-2 * norm + 1e-6 * total:
             raise CheckFailed(
                 f"another gradient of {name}",
-                f"the gradient of {name} differs from that of the plain kernels in float64 by {off:.2g}, where its "
+                f"the gradient of {name} differs from that of the reference kernels in float64 by {off:.2g}, where its "
                 f"norm is {norm:.2g}; expected rounding. {usually}",
             )
 
 
-def _slopes(model, loss):
-    """Check the gradient along two random directions through all parameters. Returns the GradcheckError, or None.
+def _wrong_along_a_direction(model, loss):
+    """The GradcheckError of the gradient along two random directions through all parameters; None if it is right.
 
-    Each parameter is its value plus t[0], t[1] times a direction, so two numbers t are what is checked. A direction
-    has length 1 in each parameter, so that small ones count.
+    The checked function takes two numbers t: each parameter p is replaced by p + t[0] * a + t[1] * b. Directions a, b
+    have length 1 in each parameter, so that small parameters count as much as large ones.
     """
     rng = np.random.default_rng(0)
     places = [(module, name, p) for _, module in model.named_modules() for name, p in module._members()
@@ -83,15 +83,19 @@ def _slopes(model, loss):
     return None
 
 
-def _explain_slopes(loss, named, error):
-    """Which parameter, nearest to the output, has the wrong gradient."""
+def _explain(loss, named, error):
+    """A message that names the parameter nearest to the output whose gradient is wrong."""
     for name, p in reversed(named.items()):
         try:
             minigrad.gradcheck(loss, {name: p}, max_coordinates=0, n_directions=2)
         except minigrad.GradcheckError as wrong:
             numbers, *reasons = str(wrong).split("\n")  # of the reasons, the last line tells the likely cause
             return " ".join([
-                f"the gradient of the loss is not its slope. From the output on, the first that is wrong: {numbers}.",
-                "Look at the rules between it and the output.", *(reason.strip() for reason in reasons[-1:]),
+                "the gradient of the loss disagrees with the numerical gradient. From the output on, the first that is "
+                f"wrong: {numbers}.",
+                "Look at the operations between it and the output.", *(reason.strip() for reason in reasons[-1:]),
             ])  # fmt: skip
-    return f"the gradient of the loss is not its slope: {error}, though each parameter by itself is right."
+    return (
+        f"the gradient of the loss disagrees with the numerical gradient: {error}, though that of each parameter "
+        "alone is right."
+    )
