@@ -1,8 +1,8 @@
-"""Causal attention in tiles with an online softmax: memory grows with T, never with T squared.
+"""Causal attention in blocks with an online softmax: memory grows with T, never with T squared.
 
-FlashAttention-2's order of work (Dao 2023, arXiv 2307.08691): forward, each block of queries meets the blocks of keys
-one after another and keeps a running maximum, sum and weighted mean; backward forms the probabilities again from
-logsumexp. Threads share out the (batch, head) pairs, so no two add into one place.
+FlashAttention-2's order of work (Dao 2023, arXiv 2307.08691): forward takes a block of queries through the blocks of
+keys, and keeps a running maximum, sum and weighted mean; backward forms the probabilities again from logsumexp. Each
+(batch, head) pair is one thread's, so no two threads add to the same numbers.
 """
 
 import math
@@ -13,27 +13,39 @@ from numba import get_num_threads, prange
 from kernels import matmul_precision
 from kernels.arrays import empty
 from kernels.attention import cpu_bfloat16
-from kernels.attention.cpu_scores import KEEP_ALL, dot_rows, draw, online_softmax, softmax_backward
-from kernels.cpu.aligned_allocation import three, uninitialised
+from kernels.attention.cpu_scores import (
+    NO_DROPOUT,
+    Dropout,
+    Gradients,
+    Inputs,
+    Problem,
+    ScoreBlock,
+    dot_rows,
+    dropout_mask_block,
+    online_softmax,
+    softmax_backward,
+)
+from kernels.cpu.aligned_allocation import aligned_empty
 from kernels.cpu.attention_packing import (
     ALL,
-    BLOCK,
+    BLOCK_ROWS,
     LOWER_A,
     LOWER_OUT,
     UPPER_A,
     UPPER_OUT,
+    Rows,
+    base_and_strides,
     multiply_add,
     pack,
     pack_transposed,
-    rows_of,
-    turn,
+    transpose_block,
     unpack,
-)  # fmt: skip
-from kernels.cpu.blocking import padded
+)
+from kernels.cpu.blocking import round_up
 from kernels.cpu.compile import jit, launch
-from kernels.cpu.micro_kernel import FEW_ROWS, VECTORS
-from kernels.cpu.micro_kernel_bfloat16 import tile_settings
-from kernels.cpu.vector_ops import lanes, take
+from kernels.cpu.micro_kernel import MR_SMALL, NR_VECTORS
+from kernels.cpu.micro_kernel_bfloat16 import tile_config
+from kernels.cpu.vector_ops import Block, fetch_add, lanes
 from kernels.philox import derive_key, keep_threshold
 
 
@@ -45,176 +57,191 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     B, H, T, D = q.shape
     out, logsumexp = empty((B, T, H, D), q.dtype).transpose(0, 2, 1, 3), np.empty((B, H, T), q.dtype)
     shape, dropout = (B, H, T, k.shape[2], D), _dropout(p, seed, step, stream, q.dtype)
-    inputs = [rows_of(x) for x in (q, k, v)]
+    inputs = [base_and_strides(x) for x in (q, k, v)]
     scale, work = q.dtype.type(scale), _nanoseconds(shape)
     kernel, registers = _forward, lanes(q.dtype)
     if matmul_precision.rounds(q.dtype):
-        kernel, registers = cpu_bfloat16.forward, tile_settings()
+        kernel, registers = cpu_bfloat16.forward, tile_config()
     threads = get_num_threads()
-    launch(kernel, work, shape, *inputs, scale, causal, dropout, rows_of(out), logsumexp, registers, threads)
+    launch(kernel, work, shape, *inputs, scale, causal, dropout, base_and_strides(out), logsumexp, registers, threads)
     return out, logsumexp
 
 
 def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, step, stream, into=None):
     """-> dq, dk, dv, shaped like q, k, v; written into the three arrays of `into` where it is given.
 
-    The arrays of `into` must have rows without gaps: their last axis is contiguous.
+    The rows of `into`'s arrays are contiguous: their last axis is.
     """
     B, H, T, D = q.shape
     grads = tuple(empty(x.shape, x.dtype) for x in (q, k, v)) if into is None else into
     shape, dropout = (B, H, T, k.shape[2], D), _dropout(p, seed, step, stream, q.dtype)
-    inputs, outputs = [rows_of(x) for x in (dout, q, k, v, out)], [rows_of(x) for x in grads]
+    inputs, outputs = [base_and_strides(x) for x in (dout, q, k, v, out)], [base_and_strides(x) for x in grads]
     scale, work = q.dtype.type(scale), 2.5 * _nanoseconds(shape)
     kernel, registers = _backward, lanes(q.dtype)
     if matmul_precision.rounds(q.dtype):
-        kernel, registers = cpu_bfloat16.backward, tile_settings()
+        kernel, registers = cpu_bfloat16.backward, tile_config()
     threads = get_num_threads()
     launch(kernel, work, shape, *inputs, logsumexp, scale, causal, dropout, *outputs, registers, threads)
     return grads
 
 
 def _nanoseconds(shape):
-    """A guess at forward's time on one thread: a few operations for every score, two for every product of it."""
+    """An estimate of forward's time on one thread: a few operations for every score, two for every product of it."""
     B, H, T, S, D = shape
     return B * H * T * S * (0.7 + 0.02 * D)
 
 
 def _dropout(p, seed, step, stream, dtype):
-    """What a tile needs to draw its part of the mask: threshold (KEEP_ALL: no dropout), scale and key."""
     k0, k1 = derive_key(seed, step, stream) if p else (0, 0)
-    return np.uint64(keep_threshold(p)), dtype.type(1.0 / (1.0 - p)), np.uint32(k0), np.uint32(k1)
+    return Dropout(np.uint64(keep_threshold(p)), dtype.type(1.0 / (1.0 - p)), np.uint32(k0), np.uint32(k1))
 
 
 @jit(parallel=True)
 def _forward(shape, q, k, v, scale, causal, dropout, out, logsumexp, lanes, workers):
     B, H = shape[0], shape[1]
-    taken = np.zeros(1, np.int64)
+    counter = np.zeros(1, np.int64)
     for _ in prange(workers):
         memory = _forward_memory(shape, q[0], lanes)
-        bh = take(taken, 0)
+        problem = Problem(shape, scale, causal, dropout)
+        bh = fetch_add(counter, 0)
         while bh < B * H:
-            _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, memory, lanes)
-            bh = take(taken, 0)
+            _forward_head(bh, problem, q, k, v, out, logsumexp, memory, lanes)
+            bh = fetch_add(counter, 0)
 
 
 @jit
 def _forward_memory(shape, like, lanes):
-    """What a thread needs for a head at a time."""
+    """A thread's memory for one head at a time."""
     _, _, _, S, D = shape
-    wide, n_keys = padded(D, VECTORS * lanes), padded(S, BLOCK)
-    head = uninitialised(n_keys * D, like), uninitialised(n_keys * wide, like)
-    block = uninitialised(BLOCK * D, like), uninitialised(BLOCK * wide, like), uninitialised(BLOCK * BLOCK, like)
-    return head, block, three(BLOCK, like), (uninitialised(BLOCK * BLOCK, like), np.empty((4, BLOCK), np.uint32))
+    width, n_keys = round_up(D, NR_VECTORS * lanes), round_up(S, BLOCK_ROWS)
+    head = aligned_empty(n_keys * D, like), aligned_empty(n_keys * width, like)
+    scores = aligned_empty(BLOCK_ROWS * BLOCK_ROWS, like)
+    block = aligned_empty(BLOCK_ROWS * D, like), aligned_empty(BLOCK_ROWS * width, like), scores
+    row = aligned_empty(BLOCK_ROWS, like), aligned_empty(BLOCK_ROWS, like), aligned_empty(BLOCK_ROWS, like)
+    mask = aligned_empty(BLOCK_ROWS * BLOCK_ROWS, like), np.empty((4, BLOCK_ROWS), np.uint32)
+    return head, block, row, mask
 
 
 @jit
-def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, memory, lanes):
-    _, H, T, S, D = shape
-    b, h, wide = bh // H, bh % H, padded(D, VECTORS * lanes)
-    (kT, vs), (qT, mean, probs), (highest, total, shrink), (keep, words) = memory
-    for j0 in range(0, S, BLOCK):
-        pack_transposed(k, b, h, j0, S - j0, D, kT, j0 * D, lanes)
-        pack(v, b, h, j0, S - j0, D, wide, vs, j0 * wide, lanes)
-    for i0 in range(0, T, BLOCK):
-        pack_transposed(q, b, h, i0, T - i0, D, qT, 0, lanes)
-        for n in range(BLOCK * D):  # a block's queries once, not its scores with every block of keys
+def _forward_head(bh, problem, q, k, v, out, logsumexp, memory, lanes):
+    (_, H, T, S, D), scale, causal, dropout = problem
+    b, h, width = bh // H, bh % H, round_up(D, NR_VECTORS * lanes)
+    (kT, vs), (qT, mean, probs), (highest, total, shrink), (mask, words) = memory
+    for j0 in range(0, S, BLOCK_ROWS):
+        pack_transposed(Rows(k, b, h, j0, S - j0, D), kT, j0 * D, lanes)
+        pack(Rows(v, b, h, j0, S - j0, D), width, vs, j0 * width, lanes)
+    for i0 in range(0, T, BLOCK_ROWS):
+        pack_transposed(Rows(q, b, h, i0, T - i0, D), qT, 0, lanes)
+        for n in range(BLOCK_ROWS * D):  # a block's queries once, not its scores with every block of keys
             qT[n] *= scale
         highest[:], total[:], mean[:] = -np.inf, 0, 0
-        rows = padded(min(BLOCK, T - i0), FEW_ROWS)
-        for j0 in range(0, min(S, i0 + BLOCK) if causal else S, BLOCK):
-            keys, diagonal = min(BLOCK, S - j0), causal and i0 == j0
-            probs[:] = 0  # (keys, queries), so that what happens to one query's scores happens in one lane
+        rows = round_up(min(BLOCK_ROWS, T - i0), MR_SMALL)
+        for j0 in range(0, min(S, i0 + BLOCK_ROWS) if causal else S, BLOCK_ROWS):
+            keys, diagonal = min(BLOCK_ROWS, S - j0), causal and i0 == j0
+            probs[:] = 0  # (keys, queries): a query's scores are all in one lane
             part = UPPER_OUT if diagonal else ALL
-            columns = padded(keys, FEW_ROWS)
-            scores = probs, 0, BLOCK
-            multiply_add((kT, j0 * D, BLOCK), True, (qT, 0, BLOCK), scores, (columns, D, BLOCK), part, lanes)
+            columns = round_up(keys, MR_SMALL)
+            kT_block, qT_block = Block(kT, j0 * D, BLOCK_ROWS), Block(qT, 0, BLOCK_ROWS)
+            scores = Block(probs, 0, BLOCK_ROWS)
+            multiply_add(kT_block, True, qT_block, scores, (columns, D, BLOCK_ROWS), part, lanes)
             online_softmax(probs, keys, diagonal, highest, total, shrink)
-            for i in range(BLOCK):
+            for i in range(BLOCK_ROWS):
                 if shrink[i] != 1:
-                    for d in range(wide):
-                        mean[i * wide + d] *= shrink[i]
-            if dropout[0] < KEEP_ALL:
-                draw(bh, i0, j0, dropout, words, keep)
-                for n in range(BLOCK * BLOCK):
-                    probs[n] *= keep[n]
+                    for d in range(width):
+                        mean[i * width + d] *= shrink[i]
+            if dropout.threshold < NO_DROPOUT:
+                dropout_mask_block(bh, i0, j0, dropout, words, mask)
+                for n in range(BLOCK_ROWS * BLOCK_ROWS):
+                    probs[n] *= mask[n]
             part = LOWER_A if diagonal else ALL
-            values = vs, j0 * wide, wide
-            multiply_add((probs, 0, BLOCK), True, values, (mean, 0, wide), (rows, keys, wide), part, lanes)
-        for i in range(min(BLOCK, T - i0)):
+            values, means = Block(vs, j0 * width, width), Block(mean, 0, width)
+            multiply_add(Block(probs, 0, BLOCK_ROWS), True, values, means, (rows, keys, width), part, lanes)
+        for i in range(min(BLOCK_ROWS, T - i0)):
             logsumexp[b, h, i0 + i] = highest[i] + math.log(total[i])
             share = 1 / total[i]
-            for d in range(wide):
-                mean[i * wide + d] *= share
-        unpack(mean, 0, wide, out, b, h, i0, T - i0, D, lanes)
+            for d in range(width):
+                mean[i * width + d] *= share
+        unpack(mean, 0, width, Rows(out, b, h, i0, T - i0, D), lanes)
 
 
 @jit(parallel=True)
 def _backward(shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, lanes, workers):
     B, H = shape[0], shape[1]
-    taken = np.zeros(1, np.int64)
+    counter = np.zeros(1, np.int64)
     for _ in prange(workers):
         memory = _backward_memory(shape, q[0], lanes)
-        bh = take(taken, 0)
+        problem = Problem(shape, scale, causal, dropout)
+        inputs, grads = Inputs(dout, q, k, v, out, logsumexp), Gradients(dq, dk, dv)
+        bh = fetch_add(counter, 0)
         while bh < B * H:
-            _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, memory, lanes)
-            bh = take(taken, 0)
+            _backward_head(bh, problem, inputs, grads, memory, lanes)
+            bh = fetch_add(counter, 0)
 
 
 @jit
 def _backward_memory(shape, like, lanes):
-    """What a thread needs for a head at a time, backward."""
+    """A thread's memory for one head at a time, backward."""
     _, _, _, S, D = shape
-    wide, n_keys = padded(D, VECTORS * lanes), padded(S, BLOCK)
-    head = (uninitialised(n_keys * D, like), uninitialised(n_keys * D, like)), three(n_keys * wide, like)
-    block = three(BLOCK * wide, like), three(BLOCK * BLOCK, like)
-    keep = np.ones(BLOCK * BLOCK, like.dtype), np.empty((4, BLOCK), np.uint32)
-    return head, block, three(BLOCK, like), keep
+    width, n_keys, square = round_up(D, NR_VECTORS * lanes), round_up(S, BLOCK_ROWS), BLOCK_ROWS * BLOCK_ROWS
+    size, block_size = n_keys * width, BLOCK_ROWS * width
+    transposed = aligned_empty(n_keys * D, like), aligned_empty(n_keys * D, like)
+    head = transposed, (aligned_empty(size, like), aligned_empty(size, like), aligned_empty(size, like))
+    queries = aligned_empty(block_size, like), aligned_empty(block_size, like), aligned_empty(block_size, like)
+    scores = aligned_empty(square, like), aligned_empty(square, like), aligned_empty(square, like)
+    row = aligned_empty(BLOCK_ROWS, like), aligned_empty(BLOCK_ROWS, like)
+    mask = np.ones(square, like.dtype), np.empty((4, BLOCK_ROWS), np.uint32)
+    return head, (queries, scores), row, mask
 
 
 @jit
-def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, memory, lanes):
-    _, H, T, S, D = shape
-    b, h, wide, one = bh // H, bh % H, padded(D, VECTORS * lanes), dout[0].dtype.type(1)
-    head, block, (lse, dots, _), (keep, words) = memory
-    ((kT, vT), (ks, dks, dvs)), ((qs, douts, dqs), (probs, dscores, turned)) = head, block
+def _backward_head(bh, problem, inputs, grads, memory, lanes):
+    ((_, H, T, S, D), scale, causal, dropout), (dout, q, k, v, out, logsumexp), (dq, dk, dv) = problem, inputs, grads
+    b, h, width, one = bh // H, bh % H, round_up(D, NR_VECTORS * lanes), dout[0].dtype.type(1)
+    head, block, (lse, dots), (mask, words) = memory
+    ((kT, vT), (ks, dks, dvs)), ((qs, douts, dqs), (probs, dscores, mask_T)) = head, block
+    probs_block, dscores_block = Block(probs, 0, BLOCK_ROWS), Block(dscores, 0, BLOCK_ROWS)
+    qs_block, douts_block, dqs_block = Block(qs, 0, width), Block(douts, 0, width), Block(dqs, 0, width)
     dks[:], dvs[:] = 0, 0
-    for j0 in range(0, S, BLOCK):
-        pack_transposed(k, b, h, j0, S - j0, D, kT, j0 * D, lanes)
-        pack_transposed(v, b, h, j0, S - j0, D, vT, j0 * D, lanes)
-        pack(k, b, h, j0, S - j0, D, wide, ks, j0 * wide, lanes)
-    for i0 in range(0, T, BLOCK):
-        pack(q, b, h, i0, T - i0, D, wide, qs, 0, lanes)
-        for n in range(BLOCK * wide):  # as in forward, so that these are the same scores to the last bit
+    for j0 in range(0, S, BLOCK_ROWS):
+        k_rows = Rows(k, b, h, j0, S - j0, D)
+        pack_transposed(k_rows, kT, j0 * D, lanes)
+        pack_transposed(Rows(v, b, h, j0, S - j0, D), vT, j0 * D, lanes)
+        pack(k_rows, width, ks, j0 * width, lanes)
+    for i0 in range(0, T, BLOCK_ROWS):
+        pack(Rows(q, b, h, i0, T - i0, D), width, qs, 0, lanes)
+        for n in range(BLOCK_ROWS * width):  # as in forward, so that these are the same scores to the last bit
             qs[n] *= scale
-        pack(dout, b, h, i0, T - i0, D, wide, douts, 0, lanes)
-        pack(out, b, h, i0, T - i0, D, wide, dqs, 0, lanes)  # until the gradient comes there
-        dot_rows(douts, dqs, wide, dots)
+        pack(Rows(dout, b, h, i0, T - i0, D), width, douts, 0, lanes)
+        pack(Rows(out, b, h, i0, T - i0, D), width, dqs, 0, lanes)  # dqs holds out until dots are formed
+        dot_rows(douts, dqs, width, dots)
         dqs[:] = 0
-        queries = min(BLOCK, T - i0)
-        rows = padded(queries, FEW_ROWS)
+        queries = min(BLOCK_ROWS, T - i0)
+        rows = round_up(queries, MR_SMALL)
         for i in range(queries):
             lse[i] = logsumexp[b, h, i0 + i]
-        for j0 in range(0, min(S, i0 + BLOCK) if causal else S, BLOCK):
-            keys, diagonal, at = min(BLOCK, S - j0), causal and i0 == j0, j0 * wide
-            columns = padded(keys, FEW_ROWS)
+        for j0 in range(0, min(S, i0 + BLOCK_ROWS) if causal else S, BLOCK_ROWS):
+            keys, diagonal = min(BLOCK_ROWS, S - j0), causal and i0 == j0
+            columns = round_up(keys, MR_SMALL)
+            kT_block, vT_block = Block(kT, j0 * D, BLOCK_ROWS), Block(vT, j0 * D, BLOCK_ROWS)
+            ks_block = Block(ks, j0 * width, width)
+            dks_block, dvs_block = Block(dks, j0 * width, width), Block(dvs, j0 * width, width)
+            # First probs holds the scores and dscores the gradient of the probabilities.
             probs[:], dscores[:] = 0, 0
-            scores, dprobs = (probs, 0, BLOCK), (dscores, 0, BLOCK)  # they become what these arrays are called
-            part = LOWER_OUT if diagonal else ALL
-            multiply_add((qs, 0, wide), False, (kT, j0 * D, BLOCK), scores, (rows, D, BLOCK), part, lanes)
-            multiply_add((douts, 0, wide), False, (vT, j0 * D, BLOCK), dprobs, (rows, D, BLOCK), part, lanes)
-            if dropout[0] < KEEP_ALL:
-                draw(bh, i0, j0, dropout, words, turned)
-                turn(turned, lanes, keep)
-            softmax_backward(probs, dscores, queries, keys, diagonal, one, lse, dots, keep)
-            part = UPPER_A if diagonal else ALL
-            size = columns, queries, wide
-            multiply_add((probs, 0, BLOCK), True, (douts, 0, wide), (dvs, at, wide), size, part, lanes)
-            multiply_add((dscores, 0, BLOCK), True, (qs, 0, wide), (dks, at, wide), size, part, lanes)
+            part, size = LOWER_OUT if diagonal else ALL, (rows, D, BLOCK_ROWS)
+            multiply_add(qs_block, False, kT_block, probs_block, size, part, lanes)
+            multiply_add(douts_block, False, vT_block, dscores_block, size, part, lanes)
+            if dropout.threshold < NO_DROPOUT:
+                dropout_mask_block(bh, i0, j0, dropout, words, mask_T)
+                transpose_block(mask_T, lanes, mask)
+            softmax_backward(probs, dscores, ScoreBlock(queries, keys, diagonal), one, lse, dots, mask)
+            part, size = UPPER_A if diagonal else ALL, (columns, queries, width)
+            multiply_add(probs_block, True, douts_block, dvs_block, size, part, lanes)
+            multiply_add(dscores_block, True, qs_block, dks_block, size, part, lanes)
             part = LOWER_A if diagonal else ALL
-            multiply_add((dscores, 0, BLOCK), False, (ks, at, wide), (dqs, 0, wide), (rows, keys, wide), part, lanes)
-        for n in range(BLOCK * wide):
+            multiply_add(dscores_block, False, ks_block, dqs_block, (rows, keys, width), part, lanes)
+        for n in range(BLOCK_ROWS * width):
             dqs[n] *= scale
-        unpack(dqs, 0, wide, dq, b, h, i0, T - i0, D, lanes)
-    for j0 in range(0, S, BLOCK):
-        unpack(dks, j0 * wide, wide, dk, b, h, j0, S - j0, D, lanes)
-        unpack(dvs, j0 * wide, wide, dv, b, h, j0, S - j0, D, lanes)
+        unpack(dqs, 0, width, Rows(dq, b, h, i0, T - i0, D), lanes)
+    for j0 in range(0, S, BLOCK_ROWS):
+        unpack(dks, j0 * width, width, Rows(dk, b, h, j0, S - j0, D), lanes)
+        unpack(dvs, j0 * width, width, Rows(dv, b, h, j0, S - j0, D), lanes)

@@ -1,9 +1,9 @@
-"""Attention whose products' factors are rounded to bfloat16; the sums and all that is not a product are float32.
+"""Attention with the operands of its matrix products rounded to bfloat16; the sums and everything else are float32.
 
-`kernels.attention.cpu` says how it goes, `kernels.cpu.micro_kernel_bfloat16` how such products are formed. What adds up
-over blocks, but for dq, lies transposed here, (D, queries) or (D, keys): then the probabilities and their gradients,
-rounded anew for every pair of blocks, are packed as they lie. Forward rounds them before they are divided by their sum,
-the plain kernel after.
+`kernels.attention.cpu` explains the order of work, `kernels.cpu.micro_kernel_bfloat16` the products. What is summed
+over blocks, except dq, is transposed here, (D, queries) or (D, keys): then the probabilities and their gradients,
+rounded anew for every pair of blocks, are packed without a transpose. Forward rounds the probabilities before they are
+divided by their sum, the reference kernel after that.
 """
 
 import math
@@ -11,189 +11,228 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels.attention.cpu_scores import KEEP_ALL, dot_rows, draw, online_softmax, softmax_backward
-from kernels.cpu.aligned_allocation import three, uninitialised
-from kernels.cpu.attention_packing import BLOCK, pack, turn, unpack, unpack_transposed
-from kernels.cpu.blocking import padded
+from kernels.attention.cpu_scores import (
+    NO_DROPOUT,
+    Gradients,
+    Inputs,
+    Problem,
+    ScoreBlock,
+    dot_rows,
+    dropout_mask_block,
+    online_softmax,
+    softmax_backward,
+)
+from kernels.cpu.aligned_allocation import aligned_empty
+from kernels.cpu.attention_packing import BLOCK_ROWS, Rows, pack, transpose_block, unpack, unpack_transposed
+from kernels.cpu.blocking import round_up
 from kernels.cpu.compile import jit
-from kernels.cpu.micro_kernel_bfloat16 import PANEL, SIDE, begin_tiles, end_tiles, pack_step, product
-from kernels.cpu.vector_ops import take
+from kernels.cpu.micro_kernel_bfloat16 import (
+    MR,
+    NR,
+    STEP,
+    TILE,
+    configure_tiles,
+    micro_kernel,
+    pack_step,
+    release_tiles,
+)
+from kernels.cpu.vector_ops import Block, fetch_add
 
 
 @jit(parallel=True)
-def forward(shape, q, k, v, scale, causal, dropout, out, logsumexp, tiles, workers):
+def forward(shape, q, k, v, scale, causal, dropout, out, logsumexp, config, workers):
+    """`kernels.attention.cpu._forward` with rounded operands. config: of `tile_config`."""
     B, H = shape[0], shape[1]
-    taken = np.zeros(1, np.int64)
+    counter = np.zeros(1, np.int64)
     for _ in prange(workers):
         memory = _forward_memory(shape, q[0])
-        begin_tiles(tiles)
-        bh = take(taken, 0)
+        problem = Problem(shape, scale, causal, dropout)
+        configure_tiles(config)
+        bh = fetch_add(counter, 0)
         while bh < B * H:
-            _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, memory)
-            bh = take(taken, 0)
-        end_tiles()
+            _forward_head(bh, problem, q, k, v, out, logsumexp, memory)
+            bh = fetch_add(counter, 0)
+        release_tiles()
 
 
 @jit
 def _forward_memory(shape, like):
-    """What a thread needs for a head at a time. Two rounded numbers take the room of one."""
+    """A thread's memory for one head at a time. Two rounded numbers take the memory of one."""
     _, _, _, S, D = shape
-    wide = padded(D, PANEL)
-    head = uninitialised(padded(S, BLOCK) * wide // 2, like), uninitialised(padded(S, BLOCK) * wide // 2, like)
-    packed = uninitialised(BLOCK * wide // 2, like), uninitialised(BLOCK * BLOCK // 2, like)
-    block = uninitialised(BLOCK * wide, like), uninitialised(wide * BLOCK, like), uninitialised(BLOCK * BLOCK, like)
-    keep = uninitialised(BLOCK * BLOCK, like), np.empty((4, BLOCK), np.uint32)
-    return head, packed, block, three(BLOCK, like), keep, np.zeros(PANEL, like.dtype)
+    width, square = round_up(D, STEP), BLOCK_ROWS * BLOCK_ROWS
+    size, block_size = round_up(S, BLOCK_ROWS) * width, BLOCK_ROWS * width
+    head = aligned_empty(size // 2, like), aligned_empty(size // 2, like)
+    packed = aligned_empty(block_size // 2, like), aligned_empty(square // 2, like)
+    block = aligned_empty(block_size, like), aligned_empty(block_size, like), aligned_empty(square, like)
+    row = aligned_empty(BLOCK_ROWS, like), aligned_empty(BLOCK_ROWS, like), aligned_empty(BLOCK_ROWS, like)
+    mask = aligned_empty(square, like), np.empty((4, BLOCK_ROWS), np.uint32)
+    return head, packed, block, row, mask, np.zeros(NR, like.dtype)
 
 
 @jit
-def _forward_head(bh, shape, q, k, v, scale, causal, dropout, out, logsumexp, memory):
-    _, H, T, S, D = shape
-    b, h, wide = bh // H, bh % H, padded(D, PANEL)
-    (ks, vTs), (qT, weights), (rows, mean, probs), (highest, total, shrink), (keep, words), zeros = memory
-    of_means = mean.reshape(wide, BLOCK)
-    for j0 in range(0, S, BLOCK):
-        pack(k, b, h, j0, S - j0, D, wide, rows, 0, SIDE)
-        _round_left(rows, wide, (BLOCK, wide), False, ks, j0 * wide // 2)
-        pack(v, b, h, j0, S - j0, D, wide, rows, 0, SIDE)
-        _round_left(rows, wide, (wide, BLOCK), True, vTs, j0 * wide // 2)
-    for i0 in range(0, T, BLOCK):
-        pack(q, b, h, i0, T - i0, D, wide, rows, 0, SIDE)
-        _round_right(rows, wide, (wide, BLOCK), wide, True, qT, 0)
+def _forward_head(bh, problem, q, k, v, out, logsumexp, memory):
+    (_, H, T, S, D), scale, causal, dropout = problem
+    b, h, width = bh // H, bh % H, round_up(D, STEP)  # a multiple of MR and NR too
+    (ks, vTs), (qT, weights), (rows, mean, probs), (highest, total, shrink), (mask, words), zeros = memory
+    mean_2d = mean.reshape(width, BLOCK_ROWS)
+    zero_rows, mean_block = Block(zeros, 0, 0), Block(mean, 0, BLOCK_ROWS)
+    for j0 in range(0, S, BLOCK_ROWS):
+        pack(Rows(k, b, h, j0, S - j0, D), width, rows, 0, TILE)
+        _pack_left(Block(rows, 0, width), (BLOCK_ROWS, width), False, ks, j0 * width // 2)
+        pack(Rows(v, b, h, j0, S - j0, D), width, rows, 0, TILE)
+        _pack_left(Block(rows, 0, width), (width, BLOCK_ROWS), True, vTs, j0 * width // 2)
+    for i0 in range(0, T, BLOCK_ROWS):
+        pack(Rows(q, b, h, i0, T - i0, D), width, rows, 0, TILE)
+        _pack_right(Block(rows, 0, width), (width, BLOCK_ROWS), width, True, qT, 0)
         highest[:], total[:], mean[:] = -np.inf, 0, 0
-        for j0 in range(0, min(S, i0 + BLOCK) if causal else S, BLOCK):
-            keys, diagonal, at = min(BLOCK, S - j0), causal and i0 == j0, j0 * wide // 2
-            _multiply((ks, at), (qT, 0), (BLOCK, wide, BLOCK), (zeros, 0, 0), probs, 0)  # (keys, queries)
-            for n in range(BLOCK * BLOCK):
+        for j0 in range(0, min(S, i0 + BLOCK_ROWS) if causal else S, BLOCK_ROWS):
+            keys, diagonal, start = min(BLOCK_ROWS, S - j0), causal and i0 == j0, j0 * width // 2
+            _multiply((ks, start), (qT, 0), (BLOCK_ROWS, width, BLOCK_ROWS), zero_rows, probs, 0)  # (keys, queries)
+            for n in range(BLOCK_ROWS * BLOCK_ROWS):
                 probs[n] *= scale
             online_softmax(probs, keys, diagonal, highest, total, shrink)
-            for d in range(wide):
-                for i in range(BLOCK):
-                    of_means[d, i] *= shrink[i]
-            if dropout[0] < KEEP_ALL:
-                draw(bh, i0, j0, dropout, words, keep)
-                for n in range(BLOCK * BLOCK):
-                    probs[n] *= keep[n]
-            _round_right(probs, BLOCK, (BLOCK, BLOCK), keys, False, weights, 0)
-            _multiply((vTs, at), (weights, 0), (wide, BLOCK, BLOCK), (mean, 0, BLOCK), mean, 0)
-        for i in range(min(BLOCK, T - i0)):
+            for d in range(width):
+                for i in range(BLOCK_ROWS):
+                    mean_2d[d, i] *= shrink[i]
+            if dropout.threshold < NO_DROPOUT:
+                dropout_mask_block(bh, i0, j0, dropout, words, mask)
+                for n in range(BLOCK_ROWS * BLOCK_ROWS):
+                    probs[n] *= mask[n]
+            _pack_right(Block(probs, 0, BLOCK_ROWS), (BLOCK_ROWS, BLOCK_ROWS), keys, False, weights, 0)
+            _multiply((vTs, start), (weights, 0), (width, BLOCK_ROWS, BLOCK_ROWS), mean_block, mean, 0)
+        for i in range(min(BLOCK_ROWS, T - i0)):
             logsumexp[b, h, i0 + i] = highest[i] + math.log(total[i])
-        for d in range(wide):
-            for i in range(BLOCK):
-                of_means[d, i] /= total[i]
-        unpack_transposed(mean, 0, out, b, h, i0, T - i0, D, SIDE)
+        for d in range(width):
+            for i in range(BLOCK_ROWS):
+                mean_2d[d, i] /= total[i]
+        unpack_transposed(mean, 0, Rows(out, b, h, i0, T - i0, D), TILE)
 
 
 @jit(parallel=True)
-def backward(shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, tiles, workers):
+def backward(shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, config, workers):
+    """`kernels.attention.cpu._backward` with rounded operands. config: of `tile_config`."""
     B, H = shape[0], shape[1]
-    taken = np.zeros(1, np.int64)
+    counter = np.zeros(1, np.int64)
     for _ in prange(workers):
         memory = _backward_memory(shape, q[0])
-        begin_tiles(tiles)
-        bh = take(taken, 0)
+        problem = Problem(shape, scale, causal, dropout)
+        inputs, grads = Inputs(dout, q, k, v, out, logsumexp), Gradients(dq, dk, dv)
+        configure_tiles(config)
+        bh = fetch_add(counter, 0)
         while bh < B * H:
-            _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, memory)
-            bh = take(taken, 0)
-        end_tiles()
+            _backward_head(bh, problem, inputs, grads, memory)
+            bh = fetch_add(counter, 0)
+        release_tiles()
 
 
 @jit
 def _backward_memory(shape, like):
-    """What a thread needs for a head at a time, backward."""
+    """A thread's memory for one head at a time, backward."""
     _, _, _, S, D = shape
-    wide, n_keys = padded(D, PANEL), padded(S, BLOCK)
-    head = three(n_keys * wide // 2, like), (uninitialised(wide * n_keys, like), uninitialised(wide * n_keys, like))
-    packed = three(BLOCK * wide // 2, like), uninitialised(BLOCK * wide // 2, like), three(BLOCK * BLOCK // 2, like)
-    block = three(BLOCK * wide, like), three(BLOCK * BLOCK, like)
-    keep = np.ones(BLOCK * BLOCK, like.dtype), np.empty((4, BLOCK), np.uint32)
-    return head, packed, block, three(BLOCK, like), keep, np.zeros(PANEL, like.dtype)
+    width, square = round_up(D, STEP), BLOCK_ROWS * BLOCK_ROWS
+    size, block_size = round_up(S, BLOCK_ROWS) * width, BLOCK_ROWS * width
+    keys = aligned_empty(size // 2, like), aligned_empty(size // 2, like), aligned_empty(size // 2, like)
+    head = keys, (aligned_empty(size, like), aligned_empty(size, like))
+    queries = aligned_empty(block_size // 2, like), aligned_empty(block_size // 2, like)
+    douts = aligned_empty(block_size // 2, like), aligned_empty(block_size // 2, like)
+    probs = aligned_empty(square // 2, like), aligned_empty(square // 2, like), aligned_empty(square // 2, like)
+    rows = aligned_empty(block_size, like), aligned_empty(block_size, like), aligned_empty(block_size, like)
+    scores = aligned_empty(square, like), aligned_empty(square, like), aligned_empty(square, like)
+    row = aligned_empty(BLOCK_ROWS, like), aligned_empty(BLOCK_ROWS, like)
+    mask = np.ones(square, like.dtype), np.empty((4, BLOCK_ROWS), np.uint32)
+    return head, (queries, douts, probs), (rows, scores), row, mask, np.zeros(NR, like.dtype)
 
 
 @jit
-def _backward_head(bh, shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, dk, dv, memory):
-    _, H, T, S, D = shape
-    b, h, wide = bh // H, bh % H, padded(D, PANEL)
-    head, packed, block, (lse, dots, _), (keep, words), zeros = memory
+def _backward_head(bh, problem, inputs, grads, memory):
+    ((_, H, T, S, D), scale, causal, dropout), (dout, q, k, v, out, logsumexp), (dq, dk, dv) = problem, inputs, grads
+    b, h, width = bh // H, bh % H, round_up(D, STEP)  # a multiple of MR and NR too
+    head, packed, block, (lse, dots), (mask, words), zeros = memory
     (ks, kTs, vTs), (dkTs, dvTs) = head
-    (qs, qT, douts), doutT, (weights, dscores_left, dscores_right) = packed
-    (rows, outs, dqs), (probs, dscores, turned) = block
-    of_scores, of_sums, of_dqs = (BLOCK, wide, BLOCK), (wide, BLOCK, BLOCK), (BLOCK, BLOCK, wide)  # products' shapes
+    (qs, qT), (douts, doutT), (weights, dscores_left, dscores_right) = packed
+    (rows, outs, dqs), (probs, dscores, mask_T) = block
+    # the shapes of the products of which scores, dk and dv, and dq are the output
+    scores_shape, sums_shape = (BLOCK_ROWS, width, BLOCK_ROWS), (width, BLOCK_ROWS, BLOCK_ROWS)
+    dqs_shape, square = (BLOCK_ROWS, BLOCK_ROWS, width), (BLOCK_ROWS, BLOCK_ROWS)
+    rows_block, zero_rows, dqs_block = Block(rows, 0, width), Block(zeros, 0, 0), Block(dqs, 0, width)
+    probs_block, dscores_block = Block(probs, 0, BLOCK_ROWS), Block(dscores, 0, BLOCK_ROWS)
     dkTs[:], dvTs[:] = 0, 0
-    for j0 in range(0, S, BLOCK):
-        at = j0 * wide // 2
-        pack(k, b, h, j0, S - j0, D, wide, rows, 0, SIDE)
-        _round_right(rows, wide, (BLOCK, wide), BLOCK, False, ks, at)
-        _round_right(rows, wide, (wide, BLOCK), wide, True, kTs, at)
-        pack(v, b, h, j0, S - j0, D, wide, rows, 0, SIDE)
-        _round_right(rows, wide, (wide, BLOCK), wide, True, vTs, at)
-    for i0 in range(0, T, BLOCK):
-        queries = min(BLOCK, T - i0)
-        pack(q, b, h, i0, T - i0, D, wide, rows, 0, SIDE)
-        _round_left(rows, wide, (BLOCK, wide), False, qs, 0)
-        _round_left(rows, wide, (wide, BLOCK), True, qT, 0)
-        pack(dout, b, h, i0, T - i0, D, wide, rows, 0, SIDE)
-        _round_left(rows, wide, (BLOCK, wide), False, douts, 0)
-        _round_left(rows, wide, (wide, BLOCK), True, doutT, 0)
-        pack(out, b, h, i0, T - i0, D, wide, outs, 0, SIDE)
-        dot_rows(rows, outs, wide, dots)
+    for j0 in range(0, S, BLOCK_ROWS):
+        start = j0 * width // 2
+        pack(Rows(k, b, h, j0, S - j0, D), width, rows, 0, TILE)
+        _pack_right(rows_block, (BLOCK_ROWS, width), BLOCK_ROWS, False, ks, start)
+        _pack_right(rows_block, (width, BLOCK_ROWS), width, True, kTs, start)
+        pack(Rows(v, b, h, j0, S - j0, D), width, rows, 0, TILE)
+        _pack_right(rows_block, (width, BLOCK_ROWS), width, True, vTs, start)
+    for i0 in range(0, T, BLOCK_ROWS):
+        queries = min(BLOCK_ROWS, T - i0)
+        pack(Rows(q, b, h, i0, T - i0, D), width, rows, 0, TILE)
+        _pack_left(rows_block, (BLOCK_ROWS, width), False, qs, 0)
+        _pack_left(rows_block, (width, BLOCK_ROWS), True, qT, 0)
+        pack(Rows(dout, b, h, i0, T - i0, D), width, rows, 0, TILE)
+        _pack_left(rows_block, (BLOCK_ROWS, width), False, douts, 0)
+        _pack_left(rows_block, (width, BLOCK_ROWS), True, doutT, 0)
+        pack(Rows(out, b, h, i0, T - i0, D), width, outs, 0, TILE)
+        dot_rows(rows, outs, width, dots)
         dqs[:] = 0
         for i in range(queries):
             lse[i] = logsumexp[b, h, i0 + i]
-        for j0 in range(0, min(S, i0 + BLOCK) if causal else S, BLOCK):
-            keys, diagonal, at = min(BLOCK, S - j0), causal and i0 == j0, j0 * wide // 2
-            # (queries, keys): scores, and the gradients of probabilities; they become what these arrays are called
-            _multiply((qs, 0), (kTs, at), of_scores, (zeros, 0, 0), probs, 0)
-            _multiply((douts, 0), (vTs, at), of_scores, (zeros, 0, 0), dscores, 0)
-            if dropout[0] < KEEP_ALL:
-                draw(bh, i0, j0, dropout, words, turned)
-                turn(turned, SIDE, keep)
-            softmax_backward(probs, dscores, queries, keys, diagonal, scale, lse, dots, keep)
-            _round_right(probs, BLOCK, (BLOCK, BLOCK), queries, False, weights, 0)
-            _round_right(dscores, BLOCK, (BLOCK, BLOCK), queries, False, dscores_right, 0)
-            _round_left(dscores, BLOCK, (BLOCK, BLOCK), False, dscores_left, 0)
-            _multiply((doutT, 0), (weights, 0), of_sums, (dvTs, j0 * wide, BLOCK), dvTs, j0 * wide)
-            _multiply((qT, 0), (dscores_right, 0), of_sums, (dkTs, j0 * wide, BLOCK), dkTs, j0 * wide)
-            _multiply((dscores_left, 0), (ks, at), of_dqs, (dqs, 0, wide), dqs, 0)
-        unpack(dqs, 0, wide, dq, b, h, i0, T - i0, D, SIDE)
-    for j0 in range(0, S, BLOCK):
-        unpack_transposed(dkTs, j0 * wide, dk, b, h, j0, S - j0, D, SIDE)
-        unpack_transposed(dvTs, j0 * wide, dv, b, h, j0, S - j0, D, SIDE)
+        for j0 in range(0, min(S, i0 + BLOCK_ROWS) if causal else S, BLOCK_ROWS):
+            keys, diagonal, start = min(BLOCK_ROWS, S - j0), causal and i0 == j0, j0 * width // 2
+            # First probs holds the scores (queries, keys) and dscores the gradient of the probabilities.
+            _multiply((qs, 0), (kTs, start), scores_shape, zero_rows, probs, 0)
+            _multiply((douts, 0), (vTs, start), scores_shape, zero_rows, dscores, 0)
+            if dropout.threshold < NO_DROPOUT:
+                dropout_mask_block(bh, i0, j0, dropout, words, mask_T)
+                transpose_block(mask_T, TILE, mask)
+            softmax_backward(probs, dscores, ScoreBlock(queries, keys, diagonal), scale, lse, dots, mask)
+            _pack_right(probs_block, square, queries, False, weights, 0)
+            _pack_right(dscores_block, square, queries, False, dscores_right, 0)
+            _pack_left(dscores_block, square, False, dscores_left, 0)
+            dvT_block, dkT_block = Block(dvTs, j0 * width, BLOCK_ROWS), Block(dkTs, j0 * width, BLOCK_ROWS)
+            _multiply((doutT, 0), (weights, 0), sums_shape, dvT_block, dvTs, j0 * width)
+            _multiply((qT, 0), (dscores_right, 0), sums_shape, dkT_block, dkTs, j0 * width)
+            _multiply((dscores_left, 0), (ks, start), dqs_shape, dqs_block, dqs, 0)
+        unpack(dqs, 0, width, Rows(dq, b, h, i0, T - i0, D), TILE)
+    for j0 in range(0, S, BLOCK_ROWS):
+        unpack_transposed(dkTs, j0 * width, Rows(dk, b, h, j0, S - j0, D), TILE)
+        unpack_transposed(dvTs, j0 * width, Rows(dv, b, h, j0, S - j0, D), TILE)
 
 
 @jit
-def _multiply(a, b, shape, start, out, at):
-    """out (rows, columns) = start + a (rows, depth) @ b (depth, columns), three multiples of PANEL.
+def _multiply(a, b, shape, first, out, out_start):
+    """out (rows, columns) = first + a (rows, depth) @ b (depth, columns), three multiples of MR, STEP and NR.
 
-    a, b: (what panels are packed in, where the first begins). start: (an array, where to begin, its rows' distance).
+    a, b: (the array that panels are packed in, where the first begins). first: Block; its stride is 0 for equal rows.
     """
-    (rows, depth, columns), (first, first_at, first_step), panel = shape, start, PANEL * shape[1] // 2
-    for m in range(0, rows, PANEL):
-        for n in range(0, columns, PANEL):
-            left, right = a[1] + m // PANEL * panel, b[1] + n // PANEL * panel
-            here, to = first_at + m * first_step + (n if first_step else 0), at + m * columns + n
-            product(depth // PANEL, a[0], left, b[0], right, first, here, first_step, out, to, columns)
+    (rows, depth, columns), panel_size = shape, MR * shape[1] // 2
+    for m in range(0, rows, MR):
+        for n in range(0, columns, NR):
+            a_start, b_start = a[1] + m // MR * panel_size, b[1] + n // NR * panel_size
+            start = Block(first.array, first.start + m * first.stride + (n if first.stride else 0), first.stride)
+            to = Block(out, out_start + m * columns + n, columns)
+            micro_kernel(depth // STEP, a[0], a_start, b[0], b_start, start, to)
 
 
 @jit
-def _round_left(block, step, size, turned, packed, at):
-    """A left factor (n, depth) in panels, from a block of float32 numbers whose rows are `step` apart.
+def _pack_left(block, size, transposed, packed, start):
+    """Round and pack a left operand (n, depth), from a Block of float32 numbers, or from that of its transpose."""
+    _pack(block, transposed, transposed, size, size[1], packed, start)
 
-    turned: the block is its transpose.
+
+@jit
+def _pack_right(block, size, rows, transposed, packed, start):
+    """Round and pack a right operand (depth, n), from a Block or from that of its transpose.
+
+    The operand's rows from `rows` on count as zero.
     """
-    _round((block, 0, step), turned, turned, size, size[1], packed, at)
+    _pack(block, not transposed, transposed, (size[1], size[0]), rows, packed, start)
 
 
 @jit
-def _round_right(block, step, size, seen, turned, packed, at):
-    """A right factor (depth, n), likewise; its rows from `seen` on are taken for zero."""
-    _round((block, 0, step), not turned, turned, (size[1], size[0]), seen, packed, at)
-
-
-@jit
-def _round(place, strided, turned, size, seen, packed, at):
+def _pack(block, strided, transposed, size, end, packed, start):
     n, depth = size
-    for across in range(0, n, PANEL):
-        for along in range(0, depth, PANEL):
-            to = at + (across * depth + along * PANEL) // 2
-            pack_step(place, strided, turned, n, across, seen, along, packed, to)
+    for across in range(0, n, MR):
+        for along in range(0, depth, STEP):
+            to = start + (across * depth + along * MR) // 2
+            pack_step(block, strided, transposed, n, across, end, along, packed, to)

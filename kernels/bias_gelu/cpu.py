@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels.cpu.aligned_allocation import empty_like
+from kernels.cpu.aligned_allocation import aligned_empty_like
 from kernels.cpu.compile import chunk_rows, exp, jit, launch
 from kernels.gelu.cpu import CUBIC, INV_SQRT_2PI, LINEAR, SQRT_HALF
 
@@ -31,7 +31,7 @@ def bias_gelu_backward(dout, x, bias, approximate):
 
 @jit(parallel=True)
 def _forward_tanh(x, bias):
-    out = empty_like(x)
+    out = aligned_empty_like(x)
     one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR), x.dtype.type(CUBIC)
     for n in prange(x.shape[0]):
         for c in range(x.shape[1]):
@@ -44,7 +44,7 @@ def _forward_tanh(x, bias):
 def _backward_tanh(dout, x, bias, chunk):
     N, C = x.shape
     n_chunks = (N + chunk - 1) // chunk
-    dx, dbiases = empty_like(x), np.zeros((n_chunks, C), x.dtype)
+    dx, dbiases = aligned_empty_like(x), np.zeros((n_chunks, C), x.dtype)
     one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR), x.dtype.type(CUBIC)
     for i in prange(n_chunks):
         for n in range(i * chunk, min(N, (i + 1) * chunk)):
@@ -60,7 +60,7 @@ def _backward_tanh(dout, x, bias, chunk):
 
 @jit(parallel=True)
 def _forward_exact(x, bias):
-    out = empty_like(x)
+    out = aligned_empty_like(x)
     for n in prange(x.shape[0]):
         for c in range(x.shape[1]):
             y = x[n, c] + bias[c]
@@ -72,7 +72,7 @@ def _forward_exact(x, bias):
 def _backward_exact(dout, x, bias, chunk):
     N, C = x.shape
     n_chunks = (N + chunk - 1) // chunk
-    dx, dbiases = empty_like(x), np.zeros((n_chunks, C), x.dtype)
+    dx, dbiases = aligned_empty_like(x), np.zeros((n_chunks, C), x.dtype)
     for i in prange(n_chunks):
         for n in range(i * chunk, min(N, (i + 1) * chunk)):
             for c in range(C):

@@ -1,4 +1,4 @@
-"""Memory in compiled code that begins a cache line, as that of `kernels.arrays.empty` does."""
+"""Arrays in compiled code that begin at a cache line, like those of `kernels.arrays.empty`."""
 
 import numpy as np
 
@@ -7,20 +7,14 @@ from kernels.cpu.compile import jit
 
 
 @jit
-def uninitialised(n, like):
-    """n numbers of that array's dtype."""
+def aligned_empty(n, like):
+    """An uninitialised array (n,) of like's dtype."""
     x = np.empty(n + CACHE_LINE // like.itemsize, like.dtype)
     first = (-x.ctypes.data % CACHE_LINE) // x.itemsize
     return x[first : first + n]
 
 
 @jit
-def empty_like(x):
-    """`np.empty_like` of an x without gaps."""
-    return uninitialised(x.size, x).reshape(x.shape)
-
-
-@jit
-def three(n, like):
-    """Three arrays as of `uninitialised`."""
-    return uninitialised(n, like), uninitialised(n, like), uninitialised(n, like)
+def aligned_empty_like(x):
+    """An uninitialised array of the shape and dtype of x, which is C-contiguous."""
+    return aligned_empty(x.size, x).reshape(x.shape)

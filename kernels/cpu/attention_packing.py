@@ -1,120 +1,150 @@
-"""What attention multiplies: blocks of a head's rows, as they are and transposed, and the products of such blocks.
+"""Blocks of a head's rows, packed for attention's matrix products, and the products of such blocks.
 
-A block's numbers lie together. Rows of a whole head's transpose would for many T lie a power of two of bytes apart,
-and then fall into few sets of the first-level cache.
+A block's numbers are contiguous. Rows of a whole head's transpose would for many T lie a power of two of bytes apart,
+and then share few sets of the first-level cache.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kernels.cpu.compile import jit
-from kernels.cpu.micro_kernel import FEW_ROWS, VECTORS, small_tile, small_tile_by_rows
-from kernels.cpu.vector_ops import copy, transpose
+from kernels.cpu.micro_kernel import (
+    MR_SMALL,
+    NR_VECTORS,
+    Operands,
+    Starts,
+    Strides,
+    small_micro_kernel,
+    small_micro_kernel_by_rows,
+)
+from kernels.cpu.vector_ops import Block, copy_columns, transpose
 
-BLOCK = 64  # rows of a block of queries or of keys; a multiple of a tile's sides
-ALL, LOWER_OUT, UPPER_OUT, LOWER_A, UPPER_A = range(5)  # which part of a product of blocks on the diagonal is not zero
+BLOCK_ROWS = 64  # rows of a block of queries or of keys; a multiple of the micro-kernels' MR and NR
+# Which part of a product on the diagonal of a causal mask is not zero: a triangle of out, or of a.
+ALL, LOWER_OUT, UPPER_OUT, LOWER_A, UPPER_A = range(5)
 
 
-def rows_of(x):
-    """x (B, H, T, D) as its first row, and the steps in memory from one b, h, t to the next.
+class Rows(NamedTuple):
+    """n rows of one head, from row t on."""
 
-    For the compiled code an array that may have any strides is slow to read, and one that happens to be
-    contiguous is another type. In this form every x is the same, and its rows are known to have no gaps: what lies
-    behind the first one is reached from there. An x whose rows have gaps is copied.
+    source: Any  # of `base_and_strides`
+    b: int
+    h: int
+    t: int
+    n: int
+    D: int  # numbers of a row
+
+
+def base_and_strides(x):
+    """x (B, H, T, D) -> x's first row, and the strides of b, h and t in numbers.
+
+    To compiled code an array of any strides is slow to read, and a contiguous one is another type. In this form every x
+    has one type, and its rows are known to be contiguous; other numbers are addressed relative to the first row. An x
+    whose rows are not contiguous is copied.
     """
     if x.size == 0:
         return x.reshape(-1), np.zeros(3, np.int64)
     (b, h, t, d), size = x.strides, x.itemsize
     if d != size or min(b, h, t) < 0 or (b | h | t) % size:
-        return rows_of(x.copy())
+        return base_and_strides(x.copy())
     return x[0, 0, 0], np.array((b // size, h // size, t // size))
 
 
 @jit
-def _place(rows, b, h, t):
-    """(the memory, where the row t of a head begins in it, the step from there to the next row)."""
-    memory, steps = rows
-    return memory, b * steps[0] + h * steps[1] + t * steps[2], steps[2]
+def _block(rows):
+    """The Block that rows are."""
+    base, strides = rows.source
+    return Block(base, rows.b * strides[0] + rows.h * strides[1] + rows.t * strides[2], strides[2])
 
 
 @jit
-def pack(rows, b, h, t, n, D, wide, packed, at, lanes):
-    """Rows t..t + n of a head as a block of `packed` (BLOCK, wide), from the number `at` on; zeros are added."""
-    if n < BLOCK or D < wide:
-        _clear(packed, at, BLOCK * wide)
-    memory, start, step = _place(rows, b, h, t)
-    for d in range(0, D, lanes):
-        copy(memory, start + d, step, min(n, BLOCK), D - d, packed, at + d, wide, lanes)
+def pack(rows, width, packed, start, lanes):
+    """Rows as a block of `packed` (BLOCK_ROWS, width), from packed[start] on; what is missing is zero."""
+    if rows.n < BLOCK_ROWS or rows.D < width:
+        _clear(packed, start, BLOCK_ROWS * width)
+    source = _block(rows)
+    for d in range(0, rows.D, lanes):
+        columns = Block(source.array, source.start + d, source.stride)
+        copy_columns(columns, min(rows.n, BLOCK_ROWS), rows.D - d, Block(packed, start + d, width), lanes)
 
 
 @jit
-def pack_transposed(rows, b, h, t, n, D, packed, at, lanes):
-    """Rows t..t + n of a head as the columns of a block of `packed` (D, BLOCK), likewise."""
-    if n < BLOCK:
-        _clear(packed, at, BLOCK * D)
-    memory, start, step = _place(rows, b, h, t)
-    for r in range(0, min(n, BLOCK), lanes):
+def pack_transposed(rows, packed, start, lanes):
+    """Rows as the columns of a block of `packed` (D, BLOCK_ROWS), from packed[start] on; what is missing is zero."""
+    n, D = rows.n, rows.D
+    if n < BLOCK_ROWS:
+        _clear(packed, start, BLOCK_ROWS * D)
+    source = _block(rows)
+    for r in range(0, min(n, BLOCK_ROWS), lanes):
         for d in range(0, D, lanes):
-            transpose(memory, start + r * step + d, step, n - r, D - d, packed, at + d * BLOCK + r, BLOCK, n - r)
+            square = Block(source.array, source.start + r * source.stride + d, source.stride)
+            transpose(square, n - r, D - d, Block(packed, start + d * BLOCK_ROWS + r, BLOCK_ROWS), n - r)
 
 
 @jit
-def unpack(packed, at, wide, rows, b, h, t, n, D, lanes):
+def unpack(packed, start, width, rows, lanes):
     """The inverse of `pack`."""
-    memory, start, step = _place(rows, b, h, t)
-    for d in range(0, D, lanes):
-        copy(packed, at + d, wide, min(n, BLOCK), lanes, memory, start + d, step, min(lanes, D - d))
+    target = _block(rows)
+    for d in range(0, rows.D, lanes):
+        columns = Block(target.array, target.start + d, target.stride)
+        copy_columns(Block(packed, start + d, width), min(rows.n, BLOCK_ROWS), lanes, columns, min(lanes, rows.D - d))
 
 
 @jit
-def unpack_transposed(packed, at, rows, b, h, t, n, D, lanes):
+def unpack_transposed(packed, start, rows, lanes):
     """The inverse of `pack_transposed`."""
-    memory, start, step = _place(rows, b, h, t)
-    for r in range(0, min(n, BLOCK), lanes):
+    n, D, target = rows.n, rows.D, _block(rows)
+    for r in range(0, min(n, BLOCK_ROWS), lanes):
         for d in range(0, D, lanes):
-            transpose(packed, at + d * BLOCK + r, BLOCK, D - d, n - r, memory, start + r * step + d, step, D - d)
+            square = Block(target.array, target.start + r * target.stride + d, target.stride)
+            transpose(Block(packed, start + d * BLOCK_ROWS + r, BLOCK_ROWS), D - d, n - r, square, D - d)
 
 
 @jit
-def _clear(x, at, n):
-    for i in range(at, at + n):
+def _clear(x, start, n):
+    for i in range(start, start + n):
         x[i] = 0
 
 
 @jit
-def turn(block, lanes, turned):
-    """turned = block transposed, both (BLOCK, BLOCK)."""
-    for i in range(0, BLOCK, lanes):
-        for j in range(0, BLOCK, lanes):
-            transpose(block, i * BLOCK + j, BLOCK, BLOCK, lanes, turned, j * BLOCK + i, BLOCK, lanes)
+def transpose_block(block, lanes, transposed):
+    """transposed = block.T, both (BLOCK_ROWS, BLOCK_ROWS)."""
+    for i in range(0, BLOCK_ROWS, lanes):
+        for j in range(0, BLOCK_ROWS, lanes):
+            target = Block(transposed, j * BLOCK_ROWS + i, BLOCK_ROWS)
+            transpose(Block(block, i * BLOCK_ROWS + j, BLOCK_ROWS), BLOCK_ROWS, lanes, target, lanes)
 
 
 @jit
-def multiply_add(a, by_columns, b, out, shape, part, lanes):
-    """out (rows, columns) += a (rows, depth) @ b (depth, columns). shape: rows, a multiple of FEW_ROWS, depth, columns.
+def multiply_add(a, a_by_columns, b, out, shape, part, lanes):
+    """out (rows, columns) += a (rows, depth) @ b (depth, columns); all are `Block`.
 
-    a, b, out: (a flat array, where the block begins in it, the distance of its rows, or of a's columns if by_columns).
-    part: on the diagonal of a causal product LOWER_OUT or UPPER_OUT if only that triangle of out is wanted, LOWER_A or
-    UPPER_A if a is triangular.
+    a_by_columns: a's columns are contiguous, and its stride is their distance. shape: rows, a multiple of MR_SMALL,
+    depth, columns. part: on the diagonal of a causal product LOWER_OUT or UPPER_OUT if only that triangle of out is
+    needed, LOWER_A or UPPER_A if a is triangular.
     """
-    (a, a_at, a_step), (b, b_at, b_step), (out, out_at, out_step) = a, b, out
-    (rows, depth, columns), width = shape, VECTORS * lanes
-    for i in range(0, rows, FEW_ROWS):
-        first, last, left_edge, wide = 0, depth, 0, columns
+    (rows, depth, columns), NR = shape, NR_VECTORS * lanes
+    operands = Operands(a.array, b.array, out.array, out.array)
+    strides = Strides(a.stride, b.stride, out.stride, out.stride)
+    for i in range(0, rows, MR_SMALL):
+        first_k, end_k, first_column, end_column = 0, depth, 0, columns
         if part == LOWER_OUT:
-            wide = min(columns, i + FEW_ROWS)
+            end_column = min(columns, i + MR_SMALL)
         elif part == UPPER_OUT:
-            left_edge = i // width * width
+            first_column = i // NR * NR
         elif part == LOWER_A:
-            last = min(depth, i + FEW_ROWS)
+            end_k = min(depth, i + MR_SMALL)
         elif part == UPPER_A:
-            first = i
-        n = last - first
+            first_k = i
+        n = end_k - first_k
         if n <= 0:  # nothing but zeros
             continue
-        left = a_at + (first * a_step + i if by_columns else i * a_step + first)
-        for j in range(left_edge, wide, width):
-            right, to = b_at + first * b_step + j, out_at + i * out_step + j
-            if by_columns:
-                small_tile(n, a, left, a_step, b, right, b_step, out, to, out_step, out, to, out_step)
+        a_start = a.start + (first_k * a.stride + i if a_by_columns else i * a.stride + first_k)
+        for j in range(first_column, end_column, NR):
+            out_start = out.start + i * out.stride + j
+            starts = Starts(a_start, b.start + first_k * b.stride + j, out_start, out_start)
+            if a_by_columns:
+                small_micro_kernel(n, operands, starts, strides)
             else:
-                small_tile_by_rows(n, a, left, a_step, b, right, b_step, out, to, out_step, out, to, out_step)
+                small_micro_kernel_by_rows(n, operands, starts, strides)

@@ -1,25 +1,26 @@
 """Sizes of blocks, and copies of them: what matrix products and attention share."""
 
 from kernels.cpu.compile import jit
-from kernels.cpu.vector_ops import copy
+from kernels.cpu.vector_ops import Block, copy_columns
 
 
 @jit
-def padded(n, multiple):
-    """The first multiple that is not below n."""
+def round_up(n, multiple):
+    """The smallest multiple of `multiple` that is at least n."""
     return (n + multiple - 1) // multiple * multiple
 
 
 @jit
-def evenly(n, most, multiple=1):
-    """How long a share of n is, if they are few, none above the most, and alike as far as multiples can be."""
-    shares = (n + most - 1) // most
-    return padded((n + shares - 1) // shares, multiple)
+def balanced_block(n, most, multiple=1):
+    """The size of a block when n is cut into as few blocks as `most` allows, of sizes as equal as multiples can be."""
+    blocks = (n + most - 1) // most
+    return round_up((n + blocks - 1) // blocks, multiple)
 
 
 @jit
-def copy_block(source, at, step, rows, columns, target, to, target_step, lanes):
-    """A block (rows, columns) of one flat array into another, given by their first number and their rows' distance."""
+def copy_block(source, rows, columns, target, lanes):
+    """target (rows, columns) = source (rows, columns); both are `Block`."""
     for c in range(0, columns, lanes):
         n = min(lanes, columns - c)
-        copy(source, at + c, step, rows, n, target, to + c, target_step, n)
+        column_of_source = Block(source.array, source.start + c, source.stride)
+        copy_columns(column_of_source, rows, n, Block(target.array, target.start + c, target.stride), n)

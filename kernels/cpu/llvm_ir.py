@@ -3,84 +3,114 @@
 from llvmlite import ir
 
 
-def prefetch(builder, pointer, write=False, level=3):
-    """Have the processor fetch what lies there, to read it or to write over it. level: 3 is the innermost cache."""
-    flag, byte = ir.IntType(32), ir.IntType(8).as_pointer()
-    call = declared(builder, "llvm.prefetch.p0", ir.VoidType(), byte, flag, flag, flag)
-    builder.call(call, [builder.bitcast(pointer, byte), flag(int(write)), flag(level), flag(1)])
-
-
 def pointers(context, builder, signature, args, arrays):
-    """Pointers into the arrays at these places among args, from the index on that comes next there."""
+    """Pointers into flat arrays. The arguments at `arrays` are such arrays; an index follows each of them."""
     return [
         builder.gep(context.make_array(signature.args[i])(context, builder, args[i]).data, [args[i + 1]])
         for i in arrays
     ]
 
 
+def tuple_pointers(context, builder, signature, args, arrays, starts):
+    """Pointers into the flat arrays of the tuple args[arrays], each at its index of the tuple args[starts]."""
+    return [
+        builder.gep(
+            context.make_array(array_type)(context, builder, builder.extract_value(args[arrays], i)).data,
+            [builder.extract_value(args[starts], i)],
+        )
+        for i, array_type in enumerate(signature.args[arrays].types)
+    ]
+
+
+def block(context, builder, signature, args, i):
+    """(pointer to the first number, stride) of argument i, a `vector_ops.Block`."""
+    array, start, stride = (builder.extract_value(args[i], field) for field in range(3))
+    data = context.make_array(signature.args[i].types[0])(context, builder, array).data
+    return builder.gep(data, [start]), stride
+
+
 def vector_at(builder, pointer, offset, lanes):
-    """A pointer to the vector that begins `offset` numbers further on."""
+    """A pointer to the vector of `lanes` numbers that begins `offset` numbers after `pointer`."""
     offset = ir.IntType(64)(offset) if isinstance(offset, int) else offset
     vector = ir.VectorType(pointer.type.pointee, lanes)
     return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
 
+def prefetch(builder, pointer, write=False, level=3):
+    """Prefetch the cache line at `pointer`, to read it or to write to it. level: 3 is the first-level cache."""
+    flag, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+    call = declared(builder, "llvm.prefetch.p0", ir.VoidType(), byte, flag, flag, flag)
+    builder.call(call, [builder.bitcast(pointer, byte), flag(int(write)), flag(level), flag(1)])
+
+
+# ---------------------------------------------------------------------------------------------- masks
+
+
 def below(builder, n, lanes):
-    """Which of the numbers 0, 1, ... are below n: a mask."""
+    """The mask of the first n lanes."""
     lane = ir.Constant(ir.VectorType(ir.IntType(64), lanes), list(range(lanes)))
-    return builder.icmp_signed("<", lane, repeated(builder, n, lane.type))
+    return builder.icmp_signed("<", lane, broadcast(builder, n, lane.type))
 
 
 def masked_load(builder, pointer, mask):
-    """The vector there, zero where masked out, where nothing is read."""
+    """The vector at `pointer`; lanes that are masked out are zero, and their memory is not read."""
     vector = pointer.type.pointee
     name, align = _masked("load", vector)
     load = declared(builder, name, vector, pointer.type, align.type, mask.type, vector)
     return builder.call(load, [pointer, align, mask, ir.Constant(vector, None)])
 
 
-def load_some(builder, pointer, count):
-    """The vector there, zero from its `count`-th number on, where nothing is read. A whole one needs no mask."""
+def load_first(builder, pointer, count):
+    """The first `count` lanes of the vector at `pointer`, then zeros; memory past `count` numbers is not read.
+
+    A branch loads a complete vector without a mask.
+    """
     vector, align = pointer.type.pointee, _masked("load", pointer.type.pointee)[1].constant
-    with builder.if_else(builder.icmp_signed(">=", count, count.type(vector.count))) as (whole, part):
-        with whole:
-            numbers, entry = builder.load(pointer, align=align), builder.block
-        with part:
-            some, other = masked_load(builder, pointer, below(builder, count, vector.count)), builder.block
-    found = builder.phi(vector)
-    found.add_incoming(numbers, entry)
-    found.add_incoming(some, other)
-    return found
+    with builder.if_else(builder.icmp_signed(">=", count, count.type(vector.count))) as (complete, partial):
+        with complete:
+            all_lanes, complete_block = builder.load(pointer, align=align), builder.block
+        with partial:
+            first_lanes = masked_load(builder, pointer, below(builder, count, vector.count))
+            partial_block = builder.block
+    loaded = builder.phi(vector)
+    loaded.add_incoming(all_lanes, complete_block)
+    loaded.add_incoming(first_lanes, partial_block)
+    return loaded
 
 
 def masked_store(builder, numbers, pointer, mask):
+    """Store the lanes of `numbers` that the mask selects."""
     name, align = _masked("store", numbers.type)
     store = declared(builder, name, ir.VoidType(), numbers.type, pointer.type, align.type, mask.type)
     builder.call(store, [numbers, pointer, align, mask])
 
 
-def _masked(what, vector):
-    """(LLVM's name of a masked load or store, the alignment of its numbers)."""
+def _masked(operation, vector):
+    """(LLVM's name of a masked load or store, the alignment of its numbers in bytes)."""
     bits = {"float": 32, "double": 64}[str(vector.element)]
-    return f"llvm.masked.{what}.v{vector.count}f{bits}.p0", ir.IntType(32)(bits // 8)
+    return f"llvm.masked.{operation}.v{vector.count}f{bits}.p0", ir.IntType(32)(bits // 8)
+
+
+# -------------------------------------------------------------------------------------------- vectors
 
 
 def maximum(builder, x, y):
+    """The larger number of each lane; y's where one is NaN."""
     return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
 
-def chosen(builder, x, y, which):
-    """A vector of the elements of x and y, which count on from those of x."""
-    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(which)), which))
+def shuffle(builder, x, y, lanes):
+    """The vector of these lanes of x and y; y's lanes are counted on from x's."""
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
+
+
+def broadcast(builder, x, vector):
+    """A vector of this type with x in every lane."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, x, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))
 
 
 def declared(builder, name, result, *arguments):
-    """One of LLVM's own functions."""
+    """The LLVM intrinsic of that name, declared in the builder's module."""
     return builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
-
-
-def repeated(builder, x, vector):
-    """A vector of which every element is x."""
-    nothing = ir.Constant(vector, ir.Undefined)
-    alone = builder.insert_element(nothing, x, ir.IntType(32)(0))
-    return builder.shuffle_vector(alone, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))

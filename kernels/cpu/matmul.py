@@ -6,7 +6,7 @@ from numba import get_num_threads
 from kernels import matmul_precision
 from kernels.cpu import gemm, gemm_bfloat16
 from kernels.cpu.compile import jit, launch
-from kernels.cpu.micro_kernel_bfloat16 import tile_settings
+from kernels.cpu.micro_kernel_bfloat16 import tile_config
 from kernels.cpu.vector_ops import lanes
 
 
@@ -16,40 +16,40 @@ def multiply(a, b, out, bias=None, add=False):
     a, b: C-contiguous, or transposed views of such.
     """
     bias = np.array([] if bias is None else bias, out.dtype)  # one type of array, whatever the caller's may be
-    launch(multiply_factors, nanoseconds(a, b), factor(a), factor(b), bias, add, out, *settings(out.dtype))
+    launch(multiply_operands, nanoseconds(a, b), operand(a), operand(b), bias, add, out, *settings(out.dtype))
     return out
 
 
 def nanoseconds(a, b):
-    """About what the product of a and b takes one thread."""
+    """About how long one thread takes for the product of a and b."""
     return 2 * a.size * b.shape[1] / (gemm_bfloat16 if matmul_precision.rounds(a.dtype) else gemm).FLOPS_PER_NANOSECOND
 
 
-def factor(x):
+def operand(x):
     """x as compiled code takes it: (a C-contiguous array, whether x is its transpose)."""
-    turned = not x.flags.c_contiguous
-    return x.T if turned else x, turned
+    transposed = not x.flags.c_contiguous
+    return x.T if transposed else x, transposed
 
 
 def settings(dtype):
-    """The last arguments of `multiply_factors`, for numbers of that dtype.
+    """The last arguments of `multiply_operands`, for numbers of that dtype.
 
     The number of threads is among them, since compiled code that asks for it could not be cached.
     """
-    return tile_settings() if matmul_precision.rounds(dtype) else None, lanes(dtype), get_num_threads()
+    return tile_config() if matmul_precision.rounds(dtype) else None, lanes(dtype), get_num_threads()
 
 
 @jit
-def multiply_factors(a, b, bias, add, out, tiles, lanes, workers):
-    """`multiply` for compiled code. a, b: see `factor`. bias: (0,) for none. Then the `settings`."""
+def multiply_operands(a, b, bias, add, out, config, lanes, workers):
+    """`multiply` for compiled code. a, b: of `operand`. bias: (0,) for none. The last three: of `settings`."""
     if out.size == 0:
         return
-    if a[0].size == 0:  # sums of nothing
+    if a[0].size == 0:  # empty sums
         if not add:
             out[:] = 0
             if bias.size:
                 out += bias
-    elif tiles is None:
+    elif config is None:
         gemm.multiply(a, b, bias, add, out, lanes, workers)
     else:
-        gemm_bfloat16.multiply(a, b, bias, add, out, tiles, workers)
+        gemm_bfloat16.multiply(a, b, bias, add, out, config, workers)

@@ -1,117 +1,145 @@
-"""The innermost loop of a matrix product, in the processor's vector registers.
+"""The micro-kernel of a matrix product: an MR x NR block of out += a @ b, summed in vector registers.
 
-Numba has no way to say which numbers stay in registers, so the loop is put together from LLVM's instructions: the sums
-are its phi nodes. On a processor with 512-bit registers there are 32 of them; 28 hold sums, two a row of b.
+The terms are those of BLIS (Van Zee and van de Geijn 2015, "BLIS: A framework for rapidly instantiating BLAS
+functionality"). The micro-kernel takes MR rows of a and NR columns of b. Each step along the sums adds the outer
+product of a column of a and a row of b, so each number that is loaded is used NR or MR times.
+
+Numba cannot say which numbers stay in registers, so the loop is written in LLVM's instructions: its phi nodes are the
+sums. A processor with AVX-512 has 32 registers: 28 hold the MR x NR sums, 2 a row of b.
 """
+
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from kernels.arrays import CACHE_LINE
-from kernels.cpu.llvm_ir import pointers, prefetch, repeated, vector_at
+from kernels.cpu.llvm_ir import broadcast, pointers, prefetch, tuple_pointers, vector_at
 from kernels.cpu.vector_ops import REGISTER_BYTES
 
-_WIDE = REGISTER_BYTES == 64
-_AHEAD = 16  # steps after which what is fetched from the outer caches now will be needed
-VECTORS = 2  # of a row of b's panel
-ROWS = 14 if _WIDE else 6  # of a tile: its sums fill the registers
-FEW_ROWS = 8 if _WIDE else 4  # of a smaller one, which divide what attention multiplies
-LEAST_ROWS = FEW_ROWS // 2  # of the smallest, for what remains of a product's rows
+_AVX512 = REGISTER_BYTES == 64
+MR = 14 if _AVX512 else 6  # rows of out: the sums fill the registers
+MR_SMALL = 8 if _AVX512 else 4  # of a smaller micro-kernel, for edges; it divides attention's blocks
+MR_TINY = MR_SMALL // 2  # of the smallest one, for edges
+NR_VECTORS = 2  # vectors of a row of out: NR is NR_VECTORS * lanes
+_PREFETCH_STEPS = 16  # a and b are prefetched so many steps before they are used
 
 
-def _small_tile(n_rows, by_columns):
-    """The function `small` for so many rows of out. by_columns: how a lies in memory."""
+class Operands(NamedTuple):
+    """The flat arrays of a micro-kernel, of one dtype: out = initial + a @ b. The tuple is made outside loops."""
+
+    a: Any
+    b: Any
+    initial: Any
+    out: Any
+
+
+class Starts(NamedTuple):
+    """The index of each operand's first number. Each row of b begins a cache line."""
+
+    a: int
+    b: int
+    initial: int
+    out: int
+
+
+class Strides(NamedTuple):
+    """The distance of each operand's rows; of a's columns, where these are contiguous. 0: all rows are the same one."""
+
+    a: int
+    b: int
+    initial: int
+    out: int
+
+
+def _small_micro_kernel(mr, a_by_columns):
+    """The micro-kernel for mr rows. a_by_columns: a's columns are contiguous, as in a packed panel; else its rows."""
 
     @intrinsic
-    def small(typing, depth, a, a_at, a_step, b, b_at, b_step, start, start_at, start_step, out, out_at, out_step):
-        """out (n_rows, columns) = start + a @ b. a (n_rows, depth), b (depth, columns); depth at least 1.
+    def micro_kernel(typing, depth, operands, starts, strides):
+        """out (mr, NR) = initial (mr, NR) + a (mr, depth) @ b (depth, NR); depth is at least 1."""
+        signature = types.void(types.int64, operands, starts, strides)
+        return signature, lambda *generate: _multiply_add(*generate, mr, a_by_columns)
 
-        All are parts of flat arrays of one dtype, each from an index on. A row lies so many numbers behind the one
-        before, or a column, of a if by_columns: with start_step 0 all rows start alike. Each row of b begins a cache
-        line.
-        """
-        size = types.int64
-        each = [x for array in (a, b, start, out) for x in (array, size, size)]
-        return types.void(size, *each), lambda *given: _multiply_add(*given, n_rows, by_columns)
+    return micro_kernel
 
-    return small
+
+small_micro_kernel, small_micro_kernel_by_rows = (_small_micro_kernel(MR_SMALL, order) for order in (True, False))
+tiny_micro_kernel = _small_micro_kernel(MR_TINY, a_by_columns=True)
 
 
 @intrinsic
-def tile(
-    typing, depth, a, a_at, a_step, b, b_at, b_step, start, start_at, start_step, out, out_at, out_step,
-    later, later_at, later_step, later_lines,
-):  # fmt: skip
-    """out (ROWS, columns) = start + a @ b as `small_tile` has it, while the processor fetches what is needed soon.
+def micro_kernel(typing, depth, operands, starts, strides, next_array, next_start, next_stride, next_lines):
+    """out (MR, NR) = initial + a @ b, a by columns, with prefetches.
 
-    That is a and b some steps ahead, all of out, and a cache line of `later` at each step: later_lines of a row there,
-    then those of the next row, which lies later_step numbers further on.
+    They are for a and b some steps ahead, for all of out, and at each step for a cache line of a block in next_array,
+    which will be packed next: for next_lines lines of its first row, then of the next row.
     """
     size = types.int64
-    each = [x for array in (a, b, start, out, later) for x in (array, size, size)]
-    return types.void(size, *each, size), lambda *given: _multiply_add(*given, ROWS, by_columns=True, fetching=True)
+    signature = types.void(size, operands, starts, strides, next_array, size, size, size)
+    return signature, lambda *generate: _multiply_add(*generate, MR, a_by_columns=True, prefetches=True)
 
 
-def _multiply_add(context, builder, signature, args, n_rows, by_columns, fetching=False):
-    """A tile's instructions: the sums are phi nodes of a loop over depth, each step adds an outer product to them."""
-    a, b, begin, end = pointers(context, builder, signature, args, (1, 4, 7, 10))
-    depth, a_step, b_step, start_step, out_step = (args[i] for i in (0, 3, 6, 9, 12))
-    size, number = ir.IntType(64), end.type.pointee
-    lanes, align = 8 * REGISTER_BYTES // signature.args[10].dtype.bitwidth, signature.args[10].dtype.bitwidth // 8
-    vector, places = ir.VectorType(number, lanes), [(row, v) for row in range(n_rows) for v in range(VECTORS)]
+def _multiply_add(context, builder, signature, args, mr, a_by_columns, prefetches=False):
+    """A micro-kernel's instructions: a loop over depth whose phi nodes are the sums."""
+    a, b, initial, out = tuple_pointers(context, builder, signature, args, 1, 2)
+    a_stride, b_stride, initial_stride, out_stride = (builder.extract_value(args[3], i) for i in range(4))
+    depth, size, number = args[0], ir.IntType(64), out.type.pointee
+    number_bytes = signature.args[1].types[3].dtype.bitwidth // 8
+    lanes = REGISTER_BYTES // number_bytes
+    vector, sums_at = ir.VectorType(number, lanes), [(row, v) for row in range(mr) for v in range(NR_VECTORS)]
 
-    def place(base, step, row, v):
-        return vector_at(builder, base, builder.add(builder.mul(step, size(row)), size(v * lanes)), lanes)
+    def at(base, stride, row, v):
+        return vector_at(builder, base, builder.add(builder.mul(stride, size(row)), size(v * lanes)), lanes)
 
-    if fetching:
-        (later,), later_step, later_lines = pointers(context, builder, signature, args, (13,)), args[15], args[16]
-        for row, v in places:
-            offset = builder.add(builder.mul(out_step, size(row)), size(v * lanes))
-            prefetch(builder, builder.gep(end, [offset]), write=True)
-    first = [builder.load(place(begin, start_step, row, v), align=align) for row, v in places]
+    if prefetches:
+        (next_block,), next_stride, next_lines = pointers(context, builder, signature, args, (4,)), args[6], args[7]
+        for row, v in sums_at:
+            offset = builder.add(builder.mul(out_stride, size(row)), size(v * lanes))
+            prefetch(builder, builder.gep(out, [offset]), write=True)
+    first_sums = [builder.load(at(initial, initial_stride, row, v), align=number_bytes) for row, v in sums_at]
     entry, body, after = builder.block, builder.append_basic_block("step"), builder.append_basic_block("done")
     builder.branch(body)
     builder.position_at_end(body)
-    k, sums = builder.phi(size), [builder.phi(vector) for _ in places]
-    far_row, far_line = (builder.phi(size), builder.phi(size)) if fetching else (None, None)
-    row_of_b = builder.gep(b, [builder.mul(k, b_step)])
-    column_of_a = builder.gep(a, [builder.mul(k, a_step) if by_columns else k])
-    if fetching:
-        prefetch(builder, builder.gep(column_of_a, [builder.mul(a_step, size(_AHEAD))]))
-        for v in range(VECTORS):
-            prefetch(builder, builder.gep(row_of_b, [builder.add(builder.mul(b_step, size(_AHEAD)), size(v * lanes))]))
-        far = builder.add(far_row, builder.mul(far_line, size(CACHE_LINE // align)))
-        prefetch(builder, builder.gep(later, [far]), level=2)
-    right = [builder.load(vector_at(builder, row_of_b, v * lanes, lanes), align=REGISTER_BYTES) for v in range(VECTORS)]
-    added = []
-    for row in range(n_rows):
-        down = size(row) if by_columns else builder.mul(a_step, size(row))
-        left = repeated(builder, builder.load(builder.gep(column_of_a, [down])), vector)
-        for v in range(VECTORS):
-            product = builder.fmul(left, right[v], flags=("contract",))
-            added.append(builder.fadd(sums[row * VECTORS + v], product, flags=("contract",)))
-    following = builder.add(k, size(1))
-    phis, begun, more = [k, *sums], [size(0), *first], [following, *added]
-    if fetching:
-        phis, begun = [*phis, far_row, far_line], [*begun, size(0), size(0)]
-        more += _line_after(builder, far_row, far_line, later_step, later_lines)
-    for phi, at_first, then in zip(phis, begun, more, strict=True):
-        phi.add_incoming(at_first, entry)
-        phi.add_incoming(then, body)
-    builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
+    k, sums = builder.phi(size), [builder.phi(vector) for _ in sums_at]
+    next_row, next_line = (builder.phi(size), builder.phi(size)) if prefetches else (None, None)
+    row_of_b = builder.gep(b, [builder.mul(k, b_stride)])
+    column_of_a = builder.gep(a, [builder.mul(k, a_stride) if a_by_columns else k])
+    if prefetches:
+        prefetch(builder, builder.gep(column_of_a, [builder.mul(a_stride, size(_PREFETCH_STEPS))]))
+        for v in range(NR_VECTORS):
+            offset = builder.add(builder.mul(b_stride, size(_PREFETCH_STEPS)), size(v * lanes))
+            prefetch(builder, builder.gep(row_of_b, [offset]))
+        offset = builder.add(next_row, builder.mul(next_line, size(CACHE_LINE // number_bytes)))
+        prefetch(builder, builder.gep(next_block, [offset]), level=2)
+    row_vectors = [
+        builder.load(vector_at(builder, row_of_b, v * lanes, lanes), align=REGISTER_BYTES) for v in range(NR_VECTORS)
+    ]
+    new_sums = []
+    for row in range(mr):
+        offset = size(row) if a_by_columns else builder.mul(a_stride, size(row))
+        number_of_a = broadcast(builder, builder.load(builder.gep(column_of_a, [offset])), vector)
+        for v in range(NR_VECTORS):
+            product = builder.fmul(number_of_a, row_vectors[v], flags=("contract",))
+            new_sums.append(builder.fadd(sums[row * NR_VECTORS + v], product, flags=("contract",)))
+    next_k = builder.add(k, size(1))
+    phis, first, later = [k, *sums], [size(0), *first_sums], [next_k, *new_sums]
+    if prefetches:
+        phis, first = [*phis, next_row, next_line], [*first, size(0), size(0)]
+        later += _line_after(builder, next_row, next_line, next_stride, next_lines)
+    for phi, first_value, later_value in zip(phis, first, later, strict=True):
+        phi.add_incoming(first_value, entry)
+        phi.add_incoming(later_value, body)
+    builder.cbranch(builder.icmp_signed("<", next_k, depth), body, after)
     builder.position_at_end(after)
-    for total, (row, v) in zip(added, places, strict=True):
-        builder.store(total, place(end, out_step, row, v), align=align)
+    for total, (row, v) in zip(new_sums, sums_at, strict=True):
+        builder.store(total, at(out, out_stride, row, v), align=number_bytes)
     return context.get_dummy_value()
 
 
-def _line_after(builder, row, line, step, lines):
-    """The cache line to fetch next: where its row begins, and which one of the row's `lines` it is."""
-    following = builder.add(line, line.type(1))
-    ended = builder.icmp_signed("==", following, lines)
-    return builder.select(ended, builder.add(row, step), row), builder.select(ended, line.type(0), following)
-
-
-small_tile, small_tile_by_rows = (_small_tile(FEW_ROWS, by_columns) for by_columns in (True, False))
-tiny_tile = _small_tile(LEAST_ROWS, by_columns=True)
+def _line_after(builder, row, line, stride, lines):
+    """(offset of the row, number of the line in it) of the cache line after that one; a row has `lines` of them."""
+    next_line = builder.add(line, line.type(1))
+    at_end = builder.icmp_signed("==", next_line, lines)
+    return builder.select(at_end, builder.add(row, stride), row), builder.select(at_end, line.type(0), next_line)

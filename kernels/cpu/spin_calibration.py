@@ -1,4 +1,4 @@
-"""How long the processor pauses where a thread that waits asks it to: 10 to 140 cycles, which depends on its model."""
+"""How long the processor's pause instruction takes, to a thread that waits in a loop: 10 to 140 cycles, by model."""
 
 import platform
 import time
@@ -11,7 +11,7 @@ from kernels.cpu.compile import jit
 from kernels.cpu.llvm_ir import declared
 
 _TRIES, _PAUSES = 3, 3000
-_ELSEWHERE = 1000  # of what takes its place on a processor without that instruction; how long it takes is not known
+_WITHOUT_PAUSE = 1000  # the answer for processors that have no such instruction, whose loop was not measured
 
 
 @intrinsic
@@ -30,13 +30,13 @@ def _pause_often(n):
 
 
 def pauses_in(seconds):
-    """About how many of them last so long here."""
+    """How many pauses last so long on this processor, about."""
     if platform.machine() not in ("x86_64", "AMD64", "i686"):
-        return _ELSEWHERE
+        return _WITHOUT_PAUSE
     _pause_often(1)  # compiled, or loaded
-    took = []
-    for _ in range(_TRIES):  # the least counts: others may have held this thread up
+    elapsed = []
+    for _ in range(_TRIES):  # the shortest counts: in the others something may have interrupted this thread
         started = time.perf_counter()
         _pause_often(_PAUSES)
-        took.append(time.perf_counter() - started)
-    return round(seconds / min(took) * _PAUSES)
+        elapsed.append(time.perf_counter() - started)
+    return round(seconds / min(elapsed) * _PAUSES)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels.cpu.aligned_allocation import empty_like
+from kernels.cpu.aligned_allocation import aligned_empty_like
 from kernels.cpu.compile import chunk_rows, jit, launch
 
 
@@ -29,7 +29,7 @@ def layernorm_backward(dout, x, weight, mean, rstd):
 @jit(parallel=True)
 def _forward(x, weight, bias, eps):
     N, C = x.shape
-    out, mean, rstd = empty_like(x), np.empty(N, x.dtype), np.empty(N, x.dtype)
+    out, mean, rstd = aligned_empty_like(x), np.empty(N, x.dtype), np.empty(N, x.dtype)
     zero = x.dtype.type(0)
     for n in prange(N):
         total = zero
@@ -50,7 +50,7 @@ def _forward(x, weight, bias, eps):
 def _backward(dout, x, weight, mean, rstd, chunk):
     N, C = x.shape
     n_chunks = (N + chunk - 1) // chunk
-    dx = empty_like(x)
+    dx = aligned_empty_like(x)
     dweights, dbiases = np.zeros((n_chunks, C), x.dtype), np.zeros((n_chunks, C), x.dtype)
     zero = x.dtype.type(0)
     for i in prange(n_chunks):

@@ -5,7 +5,7 @@ from numba import prange
 
 from kernels.arrays import empty
 from kernels.cpu.compile import chunk_rows, jit, launch
-from kernels.cpu.matmul import multiply, multiply_factors, nanoseconds, settings
+from kernels.cpu.matmul import multiply, multiply_operands, nanoseconds, settings
 
 
 def linear_forward(x, weight, bias):
@@ -17,16 +17,16 @@ def linear_forward(x, weight, bias):
 
 
 def linear_backward(dout, x, weight, bias, into=None):
-    """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias: what needs it is not wanted.
+    """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias: the gradient that needs it is not formed.
 
     dweight is written into the array `into` where it is given: C-contiguous.
     """
     rows = np.ascontiguousarray(dout).reshape(-1, dout.shape[-1])  # (N, C)
-    nothing = np.empty((0, 0), dout.dtype)  # compiled code takes it for None
-    w = nothing if weight is None else np.ascontiguousarray(weight)
-    inputs = nothing if x is None else np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    dx = nothing if weight is None else empty((len(rows), w.shape[1]), dout.dtype)
-    dweight = nothing if x is None else empty((rows.shape[1], inputs.shape[1]), dout.dtype) if into is None else into
+    none = np.empty((0, 0), dout.dtype)  # None, as an array: compiled code has one type for each argument
+    w = none if weight is None else np.ascontiguousarray(weight)
+    inputs = none if x is None else np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    dx = none if weight is None else empty((len(rows), w.shape[1]), dout.dtype)
+    dweight = none if x is None else empty((rows.shape[1], inputs.shape[1]), dout.dtype) if into is None else into
     dbias = np.empty(0 if bias is None else rows.shape[1], dout.dtype)
     work = max(nanoseconds(rows, w), nanoseconds(rows.T, inputs), 0.2 * len(rows) * dbias.size)
     chunk = chunk_rows(len(rows), 16)
@@ -39,14 +39,14 @@ def linear_backward(dout, x, weight, bias, into=None):
 
 
 @jit
-def _backward(dout, x, weight, dx, dweight, dbias, no_yes, chunk, tiles, lanes, workers):
-    """All that is wanted, one after another, without Python in between: meanwhile the other threads might fall asleep.
+def _backward(dout, x, weight, dx, dweight, dbias, constants, chunk, config, lanes, workers):
+    """The gradients that are needed, in one call: during a return to Python the other threads might fall asleep.
 
-    no_yes: False and True; if they were written here, the compiler would make products of their own for each.
+    constants: False and True. For constants that are written here, the compiler would compile the product again.
     """
-    (no, yes), no_bias = no_yes, dbias[:0]
-    multiply_factors((dout, no), (weight, no), no_bias, no, dx, tiles, lanes, workers)
-    multiply_factors((dout, yes), (x, no), no_bias, no, dweight, tiles, lanes, workers)
+    (false, true), no_bias = constants, dbias[:0]
+    multiply_operands((dout, false), (weight, false), no_bias, false, dx, config, lanes, workers)
+    multiply_operands((dout, true), (x, false), no_bias, false, dweight, config, lanes, workers)
     if dbias.size:
         _sum_rows(dout, chunk, dbias)
 

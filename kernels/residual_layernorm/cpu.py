@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels.cpu.aligned_allocation import empty_like
+from kernels.cpu.aligned_allocation import aligned_empty_like
 from kernels.cpu.compile import chunk_rows, jit, launch
 
 
@@ -31,7 +31,7 @@ def residual_layernorm_backward(dout, dtotal, total, weight, mean, rstd):
 @jit(parallel=True)
 def _forward(x, residual, weight, bias, eps):
     N, C = x.shape
-    total, out, mean, rstd = empty_like(x), empty_like(x), np.empty(N, x.dtype), np.empty(N, x.dtype)
+    total, out, mean, rstd = aligned_empty_like(x), aligned_empty_like(x), np.empty(N, x.dtype), np.empty(N, x.dtype)
     zero = x.dtype.type(0)
     for n in prange(N):
         row_sum = zero
@@ -54,7 +54,7 @@ def _backward(dout, dtotal, total, weight, mean, rstd, chunk):
     """dtotal (N, C), or (0, C) for none."""
     N, C = total.shape
     n_chunks = (N + chunk - 1) // chunk
-    dx = empty_like(total)
+    dx = aligned_empty_like(total)
     dweights, dbiases = np.zeros((n_chunks, C), total.dtype), np.zeros((n_chunks, C), total.dtype)
     zero = total.dtype.type(0)
     for i in prange(n_chunks):

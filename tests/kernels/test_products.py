@@ -1,4 +1,4 @@
-"""Products: whether a factor is packed or read as it lies, however many rows there are, the bits are the same."""
+"""Products: the bits are the same whether an operand is packed or read in place, and for any number of rows."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,13 @@ from parity import assert_same_bits
 from kernels import backend, matmul_precision
 from kernels.arrays import empty
 from kernels.cpu import gemm, micro_kernel_bfloat16
-from kernels.cpu.matmul import factor, multiply
-from kernels.cpu.micro_kernel import VECTORS
+from kernels.cpu.matmul import multiply, operand
+from kernels.cpu.micro_kernel import NR_VECTORS
 from kernels.cpu.vector_ops import lanes
 
 cpu = backend("cpu")
 
-# rows of a, length of the sums, panels of b: less than a chunk, two, several, several stretches
+# rows of a, length of the sums, panels of b: less than a chunk, two, several, several blocks
 SHAPES = [(1, 1, 1), (14, 256, 2), (30, 700, 4), (513, 2100, 5), (100, 2100, 16)]
 
 
@@ -25,24 +25,24 @@ def lying(x, off):
 
 
 def columns(dtype):
-    return VECTORS * lanes(dtype)
+    return NR_VECTORS * lanes(dtype)
 
 
-def can_stay(b, M):
-    return gemm._can_stay(factor(b), M, columns(b.dtype))
+def reads_in_place(b, M):
+    return gemm._reads_in_place(operand(b), M, columns(b.dtype))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("turned, add", [(False, False), (True, False), (True, True)])
-def test_a_factor_read_as_it_lies_gives_the_bits_of_a_packed_one(shape, turned, add, dtype):
+@pytest.mark.parametrize("transposed, add", [(False, False), (True, False), (True, True)])
+def test_an_operand_read_in_place_gives_the_bits_of_a_packed_one(shape, transposed, add, dtype):
     rng = np.random.default_rng(0)
     M, K, N = shape[0], shape[1], shape[2] * columns(np.dtype(dtype))
-    a = rng.standard_normal((K, M) if turned else (M, K)).astype(dtype)
-    a = a.T if turned else a
+    a = rng.standard_normal((K, M) if transposed else (M, K)).astype(dtype)
+    a = a.T if transposed else a
     b, start, bias = (rng.standard_normal(n).astype(dtype) for n in ((K, N), (M, N), (N,)))
     ready, packed = lying(b, 0), lying(b, 1)
-    assert can_stay(ready, M) and not can_stay(packed, M)
+    assert reads_in_place(ready, M) and not reads_in_place(packed, M)
 
     results = [multiply(a, x, start.copy(), None if add else bias, add) for x in (ready, packed)]
 
@@ -51,21 +51,21 @@ def test_a_factor_read_as_it_lies_gives_the_bits_of_a_packed_one(shape, turned, 
     assert np.abs(results[0] - exact).max() < 8 * K * np.finfo(dtype).eps
 
 
-def test_what_is_read_as_it_lies_has_short_rows_of_whole_panels():
+def test_what_is_read_in_place_has_short_rows_of_complete_panels():
     width = columns(np.dtype(np.float32))
-    assert can_stay(empty((3, width), np.float32), 14)
-    assert not can_stay(empty((3, width + width // 2), np.float32), 14)  # a tile would read past the last row
-    assert not can_stay(empty((width, width), np.float32).T, 14)
-    assert not can_stay(empty((3, gemm.SHORT_ROW), np.float32), 14)
-    assert not can_stay(empty((3, width), np.float32), gemm.FEW_ROWS_OF_A + 1)
+    assert reads_in_place(empty((3, width), np.float32), 14)
+    assert not reads_in_place(empty((3, width + width // 2), np.float32), 14)  # it would be read past the end
+    assert not reads_in_place(empty((width, width), np.float32).T, 14)
+    assert not reads_in_place(empty((3, gemm.IN_PLACE_ROW_BYTES), np.float32), 14)
+    assert not reads_in_place(empty((3, width), np.float32), gemm.IN_PLACE_M + 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_row_has_the_same_bits_however_many_rows_there_are(dtype):
-    """The last rows go through tiles of another height."""
+    """The last rows go through smaller micro-kernels."""
     rng = np.random.default_rng(0)
     K, N = gemm.KC + 5, columns(np.dtype(dtype)) + 1
-    a, b = (rng.standard_normal(shape).astype(dtype) for shape in ((3 * gemm.ROWS, K), (N, K)))
+    a, b = (rng.standard_normal(shape).astype(dtype) for shape in ((3 * gemm.MR, K), (N, K)))
     of_all = multiply(a, b.T, empty((len(a), N), dtype))
     for rows in range(1, len(a)):
         assert_same_bits(multiply(a[:rows], b.T, empty((rows, N), dtype)), of_all[:rows])
