@@ -38,7 +38,7 @@ def test_breakpoint_on_a_backward_function_stops_on_the_main_thread_with_the_sav
         "--out-dir", str(tmp_path / "run"),
     )  # fmt: skip
     assert "layernorm_backward(" in output  # pdb shows the frame it stopped in
-    assert "('locals', ['beside', 'dout', 'has_bias', 'mean', 'rstd', 'weight', 'x'])" in output
+    assert "('locals', ['dout', 'has_bias', 'mean', 'rstd', 'slot', 'weight', 'x'])" in output
     assert "('x', 'ndarray', (2, 8, 16), 'float32', 'dout', (2, 8, 16))" in output
     assert "('main thread', True)" in output
     assert (

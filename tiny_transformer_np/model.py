@@ -74,11 +74,10 @@ def logits_or_loss(x, weight, targets=None, ignore_index=-100, reduction="mean",
     grad_scale: the upstream gradient that backward will begin with. To know it in forward saves time where one node,
     `linear_cross_entropy`, does both.
     """
-    if targets is None:
-        return F.linear(x, weight)
-    if weight.shape[0] >= LARGE_VOCABULARY:
+    if targets is not None and weight.shape[0] >= LARGE_VOCABULARY:
         return F.linear_cross_entropy(x, weight, targets, ignore_index, reduction, grad_scale)
-    return F.softmax_cross_entropy(F.linear(x, weight), targets, ignore_index, reduction)
+    logits = F.linear(x, weight)
+    return logits if targets is None else F.softmax_cross_entropy(logits, targets, ignore_index, reduction)
 
 
 class TransformerLM(Module):

@@ -97,8 +97,9 @@ def overfitting(trainer):
     share = np.unique(targets[targets != IGNORE_INDEX], return_counts=True)[1] / (targets != IGNORE_INDEX).sum()
     blind = -float((share * np.log(share)).sum())  # guessing by frequency
     goal = max(0.8 * blind, 0.1)
-    # the wider the model, the shorter the steps that it bears
-    optimizer = optim.AdamW(optim.decay_groups(model, 0.0), min(0.03, 0.4 / model.config.n_embd), (0.9, 0.95))
+    rate = min(0.03, 0.4 / model.config.n_embd)  # the wider the model, the shorter the steps that it bears
+    groups = optim.decay_groups(model, 0.0)
+    optimizer = optim.AdamW(groups, rate, (0.9, 0.95), arena=optim.GradientArena(groups))  # as in training
     losses = []
     while len(losses) <= OVERFIT_STEPS:
         optimizer.zero_grad()
