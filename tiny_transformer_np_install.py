@@ -1,10 +1,10 @@
 """The distribution's name, version and packages, and a check that the packages found are its own.
 
-Each of them but cudasim imports this first.
+Each of them except cudasim imports this module first.
 
 Other distributions have a `kernels` and a `minigrad` too. pip installs files over files of the same name, and
-uninstalling one distribution deletes what both had. So each of our packages looks at all of them, and refuses to
-work with another's or with what is left. cudasim alone does not look, for it knows nothing of the others.
+uninstalling one distribution deletes what both had. So each of our packages checks all of them on import, and
+raises ImportError for a foreign or damaged one. Only cudasim does not: it imports nothing of the project.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """Where two versions of the same step begin to differ: python -m minigrad.compare_steps A B
 
 A and B are settings of a step, `kernels=reference,dtype=float64,checkpoint=RUN`, or files saved with --save, by
-this commit or another. Named is the first tensor, forward and then backward, that differs by more than rounding
-explains. How much that is, is measured on either side: by how far the tensor moves when every weight is moved by
-one rounding error.
+this commit or another. The output names the first tensor, forward and then backward, that differs by more than
+rounding explains. The rounding error of a tensor is measured on each side: the step is repeated with every weight
+moved by one unit in the last place.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from minigrad._tensor import gradients_aside
 from minigrad.debug.calls import check_mode
 from tiny_transformer_np_install import TRAINING_STEP
 
-_ROUNDING = 16.0  # so many times the measured noise is allowed: another order of sums is another draw of it
+_ROUNDING = 16.0  # tolerance, in units of the measured noise: another order of sums gives another sample of it
 PROG = "python -m minigrad.compare_steps"
 _KEY = "minigrad.trace"  # of the JSON text in a trace's metadata
 
@@ -33,7 +33,7 @@ class Trace:
 
     names    "forward #3 linear in blocks.0.attn.qkv", ..., then "backward ...", then "gradient of NAME"
     arrays   one each
-    noise    one number each: how far the array moves when the weights are rounded
+    noise    one number each: the largest change of the array when the weights move by one unit in the last place
     """
 
     names: list[str]
@@ -49,7 +49,7 @@ class Trace:
     @classmethod
     def load(cls, path):
         """Read what `save` wrote. UserError for anything else."""
-        arrays, meta = tensors.read(path, "trace", _KEY, _check, finite=False)  # of a step that diverged nothing is
+        arrays, meta = tensors.read(path, "trace", _KEY, _check, finite=False)  # a trace of a diverged step has NaN
         return cls(meta["names"], [arrays[_place(i)] for i in range(len(meta["names"]))], meta["noise"])
 
 
@@ -78,7 +78,8 @@ def _check(meta, header):
 def trace(make_loss, parameters, seed=0):
     """The Trace of one step. make_loss: no arguments -> Tensor (), deterministic; parameters: {name: Parameter}.
 
-    Runs the step twice, the second time with rounded weights; they and their gradients are left as they were.
+    Runs the step twice, the second time with weights moved by one unit in the last place. Weights and gradients are
+    restored.
     """
     names, arrays = _record(make_loss, parameters)
     weights = {name: p.data for name, p in parameters.items()}
@@ -100,7 +101,7 @@ def _record(make_loss, parameters):
         with check_mode():
             loss = make_loss()
         nodes = [node for node in reversed(graph.ancestors(loss.node)) if node.call]
-        number = {node: i for i, node in enumerate(nodes)}  # ids count on from step to step
+        number = {node: i for i, node in enumerate(nodes)}  # ids differ from step to step
         names = [f"forward {_name(node, number)}" for node in nodes]
         arrays = [node.call.out.copy() for node in nodes]
         for node, dout, _ in graph.steps(loss.node, np.ones_like(loss.data)):
@@ -182,7 +183,7 @@ def main(argv=None):
     a = _trace_of(args.a, args.step)
     if args.save:
         a.save(args.save)
-        streams.note(f"{len(a.names)} tensors saved to {args.save}")  # stdout may be where they went
+        streams.note(f"{len(a.names)} tensors saved to {args.save}")  # stdout may be the file
         return 0
     found = first_divergence(a, _trace_of(args.b, args.step))
     print(one_line(found) if found else f"no difference beyond rounding in {len(a.names)} tensors")

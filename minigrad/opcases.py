@@ -1,7 +1,7 @@
 """One or two calls of every operation, small enough to be checked in every coordinate.
 
 Used by `python -m minigrad.gradient_checking`. Values keep away from kinks and ties (|x| = 0, the bounds of clip, equal
-maxima), where a slope cannot be measured. Sizes are primes where they can be, so that a sum over a wrong axis shows.
+maxima), where there is no gradient. Sizes are primes where they can be, so that a sum over a wrong axis shows.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A pytest plugin for people's own operations: the fixture `gradcheck`, and failures that show the explanation.
+"""A pytest plugin for the user's own operations: the fixture `gradcheck`, and failures that show the explanation.
 
     def test_my_op(gradcheck):
         gradcheck(my_op, {"x": np.random.default_rng(0).standard_normal((3, 5))})
@@ -11,22 +11,22 @@ import pytest
 
 @pytest.fixture(name="gradcheck")
 def gradcheck_fixture():
-    """`minigrad.gradcheck`, failing in the test's own line."""
-    from minigrad.gradient_checking import GradcheckError, gradcheck  # not before a test asks for it
+    """`minigrad.gradcheck`; a failure points to the line of the test."""
+    from minigrad.gradient_checking import GradcheckError, gradcheck  # imported only if a test uses it
 
     def check(fn, inputs, **settings):
         __tracebackhide__ = True  # pytest then shows the line that called
         try:
             return gradcheck(fn, inputs, **settings)
         except GradcheckError as error:
-            raise error.with_traceback(None) from None  # the checker's own frames explain nothing
+            raise error.with_traceback(None) from None  # without the checker's frames
 
     return check
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Put what is known of a wrong gradient under the failure, one fact a line."""
+    """Add a section to the report: input, index, both values, tolerance, noise and likely cause."""
     report = yield
     error = call.excinfo.value if call.excinfo else None
     if report.when == "call" and type(error).__name__ == "GradcheckError" and error.cause is not None:

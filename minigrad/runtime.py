@@ -1,6 +1,6 @@
-"""Where to compute, and settings of the process that make it quick: called once at start by a program.
+"""Settings of the process: threads, allocator, precision of matrix products, device. A program calls them at start.
 
-Nothing here runs on import, since threads and memory belong to whoever owns the process.
+Importing this module changes nothing.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from kernels.system.errors import DeviceError
 
 _MODULES = {"cuda": "kernels.cuda.gpu", "cuda-sim": "kernels.cuda.simulated"}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_SECONDS_AWAKE = 50e-6  # longer than the next kernel is away, mostly, and far shorter than OpenMP would by itself
+_SECONDS_AWAKE = 50e-6  # a thread waits this long for work before it sleeps; the next kernel mostly comes sooner
 
 
 def configure(device="cpu", threads=0):
-    """Check that `device` can be used, share `threads` out, and let the allocator keep its pages.
+    """Check that `device` can be used, set the numbers of threads, and let the allocator keep its pages.
 
     threads: for BLAS and the kernels alike; 0 means one for every core this process may use. Returns the number
     used. Raises DeviceError, before anything is changed.
@@ -37,7 +37,7 @@ def configure(device="cpu", threads=0):
 
         _wait_briefly()
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        blas_threads = 1  # or its pool and Numba's would wake and fight each other
+        blas_threads = 1  # else BLAS's threads and Numba's would compete for the cores
     threadpool_limits(blas_threads, user_api="blas")
     _keep_pages()
     return threads
@@ -66,7 +66,7 @@ def require(device):
 
 
 def module(device):
-    """What holds arrays and runs kernels there, `kernels.cuda.gpu` or its simulated twin; None for the CPU."""
+    """The module with the device's arrays and launcher, of the GPU or of the simulator; None for the CPU."""
     return importlib.import_module(_MODULES[device]) if device != "cpu" else None
 
 
@@ -76,17 +76,16 @@ def asarray(device):
 
 
 def return_pages():
-    """Give the system back what the allocator keeps but does not use: once, after large arrays that were temporary."""
+    """Return unused memory of the allocator to the system; for once, after large temporary arrays."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _wait_briefly():
-    """Have GCC's OpenMP put a thread without work to sleep soon: one that spins on takes its core from other programs.
+    """Let idle threads of GCC's OpenMP sleep soon: a thread that spins takes its core from other programs.
 
-    Two trainings of a small model on the same cores are 1.4 to 3 times as fast with it, by the processor. OpenMP reads
-    this when Numba starts its threads: how often to look for work, with a pause before each look. Where the user has
-    said how to wait, that holds.
+    Two trainings of a small model on the same cores are 1.4 to 3 times as fast with it. OpenMP reads GOMP_SPINCOUNT,
+    the number of pauses before a thread sleeps, when Numba starts its threads. The user's own setting is kept.
     """
     if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
         from kernels.cpu import spin_calibration

@@ -1,6 +1,6 @@
 """The two configurations. Every field is also a flag of train.py and a key of a configs/*.toml file.
 
-Both refuse bad values when they are made, so whoever holds one knows that it is sound.
+Both check their values when they are made and raise ConfigError, so an instance is always valid.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class ConfigError(UserError):
 
 
 def option(default, help, choices=None, low=None, high=None):
-    """A dataclass field that knows how to explain itself, and which values it may have: `low` to `high`."""
+    """A dataclass field with a help text, and the range of its values: `low` to `high`."""
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
@@ -98,7 +98,7 @@ class TrainingConfig:
     verify_every: int = count(0, "updates between two checks of a few random nodes of the live graph; 0: none")
     sample_tokens: int = count(300, "tokens of generated text at each evaluation; 0: none")
     seed: int = option(1337, "of weights, order of data, dropout and samples", low=0, high=2**64 - 1)
-    overfit_one_batch: bool = option(False, "train on the first batch only; a sound model's loss goes to nearly 0")
+    overfit_one_batch: bool = option(False, "train on the first batch only; a correct model's loss goes to nearly 0")
     device: str = option("cpu", "where to compute", ("cpu", "cuda", "cuda-sim"))
     kernels: str = option("fast", "compiled kernels, or plain NumPy to step through", ("fast", "reference"))
     dtype: str = option(
@@ -117,10 +117,10 @@ class TrainingConfig:
 
 
 def _check(config):
-    """ConfigError unless every field has its type, exactly that, and a value that it may have."""
+    """ConfigError unless every field has exactly its type and a value in its range."""
     for f in dataclasses.fields(config):
         value = typed(getattr(config, f.name), f.type, f.name)
-        object.__setattr__(config, f.name, value)  # a list as a tuple, NumPy's numbers as Python's
+        object.__setattr__(config, f.name, value)  # lists become tuples, NumPy's numbers Python's
         choices, low, high = (f.metadata[key] for key in ("choices", "low", "high"))
         if choices and value not in choices:
             raise ConfigError(f"{f.name} is {brief(value)}; expected one of {', '.join(choices)}")
@@ -148,7 +148,7 @@ def find_config(path):
 def load_toml(path):
     """Read {"model": {...}, "training": {...}} from a file and check every key's name and type.
 
-    Keys that have another name by now are noted on stderr. Raises ConfigError naming the file and what is wrong:
+    A renamed key is accepted, with a note on stderr. Raises ConfigError naming the file and what is wrong:
     unreadable, not TOML, unknown key, wrong type.
     """
     text = _text(path)
@@ -173,7 +173,7 @@ def load_toml(path):
 
 
 def _text(path):
-    """What a config file holds. ConfigError if it cannot be read, or if TOML's reader would take minutes for it."""
+    """The text of a config file. ConfigError if it cannot be read, or if TOML's reader would take minutes for it."""
     try:
         with open_regular(path, encoding="utf-8-sig") as file:
             text = file.read(LARGEST_CONFIG + 1)
@@ -194,7 +194,7 @@ def _text(path):
 
 
 def renamed(table, section, where, note=None):
-    """`table` {key: value} with the names that settings have today. ConfigError where both names of one stand in it."""
+    """`table` {key: value} with old names of settings replaced. ConfigError if it has the old and the new name."""
     names = RENAMED[section]
     for old in names.keys() & table.keys():
         if names[old] in table:
@@ -205,9 +205,10 @@ def renamed(table, section, where, note=None):
 
 
 def typed(value, type_, where):
-    """A value from TOML, JSON or a program as the field's type; ConfigError if it is of another kind.
+    """A value from TOML, JSON or a program, converted to the field's type; ConfigError if it has another type.
 
-    Whole numbers are real ones too, lists are tuples, paths are texts, NumPy's numbers are numbers; a bool is no int.
+    An int is accepted for a float, a list for a tuple, a path for a str, NumPy's numbers for Python's; a bool is not
+    accepted for an int.
     """
     if type_ in (tuple[str, ...], tuple[float, float]):
         item = str if type_ == tuple[str, ...] else float
@@ -221,7 +222,7 @@ def typed(value, type_, where):
 
 
 def _converted(value, type_):
-    """`value` as type_ where it is the same value, else itself."""
+    """`value` converted to type_ if the result is equal, else `value`."""
     if isinstance(value, bool):
         return value
     if type_ is int and isinstance(value, numbers.Integral):

@@ -23,7 +23,7 @@ class CharTokenizer:
 
     @classmethod
     def from_pieces(cls, pieces):
-        """`from_text` of an iterable of str, of which one at a time is held."""
+        """`from_text` of an iterable of str, of which one at a time is in memory."""
         characters = set()
         for piece in pieces:
             characters.update(piece)

@@ -1,4 +1,4 @@
-"""One token after another."""
+"""Generation: one token after another."""
 
 import numpy as np
 
@@ -10,9 +10,8 @@ from tiny_transformer_np.sampling.strategies import choose
 def generate(model, prompt, n_tokens, rng, temperature=1.0, top_k=None, top_p=None):
     """Yield n_tokens token ids that follow `prompt`.
 
-    prompt: integer array (n,), n >= 1. Beyond the model's context the oldest tokens are forgotten: the model
-    sees the last block_size. The other arguments are those of `strategies.choose`. Raises FloatingPointError for logits
-    that are not finite.
+    prompt: integer array (n,), n >= 1. The model sees the last block_size tokens. The other arguments are those of
+    `strategies.choose`. Raises FloatingPointError for logits that are not finite.
     """
     ids = np.asarray(prompt, dtype=np.int64).reshape(-1)
     if not len(ids):

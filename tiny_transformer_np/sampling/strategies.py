@@ -1,4 +1,4 @@
-"""How the next token is chosen from logits (V,). Pure functions: none writes into what it is given."""
+"""The choice of the next token from logits (V,). Pure functions: they do not modify their arguments."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def probabilities(logits):
 
 
 def keep_top_k(logits, k):
-    """The k largest logits, all others -inf; equal ones at the border are all kept. k above V keeps all."""
+    """The k largest logits, all others -inf. Logits equal to the k-th largest are all kept; k above V keeps all."""
     if k < 1:
         raise ValueError(f"top_k is {k}; expected 1 or more")
     border = np.partition(logits, -min(k, len(logits)))[-min(k, len(logits))]
@@ -26,7 +26,7 @@ def keep_top_p(logits, p):
         raise ValueError(f"top_p is {p}; expected 0 < top_p <= 1")
     order = np.argsort(-logits, kind="stable")
     probs = probabilities(logits)[order]
-    before = np.cumsum(probs) - probs  # of the likelier ones
+    before = np.cumsum(probs) - probs  # the sum over more likely tokens
     kept = np.full_like(logits, -np.inf)
     kept[order[before < p]] = logits[order[before < p]]
     return kept

@@ -28,7 +28,7 @@ EPILOG = """examples:
 
 
 def command():
-    """How this command line was started, to be typed again."""
+    """The command that started this process, without its arguments."""
     return cli.command("tiny_transformer_np.training", "minigrad-train", "train.py")
 
 
@@ -103,9 +103,9 @@ def train(args, run, model_config, config, checkpoint):
 
 
 def memory_check(args, model_settings, config, resumed):
-    """ConfigError if the run surely needs more memory than there is. Returns what finds out again, with all known.
+    """ConfigError if the run certainly needs more memory than is available. Returns a function that checks again.
 
-    That is a function of the TransformerConfig and the numbers of tokens; it keeps what it found as `.estimate`.
+    That takes the TransformerConfig and the numbers of tokens, once they are known, and keeps its `.estimate`.
     """
     from tiny_transformer_np.training import memory
 
@@ -137,7 +137,7 @@ def exit_on_failure(training, *args):
 
 
 def preflight_passed(trainer, whole):
-    """Whether the checks before the first step find nothing; what they find goes to stderr."""
+    """Whether all preflight checks pass. Failures go to stderr."""
     from tiny_transformer_np.training.preflight import preflight
 
     failures = preflight(trainer, whole, say=trainer.progress.say)
@@ -149,7 +149,7 @@ def preflight_passed(trainer, whole):
 
 
 def finish(trainer, finished):
-    """Say where everything lies, or how to go on. Returns the exit status."""
+    """Print the paths of the results, or the command that resumes. Returns the exit status."""
     run, say = trainer.run, trainer.progress.say
     if finished:
         say(f"finished at step {trainer.step}: best validation loss {trainer.best_val_loss:.4f}")
@@ -159,12 +159,12 @@ def finish(trainer, finished):
     else:
         say(f"stopped at step {trainer.step} of {trainer.total_steps}, checkpoint saved; go on with:")
         say(f"    {command()} --resume {shlex.quote(str(run.path))}")
-    streams.let_go(sys.stdout)  # that this could not be shown does not make the run a failure
+    streams.let_go(sys.stdout)  # an error here does not make the run a failure
     return 0 if finished else 128 + (trainer.stopped_by or signal.SIGINT)
 
 
 def describe(trainer, kernel_set, threads, precision, estimate=None):
-    """What is about to happen, in a few lines."""
+    """A summary of the run to come, in a few lines."""
     from tiny_transformer_np.training import memory
 
     config, model, data = trainer.config, trainer.model, trainer.train_dataset
@@ -181,14 +181,14 @@ def describe(trainer, kernel_set, threads, precision, estimate=None):
         f"device    {config.device}, {threads} threads, kernels: {kernel_set}{rounded}",
     ]
     if config.device != "cpu" and kernel_set == "reference":
-        lines.append("warning: kernels reference: plain array formulas are computed, none of the CUDA kernels runs")
+        lines.append("warning: kernels reference: array formulas are computed, none of the CUDA kernels runs")
     if config.warmup_steps >= trainer.total_steps:
         lines.append(f"warning: warmup_steps {config.warmup_steps} is as long as the run: the learning rate only rises")
     return "\n".join(lines)
 
 
 def new_job(args, claims):
-    """(run, model settings, TrainingConfig, None) from a config file and flags; flags win."""
+    """(run, model settings, TrainingConfig, None) from a config file and flags; flags override it."""
     from tiny_transformer_np.training.run import Run, default_run
 
     path = find_config(args.config or "default")
@@ -196,7 +196,7 @@ def new_job(args, claims):
     config = TrainingConfig(**absolute_paths({**tables["training"], **device_kernels(args), **args.training}))
     if config.kernels != tables["training"].get("kernels", config.kernels) and "kernels" not in args.training:
         cli.complain(
-            PROG, f"--device {config.device}: its own kernels are used; --kernels reference takes the plain ones"
+            PROG, f"--device {config.device}: its own kernels are used; --kernels reference takes the reference kernels"
         )
     model_config = {**tables["model"], **args.model}
     TransformerConfig(**model_config)  # a bad shape is refused before any data is read
@@ -233,12 +233,12 @@ def resumed_job(args, claims):
 
 
 def device_kernels(args):
-    """Who asks for a device asks for its kernels, also where a config made for the CPU has the plain ones."""
+    """--device selects the device's kernels, even if the config has kernels = reference."""
     return {"kernels": "fast"} if args.training.get("device", "cpu") != "cpu" else {}
 
 
 def absolute(path):
-    """A path that a person gave as an absolute one; of /dev/stdin and the like, the file that it stands for."""
+    """A path of the command line as an absolute one; /dev/stdin and the like become the file behind them."""
     path = given(path).absolute()
     file = os.path.realpath(path)
     return str(given(file if path.is_relative_to("/dev") and os.path.isfile(file) else path))
@@ -260,7 +260,7 @@ def parse_arguments():
     )
     run = parser.add_argument_group("run")
     run.add_argument(
-        "--config", type=cli.path, metavar="FILE", help="settings, a file or a shipped one's name; flags win over them"
+        "--config", type=cli.path, metavar="FILE", help="settings, a file or a shipped one's name; flags override them"
     )
     run.add_argument(
         "--out-dir", type=cli.path, metavar="DIR", help="folder of the run (default: runs/CONFIG-DATE-TIME)"

@@ -1,4 +1,4 @@
-"""From settings to a Trainer that is ready to go: texts, tokenizer, datasets, model."""
+"""A Trainer from settings: reads the texts, makes the tokenizer, the datasets and the model."""
 
 from minigrad import random
 from tiny_transformer_np.config import ConfigError, TransformerConfig
@@ -30,7 +30,7 @@ def build_trainer(model_settings, config, run=None, progress=None, before_weight
 
 
 def require_enough(n_train, n_val, config):
-    """ConfigError unless both parts of the text, of so many tokens, hold a window of seq_len and its target."""
+    """ConfigError unless each part of the text, of these numbers of tokens, has at least seq_len + 1."""
     needed = config.seq_len + 1
     if min(n_train, n_val) >= needed:
         return
@@ -45,7 +45,7 @@ def require_enough(n_train, n_val, config):
 
 
 def with_derived(settings, **derived):
-    """The model's settings with what follows from the data; ConfigError if a file says otherwise."""
+    """model_settings with vocab_size and block_size from the data; ConfigError if a file sets other values."""
     for name, value in derived.items():
         if settings.get(name, value) != value:
             raise ConfigError(f"{name} is {settings[name]} in the config, but data and seq_len make it {value}")

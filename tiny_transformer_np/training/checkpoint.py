@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file each, all arrays in it and everything else as one JSON text.
 
 Never a pickle: loading someone's checkpoint must not run their code. Nothing in it depends on the clock, so
-equal runs write equal files. What has to be in one is in checkpoint_schema.py.
+equal runs write equal files. checkpoint_schema.py says what a checkpoint must contain.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ MODEL = schema.PREFIXES[0]
 
 def save(path, arrays, meta):
     """Write arrays {name: array} and meta, a JSON-able dict, under a temporary name and rename it to `path`."""
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # others would be scrambled
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # safetensors ignores strides
     meta = {"format": FORMAT, **meta}
     text = json.dumps({**meta, "sha256": _digest(arrays, meta)}, sort_keys=True)
     with replacing(path) as partial, open(partial, "wb") as file:
@@ -32,7 +32,7 @@ def save(path, arrays, meta):
 
 
 def load(path):
-    """(arrays, meta) of a checkpoint. ConfigError if it is missing, damaged, not one of ours, or cannot be sound."""
+    """(arrays, meta) of a checkpoint. ConfigError if it is missing, damaged, not one of ours, or not valid."""
     arrays, meta = read(path, schema.check)
     require_finite(path, arrays)
     return arrays, meta
@@ -54,7 +54,7 @@ def read(path, check=None):
 
 
 def require(path, arrays, meta):
-    """ConfigError unless arrays and meta, as `load` gives them, are a sound checkpoint; nothing is changed."""
+    """ConfigError unless arrays and meta, as `load` gives them, are a valid checkpoint. Changes nothing."""
     spelled = {dtype: short for short, dtype in schema.DTYPES.items()}
     header = {name: (spelled.get(str(x.dtype), str(x.dtype)), x.shape) for name, x in arrays.items()}
     tensors.checked("checkpoint", path, schema.check, meta, header, error=ConfigError)
@@ -86,7 +86,7 @@ def _digest(arrays, meta):
 def load_model(path, check_logits=True):
     """(model, tokenizer, meta) of a checkpoint, ready to generate from. ConfigError if its logits are not finite.
 
-    check_logits: False for whoever asks `require_finite_logits` later, once the kernels are compiled.
+    check_logits: False if the caller calls `require_finite_logits` itself, once the kernels are compiled.
     """
     arrays, meta = load(path)
     config, _ = schema.configs(meta)

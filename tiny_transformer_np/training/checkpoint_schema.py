@@ -1,6 +1,6 @@
-"""What a checkpoint has to hold. All of it is checked before anything is built from it or changed.
+"""What a checkpoint must contain. All of it is checked before anything is built from it or changed.
 
-A checksum that fits proves nothing: it has no key, so whoever changes a file can put the right one into it.
+The checksum detects damage, not tampering: it has no key, so a changed file can carry the right checksum.
 Every function raises ConfigError with one line that names the value and what was expected.
 """
 
@@ -21,7 +21,7 @@ DTYPES = {"F32": "float32", "F64": "float64"}  # as the file format spells them,
 
 
 def check(meta, header):
-    """The whole of a checkpoint but the numbers in its arrays; nothing is built, however large it says it is.
+    """Check everything of a checkpoint except the numbers in its arrays. Allocates nothing of the sizes that it names.
 
     meta: its JSON object; header {name: (dtype, shape)}, dtypes as in DTYPES.
     """
@@ -39,7 +39,7 @@ def check(meta, header):
 
 
 def configs(meta):
-    """(TransformerConfig, TrainingConfig) of a checkpoint; settings that are newer than it have their defaults."""
+    """(TransformerConfig, TrainingConfig) of a checkpoint. Settings new since then get their defaults."""
     return tuple(config(**_settings(meta, section)) for section, config in SECTIONS.items())
 
 
@@ -66,7 +66,7 @@ def _check_format(meta):
 
 
 def _other_version(meta):
-    """What to do about a file that this version does not understand."""
+    """The advice in a message about a file of another version."""
     versions = meta.get("versions")
     version = versions.get("tiny_transformer_np") if isinstance(versions, dict) else None
     which = f" {version}" if isinstance(version, str) and re.fullmatch(r"[0-9A-Za-z.+]{1,30}", version) else ""
@@ -111,13 +111,13 @@ def _check_data(meta):
 
 
 def keeps_marks(meta):
-    """Whether a byte order mark at the beginning of a file was a character of the data: so it was up to 0.1.0."""
+    """Whether a byte order mark at the beginning of a file counts as a character, as up to version 0.1.0."""
     data = meta["data"]
     return data.get("byte_order_marks", "\ufeff" in meta["tokenizer"]["vocabulary"])
 
 
 def _check_arrays(config, header):
-    """The names of the parameters. Every array is there, has the shape the config gives it, and one dtype."""
+    """The names of the parameters. ConfigError unless all arrays exist, with the config's shapes and one dtype."""
     dtype = next((dtype for dtype, _ in header.values()), None)
     names = []
     for name, shape in parameter_shapes(config):  # ends at the first that is missing, whatever n_layer says
@@ -136,7 +136,7 @@ def _check_arrays(config, header):
 
 
 def _check_steps(meta, names):
-    """How often AdamW has updated each parameter: never more often than there were steps."""
+    """ConfigError if AdamW's counts of updates, one a parameter, exceed the number of steps."""
     steps = _table(meta, "adamw_steps")
     if wrong := sorted(steps.keys() ^ set(names)):
         raise ConfigError(f"its adamw_steps do not fit the parameters: {brief(wrong[0])}")

@@ -1,4 +1,4 @@
-"""Whether the data of a run are those that its checkpoint was trained on, and if not, what has changed.
+"""Whether a run's data are the data that its checkpoint was trained on; if not, what has changed.
 
 A checkpoint's "data": sha256 of the tokens to train on and to validate, "train" and "val"; since 0.2.0 also of each
 file, "files", in the order of --data and --val-data, and whether "byte_order_marks" were kept as characters.
@@ -13,9 +13,9 @@ _PARTS = {"train": "to train on", "val": "to validate"}
 
 
 def changed_data(meta, data, vocabulary, config):
-    """How a line about a checkpoint goes on that was trained on other data; None if they are the same.
+    """What has changed since the checkpoint, as the end of a message; None if the data are the same.
 
-    meta: the checkpoint's; data, vocabulary and config (TrainingConfig): what there is now.
+    meta: of the checkpoint; data, vocabulary, config (TrainingConfig): of the run now.
     """
     then, now = meta["data"], data
     parts = [name for name in _PARTS if then[name] != now[name]]

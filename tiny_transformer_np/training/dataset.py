@@ -3,7 +3,7 @@
     tokens    a b c d e f g        window 0 of seq_len 4:  inputs  a b c d
                                                            targets b c d e
 
-Which windows form a batch is a function of the seed and the batch's number, so there is no order to save.
+The windows of a batch are a function of the seed and the batch's number, so a checkpoint saves no order.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from tiny_transformer_np.tokenizer import CharTokenizer
 from tiny_transformer_np.training.text import Text, encode_text
 
 IGNORE_INDEX = -100  # a target that does not count: padding
-_HASHED = 1 << 20  # tokens at a time
+_HASHED = 1 << 20  # tokens that are hashed at a time
 
 
 class TextDataset:
     """Windows of `seq_len` tokens that start every `stride` tokens (0: seq_len, so that they do not overlap).
 
-    text_file_or_tokens: a path of a UTF-8 text, or an integer array (n,) of token ids, which is kept as it is. A last
-    window that would reach beyond the text is left out. What batches hold is int64, however small the integers are
-    that the text is kept in. Raises ConfigError for a text that cannot be read or is too short.
+    text_file_or_tokens: a path of a UTF-8 text, or an integer array (n,) of token ids, which is not copied. A last
+    window that would reach beyond the text is left out. Batches are int64, whatever integer type the ids have. Raises
+    ConfigError for a text that cannot be read or is too short.
     """
 
     def __init__(self, text_file_or_tokens, tokenizer, seq_len, stride=0):
@@ -35,7 +35,7 @@ class TextDataset:
         tokens = np.asarray(text_file_or_tokens)
         self.tokens = tokens if tokens.dtype.kind in "iu" else tokens.astype(np.int64)
         self.tokenizer, self.seq_len, self.stride = tokenizer, seq_len, stride or seq_len
-        self._digest = self._digested = None  # of the tokens, and the tokens it is of
+        self._digest = self._digested = None  # the digest, and the array that it belongs to
         if len(self.tokens) < seq_len + 1:
             raise ConfigError(
                 f"the text has {len(self.tokens)} tokens, but a window of seq_len {seq_len} and its target need "
@@ -84,7 +84,7 @@ class TextDataset:
             yield inputs.reshape(n_rows, T), targets.reshape(n_rows, T)
 
     def digest(self):
-        """A sha256 of the tokens as int64, to recognise the data by. Computed once."""
+        """A sha256 of the tokens as int64; `data_identity` compares it. Computed once."""
         if self._digested is not self.tokens:
             sha256 = hashlib.sha256()
             for start in range(0, len(self.tokens), _HASHED):

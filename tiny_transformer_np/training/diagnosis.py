@@ -1,4 +1,4 @@
-"""What the Trainer asks `minigrad.debug` when something is, or may be, wrong with a step."""
+"""The Trainer's uses of `minigrad.debug`: verify a step, locate NaN or infinity, post-mortem, --step-backward."""
 
 import bdb
 import contextlib
@@ -10,13 +10,13 @@ from minigrad.debug import check_mode, find_nonfinite
 from minigrad.debug.verification import chosen_nodes, verify
 from tiny_transformer_np.config import ConfigError
 
-VERIFIED_NODES = 4  # at a time: `verify_every` is meant to cost little
+VERIFIED_NODES = 4  # a time, so that `verify_every` costs little
 
 
 def verify_step(trainer):
-    """Check a few random nodes of the step to come, and say which. VerificationError names one that is wrong.
+    """Verify a few random nodes of the next step and report which. VerificationError names a wrong node.
 
-    Changes nothing.
+    The trainer's state stays as it is.
     """
     step = trainer.step + 1
     with check_mode():
@@ -28,7 +28,7 @@ def verify_step(trainer):
 
 
 def locate_nonfinite(trainer, step):
-    """Replay a step whose numbers went bad. -> (micro-batch, BadTensor), or None if the replay stays finite."""
+    """Replay a step that had NaN or infinity. -> (micro-batch, BadTensor), or None if the replay is finite."""
     leaves = dict(trainer.model.named_parameters())
     for micro in range(trainer.config.grad_accumulation_steps):
         found = find_nonfinite(lambda micro=micro: trainer.loss_of(step, micro), leaves)
@@ -38,7 +38,7 @@ def locate_nonfinite(trainer, step):
 
 
 def explain_nonfinite(trainer, step):
-    """What `locate_nonfinite` finds, in lines for a person; and where the state was saved, if there is a run."""
+    """The result of `locate_nonfinite` as text; with the file of the saved state, if there is a run."""
     located = locate_nonfinite(trainer, step)
     if located is None:
         lines = ["replayed, the step stays finite: the gradients' squares overflow, or a kernel is not deterministic"]
@@ -51,7 +51,7 @@ def explain_nonfinite(trainer, step):
             trainer.save_checkpoint(path, check_logits=False)
         except FloatingPointError as error:
             return "\n".join([*lines, str(error)])
-        except OSError as error:  # what went wrong in the step is still to be told
+        except OSError as error:  # the message about the step must still appear
             return "\n".join([*lines, f"the state before it could not be saved: {cli.describe(error)}"])
         train = cli.command("tiny_transformer_np.training", "minigrad-train", "train.py")
         lines.append(f"to look at it: {train} --post-mortem {shlex.quote(str(path))}")
@@ -59,9 +59,9 @@ def explain_nonfinite(trainer, step):
 
 
 def post_mortem(trainer):
-    """Replay the step after the one that a state was saved at, and stop in the operation that went bad.
+    """Replay the step after a saved state, and stop in the operation that makes the first NaN or infinity.
 
-    Opens pdb at its first line, with its inputs as locals. Returns whether something bad was found.
+    Opens pdb at its first line, with its inputs as locals. Returns whether one was found.
     """
     step = trainer.step + 1
     located = locate_nonfinite(trainer, step)
@@ -80,10 +80,10 @@ def post_mortem(trainer):
 def step_backward(trainer, at_step=None, break_on=None):
     """Train up to `at_step`, the next step unless given, and open an interactive session in its backward.
 
-    break_on: the module, operation or id to stop at first. Weights change in memory only, and as in training; the
-    trainer must have no run to write to. Raises ConfigError for a step or a target that does not exist.
+    break_on: the module, operation or id to stop at first. The weights change in memory, as in training; the trainer
+    must have no run folder. Raises ConfigError for a step or a target that does not exist.
     """
-    from minigrad.debug.session import Abandoned, NoSuchNode, Session  # pdb's company, which training can do without
+    from minigrad.debug.session import Abandoned, NoSuchNode, Session  # imports pdb, which training does not need
 
     at_step = trainer.step + 1 if at_step is None else at_step
     if not trainer.step < at_step <= trainer.total_steps:
@@ -96,7 +96,7 @@ def step_backward(trainer, at_step=None, break_on=None):
         with check_mode():
             loss, grad_norm = trainer.train_step()
     except Abandoned:
-        trainer.optimizer.zero_grad()  # an earlier micro-batch's
+        trainer.optimizer.zero_grad()  # of an earlier micro-batch
         print(f"left half-way: the weights are those of step {trainer.step}, nothing was written")
         return
     except NoSuchNode as error:

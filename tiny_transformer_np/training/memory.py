@@ -1,7 +1,7 @@
 """How much memory a run needs, from its settings alone, and how much there is.
 
-The figures are sums of arrays whose sizes are known; those of the Python process and of what exists for a moment only
-are measured. `python benchmarks/memory.py` compares them with real runs.
+The estimate is a sum of arrays whose sizes are known. The sizes of the Python process and of temporary arrays are
+measured constants. `python benchmarks/memory.py` compares them with real runs.
 """
 
 import os
@@ -16,23 +16,23 @@ from tiny_transformer_np.model import LARGE_VOCABULARY
 from tiny_transformer_np.training.preflight import LARGE
 from tiny_transformer_np.training.trainer import EVAL_TOKENS
 
-WARN = 0.8  # of the memory there is
+WARN = 0.8  # the share of the available memory above which a run warns
 ADDRESSABLE = 1 << 47  # bytes: more than any process can have
 _MB, _UNITS = 1 << 20, ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 _PROGRAM = {"fast": 200 * _MB, "reference": 85 * _MB}  # Python, its libraries, the compiled kernels, a picture drawn
-_COMPILER = 105 * _MB  # Numba, which the reference kernels need for bfloat16 alone
-_LAYER = 32 << 10  # Python's objects of a layer, and those of its graph
+_COMPILER = 105 * _MB  # Numba
+_LAYER = 32 << 10  # Python objects of a layer and of its graph
 _CHUNK_ROWS = 512  # of logits that exist at once where the vocabulary is large
-_STEP, _EVALUATION = 13, 12  # arrays (tokens, n_embd) that exist beside what is kept for backward
-_PREFLIGHT, _SHORT_PREFLIGHT = 46, 8  # bytes a parameter, of copies in float64 and of what is compared
-_ON_HOST = ("program", "text", "batches", "first weights", "resuming", "saving")  # where a GPU computes
+_STEP, _EVALUATION = 13, 12  # temporary arrays (tokens, n_embd), besides those saved for backward
+_PREFLIGHT, _SHORT_PREFLIGHT = 46, 8  # bytes a parameter: copies in float64, and gradients
+_ON_HOST = ("program", "text", "batches", "first weights", "resuming", "saving")  # also for a GPU
 _ON_GPU = ("weights", "gradients", "moments", "step", "evaluation", "preflight")
 _SCORES = 5  # arrays (B, H, T, T) that the reference kernels' attention makes
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes by kind. held: all the time; passing: for a while, one of them at a time."""
+    """Bytes by kind. held: for the whole run; passing: temporary, and only one of them at a time."""
 
     held: dict
     passing: dict
@@ -42,7 +42,7 @@ class Estimate:
         return sum(self.held.values()) + max(self.passing.values(), default=0)
 
     def part(self, names):
-        """The Estimate of these kinds alone."""
+        """The Estimate of these kinds only."""
         return Estimate(*({k: v for k, v in kinds.items() if k in names} for kinds in (self.held, self.passing)))
 
     def largest(self):
@@ -52,7 +52,7 @@ class Estimate:
 
 
 def num_parameters(config):
-    """Of a TransformerLM of this TransformerConfig, without making one."""
+    """The number of parameters of a TransformerLM of this TransformerConfig, without making one."""
     C, biases = config.n_embd, 1 if config.bias else 0
     layer = 12 * C * C + 2 * C + biases * 11 * C
     positions = config.block_size if config.positions == "learned" else 0
@@ -97,14 +97,14 @@ def _step(model, config, kept):
     """Bytes of a micro-batch: arrays saved for backward, `kept` bytes a number, and temporary ones."""
     B, T, C = config.batch_size, config.seq_len, model.n_embd
     N = B * T
-    # a layer keeps both norms' inputs (2 C), queries, keys and values (3 C), attention's output (C), GELU's input (4 C)
+    # a layer saves both norms' inputs (2 C), queries, keys and values (3 C), attention's output (C), GELU's input (4 C)
     # and, always in float32, two numbers for each norm and one for each head
     layers = model.n_layer * (10 * C * kept + 4 * (4 + model.n_head)) * N
     return layers + 4 * _STEP * N * C + _logits(model, N) + _scores(model, config, B)
 
 
 def _forward(model, config, rows):
-    """Bytes of a forward pass that keeps nothing."""
+    """Bytes of a forward pass without a graph."""
     N = rows * config.seq_len
     return 4 * _EVALUATION * N * model.n_embd + _logits(model, N) + _scores(model, config, rows)
 
@@ -117,7 +117,7 @@ def _scores(model, config, B):
     return 4 * _SCORES * B * model.n_head * config.seq_len**2 if config.kernels == "reference" else 0
 
 
-# --------------------------------------------------------------------------------------------- what there is
+# ------------------------------------------------------------------------------------------- available memory
 
 
 def available(root="/"):
@@ -166,7 +166,7 @@ def _lines(path):
         return []
 
 
-# ------------------------------------------------------------------------------------------------ the two together
+# ------------------------------------------------------------------------------- the estimate against the memory
 
 _ADVICE = {
     "text": "give less data",
@@ -178,9 +178,9 @@ _ADVICE = {
 
 
 def require(estimate, device="cpu", check=True):
-    """ConfigError if the estimate is above the memory there is. check=False: only if no machine could have so much.
+    """ConfigError if the estimate is above the available memory. check=False: only if it is above ADDRESSABLE.
 
-    Returns a warning, one line, if it is above WARN of it; else None.
+    Returns a warning, one line, if it is above WARN times the available memory; else None.
     """
     if estimate.total > ADDRESSABLE:
         raise ConfigError(f"the run needs {_share(estimate)}, more than any process can have; {_advice(estimate)}")
@@ -197,7 +197,7 @@ def require(estimate, device="cpu", check=True):
 
 
 def _places(estimate, device):
-    """(part of the estimate, bytes that there are for it, what limits them) of each memory whose size is known."""
+    """(part of the estimate, available bytes, what limits them) for host and device memory, where that is known."""
     size, where = available()
     if device == "cuda":
         from kernels.cuda import gpu
@@ -223,19 +223,19 @@ def describe(estimate):
 
 
 def about(n):
-    """Bytes as an estimate, for a person."""
+    """Bytes as text, rounded as an estimate."""
     return "more than 1000 EB" if n >= 1e21 else f"about {human(n)}"
 
 
 def human(n):
-    """Bytes for a person: 1.2 GB, in powers of 1000."""
+    """Bytes as text: 1.2 GB, in powers of 1000."""
     power = min(max(0, (len(str(int(n))) - 1) // 3), 6)
     n = n / 1000**power
     return f"{n:.0f} {_UNITS[power]}" if n >= 100 else f"{n:.3g} {_UNITS[power]}"
 
 
 def bytes_of(paths):
-    """The sizes of all those files together; what cannot be looked at counts as nothing, reading it says why."""
+    """The sum of these files' sizes. A file that cannot be read counts as 0: reading it later raises the error."""
     total = 0
     for path in paths:
         try:

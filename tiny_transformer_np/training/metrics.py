@@ -20,16 +20,16 @@ _CHUNK = 1 << 20  # bytes of lines that are parsed at a time: the parsed objects
 
 
 def perplexity(loss):
-    """exp(loss): among how many equally likely tokens the model hesitates. Limited, so that it never overflows."""
+    """exp(loss), limited so that it never overflows."""
     return math.exp(min(loss, 700.0))
 
 
 class MetricsLog:
     """The rows of a run in memory and, given a path, on disk.
 
-    On opening, the rows of steps after `last_step` are dropped, and what a kill left of a last line. A line that is no
-    row, which an editor or a power cut may leave, stays in the file and is skipped; `unreadable` is their number. Rows
-    that the system refuses, where a disk is full, wait in memory and are written with the next.
+    On opening, rows of steps after `last_step` are dropped, and a last line that is incomplete. Any other line that is
+    not a row stays in the file and is skipped; `unreadable` is their number. Rows that cannot be written, because the
+    disk is full for instance, wait in memory and are written with the next.
     """
 
     def __init__(self, path=None, last_step=0):
@@ -38,16 +38,16 @@ class MetricsLog:
         self._columns = {
             kind: {key: array("q" if key == "step" else "d") for key in keys} for kind, keys in KEYS.items()
         }
-        self._kept = None  # the only ranges of the file's bytes that are to be left, see `_keep`
-        self._waiting = b""  # lines that are to be appended
-        self._torn = None  # where a line begins that is there in part
+        self._kept = None  # the byte ranges of the file that `_keep` leaves; None: all
+        self._waiting = b""  # lines not yet written
+        self._torn = None  # offset of a line that was written in part
         if self.path and os.path.lexists(self.path):
             self._read(last_step)
             with contextlib.suppress(OSError):  # tried again with the first row
                 self.flush()
 
     def append(self, row):
-        """Add a row and hand it to the operating system at once, see `flush`."""
+        """Add a row and write it, see `flush`."""
         line = _line(row)
         for key in KEYS[row["kind"]]:
             self._columns[row["kind"]][key].append(row[key])
@@ -56,7 +56,7 @@ class MetricsLog:
             self.flush()
 
     def flush(self):
-        """Write what waits. OSError if the system refuses: then it waits on, and no part of it is in the file."""
+        """Write the waiting lines. After an OSError they still wait, and no part of them is in the file."""
         if self._kept is not None:
             self._keep(self._kept)
             self._kept = None
@@ -86,7 +86,7 @@ class MetricsLog:
 
     @property
     def rows(self):
-        """All rows as dicts, by step; for many thousands `columns` is meant."""
+        """All rows as dicts, by step. For many thousands of rows use `columns`."""
         kinds = (
             [
                 {"kind": kind, **dict(zip(columns, values, strict=True))}
@@ -110,7 +110,7 @@ class MetricsLog:
                 if not lines[-1].endswith(b"\n"):
                     torn = lines.pop()
                 size = self._take(lines, last_step, kept, size)
-        if torn and _is_row(torn):  # whole but for its line break, which an editor left out
+        if torn and _is_row(torn):  # complete except for its line break
             self._take([torn], last_step, kept, size)
         if kept != [[0, size]] or torn or self.path.is_symlink():
             self._kept = kept
@@ -118,11 +118,11 @@ class MetricsLog:
             self._waiting = b"\n"
 
     def _take(self, lines, last_step, kept, start):
-        """Add the rows of these lines, and to `kept` where they lie from the offset `start` on. -> their end."""
+        """Add the rows of these lines, which begin at offset `start`, and their byte ranges to `kept`. -> their end."""
         try:
             steps, columns = _parsed(lines) if lines else ([], {})
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            if len(lines) > 1:  # one of them is no row
+            if len(lines) > 1:  # one of them is not a row: parse each alone
                 half = len(lines) // 2
                 return self._take(lines[half:], last_step, kept, self._take(lines[:half], last_step, kept, start))
             self.unreadable += 1
@@ -131,7 +131,7 @@ class MetricsLog:
             for key, values in own.items():
                 self._columns[kind][key].frombytes(values[own["step"] <= last_step].tobytes())
         if steps and max(steps) <= last_step:
-            lines, steps = [b"".join(lines)], [0]  # which lie in one piece
+            lines, steps = [b"".join(lines)], [0]  # one range of bytes
         for line, step in zip(lines, steps, strict=True):
             end = start + len(line)
             if step <= last_step:
@@ -143,9 +143,9 @@ class MetricsLog:
         return start
 
     def _keep(self, ranges):
-        """Leave only these ranges of the file's bytes."""
+        """Rewrite the file with these ranges of its bytes."""
         if len(ranges) < 2 and all(start == 0 for start, _ in ranges) and not self.path.is_symlink():
-            os.truncate(self.path, ranges[0][1] if ranges else 0)  # takes no room on the disk
+            os.truncate(self.path, ranges[0][1] if ranges else 0)  # needs no disk space
             return
         with open(self.path, "rb") as old, replacing(self.path) as partial, open(partial, "wb") as new:
             for start, end in ranges:
@@ -163,7 +163,7 @@ def _is_row(line):
 
 
 def _parsed(lines):
-    """-> (steps, {kind: {key: array (N,)}}) of lines, one or more. Raises one of five errors if a line is no row."""
+    """-> (steps, {kind: {key: array (N,)}}) of lines, one or more. Raises if a line is not a row."""
     text = b"".join(lines)
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n")

@@ -1,4 +1,4 @@
-"""loss.png: how the run went, redrawn at each evaluation."""
+"""loss.png: the curves of a run, drawn again at each evaluation."""
 
 import gc
 import importlib.util
@@ -13,13 +13,13 @@ import numpy as np
 
 from kernels.system.files import replacing
 
-_STRETCHES = 2000  # of a curve: twice the picture's width in pixels
+_INTERVALS = 2000  # that a long curve is divided into: twice the picture's width in pixels
 
 
 def draw_metrics(log, path):
     """Training and validation loss, learning rate and gradient norm over the steps of a MetricsLog.
 
-    Matplotlib's settings on this machine change nothing in the picture, and cannot keep it from being drawn.
+    The picture does not depend on the user's Matplotlib settings, even if these make its import fail.
     """
     matplotlib = _matplotlib()  # not needed before the first evaluation, and slow to import
     defaults = {key: value for key, value in dict.items(matplotlib.rcParamsDefault) if key != "backend"}
@@ -27,17 +27,17 @@ def draw_metrics(log, path):
         figure = _figure(log)
         with replacing(path) as partial:
             figure.canvas.print_figure(partial, format="png", dpi=110)
-    # A figure's parts refer to each other, 7 MB of them. With the cyclic collector on they go at some later time, with
-    # it off never; looking through everything takes 50 ms, a tenth of what drawing takes.
+    # A figure is 7 MB of objects in reference cycles. `gc.collect` frees them now: it takes 50 ms, a tenth of the time
+    # of drawing.
     del figure
     gc.collect()
 
 
 def _matplotlib():
-    """The library. Where settings keep it from being imported, a backend of Jupyter's perhaps, without them."""
+    """Import Matplotlib; if the user's settings make that fail (a backend of Jupyter, for instance), without them."""
     log = logging.getLogger("matplotlib")
     level = log.level
-    log.setLevel(logging.CRITICAL)  # what it has to say about settings does not concern the picture
+    log.setLevel(logging.CRITICAL)  # its warnings are about settings, which are not used
     try:
         try:
             import matplotlib.figure
@@ -51,12 +51,12 @@ def _matplotlib():
 
 @contextmanager
 def _no_settings():
-    """Import matplotlib anew, with the settings file that it comes with and no backend, whatever a person has set."""
+    """Import Matplotlib again with its own settings file and without MPLBACKEND."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-        del sys.modules[name]  # what the import that failed has left
+        del sys.modules[name]  # left over from the failed import
     backend = os.environ.pop("MPLBACKEND", None)
     try:
-        with chdir(Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data"):  # looked at first
+        with chdir(Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data"):  # it is read first
             yield
     finally:
         if backend is not None:
@@ -92,15 +92,15 @@ def _figure(log):
 
 
 def _curve(columns, key):
-    """(steps, values) to draw: all, or of each of 2,000 stretches the lowest and the highest, which looks the same."""
+    """(steps, values) to draw: all, or the minimum and maximum of each of 2,000 intervals, which looks the same."""
     steps, values = columns["step"], columns[key]
-    length = len(values) // _STRETCHES
+    length = len(values) // _INTERVALS
     if length < 2:
         return steps, values
-    stretches = values[: _STRETCHES * length].reshape(_STRETCHES, length)
-    both = np.stack([stretches.argmin(axis=1), stretches.argmax(axis=1)], axis=1)  # (S, 2)
-    chosen = np.sort(both) + length * np.arange(_STRETCHES)[:, None]
-    chosen = np.append(chosen, np.arange(_STRETCHES * length, len(values)))  # what is left is shorter than S
+    intervals = values[: _INTERVALS * length].reshape(_INTERVALS, length)
+    both = np.stack([intervals.argmin(axis=1), intervals.argmax(axis=1)], axis=1)  # (S, 2)
+    chosen = np.sort(both) + length * np.arange(_INTERVALS)[:, None]
+    chosen = np.append(chosen, np.arange(_INTERVALS * length, len(values)))  # the rest, shorter than an interval
     return steps[chosen], values[chosen]
 
 

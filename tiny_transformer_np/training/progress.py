@@ -1,4 +1,4 @@
-"""How a run shows itself: a bar on a terminal, plain lines anywhere else. Nothing that fails in it ends the run."""
+"""The output of a run: a progress bar on a terminal, lines elsewhere. A failure here never ends the run."""
 
 import sys
 import time
@@ -9,19 +9,19 @@ from kernels.system.text import one_line, shown
 
 
 def _bar(total, initial, stream):
-    from tqdm import tqdm  # only where it can be caught: it fails on a TQDM_NCOLS in the environment that is no number
+    from tqdm import tqdm  # here, since the import fails if TQDM_NCOLS is not a number
 
     class Bar(tqdm):
-        monitor_interval = 0  # no thread, whose failure to write would be a traceback
+        monitor_interval = 0  # no monitor thread
 
     return Bar(total=total, initial=initial, unit="step", file=stream, dynamic_ncols=True)
 
 
 class Progress:
-    """Told of each step by the Trainer. `quiet` shows nothing but warnings.
+    """The Trainer calls it after each step. `quiet` shows only warnings.
 
-    A stream that takes nothing is told of once on stderr. One whose reader went away is let alone from then on; on any
-    other, a full disk perhaps, the next line is tried again.
+    If a stream refuses output, stderr says so once. After a broken pipe nothing more is written; after any other
+    error, a full disk for instance, the next line is tried.
     """
 
     def __init__(self, quiet=False, stream=None):
@@ -33,7 +33,7 @@ class Progress:
 
     @contextmanager
     def attempt(self, what):
-        """Around what only shows or records a run: an exception is a warning, once for each `what`, and no more."""
+        """A context in which an exception becomes a warning, once for each `what`: output must not end the run."""
         try:
             yield
         except Exception as error:
@@ -54,7 +54,7 @@ class Progress:
                 self.bar = None
 
     def step(self, step, loss, learning_rate, grad_norm, tokens_per_second):
-        """After every step; on a device, where nobody waits for each, after some."""
+        """Called after every step; on a device after those whose results are read."""
         if self.bar is not None:
             rates = f"grad norm {grad_norm:.2f}, {tokens_per_second:,.0f} tokens/s"
             self.bar.set_postfix_str(f"loss {loss:.3f}, lr {learning_rate:.1e}, {rates}", refresh=False)
@@ -67,7 +67,7 @@ class Progress:
         if row["kind"] == "eval":
             loss, perplexity = row["val_loss"], row["val_perplexity"]
             self.say(f"step {row['step']}: validation loss {loss:.4f}, perplexity {perplexity:.2f}")
-        elif self.bar is None:  # the bar shows it already
+        elif self.bar is None:  # the bar shows the loss
             done = row["step"] - self._first_step
             left = (time.perf_counter() - self._started) / done * (self.total_steps - row["step"])
             self.say(
@@ -76,23 +76,23 @@ class Progress:
             )
 
     def sample(self, text):
-        """A piece of generated text, indented so that it stands out."""
+        """A piece of generated text, indented."""
         self.say("\n".join("    | " + line for line in text.split("\n")))
 
     def say(self, line):
-        """Any line, above the bar if there is one. A signal's handler may say one at any time."""
+        """Print a line, above the bar if there is one. Signal handlers may call it."""
         if not self.quiet:
             self._write(self._print, line)
 
     def _print(self, line):
-        line = shown(line, self.stream)  # a sample is made of whatever characters the text has
+        line = shown(line, self.stream)  # a sample may contain control characters
         if self.bar is not None:
             self.bar.write(line, file=self.stream)
         else:
             print(line, file=self.stream, flush=True)
 
     def _write(self, write, *args):
-        """write(*args), or after what is being written: a stream refuses what comes in the middle of a write to it."""
+        """write(*args); in a signal handler that interrupts a write, after that write: streams are not reentrant."""
         self._waiting.append((write, args))
         if self._writing:
             return

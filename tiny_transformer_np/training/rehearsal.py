@@ -1,4 +1,4 @@
-"""A training step in miniature, so that the kernels of a run are compiled before it begins, and no others."""
+"""A training step of a tiny model, which compiles the kernels that a run uses, and no others, before it begins."""
 
 import dataclasses
 
@@ -15,13 +15,13 @@ _T, _C = 8, 16  # tokens and channels
 
 
 def prepare_kernels(trainer):
-    """Compile what this Trainer will call on the CPU, if that is still to be done. It is left as it was."""
+    """Compile the CPU kernels that this Trainer will call, unless they are cached. The Trainer stays as it is."""
     if trainer.config.device == "cpu":
         kernels.prepare(lambda: _rehearse(trainer))
 
 
 def _rehearse(trainer):
-    """Do once what a run does, with a model of the same kind that is as small as may be."""
+    """One step, one evaluation and one sample of the smallest model that calls the same kernels."""
     shape = dataclasses.replace(
         trainer.model.config, n_layer=1, n_head=1, n_embd=_C, block_size=_T,
         vocab_size=min(trainer.model.config.vocab_size, LARGE_VOCABULARY),

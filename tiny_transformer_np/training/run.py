@@ -1,9 +1,9 @@
-"""The folder of a run: what lies where, how it is created, and how a run is found again.
+"""The folder of a run: its files, how it is created, locked and found.
 
     runs/NAME/config.toml  metrics.jsonl  loss.png  samples/step_*.txt  checkpoints/{latest,best}.safetensors
 
-A folder without config.toml is not a run. While a run trains, its process holds .train.lock there: a run has one
-owner at a time, and nobody else writes to the folder.
+A folder without config.toml is not a run. While a run trains, its process holds .train.lock there,
+so two processes never write to one folder.
 """
 
 import contextlib
@@ -20,23 +20,23 @@ from tiny_transformer_np.config import SECTIONS, ConfigError, load_toml
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training import checkpoint_schema as schema
 
-#: may differ when a run is resumed; everything else would make it another run
+#: settings that may change when a run is resumed
 CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "verify_every", "threads", "dtype",
               "device")  # fmt: skip
-DATA = ("data", "val_data")  # may have moved: the checkpoint knows the data by its contents
+DATA = ("data", "val_data")  # paths may change: the checkpoint has digests of the contents
 LOCK = ".train.lock"
-NAMES = ("config.toml", "metrics.jsonl", "loss.png", "samples", "checkpoints")  # all others are not the program's
+NAMES = ("config.toml", "metrics.jsonl", "loss.png", "samples", "checkpoints")  # the program never touches other names
 #: {folder: names of the files that are written there, a regular expression}
 _WRITTEN = {
     "": r"config\.toml|metrics\.jsonl|loss\.png",
     "samples": r"step_\d{6,}\.txt",
     "checkpoints": r"(?:latest|best|post_mortem_\d{6,})\.safetensors",
 }
-_ATTEMPTS = 100  # to claim a folder that others claim and give up meanwhile
+_ATTEMPTS = 100  # to claim a folder while other processes create and remove it
 
 
 class Taken(Exception):
-    """There is such a folder already."""
+    """The folder exists already."""
 
 
 class Run:
@@ -44,7 +44,7 @@ class Run:
 
     def __init__(self, path):
         self.path = Path(path)
-        self.locked = False  # whether the system keeps other processes out
+        self.locked = False  # whether this process holds the lock
         self.config = self.path / "config.toml"
         self.metrics = self.path / "metrics.jsonl"
         self.plot = self.path / "loss.png"
@@ -62,8 +62,8 @@ class Run:
     def claimed(self, exclusively=False):
         """During the block no other process trains this run. ConfigError if one does, or if the folder cannot be used.
 
-        The folder is made where it is missing, and removed again if it is empty afterwards. exclusively: Taken if it
-        was there before.
+        A missing folder is created, and removed again if it is empty afterwards. exclusively: raises Taken if the
+        folder existed before.
         """
         with contextlib.ExitStack() as claims:
             with self._usable():
@@ -83,7 +83,7 @@ class Run:
                     raise Taken(self.path)
                 self.locked = claims.enter_context(locks.holding(self.path / LOCK))
                 return
-            except FileNotFoundError:  # another process had made it, gave up, and removed it meanwhile
+            except FileNotFoundError:  # another process created and removed it meanwhile
                 if attempt == _ATTEMPTS - 1:
                     raise
 
@@ -94,7 +94,7 @@ class Run:
 
     def require_unused(self):
         """ConfigError if the folder holds any name that a run writes."""
-        files.status(self.path)  # whether the system takes such a path at all
+        files.status(self.path)  # raises for a path that the system refuses
         taken = [name for name in NAMES if os.path.lexists(self.path / name)]
         if "config.toml" in taken:
             path = shlex.quote(str(self.path))
@@ -121,7 +121,7 @@ class Run:
             raise ConfigError(f"cannot write to {self.path}: {error.strerror}{advice}") from None
 
     def clean(self):
-        """Remove what kills left half-written. Without a lock it might be another process's: then all of it stays."""
+        """Remove temporary files of killed processes. Without a lock they stay: another process may be writing them."""
         if self.locked:
             for folder, names in _WRITTEN.items():
                 until_0_1 = rf"({names})\.partial" + (r"|\.tmp[0-9A-Za-z]{6}" if folder == "checkpoints" else "")
@@ -139,7 +139,7 @@ def _as_table(config):
 
 
 def find(path):
-    """(Run, checkpoint path or None) from what a person gave: a run folder, or a checkpoint inside one."""
+    """(Run, checkpoint path or None) of a path on the command line: a run folder, or a checkpoint inside one."""
     path = Path(path)
     if files.is_folder(path):
         run, chosen = Run(path), None
@@ -159,7 +159,7 @@ def stored_configs(run):
 
 
 def changed(config, flags):
-    """`config` with what `flags` {field: value} may change on resume; ConfigError naming what it may not."""
+    """`config` changed by `flags` {field: value}; ConfigError names a field that may not change on resume."""
     current = dataclasses.asdict(config)
     for name, value in flags.items():
         if name not in CHANGEABLE + DATA and value != current[name]:
@@ -171,7 +171,7 @@ def changed(config, flags):
 
 
 def require_trained_with(run, configs, found):
-    """ConfigError, naming the setting, if config.toml was edited where a run may not change.
+    """ConfigError, naming the setting, if config.toml was edited and differs from the checkpoint.
 
     configs: (TransformerConfig, TrainingConfig) of config.toml; found: (path, arrays, meta) of the checkpoint.
     """

@@ -6,7 +6,7 @@ import math
 class CosineSchedule:
     """Sets `optimizer.learning_rate` for the step to come; call `step` after each update.
 
-    The rate is a pure function of the step's number (`rate_at`), so resuming is `seek` and nothing is saved.
+    The rate is a pure function of the step's number (`rate_at`), so no checkpoint saves it: resuming calls `seek`.
     """
 
     def __init__(self, optimizer, warmup_steps, total_steps, min_lr):
@@ -22,7 +22,7 @@ class CosineSchedule:
         return self.min_lr + 0.5 * (1.0 + math.cos(math.pi * progress)) * (self.peak - self.min_lr)
 
     def seek(self, steps_done):
-        """Stand after `steps_done` updates."""
+        """Set the state after `steps_done` updates."""
         self.steps_done = steps_done
         self.optimizer.learning_rate = self.rate_at(steps_done + 1)
 

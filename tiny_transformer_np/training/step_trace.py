@@ -1,4 +1,4 @@
-"""One training step under settings of one's choice, for `python -m minigrad.compare_steps`."""
+"""One training step with the settings of a command line, for `python -m minigrad.compare_steps`."""
 
 import dataclasses
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Texts on their way to tokens: held as the bytes of their files, decoded in pieces, kept as ids of as few bytes as do.
+"""Texts read and encoded with little memory: files as bytes, decoded in pieces, ids in the smallest integer type.
 
-As one `str` a text takes up to four bytes a character, and as int64 ids eight; a large text must not cost that.
+One `str` would take up to four bytes a character, int64 ids eight.
 """
 
 import codecs
@@ -18,9 +18,9 @@ PIECE = 1 << 18  # bytes decoded at a time
 class Text:
     """UTF-8 files, one after another with a line break between them. Iterating gives it in pieces, as str.
 
-    Line breaks of every kind are "\\n", as wherever Python reads a text, and the mark that some editors put at the
-    beginning of a file is dropped, unless keep_marks: then it is a character, U+FEFF, as up to version 0.1.0. Raises
-    ConfigError for what is missing, unreadable, empty or no regular file, and while iterating for what is not UTF-8.
+    Every kind of line break becomes "\\n", as in Python's text mode. A byte order mark at the beginning of a file is
+    dropped, unless keep_marks: then it is the character U+FEFF, as up to version 0.1.0. Raises ConfigError for a file
+    that is missing, unreadable, empty or not regular, and while iterating for one that is not UTF-8.
     """
 
     def __init__(self, *paths, keep_marks=False):
@@ -29,7 +29,7 @@ class Text:
 
     @classmethod
     def of(cls, string):
-        """A str, as it is."""
+        """A Text of one str."""
         text = cls()
         text._parts = [(None, string)]
         return text
@@ -41,11 +41,11 @@ class Text:
             yield from [data] if isinstance(data, str) else _decoded(path, data, self._keep_marks)
 
     def digests(self):
-        """A sha256 of each file, to recognise it by."""
+        """A sha256 of each file."""
         return [hashlib.sha256(data).hexdigest() for path, data in self._parts if path is not None]
 
     def max_length(self):
-        """At least as many as it has characters."""
+        """An upper bound of the number of characters."""
         return sum(len(data) + 1 for _, data in self._parts)
 
 
@@ -55,7 +55,7 @@ def encode_text(text, tokenizer):
     for piece in text:
         ids[n : n + len(piece)] = tokenizer.encode(piece, first=n)
         n += len(piece)
-    ids.resize(n, refcheck=False)  # nothing else refers to it
+    ids.resize(n, refcheck=False)  # no view of it exists
     return ids
 
 
@@ -80,5 +80,5 @@ def _decoded(path, data, keep_marks):
         try:
             yield decoder.decode(data[start:end], final=end == len(data))
         except UnicodeDecodeError as error:
-            byte = end - len(error.object) + error.start  # error.object: this piece, and what waited of the last one
+            byte = end - len(error.object) + error.start  # its object begins with undecoded bytes
             raise ConfigError(f"data file {path} is not UTF-8 text (byte {byte}); convert it first") from None

@@ -1,7 +1,7 @@
-"""Before the first step of a run: is this model, on this data, going to learn what it is meant to?
+"""Checks before the first step of a run, for mistakes in the model or the data that raise no error.
 
-Every check measures one thing that goes wrong in practice without an error, says what it measured, and what a
-wrong value usually means. All of them work on copies; training afterwards has the bits it would have had without.
+Each check measures one value, and explains what a wrong one usually means. They work on copies: training afterwards
+gives the same bits as without them.
 """
 
 import time
@@ -15,7 +15,7 @@ from tiny_transformer_np.training.preflight.data import learning_rate, split, ta
 from tiny_transformer_np.training.preflight.model import gradients, initial_loss, movement, overfitting
 from tiny_transformer_np.training.preflight.pair_tests import CheckFailed
 
-LARGE = 10_000_000  # parameters; above, only checks that cost a few short forward passes
+LARGE = 10_000_000  # parameters; a larger model gets only the checks of a few short forward passes
 
 #: (check, whether it needs a model whose numbers are finite, whether it is done for large models too)
 CHECKS = (
@@ -34,13 +34,12 @@ CHECKS = (
 def preflight(trainer, whole=False, say=print):
     """Run the checks on a Trainer that has not trained yet, with a line for each. Returns [(name, explanation)].
 
-    An explanation is what a failed check has to say: what was measured, what was expected, what it usually means.
-    whole: all checks, however large the model. The trainer, its weights and the place on the random tape are left
-    as they were.
+    An explanation says what was measured, what was expected, and what that usually means. whole: all checks, however
+    large the model. The trainer, its weights and the random position stay as they are.
     """
     failures, numbers = [], True
     small = whole or trainer.model.num_parameters() <= LARGE
-    with random.kept(), np.errstate(all="ignore"):  # a number that is not finite is reported, not warned about
+    with random.kept(), np.errstate(all="ignore"):  # NaN and infinity are reported by the checks
         for check, of_model, cheap in CHECKS:
             name, started = check.__name__.replace("_", " "), time.perf_counter()
             if not (cheap or small) or (of_model and not numbers):

@@ -1,4 +1,4 @@
-"""Whether a model sees tokens that it is to predict, and by what fault of its mask.
+"""The check of the causal mask: no position may depend on a later token.
 
 Letters: R rows, copies of one window; T time; C channels.
 """
@@ -12,15 +12,15 @@ from minigrad import graph, random
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.pair_tests import CheckFailed, cut, shortened, twin
 
-SHARP = 3e4  # what queries and keys are multiplied with, so that scores are large enough to overpower a finite mask
+SHARP = 3e4  # factor of queries and keys: scores then exceed a mask that is finite
 READS = "The model reads the tokens that it is to predict: its loss would go to nearly 0, and its text be garbage."
 
 
 def no_lookahead(trainer):
-    """Raise CheckFailed if an earlier position learns of a later token. Returns a few words.
+    """Raise CheckFailed if an earlier position depends on a later token. Returns a few words.
 
-    Nothing is allowed: not a bit of an earlier logit may change with a later token, and the gradient of an earlier
-    position's loss for a later token's embedding must be 0 exactly.
+    There is no tolerance: the earlier logits must have the same bits whatever the later token, and the gradient of an
+    earlier position's loss for a later token's embedding must be exactly 0.
     """
     model = twin(trainer.model)
     window, _ = cut(shortened(trainer, copies=4), 1, 256)
@@ -66,7 +66,7 @@ def _gradient(model, ids, places, seed):
 
 
 def _embedding_gradient(model, ids, targets):
-    """The gradient that arrives at the embedded tokens, (R, T, C), on the host."""
+    """The gradient of the embedded tokens, (R, T, C), on the host."""
     loss = model(ids, targets, ignore_index=IGNORE_INDEX)
     for node, dout, _ in graph.steps(loss.node, np.ones_like(loss.data)) if loss.requires_grad else ():
         if node.op == "embedding" and node.saved["ids"].shape == ids.shape:
@@ -76,7 +76,7 @@ def _embedding_gradient(model, ids, targets):
 
 
 def _queries_and_keys(model):
-    """The arrays that queries and keys are made with: views of each block's packed weight and bias."""
+    """The weights and biases of queries and keys: views of each block's packed weight and bias."""
     for block in model.blocks:
         for parameter in (block.attn.qkv.weight, block.attn.qkv.bias):
             if parameter is not None:
@@ -84,7 +84,7 @@ def _queries_and_keys(model):
 
 
 def _sharpened(model):
-    """A twin whose attention takes nearly all from the token with the highest score."""
+    """A copy of the model whose attention is nearly one-hot, at the token with the highest score."""
     sharp = twin(model)
     for array in _queries_and_keys(sharp):
         array *= SHARP
@@ -92,11 +92,11 @@ def _sharpened(model):
 
 
 def _masked_by(model, T):
-    """How far below the others the mask puts the score of each later token, as one position sees them: (n,).
+    """How much the mask lowers the scores of the tokens after one position: (n,), inf where it is right.
 
-    inf is sound. All scores are made 0 and all tokens alike, and only the last block's attention is left: then one
-    position's loss has gradients for the other embeddings that differ by their attention weights alone, exp(-mask).
-    Empty if the leak is not in the attention, or is not seen.
+    In a copy of the model all scores are 0, all tokens equal, and only the last block's attention is active. Then the
+    gradients of one position's loss for the embeddings are proportional to their attention weights, exp(-mask).
+    Empty if the attention does not leak.
     """
     probe = twin(model).eval()
     for array in _queries_and_keys(probe):

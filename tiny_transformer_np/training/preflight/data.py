@@ -1,4 +1,4 @@
-"""Checks of the settings and the data: the first learning rate, the targets, and what is kept for validation."""
+"""Checks of the settings and the data: the first learning rate, the targets, and the validation split."""
 
 import math
 
@@ -8,15 +8,15 @@ from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.pair_tests import CheckFailed, first_batch
 
 PASSAGE = 64  # tokens; natural text rarely repeats as many, unless it quotes
-LONGEST = 1 << 25  # tokens of each text that are looked at: of training the last ones, of validation the first
-SAMPLED = 1 << 14  # passages of validation that are looked up, or up to twice as many
-PIECE = 1 << 15  # tokens at a time: what is computed of them stays in the processor's cache
-TABLE = 1 << 20  # places of a table of hashes
+LONGEST = 1 << 25  # tokens compared of each text: the last for training, the first for validation
+SAMPLED = 1 << 14  # passages of the validation text that are looked up, up to twice as many
+PIECE = 1 << 15  # tokens at a time, so that temporary arrays fit in the cache
+TABLE = 1 << 20  # entries of a hash table
 CANDIDATES = 100  # places where the texts may overlap; only a text that repeats itself has more than one
 
 
 def learning_rate(trainer):
-    """Above 0 at step 1."""
+    """The learning rate of step 1 is above 0."""
     rate = trainer.optimizer.learning_rate
     if not 0.0 < rate < math.inf:
         raise CheckFailed(
@@ -45,7 +45,7 @@ def targets(trainer):
             f"only {agreeing[1]:.0%} of the targets equal the input one place further on; expected all: {fits}{means}",
         )
     tokens = trainer.train_dataset.tokens
-    for row, last in zip(ids[:4], targets[:4, -1], strict=True):  # the last target stands in no input
+    for row, last in zip(ids[:4], targets[:4, -1], strict=True):  # the last target is in no input
         if last != IGNORE_INDEX and not _occurs(np.append(row, last), tokens):
             raise CheckFailed(
                 "a last target is not what follows",
@@ -65,14 +65,14 @@ def _agreement(ids, targets, shift):
 
 
 def split(trainer):
-    """Nothing to validate on stands in the text to train on."""
+    """The validation text is not part of the training text."""
     if trainer.val_dataset is None:
         return "no validation"
     return _disjoint(trainer.train_dataset.tokens, trainer.val_dataset.tokens)
 
 
 def _disjoint(train, val):
-    """Raise CheckFailed if two texts (n,) of token ids share positions or most of what is validated. -> a few words."""
+    """Raise CheckFailed if two texts (n,) of token ids overlap, or share most passages. Returns a few words."""
     advice = "the validation loss would praise what was learned by heart. Split the text first, then cut windows."
     if np.shares_memory(train, val):
         raise CheckFailed("positions in common", f"training and validation are the same stretch of one text in part: "

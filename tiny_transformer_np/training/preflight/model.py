@@ -15,7 +15,7 @@ OVERFIT_STEPS = 60
 
 
 def initial_loss(trainer):
-    """That of guessing, ln V, give or take what GPT-2's first weights add."""
+    """The initial loss is that of guessing, ln V, within LOSS_TOLERANCE."""
     model, V = twin(trainer.model).eval(), trainer.model.config.vocab_size
     ids, targets = shortened(trainer)
     with no_grad():
@@ -29,7 +29,7 @@ def initial_loss(trainer):
             "that were never drawn, or a division by 0.",
             fatal=True,
         )
-    # a tied head multiplies a token with itself, which makes it likely to be its own successor
+    # a tied head makes each token likely to be its own successor
     own = INIT_STD * model.config.n_embd / math.sqrt(2.0) if model.head is None else 0.0
     lowest = math.log(V) - own * float((ids == targets).mean())
     highest = np.logaddexp(math.log(V), own if own else -math.inf) + 0.5 * INIT_STD**2 * model.config.n_embd
@@ -50,7 +50,7 @@ def initial_loss(trainer):
 
 
 def gradients(trainer):
-    """Every parameter is given a finite gradient that is not 0 everywhere."""
+    """Every parameter gets a finite gradient that is not 0 everywhere."""
     model = twin(trainer.model).train()
     backward(model, *shortened(trainer), trainer.config.seed)
     grads = {name: p.grad for name, p in model.named_parameters()}
@@ -72,7 +72,7 @@ def movement(trainer):
     forgotten = [name for name, p in trainer.model.named_parameters() if id(p) not in owned]
     _refuse(forgotten, len(before), "are unknown to the optimizer, so they will never move")
     backward(model, *shortened(trainer), config.seed)
-    rate = trainer.optimizer.learning_rate or config.learning_rate  # a rate of 0 has a check of its own
+    rate = trainer.optimizer.learning_rate or config.learning_rate  # `learning_rate` checks for 0
     optim.AdamW(optim.decay_groups(model, 0.0), rate, config.betas, config.eps).step()
     _refuse(
         [name for name, p in model.named_parameters() if np.array_equal(p.data, before[name])], len(before),
@@ -90,14 +90,14 @@ def _refuse(names, n, what, fatal=False):
 
 
 def overfitting(trainer):
-    """A few windows can be learned by heart: further than a model that is blind to its inputs could get."""
+    """The model can memorise a few windows: its loss gets below that of guessing by frequency."""
     model = twin(trainer.model).eval()  # without dropout
     batch = shortened(trainer)
     ids, targets = cut(batch, min(4, max(1, 64 // batch[0].shape[1])), 64)
     share = np.unique(targets[targets != IGNORE_INDEX], return_counts=True)[1] / (targets != IGNORE_INDEX).sum()
     blind = -float((share * np.log(share)).sum())  # guessing by frequency
     goal = max(0.8 * blind, 0.1)
-    rate = min(0.03, 0.4 / model.config.n_embd)  # the wider the model, the shorter the steps that it bears
+    rate = min(0.03, 0.4 / model.config.n_embd)  # wider models need a lower learning rate
     groups = optim.decay_groups(model, 0.0)
     optimizer = optim.AdamW(groups, rate, (0.9, 0.95), arena=optim.GradientArena(groups))  # as in training
     losses = []

@@ -1,4 +1,4 @@
-"""What the checks of `preflight` share: copies of a model to try things on, and short pieces of a batch."""
+"""Tools of the preflight checks: a copy of the model, to compare with the original, and short pieces of a batch."""
 
 import copy
 
@@ -7,11 +7,11 @@ import numpy as np
 from minigrad import random
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 
-WORK = 5_000_000_000  # parameters times tokens in a forward pass: well below a second
+WORK = 5_000_000_000  # parameters x tokens of a forward pass that takes well below a second
 
 
 class CheckFailed(Exception):
-    """A check that failed: `measured` in a few words, the message in full. fatal: others would fail for it too."""
+    """A failed check. measured: a few words; explanation: the message; fatal: whether other checks would fail too."""
 
     def __init__(self, measured, explanation, fatal=False):
         super().__init__(explanation)
@@ -32,12 +32,12 @@ def first_batch(trainer):
 
 
 def cut(batch, rows, length):
-    """The first `rows` windows of a batch, each up to `length` tokens. Contiguous, as kernels see them in training."""
+    """The first `rows` windows of a batch, each up to `length` tokens. Contiguous, as in training."""
     return tuple(np.ascontiguousarray(part[:rows, :length]) for part in batch)
 
 
 def shortened(trainer, copies=1):
-    """As much of the first batch as takes WORK, `copies` times: all of it, unless the model is large."""
+    """The part of the first batch whose forward pass takes WORK / copies: all of it, unless the model is large."""
     batch = first_batch(trainer)
     tokens = max(32, WORK // trainer.model.num_parameters() // copies)
     T = min(tokens, batch[0].shape[1])
@@ -45,7 +45,7 @@ def shortened(trainer, copies=1):
 
 
 def backward(model, ids, targets, seed):
-    """Forward and backward, with the randomness of step 1."""
+    """Forward and backward, with the random numbers of step 1."""
     random.seek(seed, 1)
     loss = model(ids, targets, ignore_index=IGNORE_INDEX)
     if loss.requires_grad:
