@@ -23,9 +23,7 @@ from types import SimpleNamespace
 OPS = (
     "linear",
     "layernorm",
-    "residual_layernorm",
     "gelu",
-    "bias_gelu",
     "embedding",
     "dropout",
     "attention",

@@ -1,4 +1,4 @@
-// GELU (Hendrycks & Gimpel 2016), exact and in GPT-2's tanh form, alone and behind the addition of a bias.
+// GELU (Hendrycks & Gimpel 2016), exact and in GPT-2's tanh form.
 //
 // The tanh form uses 0.5 * (1 + tanh(u)) = sigmoid(2u), which needs one exponential and has no cancellation;
 // the exact one erfc, which unlike 1 + erf keeps its digits far in the negative tail.
@@ -20,8 +20,6 @@ __device__ inline accum gelu_derivative(accum x, int tanh_form) {
   const accum SQRT_HALF = (accum)0.7071067811865476, INV_SQRT_2PI = (accum)0.3989422804014327;
   return (accum)0.5 * erfc(-x * SQRT_HALF) + x * exp((accum)-0.5 * x * x) * INV_SQRT_2PI;
 }
-
-// ----------------------------------------------------------------------------- gelu: n elements in one row
 
 extern "C" __global__ void __launch_bounds__(256)
     gelu_forward(scalar* __restrict__ out, const scalar* __restrict__ x, long long n, int tanh_form) {
@@ -45,50 +43,4 @@ extern "C" __global__ void __launch_bounds__(256)
   for (int j = 0; j < VEC; j++)
     v.at[j] = to_scalar(to_accum(d.at[j]) * gelu_derivative(to_accum(v.at[j]), tanh_form));
   store(dx, v, i, n, wide);
-}
-
-// -------------------------------------------------------------- bias + gelu: x (N, C), bias and dbias (C)
-// A thread owns VEC neighbouring columns of `rows` rows: it reads the bias once, and dbias needs no atomics.
-
-extern "C" __global__ void __launch_bounds__(256, 2)
-    bias_gelu_forward(scalar* __restrict__ out, const scalar* __restrict__ x, const scalar* __restrict__ bias,
-                      long long N, int C, int rows, int tanh_form) {
-  int c = (blockIdx.y * blockDim.x + threadIdx.x) * VEC;
-  bool wide = C % VEC == 0 && aligned(out) && aligned(x) && aligned(bias);
-  if (c >= C) return;
-  vec b = load(bias, c, C, wide);
-  long long first = (long long)blockIdx.x * rows, last = first + rows < N ? first + rows : N;
-#pragma unroll 4
-  for (long long row = first; row < last; row++) {
-    vec v = load(x + row * C, c, C, wide);
-#pragma unroll
-    for (int j = 0; j < VEC; j++) v.at[j] = to_scalar(gelu(to_accum(v.at[j]) + to_accum(b.at[j]), tanh_form));
-    store(out + row * C, v, c, C, wide);
-  }
-}
-
-// partials (1, gridDim.x, C): each block's share of dbias, for column_sums.cu to add up.
-extern "C" __global__ void __launch_bounds__(256, 2)
-    bias_gelu_backward(scalar* __restrict__ dx, accum* __restrict__ partials, const scalar* __restrict__ dout,
-                       const scalar* __restrict__ x, const scalar* __restrict__ bias, long long N, int C,
-                       int rows, int tanh_form) {
-  int c = (blockIdx.y * blockDim.x + threadIdx.x) * VEC;
-  bool wide =
-      C % VEC == 0 && aligned(dx) && aligned(partials) && aligned(dout) && aligned(x) && aligned(bias);
-  if (c >= C) return;
-  vec b = load(bias, c, C, wide);
-  accum dbias[VEC] = {};
-  long long first = (long long)blockIdx.x * rows, last = first + rows < N ? first + rows : N;
-#pragma unroll 2
-  for (long long row = first; row < last; row++) {
-    vec v = load(x + row * C, c, C, wide), d = load(dout + row * C, c, C, wide);
-#pragma unroll
-    for (int j = 0; j < VEC; j++) {
-      accum g = to_accum(d.at[j]) * gelu_derivative(to_accum(v.at[j]) + to_accum(b.at[j]), tanh_form);
-      dbias[j] += g;
-      v.at[j] = to_scalar(g);
-    }
-    store(dx + row * C, v, c, C, wide);
-  }
-  store(partials + (long long)blockIdx.x * C, dbias, c, C, wide);
 }

@@ -21,17 +21,17 @@ def layernorm_forward(x, weight, bias, eps):
     return out, mean, rstd
 
 
-def layernorm_backward(dout, x, weight, mean, rstd):
-    """-> dx (..., C), dweight (C,), dbias (C,)."""
+def layernorm_backward(dout, x, weight, mean, rstd, dresidual=None):
+    """-> dx (..., C), to which dresidual (..., C) is added where it is given, dweight (C,), dbias (C,)."""
     C, N = x.shape[-1], count_rows(x)
     check_shapes("layernorm_backward", dout=(dout, x.shape), weight=(weight, (C,)), mean=(mean, x.shape[:-1]),
-                 rstd=(rstd, x.shape[:-1]))  # fmt: skip
+                 rstd=(rstd, x.shape[:-1]), dresidual=(dresidual, x.shape))  # fmt: skip
     rows = rows_per_block(N)
     dx, partials = empty(x, x.shape), empty(x, (2, blocks(N, rows), C), accum_dtype(x.dtype))
     kernel, n_threads = variant("layernorm_backward", C, vec(x.dtype))
     kernel.launch(
-        blocks(N, rows), n_threads, dx, partials, contiguous(dout), contiguous(x), weight, mean, rstd, N, C, rows,
-        dtype=x.dtype,
+        blocks(N, rows), n_threads, dx, partials, contiguous(dout), contiguous(x), weight, mean, rstd,
+        None if dresidual is None else contiguous(dresidual), N, C, rows, dtype=x.dtype,
     )  # fmt: skip
     return dx, *column_sums(partials, x)
 

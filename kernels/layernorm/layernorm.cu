@@ -1,4 +1,4 @@
-// layernorm (Ba et al. 2016) over the last axis, alone and behind a residual sum. Arrays (N, C), mean, rstd (N).
+// layernorm (Ba et al. 2016) over the last axis. Arrays (N, C), mean, rstd (N).
 //
 // A block takes `rows` rows, one after the other. A thread owns the same columns of each: ITEMS groups of VEC
 // neighbours. A row stays in registers from the first pass over it to the last, weight and bias for all rows,
@@ -69,35 +69,18 @@ __device__ inline void normalise(scalar* out, const vec row[ITEMS], accum m, acc
   }
 }
 
-// total += residual, rounded as it is stored: out then is the layernorm of what backward gets to see.
-__device__ inline void add_residual(scalar* stored, vec total[ITEMS], const vec residual[ITEMS], int C,
-                                    bool wide) {
-#pragma unroll
-  for (int k = 0; k < ITEMS; k++) {
-    for (int j = 0; j < VEC; j++)
-      total[k].at[j] = to_scalar(to_accum(total[k].at[j]) + to_accum(residual[k].at[j]));
-    store(stored, total[k], column(k), C, wide);
-  }
-}
-
-__device__ inline void forward_rows(scalar* total, scalar* out, accum* mean, accum* rstd, const scalar* x,
-                                    const scalar* residual, const scalar* weight, const scalar* bias,
-                                    accum eps, long long N, int C, int rows) {
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
+    layernorm_forward(scalar* out, accum* mean, accum* rstd, const scalar* x, const scalar* weight,
+                      const scalar* bias, accum eps, long long N, int C, int rows) {
   __shared__ accum scratch[WARP];
-  bool wide = C % VEC == 0 && aligned(total) && aligned(out) && aligned(x) && aligned(residual) &&
-              aligned(weight) && aligned(bias);
+  bool wide = C % VEC == 0 && aligned(out) && aligned(x) && aligned(weight) && aligned(bias);
   long long row = (long long)blockIdx.x * rows, last = row + rows < N ? row + rows : N;
-  vec w[ITEMS], b[ITEMS], now[ITEMS], next[ITEMS], residual_now[ITEMS], residual_next[ITEMS];
+  vec w[ITEMS], b[ITEMS], now[ITEMS], next[ITEMS];
   load_row(w, weight, C, wide);
   load_row(b, bias, bias ? C : 0, wide);
   if (ITEMS == 1) load_row(next, x + row * C, C, wide);
-  if (ITEMS == 1 && residual) load_row(residual_next, residual + row * C, C, wide);
   for (; row < last; row++) {
     take_row(now, next, x + row * C, row + 1 < last, C, wide);
-    if (residual) {
-      take_row(residual_now, residual_next, residual + row * C, row + 1 < last, C, wide);
-      add_residual(total + row * C, now, residual_now, C, wide);
-    }
     accum m, r;
     statistics(m, r, now, eps, C, scratch);
     normalise(out + row * C, now, m, r, w, b, C, wide);
@@ -105,29 +88,16 @@ __device__ inline void forward_rows(scalar* total, scalar* out, accum* mean, acc
   }
 }
 
-extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
-    layernorm_forward(scalar* out, accum* mean, accum* rstd, const scalar* x, const scalar* weight,
-                      const scalar* bias, accum eps, long long N, int C, int rows) {
-  forward_rows(nullptr, out, mean, rstd, x, nullptr, weight, bias, eps, N, C, rows);
-}
-
-extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
-    residual_layernorm_forward(scalar* total, scalar* out, accum* mean, accum* rstd, const scalar* x,
-                               const scalar* residual, const scalar* weight, const scalar* bias, accum eps,
-                               long long N, int C, int rows) {
-  forward_rows(total, out, mean, rstd, x, residual, weight, bias, eps, N, C, rows);
-}
-
 // ------------------------------------------------------------------------------------------------- backward
 
-// One row of dx, and what it adds to dweight and dbias. dtotal: the row that is added to it, or null.
-//     dxhat = dout * weight;  dx = (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat)) * rstd + dtotal
+// One row of dx, and what it adds to dweight and dbias. dresidual: the row that is added to it, or null.
+//     dxhat = dout * weight;  dx = (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat)) * rstd + dresidual
 __device__ inline void backward_row(scalar* dx, accum dweight[ITEMS][VEC], accum dbias[ITEMS][VEC],
-                                    const vec dout[ITEMS], const scalar* dtotal, const vec x[ITEMS],
+                                    const vec dout[ITEMS], const scalar* dresidual, const vec x[ITEMS],
                                     const vec weight[ITEMS], accum m, accum r, int C, bool wide,
                                     accum* scratch) {
   vec added[ITEMS];
-  if (ITEMS == 1) load_row(added, dtotal, dtotal ? C : 0, wide);  // under way during the sums
+  if (ITEMS == 1) load_row(added, dresidual, dresidual ? C : 0, wide);  // under way during the sums
   accum along_one = 0, along_xhat = 0;  // dxhat's components along (1, ..., 1) and along xhat
 #pragma unroll
   for (int k = 0; k < ITEMS; k++)
@@ -139,7 +109,7 @@ __device__ inline void backward_row(scalar* dx, accum dweight[ITEMS][VEC], accum
     }
   block_sums(along_one, along_xhat, scratch);
   along_one /= C, along_xhat /= C;
-  if (ITEMS > 1) load_row(added, dtotal, dtotal ? C : 0, wide);  // before the sums it would take registers that lack
+  if (ITEMS > 1) load_row(added, dresidual, dresidual ? C : 0, wide);  // before the sums it would take registers that lack
 #pragma unroll
   for (int k = 0; k < ITEMS; k++) {
     vec y;
@@ -153,11 +123,12 @@ __device__ inline void backward_row(scalar* dx, accum dweight[ITEMS][VEC], accum
 }
 
 // partials (2, gridDim.x, C): each block's share of dweight and of dbias, for column_sums.cu to add up.
-__device__ inline void backward_rows(scalar* dx, accum* partials, const scalar* dout, const scalar* dtotal,
-                                     const scalar* x, const scalar* weight, const accum* mean,
-                                     const accum* rstd, long long N, int C, int rows) {
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
+    layernorm_backward(scalar* dx, accum* partials, const scalar* dout, const scalar* x, const scalar* weight,
+                       const accum* mean, const accum* rstd, const scalar* dresidual, long long N, int C,
+                       int rows) {
   __shared__ accum scratch[2 * WARP];
-  bool wide = C % VEC == 0 && aligned(dx) && aligned(partials) && aligned(dout) && aligned(dtotal) &&
+  bool wide = C % VEC == 0 && aligned(dx) && aligned(partials) && aligned(dout) && aligned(dresidual) &&
               aligned(x) && aligned(weight);
   long long first = (long long)blockIdx.x * rows, last = first + rows < N ? first + rows : N;
   int lane = threadIdx.x % WARP;
@@ -173,7 +144,7 @@ __device__ inline void backward_rows(scalar* dx, accum* partials, const scalar* 
     accum m = __shfl_sync(FULL_WARP, means, number), r = __shfl_sync(FULL_WARP, rstds, number);
     take_row(d_now, d_next, dout + row * C, row + 1 < last, C, wide);
     take_row(x_now, x_next, x + row * C, row + 1 < last, C, wide);
-    const scalar* added = dtotal ? dtotal + row * C : nullptr;
+    const scalar* added = dresidual ? dresidual + row * C : nullptr;
     backward_row(dx + row * C, dweight, dbias, d_now, added, x_now, w, m, r, C, wide, scratch);
   }
   accum* dweights = partials + (long long)blockIdx.x * C;
@@ -183,17 +154,4 @@ __device__ inline void backward_rows(scalar* dx, accum* partials, const scalar* 
     store(dweights, dweight[k], column(k), C, wide);
     store(dbiases, dbias[k], column(k), C, wide);
   }
-}
-
-extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
-    layernorm_backward(scalar* dx, accum* partials, const scalar* dout, const scalar* x, const scalar* weight,
-                       const accum* mean, const accum* rstd, long long N, int C, int rows) {
-  backward_rows(dx, partials, dout, nullptr, x, weight, mean, rstd, N, C, rows);
-}
-
-extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
-    residual_layernorm_backward(scalar* dx, accum* partials, const scalar* dout, const scalar* dtotal,
-                                const scalar* total, const scalar* weight, const accum* mean,
-                                const accum* rstd, long long N, int C, int rows) {
-  backward_rows(dx, partials, dout, dtotal, total, weight, mean, rstd, N, C, rows);
 }

@@ -17,12 +17,17 @@ def layernorm_forward(x, weight, bias, eps):
     return out, mean, rstd
 
 
-def layernorm_backward(dout, x, weight, mean, rstd):
-    """-> dx (..., C), dweight (C,), dbias (C,)."""
+def layernorm_backward(dout, x, weight, mean, rstd, dresidual=None):
+    """-> dx (..., C), dweight (C,), dbias (C,).
+
+    dresidual (..., C): the gradient that reaches x beside this one, through a residual connection; dx is their sum.
+    """
     xhat = (x - mean[..., None]) * rstd[..., None]
     dxhat = dout * weight
     # x moves mean and variance too: take out dxhat's mean and its component along xhat
     dx = dxhat - dxhat.mean(axis=-1, keepdims=True) - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
     dx *= rstd[..., None]
+    if dresidual is not None:
+        dx += dresidual
     leading = tuple(range(x.ndim - 1))
     return dx, (dout * xhat).sum(axis=leading), dout.sum(axis=leading)

@@ -73,11 +73,8 @@ def layernorm(x, weight, bias=None, eps=1e-5):
 
 @graph.accumulates(0)
 def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True, slot=graph.NO_SLOT):
-    kernel, dresidual = kernels.for_array(dout), slot.take()  # of the residual connection past the norm
-    if dresidual is None:
-        dx, dweight, dbias = kernel.layernorm_backward(dout, x, weight, mean, rstd)
-    else:  # dx + dresidual
-        dx, dweight, dbias = kernel.residual_layernorm_backward(dout, dresidual, x, weight, mean, rstd)
+    dresidual = slot.take()  # of the residual connection past the norm
+    dx, dweight, dbias = kernels.for_array(dout).layernorm_backward(dout, x, weight, mean, rstd, dresidual)
     return (dx, dweight, dbias) if has_bias else (dx, dweight)
 
 

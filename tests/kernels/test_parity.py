@@ -77,14 +77,16 @@ def test_linear_of_a_batch_and_without_the_gradients_nobody_wants():
 def test_layernorm(dtype, layout):
     rng = np.random.default_rng(3)
     for rows, C in [(r, 33) for r in ROWS] + [(17, c) for c in WIDTHS]:
-        x, dout = (strided(normal(rng, dtype, rows, C), layout) for _ in range(2))
+        x, dout, dresidual = (strided(normal(rng, dtype, rows, C), layout) for _ in range(3))
         weight, bias = normal(rng, dtype, C), normal(rng, dtype, C)
         check("layernorm_forward", x, weight, bias, 1e-5)
         check("layernorm_forward", x, weight, None, 1e-5)
         _, mean, rstd = reference.layernorm_forward(*widened((x, weight, bias)), 1e-5)
         # of one number nothing is left after the mean is gone: dx is 0, its error is that of what cancelled
         scale = (float(rstd.max()), 0.0, 0.0) if C == 1 else 0.0
-        check("layernorm_backward", dout, x, weight, mean.astype(dtype), rstd.astype(dtype), scale=scale)
+        saved = x, weight, mean.astype(dtype), rstd.astype(dtype)
+        check("layernorm_backward", dout, *saved, scale=scale)
+        check("layernorm_backward", dout, *saved, dresidual, scale=scale)
 
 
 @DTYPES
@@ -93,7 +95,15 @@ def test_layernorm_of_a_batch(dtype):
     x, weight, bias = (normal(rng, dtype, *s) for s in ((2, 3, 5, 16), (16,), (16,)))
     _, mean, rstd = check("layernorm_forward", x, weight, bias, 1e-5)
     assert mean.shape == rstd.shape == (2, 3, 5)
-    check("layernorm_backward", normal(rng, dtype, 2, 3, 5, 16), x, weight, mean, rstd)
+    dout, dresidual = (normal(rng, dtype, 2, 3, 5, 16) for _ in range(2))
+    check("layernorm_backward", dout, x, weight, mean, rstd, dresidual)
+
+
+def test_layernorm_of_no_rows():
+    x, weight = np.zeros((0, 7)), np.ones(7)
+    out, mean, rstd = check("layernorm_forward", x, weight, weight, 1e-5)
+    assert out.shape == (0, 7)
+    check("layernorm_backward", x, x, weight, mean, rstd, x)
 
 
 @DTYPES

@@ -4,7 +4,6 @@ import numpy as np
 from seeded import Bug
 
 from kernels import KERNELS as KERNELS_OF
-from kernels import backend
 from kernels.gelu.reference import _normal_cdf
 
 FAST, REFERENCE = "cpu.", "reference."
@@ -21,12 +20,13 @@ def kernel(name, where, change, op="", cause=""):
 def layernorm_without(mean, projection):
     """The reference kernel's dx without one of its two terms."""
 
-    def change(right, dout, x, weight, mean_, rstd):
+    def change(right, dout, x, weight, mean_, rstd, dresidual=None):
         _, dweight, dbias = right(dout, x, weight, mean_, rstd)
         xhat, dxhat = (x - mean_[..., None]) * rstd[..., None], dout * weight
         dx = dxhat - mean * dxhat.mean(axis=-1, keepdims=True)
         dx = dx - projection * xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
-        return dx * rstd[..., None], dweight, dbias
+        dx = dx * rstd[..., None]
+        return dx if dresidual is None else dx + dresidual, dweight, dbias
 
     return change
 
@@ -37,22 +37,13 @@ def eps_outside_the_root(right, x, weight, bias, eps):
     return (x - mean[..., None]) * rstd[..., None] * weight + bias, mean, rstd
 
 
-def no_gradient_beside(right, dout, dtotal, total, weight, mean, rstd):
-    return right(dout, None, total, weight, mean, rstd)
-
-
-def norm_of_x_alone(right, x, residual, weight, bias, eps):
-    total, _, _, _ = right(x, residual, weight, bias, eps)
-    return total, *right(x, np.zeros_like(x), weight, bias, eps)[1:]
-
-
-def bias_gradient_before_the_gelu(right, dout, x, bias, approximate):
-    return right(dout, x, bias, approximate)[0], dout.reshape(-1, len(bias)).sum(axis=0)
+def no_residual_gradient(right, dout, x, weight, mean, rstd, dresidual=None):
+    return right(dout, x, weight, mean, rstd)
 
 
 def first_row_as_dweight(right, *args):
     dx, _, dbias = right(*args)
-    dout, x, _, mean, rstd = args
+    dout, x, _, mean, rstd, *_ = args
     return dx, (dout * (x - mean[..., None]) * rstd[..., None]).reshape(-1, x.shape[-1])[0], dbias
 
 
@@ -144,17 +135,13 @@ KERNELS = [
            "wrong term"),
     kernel("weight gradient from the first row alone", f"{FAST}layernorm_backward", first_row_as_dweight, "layernorm",
            "missing broadcast sum"),
+    kernel("gradient past the norm forgotten", f"{FAST}layernorm_backward", no_residual_gradient, "layernorm"),
     kernel("cubic constant of 0.044", f"{FAST}gelu_forward",
            lambda right, x, how: right(x, how) if how != "tanh" else right(x, how) - 1e-4 * x**3, "gelu",
            "wrong term"),
     kernel("density forgotten", f"{REFERENCE}gelu_backward",
            lambda right, dout, x, how, *_: dout * _normal_cdf(x), "gelu", "wrong term"),
     kernel("half precision inside float32", f"{FAST}gelu_backward", half_precision, "gelu"),
-    kernel("layernorm of x instead of the sum", f"{FAST}residual_layernorm_forward", norm_of_x_alone),
-    kernel("gradient past the norm forgotten", f"{FAST}residual_layernorm_backward", no_gradient_beside),
-    kernel("bias added after the gelu", f"{REFERENCE}bias_gelu_forward",
-           lambda right, x, bias, how: backend("reference").gelu_forward(x, how) + bias),
-    kernel("bias gradient from before the gelu", f"{FAST}bias_gelu_backward", bias_gradient_before_the_gelu),
     kernel("next row of the table", f"{FAST}embedding_forward", next_row, "embedding", "shifted"),
     kernel("`=` for `+=` at repeated ids", f"{REFERENCE}embedding_backward", last_id_wins, "embedding", "overwritten"),
     kernel("an id at the seam added twice", f"{FAST}embedding_backward", one_id_twice, "embedding",

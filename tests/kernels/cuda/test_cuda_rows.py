@@ -2,16 +2,14 @@
 
 import numpy as np
 import pytest
-from cuda_parity import LIMITS, ON_DEVICE, STORAGE, check, device, error, host, misaligned, normal, wide
+from cuda_parity import ON_DEVICE, STORAGE, check, device, host, misaligned, normal, wide
 
 from kernels import backend
-from kernels.bias_gelu.cuda import bias_gelu_backward, bias_gelu_forward
 from kernels.dropout.cuda import dropout_backward, dropout_forward
 from kernels.embedding.cuda import embedding_backward, embedding_forward
 from kernels.gelu.cuda import gelu_backward, gelu_forward
 from kernels.layernorm.cuda import layernorm_backward, layernorm_forward
 from kernels.linear.cuda import linear_backward
-from kernels.residual_layernorm.cuda import residual_layernorm_backward, residual_layernorm_forward
 
 reference = backend("reference")
 
@@ -34,25 +32,13 @@ def saved_statistics(x, weight, bias):
 
 def check_layernorm(dtype, N, C, bias=True):
     rng = np.random.default_rng(N * C)
-    x, dout, weight, shift = (normal(rng, dtype, *s) for s in ((N, C), (N, C), (C,), (C,)))
+    x, dout, dresidual, weight, shift = (normal(rng, dtype, *s) for s in ((N, C), (N, C), (N, C), (C,), (C,)))
     shift = shift if bias else None
     check(layernorm_forward, x, weight, shift, 1e-5, accum=(1, 2))
     if C > 1:  # of one number nothing is left after the mean is gone
-        check(layernorm_backward, dout, x, weight, *saved_statistics(x, weight, 0.0))
-
-
-def check_residual(dtype, N, C, beside=True):
-    """`total` is rounded as it is stored, so `out` is compared with the norm of that."""
-    rng = np.random.default_rng(N * C)
-    x, residual, dout, dtotal = (normal(rng, dtype, N, C) for _ in range(4))
-    weight, bias = normal(rng, dtype, C), normal(rng, dtype, C)
-    total, *rest = host(residual_layernorm_forward(*device((x, residual, weight, bias)), 1e-5))
-    assert error(total, wide(x) + wide(residual), "residual_layernorm_forward", dtype) <= LIMITS[dtype.name]
-    for actual, expected in zip(rest, reference.layernorm_forward(*wide((total, weight, bias)), 1e-5), strict=True):
-        assert error(actual, expected, "residual_layernorm_forward", dtype) <= LIMITS[actual.dtype.name]
-    dtotal = dtotal if beside else None
-    if C > 1:
-        check(residual_layernorm_backward, dout, dtotal, total, weight, *saved_statistics(total, weight, 0.0))
+        saved = saved_statistics(x, weight, 0.0)
+        check(layernorm_backward, dout, x, weight, *saved)
+        check(layernorm_backward, dout, x, weight, *saved, dresidual)
 
 
 @EVERY
@@ -62,17 +48,11 @@ def test_layernorm(dtype):
 
 
 @EVERY
-def test_residual_layernorm(dtype):
-    for N, C in SIZES:
-        check_residual(dtype, N, C, beside=N % 2 == 1)
-
-
-@EVERY
 def test_rows_of_several_groups_a_thread(dtype):
     """Past 512 groups of 16 bytes another compilation takes over."""
     group = 16 // dtype.itemsize
     check_layernorm(dtype, 3, 512 * group + 1)
-    check_residual(dtype, 3, 514 * group)
+    check_layernorm(dtype, 3, 514 * group)
 
 
 def test_more_rows_than_partial_sums():
@@ -107,16 +87,6 @@ def test_gelu_far_out(dtype, approximate):
     assert not wide(out[:3]).any() and (out[-3:] == far[-3:]).all()
     lost = np.array([np.nan, np.inf]).astype(dtype)
     assert np.array_equal(wide(host(gelu_forward(device(lost), approximate))), [np.nan, np.inf], equal_nan=True)
-
-
-@EVERY
-@FORMS
-def test_bias_gelu(dtype, approximate):
-    for N, C in SIZES:
-        rng = np.random.default_rng(N * C)
-        x, dout, bias = normal(rng, dtype, N, C), normal(rng, dtype, N, C), normal(rng, dtype, C)
-        check(bias_gelu_forward, x, bias, approximate)
-        check(bias_gelu_backward, dout, x, bias, approximate)
 
 
 @EVERY
@@ -198,12 +168,9 @@ def test_arrays_that_begin_at_any_address(dtype):
     calls = [
         (layernorm_forward, (x, weight, bias), (1e-5,)),
         (layernorm_backward, (dout, x, weight), statistics),
-        (residual_layernorm_forward, (x, dout, weight, bias), (1e-5,)),
-        (residual_layernorm_backward, (dout, dout, x, weight), statistics),
+        (layernorm_backward, (dout, x, weight), (*statistics, device(dout))),
         (gelu_forward, (x,), ("tanh",)),
         (gelu_backward, (dout, x), ("tanh",)),
-        (bias_gelu_forward, (x, bias), ("tanh",)),
-        (bias_gelu_backward, (dout, x, bias), ("tanh",)),
         (embedding_forward, (x,), (ids,)),
         (embedding_backward, (dout,), (ids, 9)),
         (dropout_forward, (x,), (0.3, 1, 2, 3)),
@@ -227,14 +194,12 @@ def test_shapes_that_do_not_fit_are_refused():
         layernorm_forward(x, x, weight, 1e-5)
     with pytest.raises(ValueError, match=r"layernorm_backward: dout is \(2, 8\), expected \(3, 8\)"):
         layernorm_backward(short, x, weight, weight[:3], weight[:3])
-    with pytest.raises(ValueError, match="residual is"):
-        residual_layernorm_forward(x, short, weight, weight, 1e-5)
-    with pytest.raises(ValueError, match="dtotal is"):
-        residual_layernorm_backward(x, short, x, weight, weight[:3], weight[:3])
+    with pytest.raises(ValueError, match="dresidual is"):
+        layernorm_backward(x, x, weight, weight[:3], weight[:3], short)
     with pytest.raises(ValueError, match="dout is"):
         gelu_backward(short, x, "tanh")
     with pytest.raises(ValueError, match="bias is"):
-        bias_gelu_forward(x, weight[:7], "tanh")
+        layernorm_forward(x, weight, weight[:7], 1e-5)
     with pytest.raises(ValueError, match="dout is"):
         embedding_backward(x, device(np.zeros(2, np.int64)), 4)
     with pytest.raises(TypeError, match="no kernels for int64"):

@@ -1,1 +1,0 @@
-"""A bias and GELU."""

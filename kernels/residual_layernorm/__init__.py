@@ -1,1 +1,0 @@
-"""A residual sum and its layer normalisation."""
