@@ -99,10 +99,12 @@ def multiply(a, b, bias, add, out, lanes, workers):
     (M, N), NR = out.shape, NR_VECTORS * lanes
     bias_row = np.zeros(round_up(N, NR), out.dtype)  # complete panels
     bias_row[: bias.size] = bias
-    of_a, of_b = Operand(a[0], not a[1], M, MR), Operand(b[0], b[1], N, NR)
+    of_a, of_b = (a[0], not a[1], M, MR), (b[0], b[1], N, NR)  # as in Operand
     in_place = _reads_in_place(b, M, NR)
     own_is_a = in_place or M >= N
-    own, shared = (of_a, of_b) if own_is_a else (of_b, of_a)
+    first, second = (of_a, of_b) if own_is_a else (of_b, of_a)  # one may be read-only: named tuples would not unify
+    own = Operand(first[0], first[1], first[2], first[3])
+    shared = Operand(second[0], second[1], second[2], second[3])
     if in_place:
         _multiply_in_place(own, b[0], bias_row, add, out, lanes, workers)
     else:
