@@ -12,8 +12,7 @@ import numpy as np
 
 from kernels.attention.cuda import MMA_HEADS, choose
 from kernels.cuda.launch import SOURCES, STORAGE, signatures
-from kernels.cuda.rows import vec
-from kernels.layernorm.cuda import variant as layernorm_variant
+from kernels.cuda.rows import row_kernel, vec
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 EVERY_TYPE = tuple(STORAGE)
@@ -57,12 +56,12 @@ def _attention(arch, heads):
     return variants
 
 
-def _layernorm(*groups):
-    """What layernorm's launcher compiles for rows of that many times 128 bits."""
+def _rows(source, kernel, *groups):
+    """What the launcher of a source that includes rows.cuh compiles for rows of that many times 128 bits."""
 
     def variants(type_name):
         n = vec(_dtype(type_name))
-        found = (layernorm_variant("layernorm_forward", count * n, n)[0].defines for count in groups)
+        found = (row_kernel(source, kernel, count * n, n)[0].defines for count in groups)
         return [dict(items) for items in dict.fromkeys(tuple(defines.items()) for defines in found)]
 
     return variants
@@ -100,7 +99,7 @@ TABLE = {
                                                  Kernel("none", why="sorts token ids, which stand anywhere"))),
     "fused_adamw.cu": Source(kernels={"fused_adamw_begin": Kernel("none", threads=1, why="one thread, eight numbers")}),
     "global_norm.cu": Source(kernels={"sum_of_squares": _SUMS, "root_of_sum": _FEW}),
-    "layernorm.cu": Source(variants=_layernorm(512, 1024)),
+    "layernorm.cu": Source(variants=_rows("layernorm/layernorm.cu", "layernorm_forward", 512, 1024)),
     "linear.cu": Source(kernels={"sum_columns_of_chunks": _SUMS}),
     "scale_and_check.cu": Source(kernels={"all_finite": _FEW}),
     "softmax_cross_entropy.cu": Source(kernels={

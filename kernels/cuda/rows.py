@@ -1,5 +1,6 @@
 """What the launchers of row-wise kernels share: checks of shapes, rows a block, and sums over all rows."""
 
+import functools
 import math
 
 from kernels.cuda.launch import STORAGE, Kernel, blocks, empty
@@ -32,6 +33,21 @@ def vec(dtype):
 def threads(n, most):
     """Threads of a block for n things to do: whole warps, one at least."""
     return 32 * min(most // 32, max(1, blocks(n, 32)))
+
+
+@functools.cache
+def row_kernel(source, name, C, vec):
+    """The kernel of a source that includes rows.cuh, for rows of C elements, `vec` to a group; and its threads.
+
+    The block spans a row. A thread takes one group; from rows of 512 groups on, four of them, or however many it needs.
+    """
+    groups = blocks(C, vec)
+    if groups <= 512:
+        return Kernel(source, name), threads(groups, 512)
+    items = 4
+    while items * 256 < groups:
+        items *= 2
+    return Kernel(source, name, ITEMS=items), threads(blocks(groups, items), 256)
 
 
 def rows_per_block(N):

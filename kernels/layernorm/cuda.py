@@ -1,9 +1,9 @@
 """Layer normalisation over the last axis; a block of threads keeps a row in registers from first pass to last."""
 
-import functools
+from kernels.cuda.launch import accum_dtype, blocks, contiguous, empty
+from kernels.cuda.rows import check_shapes, column_sums, count_rows, row_kernel, rows_per_block, vec
 
-from kernels.cuda.launch import Kernel, accum_dtype, blocks, contiguous, empty
-from kernels.cuda.rows import check_shapes, column_sums, count_rows, rows_per_block, threads, vec
+SOURCE = "layernorm/layernorm.cu"
 
 ROWS = 16  # that a block normalises with one load of weight and bias
 
@@ -14,7 +14,7 @@ def layernorm_forward(x, weight, bias, eps):
     check_shapes("layernorm_forward", weight=(weight, (C,)), bias=(bias, (C,)))
     out = empty(x, x.shape)
     mean, rstd = (empty(x, x.shape[:-1], accum_dtype(x.dtype)) for _ in range(2))
-    kernel, n_threads = variant("layernorm_forward", C, vec(x.dtype))
+    kernel, n_threads = row_kernel(SOURCE, "layernorm_forward", C, vec(x.dtype))
     kernel.launch(
         blocks(N, ROWS), n_threads, out, mean, rstd, contiguous(x), weight, bias, eps, N, C, ROWS, dtype=x.dtype
     )
@@ -28,24 +28,9 @@ def layernorm_backward(dout, x, weight, mean, rstd, dresidual=None):
                  rstd=(rstd, x.shape[:-1]), dresidual=(dresidual, x.shape))  # fmt: skip
     rows = rows_per_block(N)
     dx, partials = empty(x, x.shape), empty(x, (2, blocks(N, rows), C), accum_dtype(x.dtype))
-    kernel, n_threads = variant("layernorm_backward", C, vec(x.dtype))
+    kernel, n_threads = row_kernel(SOURCE, "layernorm_backward", C, vec(x.dtype))
     kernel.launch(
         blocks(N, rows), n_threads, dx, partials, contiguous(dout), contiguous(x), weight, mean, rstd,
         None if dresidual is None else contiguous(dresidual), N, C, rows, dtype=x.dtype,
     )  # fmt: skip
     return dx, *column_sums(partials, x)
-
-
-@functools.cache
-def variant(name, C, vec):
-    """The kernel for rows of C elements, `vec` to a group, and its threads: enough that a block spans a row.
-
-    A thread takes one group; from rows of 512 groups on, four of them, or however many it needs.
-    """
-    groups = blocks(C, vec)
-    if groups <= 512:
-        return Kernel("layernorm/layernorm.cu", name), threads(groups, 512)
-    items = 4
-    while items * 256 < groups:
-        items *= 2
-    return Kernel("layernorm/layernorm.cu", name, ITEMS=items), threads(blocks(groups, items), 256)
