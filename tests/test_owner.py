@@ -12,7 +12,7 @@ import pytest
 
 from tiny_transformer_np.training import checkpoint
 
-pytestmark = pytest.mark.posix  # elsewhere there are no locks, see the README
+pytestmark = pytest.mark.posix  # elsewhere there are no locks, see docs/platforms.md
 ROOT = Path(__file__).parent.parent
 TINY = [
     "--n-layer", "1", "--n-embd", "8", "--n-head", "1", "--seq-len", "8", "--batch-size", "2", "--warmup-steps", "2",

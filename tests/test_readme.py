@@ -1,4 +1,4 @@
-"""The README's commands are typed as they stand there: its session in pdb, and the flags of every command shown."""
+"""The documentation's commands work as shown: README's example, a session in pdb, and the flags of every command."""
 
 import re
 import shlex
@@ -21,14 +21,30 @@ def without_line_numbers(text):
 
 @pytest.mark.posix
 @pytest.mark.pdb
-def test_the_session_in_pdb_shows_what_the_readme_shows(tmp_path):
+def test_the_session_in_pdb_shows_what_the_page_shows(tmp_path):
     tree = sessions.copy_of_the_project(tmp_path.resolve() / "minigrad")
-    (session,) = re.findall(r"^```console\n.*?^```\n", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    page = (ROOT / "docs" / "stepping.md").read_text(encoding="utf-8")
+    (session,) = re.findall(r"^```console\n.*?^```\n", page, re.M | re.S)
     now = sessions.performed(session, tree)
     lines = iter(without_line_numbers(now))
     missing = [line for line in without_line_numbers(session) if line not in lines]  # each behind the one before
     assert not missing, f"{missing[0]!r} is not in\n{now}"
     assert "***" not in now and "preflight ok" not in now  # no command is refused; it stops in training
+
+
+def test_the_example_prints_what_the_readme_shows(capsys):
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    exec(code, {})
+    (shown,) = re.findall(r"^print\(.*\)  # (.*)$", code, re.M)
+    assert capsys.readouterr().out == shown + "\n"
+
+
+def test_every_link_leads_to_a_file():
+    links = [
+        (page, link) for page in PAGES for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert len(links) > 40
+    assert not [(page, link) for page, link in links if not (page.parent / link).exists()]
 
 
 def commands(module, script=None):

@@ -1,7 +1,7 @@
-"""Which check catches which seeded bug: `python tests/seeded_bugs/table.py` writes the table into the README.
+"""Which check catches which seeded bug: `python tests/seeded_bugs/table.py` writes the table into docs/checks.md.
 
 A bug is caught by gradcheck (float64, finite differences), by the comparison of float32 with float64, by parity
-of the fast with the reference kernels, or by the optimizers' oracle; all that notice it are named.
+of the fast with the reference kernels, or by the optimizers' reference; all that notice it are named.
 """
 
 import sys
@@ -17,7 +17,7 @@ from seeded_kernels import KERNELS
 from kernels.system import cli
 
 BUGS = [*BACKWARD_FUNCTIONS, *KERNELS]
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "checks.md"
 _BEGIN, _END = "<!-- seeded bugs: written by tests/seeded_bugs/table.py -->\n", "<!-- end -->\n"
 
 
@@ -48,18 +48,18 @@ def summary(bugs=BUGS, caught=caught_by):
     ]  # fmt: skip
 
 
-def for_readme(caught=caught_by):
-    """The piece of README that stands between the marks."""
+def for_page(caught=caught_by):
+    """The text between the two marks of the page, as it should be."""
     folded = ["", "<details><summary>All of them, and which check catches which</summary>", ""]
     return "\n".join([*summary(caught=caught), *folded, *markdown(caught=caught), "", "</details>", ""])
 
 
-def in_readme():
-    """The piece as README has it."""
-    return README.read_text(encoding="utf-8").split(_BEGIN)[1].split(_END)[0]
+def in_page():
+    """The text between the two marks of the page, as it is."""
+    return PAGE.read_text(encoding="utf-8").split(_BEGIN)[1].split(_END)[0]
 
 
 if __name__ == "__main__":
     cli.Parser(description=__doc__.split("\n")[0]).parse_args()
-    before, rest = README.read_text(encoding="utf-8").split(_BEGIN)
-    README.write_text(before + _BEGIN + for_readme() + _END + rest.split(_END)[1], encoding="utf-8")
+    before, rest = PAGE.read_text(encoding="utf-8").split(_BEGIN)
+    PAGE.write_text(before + _BEGIN + for_page() + _END + rest.split(_END)[1], encoding="utf-8")

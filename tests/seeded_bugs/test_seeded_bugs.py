@@ -9,7 +9,7 @@ import pytest
 from seeded import CHECKS, Bug, caught_by, owner, planted
 from seeded_backward_functions import BACKWARD_FUNCTIONS
 from seeded_kernels import KERNELS
-from table import BUGS, for_readme, in_readme, markdown
+from table import BUGS, for_page, in_page, markdown
 
 import kernels
 from minigrad import gradcheck
@@ -94,8 +94,8 @@ def test_the_table_has_a_row_for_each_bug():
     assert "| gradcheck | missing broadcast sum |" in rows[3]
 
 
-def test_the_readme_shows_the_table_as_it_is():
-    assert in_readme() == for_readme(caught), "run python tests/seeded_bugs/table.py"
+def test_the_page_shows_the_table_as_it_is():
+    assert in_page() == for_page(caught), "run python tests/seeded_bugs/table.py"
 
 
 @pytest.mark.slow
