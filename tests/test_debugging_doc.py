@@ -17,7 +17,7 @@ def test_its_sessions_print_what_the_page_shows(path, tmp_path):
     assert not differing, f"{lines}\nif it is right as it is now: python tests/sessions.py writes it into the page"
     for path in (
         "kernels/layernorm/reference.py",
-        "minigrad/tensor.py",
+        "minigrad/_tensor.py",
         "cudasim/examples/sums.cu",
     ):  # seeded, and repaired
         assert (tree / path).read_text() == (sessions.ROOT / path).read_text(), path

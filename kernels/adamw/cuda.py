@@ -15,7 +15,7 @@ _FUSED = "adamw/fused_adamw.cu"
 _begin = Kernel(_FUSED, "fused_adamw_begin")
 _fused_step = Kernel(_FUSED, "fused_adamw_step")
 _fused_step_wide = Kernel(_FUSED, "fused_adamw_step_wide")
-_THREADS, _PACKS = 256, 4  # as in the sources
+_THREADS, _VECS_PER_THREAD = 256, 4  # as in the sources
 
 
 def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight_decay, grad_scale):
@@ -48,7 +48,7 @@ def fused_adamw_step(
     kernel = _fused_step if grad.dtype == dtype else _fused_step_wide  # the launch refuses any third dtype
     rates = empty(param, (3,), np.float64)
     _begin.launch(1, 1, rates, step, norm, learning_rate, beta1, beta2, max_norm, dtype=dtype)
-    per_block = _THREADS * _PACKS * 16 // param.dtype.itemsize
+    per_block = _THREADS * _VECS_PER_THREAD * 16 // param.dtype.itemsize
     kernel.launch(
         blocks(param.size, per_block), _THREADS, param, grad, m, v, low, rates, norm, ends, decays,
         beta1, beta2, 1.0 - beta1, 1.0 - beta2, eps, learning_rate, len(ends), param.size, dtype=dtype,

@@ -1,7 +1,7 @@
 // The first kernel of attention's backward pass, for ordinary and for tensor cores. Letters as in attention.cu.
 #include "common.cuh"
 
-// delta = sum over d of dout * out: what softmax's gradient takes off. One warp a query, in the order of (B, H, T).
+// delta = sum over d of dout * out, which softmax's gradient subtracts. One warp a query, in the order of (B, H, T).
 extern "C" __global__ void attention_delta(accum* delta, const scalar* dout, long long dout_b, long long dout_h,
                                            long long dout_t, const scalar* out, long long out_b, long long out_h,
                                            long long out_t, int H, int T, int D, long long n) {

@@ -13,7 +13,7 @@ from kernels.philox import derive_key, keep_threshold
 
 LARGEST_HEAD = 128
 MMA_HEADS = (32, 64, 80, 96, 128)
-#: (head size rounded up to a multiple of 32, bytes of `accum`) -> rows a block owns, rows it streams: what fits 48 KB
+#: (head size rounded up to a multiple of 32, bytes of `accum`) -> BR and BC of the source: what fits 48 KB
 _TILES = {
     (32, 4): (64, 64), (64, 4): (64, 32), (96, 4): (32, 32), (128, 4): (32, 16),
     (32, 8): (32, 32), (64, 8): (32, 16), (96, 8): (16, 16), (128, 8): (8, 16),
@@ -79,7 +79,7 @@ def choose(dtype, D, scale, arch, views):
         return Variant("attention/attention_mma.cu", "_mma", 64, 128, (("HEAD", D),))
     head, size = blocks(D, 32) * 32, accum_dtype(dtype).itemsize
     rows, cols = _TILES[head, size]
-    defines = (("HEAD", head), ("ROWS", rows), ("COLS", cols))
+    defines = (("HEAD", head), ("BR", rows), ("BC", cols))
     return Variant("attention/attention.cu", "", rows, 128 if size == 8 else 256, defines)
 
 
@@ -135,7 +135,7 @@ def _sizes(q, k, v):
 
 
 def _expect(arrays, shape):
-    """A smaller array would have the kernel read or write foreign memory."""
+    """ValueError unless each array has this shape: beyond a smaller one the kernel would read or write."""
     for name, x in arrays.items():
         if x.shape != shape:
             raise ValueError(f"attention: {name} has shape {x.shape}, expected {shape}")

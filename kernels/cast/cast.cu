@@ -1,4 +1,4 @@
-// Numbers in another storage type, rounded to the nearest, ties to even.
+// Conversion to another storage type, rounded to the nearest, ties to even.
 #include "common.cuh"
 
 // To float, so that a second rounding, to 16 bits, gives what a single one would: where digits are lost the last bit
@@ -12,7 +12,7 @@ __device__ inline float round_to_odd(double x) {
 }
 
 template <typename T>
-struct number {};  // says which type is wanted
+struct number {};  // selects the overload by the result's type
 
 #if defined(SCALAR_F16) || defined(SCALAR_BF16)
 __device__ inline scalar convert(double x, number<scalar>) { return to_scalar(round_to_odd(x)); }
@@ -28,7 +28,7 @@ __device__ inline T convert(S x, number<T>) {
 }
 #endif
 
-// As many at once as fill 128 bits of the wider type.
+// A thread converts as many numbers as fill 128 bits of the wider type.
 template <typename T, typename S>
 __device__ inline void convert_all(T* out, const S* x, long long n) {
   const int N = 16 / (sizeof(T) > sizeof(S) ? sizeof(T) : sizeof(S));

@@ -1,4 +1,5 @@
-// What every kernel shares: its two number types, conversions between them, sums over a warp and a block, Philox.
+// What all kernels share: the two number types, conversions between them, 128-bit accesses, reductions over a warp and
+// over a block, random numbers.
 //
 // A .cu file is compiled once for each storage type. `scalar` is what arrays hold, `accum` what is computed in:
 //     -DSCALAR_F32  float   float        -DSCALAR_F16   __half         float
@@ -73,17 +74,18 @@ __device__ inline void store(scalar* p, const vec& v, long long i, long long n, 
     if (i + j < n) p[i + j] = v.at[j];
 }
 
+#define ACCUM_VEC (16 / (int)sizeof(accum))  // numbers of type accum in 128 bits: 2 or 4
+
 struct alignas(16) accum_vec {
-  accum at[16 / sizeof(accum)];
+  accum at[ACCUM_VEC];
 };
 
 __device__ inline void store(accum* p, const accum sums[VEC], long long i, long long n, bool wide) {
-  const int PART = 16 / (int)sizeof(accum);
   if (wide && i + VEC <= n) {
 #pragma unroll
-    for (int j = 0; j < VEC; j += PART) {
+    for (int j = 0; j < VEC; j += ACCUM_VEC) {
       accum_vec part;
-      for (int l = 0; l < PART; l++) part.at[l] = sums[j + l];
+      for (int l = 0; l < ACCUM_VEC; l++) part.at[l] = sums[j + l];
       *reinterpret_cast<accum_vec*>(p + i + j) = part;
     }
     return;
@@ -93,7 +95,7 @@ __device__ inline void store(accum* p, const accum sums[VEC], long long i, long 
     if (i + j < n) p[i + j] = sums[j];
 }
 
-// ------------------------------------------------------------------------ parts of arrays of any type, tails too
+// --------------------------------------------------------------------- vectors of any type, at the end of an array too
 
 // N neighbours of any type, moved in one access.
 template <typename T, int N>
@@ -134,7 +136,8 @@ __device__ inline accum warp_max(accum x) {
   return x;
 }
 
-// The sum over a block of whole warps, the same in every thread. scratch: shared, one number a warp; free again after.
+// The sum over a block of whole warps, the same in every thread. scratch: shared memory, one number a warp;
+// the caller may use it again afterwards.
 template <typename T>
 __device__ inline T block_sum(T x, T* scratch) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, n_warps = blockDim.x / WARP;
@@ -142,7 +145,7 @@ __device__ inline T block_sum(T x, T* scratch) {
   if (lane == 0) scratch[warp] = x;
   __syncthreads();
   x = warp_sum(lane < n_warps ? scratch[lane] : (T)0);
-  __syncthreads();  // nobody may write into scratch before all have read it
+  __syncthreads();  // all have read scratch: the caller may write into it again
   return x;
 }
 

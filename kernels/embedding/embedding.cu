@@ -1,15 +1,15 @@
 // Rows of a table, and their gradient. weight (V, C), ids (N), out (N, C).
 //
-// Backward must add the rows of dout of one id always in the same order, so atomics on floats are out. Instead
-// every id gets the list of its occurrences, in the order in which they stand: a stable counting sort. The
+// Backward must add the rows of dout of one id always in the same order, so it uses no atomics on floats. Instead
+// a stable counting sort gives every id the list of its occurrences, in the order of the tokens. The
 // tokens are cut into K chunks; `counts` (K, V) says how often an id occurs in a chunk, then where its part of
-// the list begins. Where a whole list lies in `order` may differ from run to run, what stands in it may not.
+// the list begins. The place of a list in `order` may differ from run to run, its content does not.
 // Bytes: dout once, dweight once, and about 12 * K * V + 24 * N for the lists: with K = 8 and C = 768 in float32
 // that is 3 % of dweight.
 #include "common.cuh"
 
-#define LONG 64   // longer lists are summed by a whole block
-#define WARPS 16  // of such a block
+#define LONG_LIST 64        // longer lists are summed by a whole block
+#define WARPS_PER_LIST 16  // of such a block
 
 extern "C" __global__ void __launch_bounds__(256)
     embedding_forward(scalar* __restrict__ out, const scalar* __restrict__ weight,
@@ -25,12 +25,12 @@ extern "C" __global__ void __launch_bounds__(256)
 // counts[k, v]: how often v occurs in chunk k, that is block k. `used` (2) is set to 0 for the next kernel.
 extern "C" __global__ void __launch_bounds__(1024)
     embedding_count(int* counts, int* used, const long long* ids, int N, int V, int chunk) {
-  int* mine = counts + (long long)blockIdx.x * V;
-  for (int v = threadIdx.x; v < V; v += blockDim.x) mine[v] = 0;
+  int* chunk_counts = counts + (long long)blockIdx.x * V;
+  for (int v = threadIdx.x; v < V; v += blockDim.x) chunk_counts[v] = 0;
   if (blockIdx.x == 0 && threadIdx.x < 2) used[threadIdx.x] = 0;
   __syncthreads();
   long long first = (long long)blockIdx.x * chunk, last = first + chunk < N ? first + chunk : N;
-  for (long long n = first + threadIdx.x; n < last; n += blockDim.x) atomicAdd(mine + ids[n], 1);
+  for (long long n = first + threadIdx.x; n < last; n += blockDim.x) atomicAdd(chunk_counts + ids[n], 1);
 }
 
 // lists[v] = (begin, length); counts[k, v] = where in the list chunk k begins. used[0]: length of all lists so
@@ -42,16 +42,16 @@ extern "C" __global__ void __launch_bounds__(256)
   int length = 0;
   for (int k = 0; k < K; k++) {
     int* count = counts + (long long)k * V + v;
-    int here = *count;
+    int in_chunk = *count;
     *count = length;
-    length += here;
+    length += in_chunk;
   }
   lists[2 * v] = length ? atomicAdd(used, length) : 0;
   lists[2 * v + 1] = length;
-  if (length > LONG) long_ids[atomicAdd(used + 1, 1)] = v;
+  if (length > LONG_LIST) long_ids[atomicAdd(used + 1, 1)] = v;
 }
 
-// order: the tokens, list after list. A warp takes a chunk, 32 tokens at a time.
+// order: the positions of all tokens, list after list. A warp takes a chunk, 32 tokens at a time.
 extern "C" __global__ void __launch_bounds__(32)
     embedding_order(int* order, int* counts, const int* lists, const long long* ids, int N, int V,
                     int chunk) {
@@ -102,28 +102,28 @@ extern "C" __global__ void __launch_bounds__(256)
   bool wide = C % VEC == 0 && aligned(dweight) && aligned(dout);
   if (id >= V || c >= C) return;
   int length = lists[2 * id + 1];
-  if (length > LONG) return;
+  if (length > LONG_LIST) return;
   accum sum[VEC] = {};
   add_rows(sum, dout, order + lists[2 * id], 0, length, 1, c, C, wide);
   write_row(dweight, sum, id, c, C, wide);
 }
 
-// The long ones. Each of WARPS warps adds up every WARPS-th row, then the first adds up what the others have.
+// The long lists. Each of WARPS_PER_LIST warps sums every WARPS_PER_LIST-th row, then the first adds up those sums.
 extern "C" __global__ void __launch_bounds__(512)
     embedding_sum_long(scalar* __restrict__ dweight, const scalar* __restrict__ dout,
                        const int* __restrict__ order, const int* __restrict__ lists,
                        const int* __restrict__ long_ids, const int* __restrict__ used, int C) {
-  __shared__ accum sums[WARPS][VEC][WARP];
+  __shared__ accum sums[WARPS_PER_LIST][VEC][WARP];
   if (blockIdx.x >= used[1]) return;
   int id = long_ids[blockIdx.x], c = (blockIdx.y * WARP + threadIdx.x) * VEC;
   bool wide = C % VEC == 0 && aligned(dweight) && aligned(dout);
   accum sum[VEC] = {};
   if (c < C)
-    add_rows(sum, dout, order + lists[2 * id], threadIdx.y, lists[2 * id + 1], WARPS, c, C, wide);
+    add_rows(sum, dout, order + lists[2 * id], threadIdx.y, lists[2 * id + 1], WARPS_PER_LIST, c, C, wide);
   for (int j = 0; j < VEC; j++) sums[threadIdx.y][j][threadIdx.x] = sum[j];
   __syncthreads();
   if (threadIdx.y > 0 || c >= C) return;
-  for (int warp = 1; warp < WARPS; warp++)
+  for (int warp = 1; warp < WARPS_PER_LIST; warp++)
     for (int j = 0; j < VEC; j++) sum[j] += sums[warp][j][threadIdx.x];
   write_row(dweight, sum, id, c, C, wide);
 }

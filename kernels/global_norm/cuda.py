@@ -6,14 +6,14 @@ from kernels.cuda.launch import Kernel, blocks, contiguous, empty
 
 _squares = Kernel("global_norm/global_norm.cu", "sum_of_squares")
 _root = Kernel("global_norm/global_norm.cu", "root_of_sum")
-_CHUNK = 16384  # as in the source
+_BLOCK_ELEMENTS = 16384  # as in the source
 
 
 def global_norm(arrays):
     """sqrt of the sum of all squares over a list of arrays -> () float64 on their device: nobody waits for it."""
     if not arrays:
         return 0.0  # and no device to put it on
-    counts = [blocks(a.size, _CHUNK) for a in arrays]
+    counts = [blocks(a.size, _BLOCK_ELEMENTS) for a in arrays]
     partial = empty(arrays[0], (sum(counts),), np.float64)
     start = 0
     for a, count in zip(arrays, counts, strict=True):

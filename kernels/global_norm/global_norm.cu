@@ -1,13 +1,14 @@
-// The norm of many arrays together: a sum of squares for each chunk of each array, then one block adds those up.
-// In float64 throughout, and always in the same order.
+// The norm of many arrays together: each block sums the squares of BLOCK_ELEMENTS elements of one array, then one
+// block adds those sums up. In float64, and always in the same order.
 #include "common.cuh"
 
-#define CHUNK 16384  // elements a block; global_norm.py has the same number
+#define BLOCK_ELEMENTS 16384  // that a block sums; cuda.py has the same number
 
 extern "C" __global__ void __launch_bounds__(256)
     sum_of_squares(double* partial, const scalar* x, long long n) {
   __shared__ double scratch[WARP];
-  long long first = blockIdx.x * (long long)CHUNK, stop = first + CHUNK < n ? first + CHUNK : n;
+  long long first = blockIdx.x * (long long)BLOCK_ELEMENTS;
+  long long stop = first + BLOCK_ELEMENTS < n ? first + BLOCK_ELEMENTS : n;
   double sum = 0;
   for (long long i = first + threadIdx.x * VEC; i < stop; i += blockDim.x * VEC) {
     pack<scalar, VEC> part = load_part<VEC>(x + i, stop - i);

@@ -1,18 +1,16 @@
-// What the language model's head fused with its loss needs besides matrix products and softmax_cross_entropy.cu.
+// Elementwise kernels of the head fused with its loss; the rest are matrix products and softmax_cross_entropy.cu.
 #include "common.cuh"
 
-#define PACK (16 / (int)sizeof(accum))
-
-// total (n,) += x, in full precision: the weight's gradient over chunks of tokens. first: total = x.
+// total (n,) += x, in accum: sums the weight's gradient over chunks of tokens. first: total = x instead.
 extern "C" __global__ void __launch_bounds__(256)
     accumulate(accum* total, const scalar* x, int first, long long n) {
-  long long i = (blockIdx.x * (long long)blockDim.x + threadIdx.x) * PACK, left = n - i;
+  long long i = (blockIdx.x * (long long)blockDim.x + threadIdx.x) * ACCUM_VEC, left = n - i;
   if (left <= 0) return;
-  pack<scalar, PACK> part = load_part<PACK>(x + i, left);
-  pack<accum, PACK> sum = {};
-  if (!first) sum = load_part<PACK>(total + i, left);
-  for (int j = 0; j < PACK; j++) sum.at[j] += to_accum(part.at[j]);
-  store_part<PACK>(total + i, sum, left);
+  pack<scalar, ACCUM_VEC> part = load_part<ACCUM_VEC>(x + i, left);
+  pack<accum, ACCUM_VEC> sum = {};
+  if (!first) sum = load_part<ACCUM_VEC>(total + i, left);
+  for (int j = 0; j < ACCUM_VEC; j++) sum.at[j] += to_accum(part.at[j]);
+  store_part<ACCUM_VEC>(total + i, sum, left);
 }
 
 // out = x * dout / grad_scale

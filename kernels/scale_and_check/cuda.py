@@ -6,14 +6,14 @@ from kernels.cuda.launch import Kernel, blocks, empty
 
 _scale = Kernel("scale_and_check/scale_and_check.cu", "scale_in_place")
 _all_finite = Kernel("scale_and_check/scale_and_check.cu", "all_finite")
-_THREADS, _PACKS = 256, 4  # as in the source
+_THREADS, _VECS_PER_THREAD = 256, 4  # as in the source
 
 
 def scale_and_check(arrays, scale):
     """Multiply every array by scale, in place -> flag () uint8 on the device: 1 if all elements were finite before."""
     if not arrays:
         raise ValueError("scale_and_check needs at least one array")
-    counts = [blocks(a.size, _THREADS * _PACKS * (16 // a.dtype.itemsize)) for a in arrays]
+    counts = [blocks(a.size, _THREADS * _VECS_PER_THREAD * (16 // a.dtype.itemsize)) for a in arrays]
     bad = empty(arrays[0], (sum(counts),), np.uint8)
     start = 0
     for a, count in zip(arrays, counts, strict=True):

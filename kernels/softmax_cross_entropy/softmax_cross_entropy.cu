@@ -1,9 +1,9 @@
-// Softmax and cross-entropy in one, a row of logits (V,) a block. The maximum and the sum of exponentials are found
-// in one reading of the row (Milakov & Gimelshein 2018); the row is read again for its gradient.
+// Softmax and cross-entropy fused; a block takes a row of logits (V,). It finds the maximum and the sum of exponentials
+// in one pass (online softmax, Milakov & Gimelshein 2018) and reads the row again for its gradient.
 //
-// A row may start anywhere (V = 50257 is odd): its middle is moved 128 bits at a time, what is left at both ends one
-// by one. Forward takes the last row first, since the product that made the logits wrote that one last and it is
-// still in the cache; backward then takes the first one first.
+// A row may start anywhere (V = 50257 is odd): its middle is moved 128 bits at a time, both ends element by
+// element. Forward begins with the last row: the product that made the logits wrote it last, so it is in the cache.
+// Backward for the same reason begins with the first row.
 #include "common.cuh"
 
 __device__ inline accum infinity() { return __uint_as_float(0x7f800000u); }
@@ -11,8 +11,8 @@ __device__ inline accum not_a_number() { return __uint_as_float(0x7fc00000u); }
 
 // ------------------------------------------------------------------------------------ one row by one block
 
-// The part of a row in whole vecs, elements begin to end. It begins at a multiple of 32 bytes, the unit in which memory
-// is moved: a warp's 512 bytes would else touch 17 of those instead of 16.
+// The part of a row in whole vecs, elements begin to end. It begins at a multiple of 32 bytes, a sector of memory:
+// otherwise a warp's 512 bytes would touch 17 sectors instead of 16.
 struct middle {
   int begin, end;
 };
@@ -23,7 +23,7 @@ __device__ inline middle aligned_middle(const scalar* row, int V) {
   return {begin, begin + (V - begin) / VEC * VEC};
 }
 
-struct running {  // the largest number so far, and the sum of exp(x - highest)
+struct online_softmax {  // the largest number so far, and the sum of exp(x - highest)
   accum highest, sum;
 };
 
@@ -37,38 +37,41 @@ __device__ inline wide widened(const vec& v) {
   return x;
 }
 
-// What is subtracted before exp: the maximum, but 0 while all is -inf, since -inf - -inf would be NaN.
-__device__ inline accum shift_of(accum highest) { return highest == -infinity() ? (accum)0 : highest; }
+// The number subtracted before exp: the maximum, but 0 while all numbers are -inf, since -inf - -inf would be NaN.
+__device__ inline accum exponent_offset(accum highest) { return highest == -infinity() ? (accum)0 : highest; }
 
 template <int N>
-__device__ inline running include(running so_far, const accum (&x)[N]) {
+__device__ inline online_softmax include(online_softmax so_far, const accum (&x)[N]) {
   accum highest = so_far.highest;
-  for (int j = 0; j < N; j++) highest = fmax(highest, x[j]);  // passes over a NaN, which exp below does not
-  accum shift = shift_of(highest), sum = so_far.sum * exp(so_far.highest - shift);
-  for (int j = 0; j < N; j++) sum += exp(x[j] - shift);
+  for (int j = 0; j < N; j++) highest = fmax(highest, x[j]);  // ignores a NaN; exp below does not
+  accum offset = exponent_offset(highest), sum = so_far.sum * exp(so_far.highest - offset);
+  for (int j = 0; j < N; j++) sum += exp(x[j] - offset);
   return {highest, sum};
 }
 
-// How many of the vecs that a thread reads first stay in its registers until the gradient is formed from them.
-#define KEPT (sizeof(scalar) == 8 ? 2 : 4)
+// How many of the vecs that a thread reads first stay in its registers until it computes the gradient.
+#define REGISTER_VECS (sizeof(scalar) == 8 ? 2 : 4)
 
 // log(sum(exp(row))), the same in every thread. The order of the sum depends on the row's alignment and V alone.
-__device__ inline accum row_logsumexp(const scalar* row, int V, vec (&kept)[KEPT], accum* scratch) {
+__device__ inline accum row_logsumexp(const scalar* row, int V, vec (&in_registers)[REGISTER_VECS], accum* scratch) {
   middle part = aligned_middle(row, V);
-  running mine = {-infinity(), 0};
+  online_softmax state = {-infinity(), 0};
   int i = part.begin + VEC * threadIdx.x, step = VEC * blockDim.x;
 #pragma unroll
-  for (int k = 0; k < KEPT; k++)
-    if (i + k * step < part.end) kept[k] = load(row + i + k * step), mine = include(mine, widened(kept[k]).at);
+  for (int k = 0; k < REGISTER_VECS; k++)
+    if (i + k * step < part.end) {
+      in_registers[k] = load(row + i + k * step);
+      state = include(state, widened(in_registers[k]).at);
+    }
 #pragma unroll 2
-  for (i += KEPT * step; i < part.end; i += step) mine = include(mine, widened(load(row + i)).at);
+  for (i += REGISTER_VECS * step; i < part.end; i += step) state = include(state, widened(load(row + i)).at);
   int n_ends = V - (part.end - part.begin);
   for (int j = threadIdx.x; j < n_ends; j += blockDim.x) {
     accum x[1] = {to_accum(row[j < part.begin ? j : j - part.begin + part.end])};
-    mine = include(mine, x);
+    state = include(state, x);
   }
-  accum highest = block_max(mine.highest, scratch), shift = shift_of(highest);
-  return highest + log(block_sum(mine.sum * exp(mine.highest - shift), scratch));
+  accum highest = block_max(state.highest, scratch), offset = exponent_offset(highest);
+  return highest + log(block_sum(state.sum * exp(state.highest - offset), scratch));
 }
 
 struct gradient {  // (softmax(row) - onehot(target)) * scale
@@ -83,17 +86,17 @@ struct gradient {  // (softmax(row) - onehot(target)) * scale
   }
 };
 
-// The gradient into drow, which may be row itself. kept: what `row_logsumexp` left in registers, or null.
-__device__ inline void row_gradient(scalar* drow, const scalar* row, int V, const vec* kept, gradient d) {
+// The gradient into drow, which may be row itself. in_registers: from `row_logsumexp`, or null.
+__device__ inline void row_gradient(scalar* drow, const scalar* row, int V, const vec* in_registers, gradient d) {
   middle part = aligned_middle(row, V);
-  if (((unsigned long long)drow - (unsigned long long)row) % 16 != 0) part = {V, V};  // never aligned together
+  if (((unsigned long long)drow - (unsigned long long)row) % 16 != 0) part = {V, V};  // never both aligned
   int i = part.begin + VEC * threadIdx.x, step = VEC * blockDim.x;
 #pragma unroll
-  for (int k = 0; k < KEPT; k++) {
+  for (int k = 0; k < REGISTER_VECS; k++) {
     int at = i + k * step;
-    if (at < part.end) store(drow + at, d.of(kept ? kept[k] : load(row + at), at));
+    if (at < part.end) store(drow + at, d.of(in_registers ? in_registers[k] : load(row + at), at));
   }
-  for (i += KEPT * step; i < part.end; i += step) store(drow + i, d.of(load(row + i), i));
+  for (i += REGISTER_VECS * step; i < part.end; i += step) store(drow + i, d.of(load(row + i), i));
   int n_ends = V - (part.end - part.begin);
   for (int k = threadIdx.x; k < n_ends; k += blockDim.x) {
     int j = k < part.begin ? k : k - part.begin + part.end;
@@ -101,7 +104,7 @@ __device__ inline void row_gradient(scalar* drow, const scalar* row, int V, cons
   }
 }
 
-__device__ inline void row_of_zeros(scalar* drow, int V) {
+__device__ inline void zero_row(scalar* drow, int V) {
   middle part = aligned_middle(drow, V);
   vec zeros = {};
   for (int i = part.begin + VEC * threadIdx.x; i < part.end; i += VEC * blockDim.x) store(drow + i, zeros);
@@ -110,7 +113,7 @@ __device__ inline void row_of_zeros(scalar* drow, int V) {
     drow[k < part.begin ? k : k - part.begin + part.end] = to_scalar(0);
 }
 
-// A target outside of the vocabulary makes the loss NaN: it cannot raise here, and must not read elsewhere.
+// A target outside of the vocabulary makes the loss NaN: a kernel cannot raise, and must not read outside of the row.
 __device__ inline double row_loss(const scalar* row, int V, accum logsumexp, long long target) {
   if (target < 0 || target >= V) return not_a_number();
   return (double)logsumexp - (double)to_accum(row[target]);
@@ -124,7 +127,7 @@ extern "C" __global__ void __launch_bounds__(512)
   __shared__ accum scratch[WARP];
   long long n = gridDim.x - 1 - blockIdx.x;
   const scalar* row = logits + n * V;
-  vec unused[KEPT];
+  vec unused[REGISTER_VECS];
   accum lse = row_logsumexp(row, V, unused, scratch);
   if (threadIdx.x == 0) {
     long long target = targets[n];
@@ -139,13 +142,13 @@ extern "C" __global__ void __launch_bounds__(512)
   long long n = blockIdx.x, target = targets[n];
   scalar* drow = dlogits + n * V;
   if (target == ignore_index) {
-    row_of_zeros(drow, V);
+    zero_row(drow, V);
     return;
   }
   row_gradient(drow, logits + n * V, V, nullptr, {logsumexp[n], dout[0] / (accum)divisor[0], target});
 }
 
-// Both at once, the gradient (for an upstream one of grad_scale) over the logits: for logits that nobody else wants.
+// Loss and gradient at once. The gradient, for an upstream one of grad_scale, overwrites the logits.
 extern "C" __global__ void __launch_bounds__(512)
     softmax_cross_entropy_in_place(double* losses, scalar* logits, const long long* targets, const long long* divisor,
                                    long long ignore_index, double grad_scale, int V) {
@@ -154,17 +157,17 @@ extern "C" __global__ void __launch_bounds__(512)
   scalar* row = logits + n * V;
   if (target == ignore_index) {
     if (threadIdx.x == 0) losses[n] = 0;
-    row_of_zeros(row, V);
+    zero_row(row, V);
     return;
   }
-  vec kept[KEPT];
-  accum lse = row_logsumexp(row, V, kept, scratch);
+  vec in_registers[REGISTER_VECS];
+  accum lse = row_logsumexp(row, V, in_registers, scratch);
   if (threadIdx.x == 0) losses[n] = row_loss(row, V, lse, target);
   __syncthreads();  // the target's logit is read before its gradient is written there
-  row_gradient(row, row, V, kept, {lse, (accum)(grad_scale / (double)divisor[0]), target});
+  row_gradient(row, row, V, in_registers, {lse, (accum)(grad_scale / (double)divisor[0]), target});
 }
 
-// divisor = the number of targets that count, at least 1; or 1 if the losses are not averaged. One block.
+// divisor = the number of targets that are not ignored, at least 1; or 1 if the losses are not averaged. One block.
 extern "C" __global__ void __launch_bounds__(1024)
     count_targets(long long* divisor, const long long* targets, long long ignore_index, int average, long long N) {
   __shared__ double scratch[WARP];

@@ -93,19 +93,19 @@ def test_bank_conflicts_of_ordinary_cores(checked):
 
 
 FAULTS = [
-    ("attention.cu", SINGLE, "barrier before keys", "__syncthreads();  // the values of the last", "//"),
-    ("attention.cu", SINGLE, "barrier after keys", "__syncthreads();          // the keys", "//"),
+    ("attention.cu", SINGLE, "barrier before keys", "__syncthreads();  // all threads have used the values", "//"),
+    ("attention.cu", SINGLE, "barrier after keys", "__syncthreads();          // all threads have used the keys", "//"),
     ("attention.cu", SINGLE, "warp barrier", "__syncwarp();  // a row of them", "//"),
     ("attention.cu", SINGLE, "tail of a load", "if (whole && first + row < n && d < D)", "if (whole && d < D)"),
     ("attention.cu", SINGLE, "tail of a store", "if (first + row >= n) return;", "if (first + row > n) return;"),
     ("attention_mma.cu", HALF, "no wait", "cp_async_wait<0>();\n    __syncthreads();  // this", "__syncthreads();  //"),
     ("attention_mma.cu", HALF, "one wait too few", "  cp_async_wait<1>();\n", "  cp_async_wait<2>();\n"),
     ("attention_mma.cu", HALF, "barrier before store", "  __syncthreads();\n  store_rows(out", "  store_rows(out"),
-    ("attention_mma.cu", HALF, "same place twice", "tiles + (turn ^ 1) * 2 * COLS", "tiles + turn * 2 * COLS"),
+    ("attention_mma.cu", HALF, "same stage twice", "tiles + (stage ^ 1) * 2 * BC", "tiles + stage * 2 * BC"),
     ("attention_mma.cuh", HALF, "warp barrier", "  __syncwarp();\n", ""),
     ("attention_mma.cuh", HALF, "tail of a store", "if (first + r < n) store", "if (first + r <= n) store"),
     ("attention_mma.cuh", HALF, "tail of a load", "bool valid = first + row < n;", "bool valid = true;"),
-    ("attention_mma.cuh", HALF, "swizzle past the row", "% SPREAD)) * 8", "% 8)) * 8"),
+    ("attention_mma.cuh", HALF, "swizzle past the row", "% SWIZZLE)) * 8", "% 8)) * 8"),
 ]  # fmt: skip
 
 
