@@ -64,7 +64,7 @@ def for_array(x):
 def backend(name):
     """All kernels of a backend, "reference", "cpu" or "cuda", as the attributes of one object.
 
-    Its modules are imported now: only what is in use is, since the plain kernels must not wake the compiler.
+    Its modules are imported now: only what is in use is, since the reference kernels must not import the compiler.
     """
     modules = {op: importlib.import_module(f"kernels.{op}.{name}") for op in OPS}
     return SimpleNamespace(**{kernel: getattr(modules[op], kernel) for op in OPS for kernel in KERNELS[op]})
@@ -109,7 +109,7 @@ def prepare(rehearsal):
     the types of arrays, not on their sizes, so let a rehearsal be small. A kernel that it leaves out is compiled when
     it is called.
     """
-    # the plain kernels must not wake the compiler, and a debugger must not stop in what is no part of the program
+    # the reference kernels must not import the compiler; under a debugger nothing is compiled ahead
     if "fast" in _thread.choice.values() and sys.gettrace() is None:
         importlib.import_module("kernels.cpu.workers").prepare(rehearsal)
 

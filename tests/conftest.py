@@ -49,7 +49,7 @@ PIP = f"{interpreter()} -m pip install"
 #: marker -> what it stands for. A test that cannot run everywhere carries one of these: `pytest.skip` and the like
 #: fail without one, and where what it names is there.
 SUPPLIES = {
-    "oracle": Supply("PyTorch", lambda: importlib.util.find_spec("torch") is not None, f"{PIP} torch==2.13.0"),
+    "pytorch": Supply("PyTorch", lambda: importlib.util.find_spec("torch") is not None, f"{PIP} torch==2.13.0"),
     "gpu_check": Supply(
         "NVIDIA's compiler and CuPy",
         lambda: nvrtc.missing() is None and importlib.util.find_spec("cupy") is not None,

@@ -266,7 +266,7 @@ def _saved_for_backward(array):
     """
     if not graph.thread.recording or not matmul_precision.rounds(array.dtype):
         return array
-    from kernels.cast.cpu import from_bfloat16_bits, to_bfloat16_bits  # the plain kernels must not wake the compiler
+    from kernels.cast.cpu import from_bfloat16_bits, to_bfloat16_bits  # here: the reference kernels import no compiler
 
     return graph.Recompute(from_bfloat16_bits, to_bfloat16_bits(array))
 

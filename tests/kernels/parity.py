@@ -1,7 +1,7 @@
-"""How the kernel tests compare a fast kernel with the reference: the oracle always computes in float64.
+"""How the kernel tests compare a fast kernel with the reference: the reference always computes in float64.
 
 An error is the largest difference over the largest magnitude of what was expected, so it says how many digits
-of an output are right. Inputs are rounded to the tested dtype first and widened for the oracle: both see the
+of an output are right. Inputs are rounded to the tested dtype first and widened for the reference: both see the
 same numbers, and what is measured is the kernel's own arithmetic.
 """
 

@@ -1,6 +1,6 @@
 """Attention with operands rounded to bfloat16: each output within what its one more rounding, of the weights, may cost.
 
-q, k, v and dout are rounded before all else, so the oracle is given rounded ones and computes in float64. What is left
+q, k, v and dout are rounded before all else, so the reference gets rounded ones and computes in float64. What is left
 are the probabilities and their gradients, which are operands too: a rounding changes one by 2**-8 of it at most.
 """
 

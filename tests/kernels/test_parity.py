@@ -132,7 +132,7 @@ def test_gelu_far_out(dtype, approximate):
     far = np.array([-1e4, -100, -50, -20, 20, 50, 100, 1e4], dtype)
     near = np.linspace(-1e-3, 1e-3, 7, dtype=dtype)
     tail = np.linspace(-6, -4, 21, dtype=dtype)
-    for x in (far, near, tail) if approximate == "none" else (far, near):  # the tanh oracle has no digits in the tail
+    for x in (far, near, tail) if approximate == "none" else (far, near):  # tanh has no digits in the tail
         check("gelu_forward", x, approximate)
         check("gelu_backward", np.ones_like(x), x, approximate)
     out = cpu.gelu_forward(far, approximate)

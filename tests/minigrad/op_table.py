@@ -1,6 +1,6 @@
 """Rows for every differentiable operation: what to call, with which arrays, and torch's twin of it.
 
-Values keep away from kinks and ties (|x| = 0, the bounds of clip, equal maxima), where a slope cannot be measured.
+Values keep away from kinks and ties (|x| = 0, the bounds of clip, equal maxima), where there is no gradient.
 """
 
 from dataclasses import dataclass

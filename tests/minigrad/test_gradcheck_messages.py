@@ -83,7 +83,7 @@ def test_all_wrong_coordinates_of_a_small_input_are_counted():
 
 
 def test_the_noise_floor_is_measured():
-    """Around a large constant the slope is known to fewer digits, and the sweep says how few."""
+    """Around a large constant the numerical gradient has fewer digits, and the sweep says how few."""
     plain, lifted = (Probe(lambda x, c=c: x.exp() + c, {"x": np.array([0.5])}) for c in (0.0, 1e9))
     floors = []
     for probe in (plain, lifted):

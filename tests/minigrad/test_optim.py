@@ -51,7 +51,7 @@ def sometimes(step):
     return (("late",) if step < 4 else ()) + (("b",) if step % 3 == 0 else ())
 
 
-@pytest.mark.oracle
+@pytest.mark.pytorch
 @pytest.mark.parametrize("skipped", [never, sometimes])
 @pytest.mark.parametrize("kernel_set", kernels.SETS)
 def test_adamw_walks_as_torch_does(kernel_set, skipped):
@@ -68,7 +68,7 @@ def test_adamw_walks_as_torch_does(kernel_set, skipped):
         compare_with_torch(ours, theirs, params, peers, skipped)
 
 
-@pytest.mark.oracle
+@pytest.mark.pytorch
 @pytest.mark.parametrize("skipped", [never, sometimes])
 @pytest.mark.parametrize("momentum,weight_decay", [(0.0, 0.0), (0.9, 0.0), (0.9, 0.2), (0.0, 0.2)])
 def test_sgd_walks_as_torch_does(momentum, weight_decay, skipped):

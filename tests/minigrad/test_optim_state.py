@@ -107,7 +107,7 @@ def with_gradients(scale, seed=0):
     return params
 
 
-@pytest.mark.oracle
+@pytest.mark.pytorch
 @pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e6])
 @pytest.mark.parametrize("scale", [1e-2, 1.0, 1e4])
 @pytest.mark.parametrize("kernel_set", kernels.SETS)

@@ -11,7 +11,7 @@ import minigrad as mg
 
 with contextlib.suppress(ImportError):  # then the marker leaves the tests out
     import torch
-pytestmark = pytest.mark.oracle
+pytestmark = pytest.mark.pytorch
 
 CASES = [
     pytest.param(row, kernel_set, id=f"{row.name}-{kernel_set}" if row.has_kernels else row.name)

@@ -125,7 +125,7 @@ def by_parity(bug):
     return None
 
 
-def by_optimizer_oracle(bug):
+def by_optimizer_reference(bug):
     """Five steps of each optimizer against the update written out for one number at a time."""
     if bug.op:
         return None
@@ -143,7 +143,7 @@ CHECKS = {
     "gradcheck": by_gradcheck,
     "float32 against float64": by_float32,
     "parity with reference": by_parity,
-    "optimizer oracle": by_optimizer_oracle,
+    "optimizer reference": by_optimizer_reference,
 }
 
 

@@ -32,7 +32,7 @@ def test_preflight(seeds):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @in_twenties
 def test_verify(seeds, dtype):
-    """Eight random nodes of a real step: slopes on the reference kernels, and the fast ones against those."""
+    """Eight random nodes of a real step: the numerical gradient on the reference kernels, and the fast ones."""
     for seed in seeds:
         trainer = trainer_of(seed=seed, model={"dropout": 0.1}, dtype=dtype)
         with debug.check_mode():

@@ -18,7 +18,7 @@ from tiny_transformer_np.training import TextDataset
 
 with contextlib.suppress(ImportError):  # then the marker leaves the tests out
     import torch
-pytestmark = pytest.mark.oracle
+pytestmark = pytest.mark.pytorch
 
 
 def torch_weights(model, dtype="float64"):
