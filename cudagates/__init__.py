@@ -1,14 +1,14 @@
-"""What is checked of every kernel without a GPU: it compiles, it stays within its budgets, its code is as meant.
+"""Checks every CUDA kernel without a GPU: it compiles, it stays within its budgets, its machine code is as expected.
 
     python -m cudagates            # measure, print the table, check; exit status 1 if a gate is broken
-    python -m cudagates --write    # measure and write the budgets anew, after a change that is meant
+    python -m cudagates --write    # measure and replace the budgets, after an intended change
 
 Every .cu of our kernels is compiled for every storage type and architecture.
     expectations.py   what is expected of the machine code: the one table to edit when a kernel is added
     measure.py        compile, disassemble, count
     architectures.py  the limits of each architecture, and how many warps of a kernel fit
     loops.py          which instructions stand inside a loop
-    check.py          measurements against expectations and against budgets.json
+    check.py          compares measurements with expectations and with budgets.json
 Needs NVIDIA's compiler and disassembler: pip install -e '.[gpu-check]'.
 """
 

@@ -26,11 +26,11 @@ def main(argv=None):
     parser.add_argument("--write", action="store_true", help="write what is measured as the new budgets")
     parser.add_argument("--at-once", type=int, default=2, help="compilations at once (default: 2)")
     arguments = parser.parse_args(argv)
-    ours = {path.name: path for path in expectations.sources()}
-    paths = [ours.get(name) or Path(name) for name in arguments.files] or list(ours.values())
+    sources = {path.name: path for path in expectations.sources()}
+    paths = [sources.get(name) or Path(name) for name in arguments.files] or list(sources.values())
     if unknown := [str(path) for path in paths if not is_file(path)]:
         parser.error(f"no {', '.join(unknown)}, neither in kernels nor as a path")
-    if arguments.write and not set(paths) <= set(ours.values()):
+    if arguments.write and not set(paths) <= set(sources.values()):
         parser.error("--write keeps budgets of the files in kernels alone")
     if message := nvrtc.missing():
         streams.note(f"the gates need NVIDIA's compiler: {message}")
@@ -39,7 +39,7 @@ def main(argv=None):
     print(table(results))
     if arguments.write:
         return write(results, complete=not arguments.files)
-    budgeted = {job: found for job, found in results.items() if job.path in ours.values()}
+    budgeted = {job: found for job, found in results.items() if job.path in sources.values()}
     lines = check.violations(budgeted, check.read_budgets(nvrtc.version()) or {})
     lines += check.violations({job: found for job, found in results.items() if job not in budgeted}, None)
     print("\n".join(lines) or f"\nall gates hold: {len(results)} compilations, NVRTC {version_text()}")
@@ -66,7 +66,7 @@ def table(results):
 
 
 def write(results, complete):
-    """Write the budgets: all anew, or those of some files into what stands there."""
+    """Write the budgets: all of them, or those of some files, with the others left as they are."""
     errors = [str(found) for found in results.values() if isinstance(found, nvrtc.CompileError)]
     if errors:
         streams.note("\n".join(errors))

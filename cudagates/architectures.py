@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 WARP = 32
 REGISTERS = 64 * 1024  # of an SM, of every architecture here
-REGISTER_UNIT = 8  # a thread gets them in multiples of this many
+REGISTER_UNIT = 8  # the hardware allocates registers of a thread in multiples of this
 WARP_UNIT = 4  # an SM has four partitions, each with a quarter of the registers
 
 
@@ -17,8 +17,8 @@ class Architecture:
     warps: int  # an SM can hold
     blocks: int
     shared: int  # bytes of an SM
-    reserved: int  # bytes of shared memory that each block costs besides its own
-    unit: int  # shared memory is given out in multiples of this many bytes
+    reserved: int  # bytes of shared memory that the system takes for each block
+    unit: int  # shared memory is allocated in multiples of this many bytes
 
     @property
     def shared_of_block(self):
@@ -44,13 +44,13 @@ def resident_warps(arch, registers, shared, threads):
     """
     limits = ARCHITECTURES[arch]
     warps = -(-threads // WARP)
-    by_registers = REGISTERS // (rounded(registers, REGISTER_UNIT) * WARP) // WARP_UNIT * WARP_UNIT // warps
+    by_registers = REGISTERS // (round_up(registers, REGISTER_UNIT) * WARP) // WARP_UNIT * WARP_UNIT // warps
     if shared > limits.shared_of_block:
         return 0
-    by_shared = limits.shared // max(rounded(shared + limits.reserved, limits.unit), 1)
+    by_shared = limits.shared // max(round_up(shared + limits.reserved, limits.unit), 1)
     return warps * min(limits.blocks, limits.warps // warps, by_registers, by_shared)
 
 
-def rounded(n, unit):
-    """n, up to a multiple of unit."""
+def round_up(n, unit):
+    """n rounded up to a multiple of unit."""
     return -(-n // unit) * unit

@@ -1,15 +1,15 @@
-"""Measurements against what is expected (expectations.py) and against the budgets (budgets.json).
+"""Compares measurements with what is expected (expectations.py) and with the budgets (budgets.json).
 
-A budget stands per kernel, storage type, further macros, architecture and major version of NVRTC, as
-[registers, bytes spilled, bytes of shared memory, warps on an SM]: no more of the first three, no less of the last.
-Registers are compared as the hardware hands them out, eight at a time.
+There is a budget for each kernel, storage type, set of macros, architecture and major version of NVRTC:
+[registers, bytes spilled, bytes of shared memory, warps on an SM]: at most as many of the first three, at least as many
+warps. Registers are compared in units of eight, as the hardware allocates them.
 """
 
 import json
 from pathlib import Path
 
 from cudagates import expectations
-from cudagates.architectures import REGISTER_UNIT, resident_warps, rounded
+from cudagates.architectures import REGISTER_UNIT, resident_warps, round_up
 from cudagates.measure import Job
 from kernels.cuda import nvrtc
 from kernels.cuda.launch import STORAGE
@@ -22,7 +22,7 @@ _TYPES = {macro: name for name, (macro, _) in STORAGE.items()}
 
 
 def jobs(path, architectures=expectations.ARCHITECTURES):
-    """What there is to compile of a file."""
+    """The compilations of a file, one for each storage type, variant and architecture."""
     source = expectations.source(path)
     return [
         Job(path, ((STORAGE[type_name][0], 1), *variant.items()), arch)
@@ -47,7 +47,7 @@ def row(job, measured, kernel):
 
 
 def violations(results, budgets):
-    """What is wrong, a line each.
+    """The violated gates, a line each.
 
     results: what `measure` returned; budgets: of this NVRTC, {key: {"sm_80": row}}, or None to compare with none.
     """
@@ -57,44 +57,44 @@ def violations(results, budgets):
             errors.append(str(found).strip())
             continue
         for kernel in expectations.kernels(job.path):
-            for text in _wrong(job, kernel, found.get(kernel), budgets):
+            for text in _violations_of(job, kernel, found.get(kernel), budgets):
                 wrong.setdefault((key(job, kernel), text), []).append(f"sm_{job.arch}")
     return errors + [f"{where}: {text} ({' '.join(where_on)})" for (where, text), where_on in wrong.items()]
 
 
-def _wrong(job, kernel, measured, budgets):
+def _violations_of(job, kernel, measured, budgets):
     if measured is None:
         return ["declared, but not compiled"]
-    wrong = broken_facts(measured, expectations.source(job.path).of(kernel))
+    wrong = unmet_expectations(measured, expectations.source(job.path).of(kernel))
     if budgets is None:
         return wrong
     budget = budgets.get(key(job, kernel), {}).get(f"sm_{job.arch}")
     return wrong + over_budget(row(job, measured, kernel), budget)
 
 
-def broken_facts(measured, meant):
-    """The demands of an expectations.Kernel that a kernel does not meet."""
+def unmet_expectations(measured, expected):
+    """What an expectations.Kernel demands and a measured kernel lacks."""
     loads, stores = measured.count(r"LDG.*\.128"), measured.count(r"STG.*\.128")
     wrong = []
-    if meant.wide in ("loads", "both") and not loads:
+    if expected.wide in ("loads", "both") and not loads:
         wrong.append("no 128-bit load from global memory (LDG.E.128)")
-    if meant.wide in ("stores", "both") and not stores:
+    if expected.wide in ("stores", "both") and not stores:
         wrong.append("no 128-bit store to global memory (STG.E.128)")
-    if meant.wide == "either" and not loads + stores:
+    if expected.wide == "either" and not loads + stores:
         wrong.append("no 128-bit access to global memory")
-    wrong += [f"no {opcode} instruction" for opcode in meant.opcodes if not measured.count(opcode)]
+    wrong += [f"no {opcode} instruction" for opcode in expected.opcodes if not measured.count(opcode)]
     if measured.local_in_loops:
         wrong.append(f"{measured.local_in_loops} accesses to local memory inside of loops")
-    elif not meant.local_outside_loops and (measured.count(r"(LDL|STL)\b") or measured.stack):
+    elif not expected.local_outside_loops and (measured.count(r"(LDL|STL)\b") or measured.stack):
         wrong.append(f"local memory: {measured.stack} bytes of stack, {measured.spills} bytes spilled")
     return wrong
 
 
 def over_budget(measured, budget):
-    """In what a row of numbers is worse than its budget."""
+    """The numbers of a row that are worse than in its budget."""
     if budget is None:
         return [f"has no budget; run: {cli.command('cudagates')} --write"]
-    allowed = [rounded(budget[0], REGISTER_UNIT), *budget[1:]]
+    allowed = [round_up(budget[0], REGISTER_UNIT), *budget[1:]]
     wrong = [
         f"{value} {name}, budget {limit}"
         for name, value, limit in zip(COLUMNS[:3], measured[:3], allowed[:3], strict=True)
@@ -116,7 +116,7 @@ def read_budgets(version, path=BUDGETS):
 
 
 def measured_budgets(results):
-    """Budgets that are met exactly."""
+    """The measurements as budgets."""
     table = {}
     for job, found in results.items():
         if isinstance(found, nvrtc.CompileError):
@@ -127,7 +127,7 @@ def measured_budgets(results):
 
 
 def write_budgets(table, version, path=BUDGETS):
-    """Replace the budgets of one major version of NVRTC, a line for each kernel, so that a change reads well."""
+    """Replace the budgets of one major version of NVRTC, a line for each kernel: a diff shows which have changed."""
     old = json.loads(path.read_text(encoding="utf-8"))["nvrtc"] if path.exists() else {}
     sections = []
     for major, budgets in sorted({**old, str(version[0]): table}.items()):

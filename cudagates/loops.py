@@ -1,14 +1,14 @@
-"""Which instructions of a kernel stand inside a loop: natural loops of the control flow graph.
+"""Which instructions of a kernel are inside a loop: natural loops of the control flow graph.
 
-An edge tail -> head closes a loop if every way from the entry to the tail leads through the head, which is then said
-to dominate it; the loop is the head and all from which the tail is reached without passing the head. The plain test, "a
-branch backwards", would take code for a loop that the compiler moves to the end of a kernel and that jumps back.
+An edge tail -> head closes a loop if every path from the entry to the tail contains the head: the head dominates the
+tail. The loop is the head and all instructions that reach the tail without passing the head. A simpler test, "a branch
+backwards", is wrong: the compiler moves rare code to the end of a kernel, from where it jumps back.
 Dominators: Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm", 2001.
 """
 
 import re
 
-_ENDS = ("EXIT", "RET", "BRX", "JMX", "JMP", "KILL", "BPT")  # what follows one of these is not reached from it
+_ENDS = ("EXIT", "RET", "BRX", "JMX", "JMP", "KILL", "BPT")  # control does not go on to the next instruction
 
 
 def in_loops(instructions):
@@ -45,7 +45,7 @@ def _successors(instructions):
 
 
 def _reverse_postorder(successors):
-    """What can be reached from the entry, each instruction before those that follow it, loops aside."""
+    """The instructions reachable from the entry, each before its successors except along loops."""
     order, seen = [], {0}
     stack = [(0, iter(successors[0]))] if successors else []
     while stack:

@@ -1,4 +1,4 @@
-"""Compile a .cu, disassemble it, and count what the gates ask about."""
+"""Compile a .cu, disassemble it, and count what the gates compare."""
 
 import functools
 import hashlib
@@ -14,7 +14,7 @@ from kernels.cuda import nvrtc
 from kernels.cuda.gpu import included
 from kernels.system import cache
 
-FORMAT = 1  # of the cache: raise it when a measurement means something else than before
+FORMAT = 1  # of a cache entry: raised when the meaning of a measurement changes
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Measured:
     registers: int  # of a thread
     shared: int  # bytes of static shared memory of a block
     stack: int  # bytes of local memory of a thread
-    spills: int  # bytes of registers that were stored to local memory and loaded again, both counted
-    opcodes: dict[str, int]  # how often each instruction stands in the code: {"LDG.E.128": 4}
+    spills: int  # bytes of registers stored to local memory, plus bytes loaded again
+    opcodes: dict[str, int]  # how often each instruction occurs in the code: {"LDG.E.128": 4}
     local_in_loops: int  # accesses to local memory inside of loops
 
     def count(self, pattern):

@@ -75,7 +75,7 @@ def _array(kind, numpy_type, n, limit, fill, rng, text):
     else:
         values = rng.integers(0, int(limit or 100), n)
     device.view(numpy_type)[:] = _bfloat16_bits(values) if kind == "bf16" else values.astype(numpy_type)
-    memory.written(device.ctypes.data, device.nbytes)
+    memory.mark_written(device.ctypes.data, device.nbytes)
     return device
 
 

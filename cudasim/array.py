@@ -1,11 +1,11 @@
-"""Arrays of the simulated device: they behave as CuPy's do, and live in memory that our kernels' pointers reach.
+"""Arrays of the simulated device: they behave as CuPy's do, and kernels can access their memory.
 
     x = asarray(np.ones(3))      # a copy "on the device"
     y = np.exp(x) + 1            # NumPy functions and operators dispatch to it (NEP 13 and 18), as they do to CuPy
     asnumpy(y)                   # a copy back
 
-A class of its own and not a subclass of ndarray: NumPy and Numba would run a subclass silently, and a host array
-mixed with it would go unnoticed, where CuPy raises. New memory is poisoned: what was never written is NaN.
+The class is no subclass of ndarray: NumPy and Numba would accept a subclass as a host array, where CuPy raises. New
+memory is poisoned: numbers that were never written are NaN.
 """
 
 from typing import NamedTuple
@@ -25,11 +25,11 @@ FUNCTIONS = {
 #: functions that make an array where another is: `np.zeros(3, like=x)`. CuPy takes neither ones nor full that way.
 CREATION = {getattr(np, name) for name in ("arange", "array", "asarray", "empty", "tri", "zeros")}
 
-host_reads = 0  # how often the host has asked for a value; on a GPU each of these waits for all work before it
+host_reads = 0  # how often the host has read a value; on a GPU each read waits for the kernels launched before
 
 
 class Flags(NamedTuple):
-    """What CuPy tells of an array's layout."""
+    """An array's layout, as in CuPy."""
 
     c_contiguous: bool
     f_contiguous: bool
@@ -44,28 +44,28 @@ class SimArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __init__(self, values, base=None):
         self._values, self._base = values, base
 
-    # ------------------------------------------------------------------------------ what NumPy asks for
+    # ------------------------------------------------------------------------------ NumPy's protocols
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError("a device array does not become a NumPy array by itself; use asnumpy(x) or x.get()")
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         if method == "at" and ufunc is np.add:
-            target, indices, values = (_bare(x) for x in inputs)
+            target, indices, values = (_unwrap(x) for x in inputs)
             np.add.at(target, indices, values)
-            _written(inputs[0])
+            _mark_written(inputs[0])
             return None
         if method != "__call__":
             raise TypeError(f"np.{ufunc.__name__}.{method} does not work on device arrays; use the array's method")
-        kwargs = {key: _bare(value) for key, value in kwargs.items()}
+        kwargs = {key: _unwrap(value) for key, value in kwargs.items()}
         if ufunc is np.matmul:
             ufunc = _matmul
         with np.errstate(all="ignore"):  # a GPU does not warn of what is not finite
             if out is None:
-                return _wrapped(ufunc(*map(_bare, inputs), **kwargs))
-            ufunc(*map(_bare, inputs), out=tuple(map(_bare, out)), **kwargs)
+                return _wrap(ufunc(*map(_unwrap, inputs), **kwargs))
+            ufunc(*map(_unwrap, inputs), out=tuple(map(_unwrap, out)), **kwargs)
         for array in out:
-            _written(array)
+            _mark_written(array)
         return out[0] if len(out) == 1 else out
 
     def __array_function__(self, function, types, args, kwargs):
@@ -73,20 +73,20 @@ class SimArray(np.lib.mixins.NDArrayOperatorsMixin):
             return empty(*args, **kwargs)
         if function in CREATION:
             first, *rest = args
-            first = _values_of(first) if function in (np.array, np.asarray) else _bare(first)
+            first = _values_of(first) if function in (np.array, np.asarray) else _unwrap(first)
             if function is np.asarray and type(args[0]) is SimArray and kwargs.get("dtype") in (None, args[0].dtype):
                 return args[0]
-            return _wrapped(function(first, *map(_bare, rest), **kwargs))
+            return _wrap(function(first, *map(_unwrap, rest), **kwargs))
         if function not in FUNCTIONS:
             raise TypeError(f"np.{function.__name__} is not among the functions that work on device arrays")
         with np.errstate(all="ignore"):
-            result = function(*map(_bare, args), **{key: _bare(value) for key, value in kwargs.items()})
+            result = function(*map(_unwrap, args), **{key: _unwrap(value) for key, value in kwargs.items()})
         if function is np.put_along_axis:
-            _written(args[0])
+            _mark_written(args[0])
             return None
         if function is np.broadcast_to:
             return args[0]._view(result)
-        return _wrapped(result)
+        return _wrap(result)
 
     # ---------------------------------------------------------------------------------- as in CuPy
 
@@ -134,33 +134,33 @@ class SimArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __getitem__(self, index):
         index = index if isinstance(index, tuple) else (index,)
         basic = all(i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice)) for i in index)
-        bare = tuple(map(_bare, index))
+        bare = tuple(map(_unwrap, index))
         if basic:  # a view, also of a single element
             return self._view(self._values[bare if Ellipsis in index else (*bare, ...)])
-        return _wrapped(self._values[bare])
+        return _wrap(self._values[bare])
 
     def __setitem__(self, index, value):
         index = index if isinstance(index, tuple) else (index,)
-        bare = tuple(map(_bare, index))
-        self._values[bare] = _bare(value)
-        _written(self)
+        bare = tuple(map(_unwrap, index))
+        self._values[bare] = _unwrap(value)
+        _mark_written(self)
 
     def fill(self, value):
         self._values.fill(value)
-        _written(self)
+        _mark_written(self)
 
     def copy(self):
-        return _wrapped(self._values)
+        return _wrap(self._values)
 
     def astype(self, dtype, copy=True):
-        return self if not copy and self.dtype == dtype else _wrapped(self._values.astype(dtype))
+        return self if not copy and self.dtype == dtype else _wrap(self._values.astype(dtype))
 
     def view(self, dtype):
         return self._view(self._values.view(dtype))
 
     def reshape(self, *shape):
         values = self._values.reshape(*shape)
-        return self._view(values) if np.may_share_memory(values, self._values) else _wrapped(values)
+        return self._view(values) if np.may_share_memory(values, self._values) else _wrap(values)
 
     def ravel(self):
         return self.reshape(-1)
@@ -188,7 +188,7 @@ class SimArray(np.lib.mixins.NDArrayOperatorsMixin):
 def _reduction(name):
     def method(self, *args, **kwargs):
         with np.errstate(all="ignore"):
-            return _wrapped(getattr(self._values, name)(*args, **kwargs))
+            return _wrap(getattr(self._values, name)(*args, **kwargs))
 
     method.__name__ = name
     return method
@@ -212,12 +212,12 @@ for _name in (
     setattr(SimArray, _name, _reduction(_name))
 
 
-# ------------------------------------------------------------------------------------------- to and fro
+# -------------------------------------------------------------------------------------- host <-> device
 
 
 def asarray(values):
     """A copy of a NumPy array on the device; a device array as it is."""
-    return values if type(values) is SimArray else _wrapped(np.asarray(values))
+    return values if type(values) is SimArray else _wrap(np.asarray(values))
 
 
 def asnumpy(array):
@@ -226,7 +226,7 @@ def asnumpy(array):
 
 
 def empty(shape, dtype=np.float64):
-    """Memory that nobody has written: NaN, or what stands for it in an integer."""
+    """Unwritten memory: NaN, -1 as an integer."""
     shape, dtype = (shape,) if np.ndim(shape) == 0 else tuple(shape), np.dtype(dtype)
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     return SimArray(memory.allocate(nbytes)[:nbytes].view(dtype).reshape(shape))
@@ -247,40 +247,40 @@ def _matmul(a, b, out=(), **kwargs):
     return product
 
 
-def _wrapped(result):
-    """What NumPy computed, moved into device memory: an array, a scalar, or a list of them."""
+def _wrap(result):
+    """A result of NumPy copied into device memory: an array, a scalar, or a list of them."""
     if isinstance(result, (list, tuple)):
-        return type(result)(map(_wrapped, result))
+        return type(result)(map(_wrap, result))
     if not isinstance(result, (np.ndarray, np.generic)):
         return result  # np.result_type's dtype, or None
     array = empty(np.shape(result), result.dtype)
     array._values[...] = result
-    return _written(array)
+    return _mark_written(array)
 
 
-def _written(array):
+def _mark_written(array):
     """Note that the host has written all of an array. Returns it."""
     values = array._values
     if values.flags.c_contiguous:
-        memory.written(values.ctypes.data, values.nbytes)
+        memory.mark_written(values.ctypes.data, values.nbytes)
     else:
-        for part in values:  # only what belongs to it, not what lies between
-            _written(SimArray(part if part.ndim else part.reshape(1)))
+        for part in values:  # its elements, not the bytes between them
+            _mark_written(SimArray(part if part.ndim else part.reshape(1)))
     return array
 
 
-def _bare(value):
+def _unwrap(value):
     """The values behind a device array; a NumPy array is refused, as CuPy does."""
     if type(value) is SimArray:
         return value._values
     if isinstance(value, np.ndarray):
         raise TypeError("a NumPy array met a device array; move it with np.asarray(x, like=array) first")
-    return type(value)(map(_bare, value)) if type(value) in (list, tuple) else value
+    return type(value)(map(_unwrap, value)) if type(value) in (list, tuple) else value
 
 
 def _values_of(value):
-    """Like `_bare`, for the functions that copy from the host."""
-    return value if isinstance(value, np.ndarray) else _bare(value)
+    """As `_unwrap`, but a NumPy array is allowed: for functions that copy from the host."""
+    return value if isinstance(value, np.ndarray) else _unwrap(value)
 
 
 def _count_read():

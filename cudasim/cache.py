@@ -17,7 +17,7 @@ def keep(name, make):
         os.close(handle)
         try:
             make(unfinished)
-            os.replace(unfinished, path)  # nobody loads half a file
+            os.replace(unfinished, path)  # atomic: no process loads half a file
         except BaseException:
             os.unlink(unfinished)
             raise
@@ -27,7 +27,7 @@ def keep(name, make):
 def _folder():
     """$XDG_CACHE_HOME/cudasim or ~/.cache/cudasim, made if need be; None unless it is this account's alone.
 
-    What lies there is loaded as code, so no other account may be able to write to it.
+    Files there are loaded as code, so no other account may be able to write to it.
     """
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "cudasim")
@@ -35,8 +35,8 @@ def _folder():
         status = folder.lstat()
     except (OSError, RuntimeError):  # RuntimeError: no home
         return None
-    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
-    return folder if is_ours and os.access(folder, os.W_OK | os.X_OK) else None
+    private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return folder if private and os.access(folder, os.W_OK | os.X_OK) else None
 
 
 @functools.cache

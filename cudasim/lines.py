@@ -11,32 +11,32 @@ _TOKEN = re.compile(r"<pc ([0-9a-f]+)(?: ([^>]+):(\d+))?>")
 
 
 class Lines:
-    """Looks places up in one library; `source` is the .cu file it was compiled from."""
+    """Finds source lines of addresses in one library; `source` is the .cu file it was compiled from."""
 
     def __init__(self, library, source):
         self._library, self._source = str(library), str(source)
-        self._known = {}
+        self._found = {}
 
     def text(self, message):
         """The message with "file:line" for every `<pc ...>` that the runtime wrote."""
         self.look_up(_TOKEN.findall(message))
-        return _TOKEN.sub(lambda token: _describe(self._known[token.groups("")]), message)
+        return _TOKEN.sub(lambda token: _describe(self._found[token.groups("")]), message)
 
     def place(self, token):
         """(file, line) of one `<pc ...>`."""
         self.look_up(_TOKEN.findall(token))
-        return self._known[_TOKEN.match(token).groups("")][0]
+        return self._found[_TOKEN.match(token).groups("")][0]
 
     def look_up(self, tokens):
-        """Fills _known: token -> ((file, line), the line of a header in which it happens or None)."""
-        new = [token for token in dict.fromkeys(tokens) if token not in self._known]
+        """Fills _found: token -> ((file, line), the line of a header in which it happens or None)."""
+        new = [token for token in dict.fromkeys(tokens) if token not in self._found]
         addresses = [f"0x{pc}" for pc, _, _ in new]
         for token, frames in zip(new, self._frames(addresses), strict=True):
             if token[1]:
                 frames = [(token[1], int(token[2])), *frames]
             frames = [frame for frame in frames if not frame[0].startswith(_SHIM)] or frames
             own = next((frame for frame in frames if frame[0] == self._source), frames[0])
-            self._known[token] = own, frames[0] if frames[0][0] != own[0] else None
+            self._found[token] = own, frames[0] if frames[0][0] != own[0] else None
 
     def _frames(self, addresses):
         """For each address the inlined lines it belongs to, innermost first."""
@@ -56,12 +56,12 @@ class Lines:
 
 def _describe(known):
     (file, line), header = known
-    text = f"{short(file)}:{line}"
-    return text + f" (in {short(header[0])}:{header[1]})" if header else text
+    text = f"{relative_path(file)}:{line}"
+    return text + f" (in {relative_path(header[0])}:{header[1]})" if header else text
 
 
-def short(path):
-    """The path as seen from the current directory, if it lies below that."""
+def relative_path(path):
+    """The path relative to the current directory, if it is below it."""
     relative = os.path.relpath(path)
     return path if relative.startswith(os.pardir) else relative
 
@@ -75,7 +75,7 @@ def shared_arrays(library):
 
 
 def _shared_name(symbol):
-    """Empty for what g++ and the runtime put beside the kernel's arrays."""
+    """The array's name for messages; empty for symbols of g++ and of the runtime."""
     if symbol == "sim_tls_begin" or symbol.startswith("guard variable"):
         return ""
     return "shared `" + re.split(r"::|\s", symbol)[-1] + "`"

@@ -1,6 +1,6 @@
 """Memory of the simulated device: host memory that is registered, poisoned when new, and guarded on both sides.
 
-Every kernel launch learns from here what is allocated, and check mode also which bytes have ever been written.
+A kernel launch passes the list of allocations to the runtime; check mode also passes which bytes have been written.
 """
 
 import bisect
@@ -22,7 +22,7 @@ class Allocation:
 
     def __init__(self, address, nbytes, guards):
         self.address, self.nbytes, self._guards = address, nbytes, guards
-        self.initialised = np.zeros(0, np.uint8)  # none; a whole array of flags only once someone needs it
+        self.initialised = np.zeros(0, np.uint8)  # none; flags() makes the array when it is needed
 
     def flags(self):
         """One uint8 a byte, 1 where something has been written; the runtime sets them too."""
@@ -33,7 +33,7 @@ class Allocation:
         return self.initialised
 
     def intact(self):
-        """Whether the guard zones still hold what they held."""
+        """Whether nothing has been written into the guard zones."""
         return all((zone == _POISON).all() for zone in self._guards)
 
     def repair(self):
@@ -56,8 +56,8 @@ def allocate(nbytes):
     return memory[start : start + nbytes]
 
 
-def written(address, nbytes):
-    """The host has written these bytes."""
+def mark_written(address, nbytes):
+    """Note that the host has written these bytes."""
     found = find(address)
     if found is None or nbytes == 0 or found.initialised is True:
         return
@@ -87,7 +87,7 @@ def _forget(address):
 
 
 class _Zone:
-    """An array interface over memory that somebody else owns."""
+    """An array interface over memory that it does not own."""
 
     def __init__(self, address, nbytes):
         self.__array_interface__ = {"data": (address, False), "shape": (nbytes,), "typestr": "|u1", "version": 3}

@@ -133,7 +133,7 @@ def _check_guards(name, args):
     addresses = (arg.value for arg in args if isinstance(arg, ctypes.c_void_p))
     found = (memory.find(address) for address in addresses if address)
     for array in {id(array): array for array in found if array is not None}.values():
-        memory.written(array.address, array.nbytes)
+        memory.mark_written(array.address, array.nbytes)
         if not array.intact():
             array.repair()
             raise SimError(f"{name}: a thread has written past an end of the array of {array.nbytes} bytes "

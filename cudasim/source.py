@@ -51,7 +51,7 @@ def translate(path, include=()):
 
 
 def _expand(path, include, seen):
-    """The source with its quoted headers pasted in and what g++ cannot know rewritten; #line keeps the line numbers."""
+    """The source with its quoted headers pasted in, rewritten as C++; #line keeps the line numbers."""
     seen.add(path)
     out = [f'#line 1 "{path}"']
     for number, line in enumerate(_rewrite(read(path)).split("\n"), 1):
@@ -73,7 +73,7 @@ def _header(name, includer, include):
 
 
 def _rewrite(text):
-    """Dynamic shared memory is a pointer here; alignas goes where C++ wants it."""
+    """Dynamic shared memory becomes a pointer; alignas moves in front of __shared__, where C++ allows it."""
     extern = r"extern\s+__shared__\s+(?:__align__\(\d+\)\s*|alignas\(\d+\)\s*)?([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;"
     text = re.sub(extern, r"\1* const \2 = (\1*)sim_dynamic_shared;", text)
     return re.sub(r"__shared__\s+(alignas\([^()]*\))", r"\1 __shared__", text).replace("#pragma once", "")

@@ -3,7 +3,7 @@
 import ctypes
 from dataclasses import dataclass, fields
 
-from cudasim.lines import short
+from cudasim.lines import relative_path
 
 _COLUMNS = ("place", "space", "write", "accesses", "lanes", "bytes", "distinct", "sectors", "least_sectors", "waves",
             "least_waves")  # fmt: skip
@@ -24,9 +24,9 @@ class Row:
     accesses: int = 0
     lanes: int = 0
     bytes: int = 0  # asked for, by all lanes
-    distinct: int = 0  # of these, after lanes of one warp that ask for the same
+    distinct: int = 0  # without bytes that several lanes of a warp ask for
     sectors: int = 0  # of 32 bytes of global memory, that are moved
-    least_sectors: int = 0  # had the same bytes lain side by side
+    least_sectors: int = 0  # if the same bytes were contiguous
     waves: int = 0  # of shared memory; more than the least is a bank conflict
     least_waves: int = 0
 
@@ -61,7 +61,7 @@ def table(rows):
         is_global = row.space == "global"
         sectors = (row.sectors, row.least_sectors) if is_global else ("", "")
         waves = ("", "") if is_global else (row.waves, row.least_waves)
-        lines.append((f"{short(row.file)}:{row.line}", row.space, row.access, row.bytes, *sectors, *waves))
+        lines.append((f"{relative_path(row.file)}:{row.line}", row.space, row.access, row.bytes, *sectors, *waves))
     widths = [max(len(str(line[i])) for line in lines) for i in range(8)]
     return "\n".join(
         "  ".join(

@@ -1,4 +1,4 @@
-// Functions of one thread that CUDA has and C++ has not: arithmetic, bits, atomics.
+// CUDA's functions of one thread that C++ lacks: arithmetic, bits, atomics.
 #pragma once
 
 template <class T>
@@ -29,7 +29,7 @@ inline float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
 inline double __dadd_rn(double x, double y) { return x + y; }
 inline double __dmul_rn(double x, double y) { return x * y; }
 inline double __fma_rn(double x, double y, double z) { return fma(x, y, z); }
-// the fast versions are approximations on the device; here they are as good as the others
+// approximations on the device; exact here
 #undef __expf
 #undef __logf
 #define __expf(x) expf(x)

@@ -1,8 +1,8 @@
 // What a CUDA source finds built in, for g++: this file is included before the first line of every .cu.
 //
 // A CUDA thread is a fiber of the runtime (runtime/scheduler.cpp). Whatever makes threads wait for one another goes
-// through two calls: sim_barrier (the block) and sim_meet (lanes of a warp, who leave their operands and go on when
-// the last one has worked on all of them).
+// through two calls: sim_barrier (the block) and sim_meet (lanes of a warp: each passes its operands, and the last lane to arrive
+// computes the results of all).
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -53,7 +53,7 @@ typedef void (*sim_warp_op)(void* const lanes[32], unsigned active);
 extern "C" {
 extern unsigned char* sim_dynamic_shared;
 int sim_barrier(int value, char reduce, sim_site site);  // reduce: 0, '+', '|', '&' over the values
-void sim_meet(unsigned mask, void* mine, sim_warp_op op, const char* what, sim_site site);
+void sim_meet(unsigned mask, void* operands, sim_warp_op op, const char* what, sim_site site);
 int sim_lane();
 void sim_undefined(sim_site site, const char* format, ...);  // legal to do, but the result means nothing
 [[noreturn]] void sim_fault(sim_site site, const char* format, ...);

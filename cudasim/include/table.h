@@ -1,4 +1,4 @@
-// The end of every compiled source: what the runtime must know of its kernels, taken from their C++ types.
+// Appended to every source: the table of its kernels for the runtime, built from their C++ types.
 #pragma once
 
 struct sim_kernel {  // as struct Kernel of runtime/runtime.h

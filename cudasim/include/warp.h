@@ -15,27 +15,27 @@ template <class T>
 struct sim_shuffle {
   T in, out;
   int source;   // lane to read from
-  bool absent;  // that lane took no part
+  bool absent;  // that lane did not take part
 };
 
 template <class T>
 SIM_UNSEEN void sim_shuffle_all(void* const lanes[32], unsigned active) {
   for (int i = 0; i < 32; i++) {
     if (!(active >> i & 1)) continue;
-    auto& mine = *(sim_shuffle<T>*)lanes[i];
-    mine.absent = !(active >> mine.source & 1);
-    if (mine.absent) memset((void*)&mine.out, 0xFF, sizeof(T));
-    else mine.out = ((sim_shuffle<T>*)lanes[mine.source])->in;
+    auto& operands = *(sim_shuffle<T>*)lanes[i];
+    operands.absent = !(active >> operands.source & 1);
+    if (operands.absent) memset((void*)&operands.out, 0xFF, sizeof(T));
+    else operands.out = ((sim_shuffle<T>*)lanes[operands.source])->in;
   }
 }
 
 template <class T>
 SIM_UNSEEN T sim_shuffle_from(unsigned mask, T x, int source, const char* what, sim_site site) {
-  sim_shuffle<T> mine;
-  mine.in = x, mine.source = source;
-  sim_meet(mask, &mine, sim_shuffle_all<T>, what, site);
-  if (mine.absent) sim_undefined(site, "%s reads from lane %d, which takes no part", what, source);
-  return mine.out;
+  sim_shuffle<T> operands;
+  operands.in = x, operands.source = source;
+  sim_meet(mask, &operands, sim_shuffle_all<T>, what, site);
+  if (operands.absent) sim_undefined(site, "%s reads from lane %d, which takes no part", what, source);
+  return operands.out;
 }
 
 // width cuts the warp into segments of that many lanes, a power of two; a lane beyond its segment's end reads itself.
@@ -92,9 +92,9 @@ SIM_FOLD(sim_fold_max, all < x ? x : all)
 
 template <class T>
 SIM_UNSEEN T sim_vote_on(unsigned mask, T x, sim_warp_op op, const char* what, sim_site site) {
-  sim_vote<T> mine = {x, x};
-  sim_meet(mask, &mine, op, what, site);
-  return mine.out;
+  sim_vote<T> operands = {x, x};
+  sim_meet(mask, &operands, op, what, site);
+  return operands.out;
 }
 inline unsigned __ballot_sync(unsigned mask, int x, sim_site site = SIM_HERE) {
   return sim_vote_on((mask), x ? 1u << sim_lane() : 0u, sim_fold_or<unsigned>, "__ballot_sync", site);

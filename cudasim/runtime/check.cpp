@@ -1,8 +1,8 @@
 // Check mode: every load and store of a kernel comes here first, through the calls that -fsanitize=thread puts before
-// them. The thread sanitizer itself is not linked: what orders two accesses of CUDA threads is a matter of its own.
+// them. The thread sanitizer itself is not linked: CUDA threads are ordered by other rules.
 //
 // Within a block: __syncthreads orders everything, __syncwarp the lanes it names, a shuffle nothing. Between blocks of
-// one launch nothing is ordered. Shared memory is unwritten when a block begins, global memory until somebody writes.
+// one launch nothing is ordered. Shared memory is unwritten when a block begins, global memory until it is written.
 #include "check.h"
 
 #include <stdarg.h>
@@ -43,7 +43,7 @@ Place place_of(const void* pc, sim_site site) {
   return found.first->second;
 }
 
-std::string text_of(Place place) {  // the Python side puts file and line for this
+std::string text_of(Place place) {  // Python replaces it by file and line
   char text[600];
   if (place & 0x80000000u) {
     auto& s = sites[place & 0x7FFFFFFF];
@@ -84,7 +84,7 @@ static std::string memory_name(const Region& r) {
   return text;
 }
 
-// ------------------------------------------------------------------------------------------- where it lies
+// ------------------------------------------------------------------------------------------- address -> array
 
 static void outside(Place place, const char* what, int bytes, const std::string& memory, int64_t offset, uint64_t size) {
   if (offset < 0) report(true, place, "%s %d bytes %lld bytes before the start of %s", what, bytes, (long long)-offset,
@@ -168,7 +168,7 @@ static void check_read(Cell& c, const Region& r, int kind, Place place) {
            memory_name(r).c_str(), text_of(c.write_place).c_str());
   else if (c.write_epoch && (!same_block(c.write_epoch) || !ordered(c.write_thread, c.write_epoch, c.write_stamp)))
     race(place, r, "reads", "wrote", c.write_thread, c.write_epoch, c.write_place);
-  // keep the reads of this warp in this epoch that no __syncwarp orders before this one, and one of anybody else's
+  // keep the reads of this warp in this epoch that no __syncwarp orders before this one, and one of another warp
   if (c.read_epoch && (c.read_epoch != epoch || c.read_warp != warp)) {
     if ((c.read_epoch == epoch && !(c.other_epoch && !same_block(c.other_epoch))) || !same_block(c.read_epoch)) {
       c.other_epoch = c.read_epoch, c.other_place = c.read_place;
@@ -229,7 +229,7 @@ static bool is_private(const char* p) {  // the thread's own stack, the built-in
          !(p >= (char*)sim_dynamic_shared - GUARD && p < (char*)sim_dynamic_shared + MAX_SHARED + GUARD));
 }
 
-// g++ keeps a flag "has been constructed" for a shared array of a class; poisoned as it is, it says so.
+// g++ keeps a flag "has been constructed" for a shared array of a class; its poisoned value means yes.
 static bool is_guard_variable(const char* p) {
   if (p < launch.tls || p >= launch.tls + launch.tls_bytes) return false;
   for (int i = 0; i < n_shared_arrays; i++) {
@@ -304,7 +304,7 @@ void check_copy(const Copy& c, bool done) {
   check_access(c.to, c.bytes, done ? WRITE : WRITE | PENDING, place);
 }
 
-// ---------------------------------------------------------------------------------- what the scheduler tells
+// ---------------------------------------------------------------------------------- calls of the scheduler
 
 void check_block_begins() {
   block_epoch = ++epoch;

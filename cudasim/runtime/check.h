@@ -1,4 +1,4 @@
-// What the checker's files share: where an address lies, which line asked, and the shadow of a byte.
+// Shared by the checker's files: the array at an address, the line of an access, the shadow state of a byte.
 #pragma once
 #include <string>
 #include <unordered_map>
@@ -15,7 +15,7 @@ struct SharedArray {  // a static __shared__ array, from the library's symbols
   const char* name;  // empty: not the kernel's, see is_guard_variable
 };
 
-// Who touched a byte last. Epochs count barriers through the whole launch, so an epoch tells the block as well;
+// The last accesses to a byte. Epochs count barriers through the whole launch, so an epoch tells the block as well;
 // stamps count the __syncwarps of a warp.
 struct Cell {
   uint32_t write_epoch, write_stamp, write_place;  // the last write; epoch 0: none
@@ -23,13 +23,13 @@ struct Cell {
   uint32_t read_lanes;
   uint32_t other_epoch, other_place;  // ... and the last by another warp or an earlier block
   uint16_t write_thread, read_warp, other_thread;
-  bool atomic, pending;  // the last write: by an atomic; by an asynchronous copy that is still under way
+  bool atomic, pending;  // the last write: by an atomic; by an asynchronous copy in flight
 };
 
 enum Kind { READ = 1, WRITE = 2, ATOMIC = 4, PENDING = 8 };
 enum Space { GLOBAL, SHARED };
 
-struct Region {  // where an access lies
+struct Region {  // the array of an access
   Space space;
   const Array* array;         // GLOBAL
   const SharedArray* shared;  // SHARED; null: dynamic
@@ -37,7 +37,7 @@ struct Region {  // where an access lies
   Cell* cells;                // of its bytes
 };
 
-// A place in the source: an offset in the library that the Python side looks up, or a number of `sites`.
+// A place in the source: an offset in the library that Python looks up, or a number of `sites`.
 typedef uint32_t Place;
 Place place_of(const void* pc);
 Place place_of(const void* pc, sim_site site);
@@ -46,6 +46,6 @@ std::string text_of(Place place);
 void report(bool fatal, Place place, const char* format, ...);
 void check_access(const char* p, int bytes, int kind, Place place);
 
-extern uint32_t epoch, block_epoch;  // of now; of the begin of this block
+extern uint32_t epoch, block_epoch;  // the current one; that at the beginning of this block
 void count_traffic(const Region& region, const char* p, int bytes, bool write, Place place);
 void flush_traffic(int warp);

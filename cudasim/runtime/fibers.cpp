@@ -44,9 +44,9 @@ void fiber_start(Fiber& fiber, char* stack_top) {
 static ucontext_t contexts[MAX_THREADS + 1];
 
 void fiber_switch(void** from, void* to) {  // a "stack pointer" is the address of a context; null: the scheduler's
-  ucontext_t* mine = &contexts[from == &launch.scheduler_sp ? MAX_THREADS : (Fiber*)from - launch.fibers];
-  *from = mine;
-  swapcontext(mine, (ucontext_t*)to);
+  ucontext_t* context = &contexts[from == &launch.scheduler_sp ? MAX_THREADS : (Fiber*)from - launch.fibers];
+  *from = context;
+  swapcontext(context, (ucontext_t*)to);
 }
 
 void fiber_start(Fiber& fiber, char* stack_top) {

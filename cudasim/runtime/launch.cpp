@@ -1,4 +1,4 @@
-// A launch: memory for stacks and shared arrays, the blocks one after another, and the message when something is wrong.
+// A launch: allocates stacks and shared arrays, runs the blocks one after another, writes the message of a fault.
 #include <link.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -70,16 +70,16 @@ static void on_signal(int number, siginfo_t* info, void* context) {
 
 // This library among all that are loaded: where its code, its data, and its thread-local segment lie.
 static int find_image(dl_phdr_info* info, size_t, void*) {
-  bool mine = false;
+  bool is_this_library = false;
   for (int i = 0; i < info->dlpi_phnum; i++) {
     auto& part = info->dlpi_phdr[i];
     char *begin = (char*)info->dlpi_addr + part.p_vaddr, *end = begin + part.p_memsz;
     if (part.p_type == PT_TLS) launch.tls = (char*)info->dlpi_tls_data, launch.tls_bytes = part.p_memsz;
     if (part.p_type != PT_LOAD) continue;
     launch.image = (char*)info->dlpi_addr, launch.image_end = end;
-    mine |= (char*)&launch >= begin && (char*)&launch < end;
+    is_this_library |= (char*)&launch >= begin && (char*)&launch < end;
   }
-  return mine;
+  return is_this_library;
 }
 
 // Stacks for all fibers, each with a page below it that faults. All libraries share one set (2048 mappings, of 65530

@@ -9,7 +9,7 @@
 enum Schedule { FORWARD, REVERSED, RANDOM };
 enum { MAX_THREADS = 1024, STACK = 64 << 10, MAX_SHARED = 232448, GUARD = 4096 };
 
-struct Copy {  // an asynchronous copy under way
+struct Copy {  // an asynchronous copy in flight
   char *to;
   const char* from;
   int bytes, group;
@@ -72,9 +72,9 @@ extern Launch launch;
 void switch_to_next();         // the current fiber waits: go on with another
 void ready_in_order(int n, const int* threads);
 [[noreturn]] void abandon();   // leave the kernel for good
-[[noreturn]] void fault(const void* pc, sim_site site, const char* format, ...);  // and say why
+[[noreturn]] void fault(const void* pc, sim_site site, const char* format, ...);  // with a message
 void add_fault(const char* place, const char* text);  // the first one becomes the message, further ones are named
-void place_text(char* text, size_t bytes, const void* pc, sim_site site);  // what module.py turns into file and line
+void place_text(char* text, size_t bytes, const void* pc, sim_site site);  // lines.py replaces it by file and line
 
 // fibers
 void fiber_start(Fiber& fiber, char* stack_top);

@@ -1,7 +1,7 @@
-// Which fiber runs, and who waits for whom: barriers of the block, meetings of the lanes of a warp.
+// Which fiber runs, and which fibers wait: at barriers of the block, and where lanes of a warp meet (sim_meet).
 //
-// A fiber runs until it must wait; then the next one of the ready ring goes on. When the ring is empty and threads are
-// left, they wait for something that cannot come: that is reported, where a GPU would hang or go on with garbage.
+// A fiber runs until it must wait; then the next one in the ring of ready fibers runs. If the ring is empty and threads
+// are left, this is a deadlock: it is reported, where a GPU would hang or continue with wrong values.
 #include <stdlib.h>
 
 #include <string>
@@ -81,7 +81,7 @@ int sim_barrier(int value, char reduce, sim_site site) {
   return reduce == '+' ? launch.result[0] : reduce == '|' ? launch.result[1] : launch.result[2];
 }
 
-static void hold(Warp& warp, Meeting& meeting) {  // all are here: work for all, let them go
+static void hold(Warp& warp, Meeting& meeting) {  // all lanes have arrived: compute for all, release them
   int first = 32 * (int)(&warp - launch.warps), threads[32], n = 0;
   if (meeting.op) meeting.op(meeting.lanes, meeting.arrived);
   check_meeting(first / 32, meeting.arrived, !meeting.op);
@@ -94,7 +94,7 @@ static void hold(Warp& warp, Meeting& meeting) {  // all are here: work for all,
   for (int i = 0; i < n; i++) make_ready(threads[i]);
 }
 
-void sim_meet(unsigned mask, void* mine, sim_warp_op op, const char* what, sim_site site) {
+void sim_meet(unsigned mask, void* operands, sim_warp_op op, const char* what, sim_site site) {
   int lane = launch.current % 32;
   Warp& warp = launch.warps[launch.current / 32];
   Fiber& me = current();
@@ -110,7 +110,7 @@ void sim_meet(unsigned mask, void* mine, sim_warp_op op, const char* what, sim_s
     fault(me.pc, site, "lanes of one warp meet at different places: here in %s, others in %s at %s", what, meeting->what,
           place_of(launch.fibers[launch.current / 32 * 32 + __builtin_ctz(meeting->arrived)]).c_str());
   meeting->arrived |= 1u << lane;
-  meeting->lanes[lane] = mine;
+  meeting->lanes[lane] = operands;
   me.state = Fiber::IN_WARP;
   if (meeting->arrived == (mask & warp.alive)) hold(warp, *meeting);
   switch_to_next();
@@ -126,7 +126,7 @@ void run_fiber() {
   Warp& warp = launch.warps[me / 32];
   launch.fibers[me].state = Fiber::DONE;
   warp.alive &= ~(1u << me % 32);
-  for (int i = 0; i < warp.n_meetings; i++)  // the others need not wait for a lane that has left
+  for (int i = 0; i < warp.n_meetings; i++)  // the others do not wait for a lane that has left
     if (warp.meetings[i].arrived == (warp.meetings[i].mask & warp.alive)) hold(warp, warp.meetings[i--]);
   switch_to_next();
   __builtin_unreachable();
@@ -171,7 +171,7 @@ void run_block() {
   for (int i = 0; i < n; i++) make_ready(launch.order[i]);
   int first = launch.ready[0];
   launch.first = 1, launch.n_ready--;
-  resume(&launch.scheduler_sp, first);  // comes back when nobody is ready
+  resume(&launch.scheduler_sp, first);  // returns when no fiber is ready
   for (int i = 0; i < n; i++)
     if (launch.fibers[i].state != Fiber::DONE) report_stuck();
 }
@@ -197,7 +197,7 @@ void sim_copy_wait(int newest, sim_site) {
   int kept = 0;
   for (int i = 0; i < f.n_copies; i++) {
     Copy& c = f.copies[i];
-    if (c.group >= f.copy_group - newest) {  // still under way, as is what has not been committed
+    if (c.group >= f.copy_group - newest) {  // in flight, as are copies that are not committed
       f.copies[kept++] = c;
       continue;
     }

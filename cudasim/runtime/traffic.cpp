@@ -1,7 +1,7 @@
 // Counters of check mode: what the memory system moves for each line of the source.
 //
-// Lanes run one after another here. The k-th time that each lane of a warp comes by an instruction since the warp last
-// met is one access of the warp: global memory moves it in sectors of 32 bytes, shared memory in waves, each of which
+// Lanes run one after another. The k-th execution of an instruction by each lane since the warp last met counts as one
+// access of the warp: global memory moves it in sectors of 32 bytes, shared memory in waves, each of which
 // serves every one of 32 banks (4 bytes wide) with one word.
 #include <algorithm>
 
@@ -16,7 +16,7 @@ struct Instruction {  // of one warp, since its lanes last met
   Space space;
   bool write;
   int bytes;
-  unsigned n[32];  // how often each lane has come by
+  unsigned n[32];  // how often each lane has executed it
   std::vector<Access> accesses;
 };
 struct Counter {  // as CounterRow in module.py
@@ -104,7 +104,7 @@ extern "C" __attribute__((visibility("default"))) void sim_reset_counters() {
   for (Pending& p : pending) p.instructions.clear(), p.index.clear();
 }
 
-// The text that stands for a counter's place, for the Python side to look up.
+// A counter's place as text, which Python replaces by file and line.
 extern "C" __attribute__((visibility("default"))) void sim_place(uint64_t place, char* text, int bytes) {
   snprintf(text, bytes, "%s", text_of((Place)place).c_str());
 }

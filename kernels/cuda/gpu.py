@@ -1,6 +1,6 @@
 """An NVIDIA GPU as `kernels.cuda.launch` and the trainer see one: CuPy's arrays, and our kernels compiled through CuPy.
 
-`kernels.cuda.simulated` is its simulated twin, with the same functions. CuPy is imported on first use, so that
+`kernels.cuda.simulated` is the simulated device, with the same functions. CuPy is imported on first use, so that
 `require` can say what is missing.
 """
 
@@ -23,7 +23,7 @@ from tiny_transformer_np_install import interpreter, pip_install
 
 OLDEST = 75  # compute capability, RTX 20 and T4: what the kernels are compiled for and checked on
 _IN_MEMORY = "CUPY_CACHE_IN_MEMORY"  # CuPy's name for a cache that ends with the process
-_PLAIN_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking for more
+_DEFAULT_SHARED = 48 * 1024  # bytes of shared memory of a block by default
 #: a packed argument -> the NumPy scalar of the same width, since CuPy would make an int64 of every Python int
 _NUMPY = {
     ctypes.c_float: np.float32, ctypes.c_double: np.float64, ctypes.c_int32: np.int32, ctypes.c_uint32: np.uint32,
@@ -39,14 +39,14 @@ def asarray(values):
 
 
 def asnumpy(array):
-    """A copy of a device array on the host. Waits for what computes it."""
+    """A copy of a device array on the host. Waits until the array is computed."""
     import cupy
 
     return cupy.asnumpy(array)
 
 
 def empty(shape, dtype=np.float64):
-    """Memory that holds nothing yet."""
+    """Uninitialised memory."""
     import cupy
 
     return cupy.empty(shape, dtype)
@@ -58,7 +58,7 @@ def pointer(array):
 
 
 def synchronize():
-    """Wait until all that was launched is done."""
+    """Wait until all launched kernels have ended."""
     import cupy
 
     cupy.cuda.get_current_stream().synchronize()
@@ -73,7 +73,7 @@ def capability():
 
 
 def memory():
-    """Bytes of memory that the device has."""
+    """Bytes of memory of the device."""
     import cupy
 
     return cupy.cuda.Device().mem_info[1]
@@ -94,7 +94,7 @@ def launch(path, name, macros, grid, block, args, shared_bytes):
 @functools.cache
 def _kernel(path, name, macros, shared_bytes):
     kernel = _module(path, macros).get_function(name)
-    if shared_bytes > _PLAIN_SHARED:
+    if shared_bytes > _DEFAULT_SHARED:
         kernel.max_dynamic_shared_size_bytes = shared_bytes
     return kernel
 
@@ -107,12 +107,12 @@ def _module(path, macros):
     includes = (f"-I{folder}" for folder in (path.parent, Path(__file__).parent))
     options = ("-std=c++17", *includes, *(f"-D{macro}={value}" for macro, value in macros))
     module = cupy.RawModule(code=_source(path), options=options, backend="nvrtc")
-    # what is on disk loads before the line is due
+    # a module on disk is loaded before the timer fires
     notice = threading.Timer(0.2, streams.note, [f"compiling {path.name} for sm_{capability()} (once, then cached)"])
     notice.start()
     try:
         module.compile()
-    except OSError as error:  # it was compiled, but could not be kept
+    except OSError as error:  # CuPy has compiled it, but cannot write its cache
         cache.say(f"CuPy's cache: {error}; what is compiled now is compiled again at the next start")
         os.environ[_IN_MEMORY] = "1"
         module.compile()
@@ -122,7 +122,7 @@ def _module(path, macros):
 
 
 def _prepare_cache():
-    """Give CuPy our folder for what it compiles, before it is imported: its own need not be there, writable or ours."""
+    """Set CuPy's cache folder to ours before it is imported: its own may be missing, read-only or another account's."""
     if "cupy" in sys.modules or "CUPY_CACHE_DIR" in os.environ:
         return
     folder = cache.folder("cupy")
@@ -132,7 +132,7 @@ def _prepare_cache():
 
 
 def _source(path):
-    """The file's text for CuPy, whose cache looks at nothing else: it ends with a hash of what it includes."""
+    """The file's text for CuPy, whose cache key is this text alone: it ends with a hash of the included files."""
     digest = hashlib.sha256()
     for file in included(path):
         digest.update(file.read_bytes())
@@ -140,7 +140,7 @@ def _source(path):
 
 
 def included(path):
-    """The files of ours that a .cu includes, directly or not, sorted. They stand beside it or beside this file."""
+    """The quoted headers that a .cu includes, directly or not, sorted: from its folder or from this one."""
     found, waiting = set(), [Path(path)]
     while waiting:
         text = waiting.pop().read_text(encoding="utf-8")
@@ -172,7 +172,7 @@ def require():
 
 
 def problem():
-    """What keeps this machine from running our kernels, with the command that fixes it; None if nothing does."""
+    """Why this machine cannot run the kernels, with the command that fixes it; None if it can."""
     version, message = _driver()
     if message:
         return message

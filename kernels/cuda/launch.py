@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-SOURCES = Path(__file__).parents[1]  # the package: a folder an op, and this one
+SOURCES = Path(__file__).parents[1]  # the package `kernels`: a folder for each op, and this folder
 #: numpy dtype name -> (macro that selects it as `scalar` in common.cuh, dtype of `accum`)
 STORAGE = {
     "float32": ("SCALAR_F32", np.dtype(np.float32)),
@@ -74,15 +74,15 @@ class Kernel:
             else self._scalar(kind, name, arg, dtype)
             for (kind, name), arg in zip(self.parameters, args, strict=True)
         ]
-        grid, block = _three(grid), _three(block)
+        grid, block = _dim3(grid), _dim3(block)
         if 0 in grid:
-            return  # nothing to do, which CUDA would call an error
+            return  # CUDA refuses a grid without blocks
         if math.prod(block) > 1024 or grid[0] >= 2**31 or max(grid[1:]) >= 2**16:
             raise ValueError(f"{self.name}: a grid of {grid} blocks of {block} threads cannot be launched")
         device.launch(self.path, self.name, self.macros(dtype), grid, block, packed, shared_bytes)
 
     def macros(self, dtype):
-        """What the source is compiled with, {"SCALAR_F32": 1, ...}."""
+        """The macros with which the source is compiled, {"SCALAR_F32": 1, ...}."""
         return {STORAGE[np.dtype(dtype).name][0]: 1, **self.defines}
 
     def _pointer(self, kind, name, array, dtype, device):
@@ -116,7 +116,7 @@ class Kernel:
 
 
 class Strided:
-    """A view passed on purpose, by the pointer of its first element: the kernel gets its strides as arguments.
+    """A view that a kernel takes by the pointer to its first element and its strides.
 
     strides: of every axis but the last, in elements. ValueError if the last axis has gaps.
     """
@@ -145,12 +145,12 @@ def accum_dtype(dtype):
 
 
 def empty(like, shape, dtype=None):
-    """Device memory that holds nothing yet, where the array `like` is; its dtype unless given."""
+    """Uninitialised device memory where the array `like` is; dtype: that of `like` unless given."""
     return _device(type(like)).empty(shape, like.dtype if dtype is None else dtype)
 
 
 def contiguous(x):
-    """x without gaps between its elements: itself, or a copy."""
+    """x if it is C-contiguous, else a C-contiguous copy."""
     return x if x.flags.c_contiguous else x.copy()
 
 
@@ -175,7 +175,7 @@ def _parameter(declaration):
 
 
 def _device_of(kernel, args):
-    """The device module of the arrays among the arguments; TypeError if they are not all there."""
+    """The device module of the arrays among the arguments; TypeError if they are not all on one device."""
     arrays = [arg.array if isinstance(arg, Strided) else arg for arg in args]
     types = {
         type(arg)
@@ -196,6 +196,6 @@ def _device(array_type):
     return importlib.import_module(_DEVICES[name])
 
 
-def _three(size):
+def _dim3(size):
     size = (size,) if isinstance(size, int) else tuple(size)
     return size + (1,) * (3 - len(size))

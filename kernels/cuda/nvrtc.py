@@ -65,7 +65,7 @@ class Instruction:
     address: int
     opcode: str  # with its modifiers: "LDG.E.128"
     text: str  # as disassembled, predicate and operands included
-    labels: tuple[str, ...] = ()  # that stand before it
+    labels: tuple[str, ...] = ()  # in front of it
 
 
 def version():
@@ -144,7 +144,7 @@ def parse_sass(text):
     for line in text.splitlines():
         if match := re.match(r"\s*\.section\s+\.text\.(\w+)", line):
             instructions = kernels[match[1]] = []
-            labels.clear()  # the end of the section before
+            labels.clear()  # labels at the end of the previous section
         elif match := re.match(r"(\.L_\w+):", line):
             labels.append(match[1])
         elif match := re.match(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*?)\s*;", line):
@@ -193,7 +193,7 @@ def headers():
             return folder
     try:
         _unpack(folder)
-    except (OSError, RuntimeError) as error:  # NVRTC does not say which
+    except (OSError, RuntimeError) as error:  # NVRTC's errors do not name their cause
         if kept is None:
             raise
         cache.say(f"{kept}: {error}; the headers of NVRTC are unpacked again at the next start")
@@ -205,11 +205,11 @@ def headers():
 
 
 def _unpack(folder):
-    """Put the headers there, all of them or none, in place of what is there."""
+    """Replace the folder by one with all headers, atomically."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         new, old, message = Path(place, "new"), Path(place, "old"), ctypes.c_char_p()
         _check(_library(), _library().nvrtcInstallBundledHeaders(bytes(new), 0, ctypes.byref(message)))
-        if _digest(folder) == _digest(new):  # another process was first, and may be reading them
+        if _digest(folder) == _digest(new):  # another process has unpacked them and may be reading them
             return
         with contextlib.suppress(FileNotFoundError):
             os.rename(folder, old)
@@ -217,7 +217,7 @@ def _unpack(folder):
 
 
 def _digest(folder):
-    """A hash of all headers below a folder, with their names; one of none if it is not there.
+    """A hash of the names and contents of all headers below a folder; of nothing if there is no folder.
 
     In `.nvrtc_headers_version` NVRTC notes when it was here: that is no header.
     """

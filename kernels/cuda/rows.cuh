@@ -2,14 +2,14 @@
 //
 // A block takes `rows` rows, one after the other. A thread owns the same columns of each: ITEMS groups of VEC
 // neighbours. A row stays in registers from the first pass over it to the last, the weights for all rows, so each
-// array is read once. The loads of the next row are under way while the block sums up the present one.
+// array is read once. The loads of the next row are in flight while the block sums the current one.
 #pragma once
 #include "common.cuh"
 
 #ifndef ITEMS
 #define ITEMS 1  // the launcher takes more for rows that are longer than MAX_THREADS groups
 #endif
-#define MAX_THREADS (ITEMS == 1 ? 512 : 256)  // so that all of this fits the registers
+#define MAX_THREADS (ITEMS == 1 ? 512 : 256)  // so that rows and weights fit the registers
 
 __device__ inline int column(int item) { return (item * blockDim.x + threadIdx.x) * VEC; }
 
@@ -18,15 +18,16 @@ __device__ inline void load_row(vec row[ITEMS], const scalar* x, int C, bool wid
   for (int k = 0; k < ITEMS; k++) row[k] = load(x, column(k), C, wide);
 }
 
-// The row at x into `now`, and if there is another behind it, the loads of that one are sent on their way to `next`.
-// Several groups a thread are loads enough at a time, and leave no registers for that.
+// Puts the row at x into `now` and, if another row follows, starts its loads into `next` (prefetch). With several groups
+// a thread there is no prefetch: their loads hide the latency themselves, and registers are scarce.
 __device__ inline void take_row(vec now[ITEMS], vec next[ITEMS], const scalar* x, bool another, int C, bool wide) {
   if (ITEMS > 1) return load_row(now, x, C, wide);
   now[0] = next[0];
   if (another) load_row(next, x + C, C, wide);
 }
 
-// Sums of a and of b over the block, the same in every thread. scratch: shared, 2 * WARP, free again after.
+// Sums of a and of b over the block, the same in every thread. scratch: shared memory, 2 * WARP numbers;
+// the caller may use it again afterwards.
 __device__ inline void block_sums(accum& a, accum& b, accum* scratch) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, n_warps = blockDim.x / WARP;
   a = warp_sum(a), b = warp_sum(b);

@@ -31,7 +31,7 @@ def vec(dtype):
 
 
 def threads(n, most):
-    """Threads of a block for n things to do: whole warps, one at least."""
+    """Threads of a block for n items: a multiple of 32, at least 32, at most `most`."""
     return 32 * min(most // 32, max(1, blocks(n, 32)))
 
 
@@ -51,9 +51,9 @@ def row_kernel(source, name, C, vec):
 
 
 def rows_per_block(N):
-    """How many rows a block adds up into one row of partial sums: set by the shape alone, so that bits repeat.
+    """How many rows a block sums into one row of partial sums. It depends on the shape alone, so that bits repeat.
 
-    With 32 the partial sums are few bytes beside the rows; the second stage never gets more than 1024 of them.
+    At least 32, so that the partial sums are few bytes; at most 1024 partial sums reach the second stage.
     """
     return max(32, blocks(N, 1024))
 

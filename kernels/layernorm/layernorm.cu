@@ -11,7 +11,7 @@ __device__ inline void statistics(accum& m, accum& r, const vec row[ITEMS], accu
   accum sum = 0;
 #pragma unroll
   for (int k = 0; k < ITEMS; k++)
-    for (int j = 0; j < VEC; j++) sum += to_accum(row[k].at[j]);  // past column C stands 0
+    for (int j = 0; j < VEC; j++) sum += to_accum(row[k].at[j]);  // past column C it is 0
   m = block_sum(sum, scratch) / C;
   accum squares = 0;  // of deviations: the mean of squares would cancel for rows far from 0
 #pragma unroll
@@ -64,7 +64,7 @@ __device__ inline void backward_row(scalar* dx, accum dweight[ITEMS][VEC], accum
                                     const vec weight[ITEMS], accum m, accum r, int C, bool wide,
                                     accum* scratch) {
   vec added[ITEMS];
-  if (ITEMS == 1) load_row(added, dresidual, dresidual ? C : 0, wide);  // under way during the sums
+  if (ITEMS == 1) load_row(added, dresidual, dresidual ? C : 0, wide);  // in flight during the sums
   accum along_one = 0, along_xhat = 0;  // dxhat's components along (1, ..., 1) and along xhat
 #pragma unroll
   for (int k = 0; k < ITEMS; k++)
@@ -76,7 +76,7 @@ __device__ inline void backward_row(scalar* dx, accum dweight[ITEMS][VEC], accum
     }
   block_sums(along_one, along_xhat, scratch);
   along_one /= C, along_xhat /= C;
-  if (ITEMS > 1) load_row(added, dresidual, dresidual ? C : 0, wide);  // before the sums it would take registers that lack
+  if (ITEMS > 1) load_row(added, dresidual, dresidual ? C : 0, wide);  // after the sums, when registers are free
 #pragma unroll
   for (int k = 0; k < ITEMS; k++) {
     vec y;
@@ -89,7 +89,7 @@ __device__ inline void backward_row(scalar* dx, accum dweight[ITEMS][VEC], accum
   }
 }
 
-// partials (2, gridDim.x, C): each block's share of dweight and of dbias, for column_sums.cu to add up.
+// partials (2, gridDim.x, C): each block's sums for dweight and dbias, which column_sums.cu adds up.
 extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
     layernorm_backward(scalar* dx, accum* partials, const scalar* dout, const scalar* x, const scalar* weight,
                        const accum* mean, const accum* rstd, const scalar* dresidual, long long N, int C,
@@ -99,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
               aligned(x) && aligned(weight);
   long long first = (long long)blockIdx.x * rows, last = first + rows < N ? first + rows : N;
   int lane = threadIdx.x % WARP;
-  accum means = 0, rstds = 0;  // of the row that has this lane's number among the present 32
+  accum means = 0, rstds = 0;  // of row `lane` of the current 32
   vec w[ITEMS], d_now[ITEMS], d_next[ITEMS], x_now[ITEMS], x_next[ITEMS];
   accum dweight[ITEMS][VEC] = {}, dbias[ITEMS][VEC] = {};
   load_row(w, weight, C, wide);

@@ -18,7 +18,7 @@ HEADERS = Path(__file__).parents[2] / "kernels" / "cuda"  # wrappers of PTX inst
 def _device(values):
     array = memory.allocate(values.nbytes).view(values.dtype).reshape(values.shape)
     array[...] = values
-    memory.written(array.ctypes.data, array.nbytes)
+    memory.mark_written(array.ctypes.data, array.nbytes)
     return array
 
 
