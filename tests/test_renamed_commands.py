@@ -8,7 +8,12 @@ import pytest
 
 from minigrad import compare_steps
 
-RENAMED = {"minigrad.diff": "minigrad.compare_steps", "minigrad.gradcheck": "minigrad.gradient_checking"}
+RENAMED = {
+    "minigrad.diff": "minigrad.compare_steps",
+    "minigrad.gradcheck": "minigrad.gradient_checking",
+    "kernels.cuda.sim": "cudasim",
+    "kernels.cuda.gates": "cudagates",
+}
 
 
 @pytest.mark.parametrize("old", RENAMED)

@@ -1,5 +1,6 @@
 """`python -m cudasim`: exit statuses, the table, and one line for what it does not understand."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,24 @@ def test_fault_ends_with_status_1(capsys):
     status, out, _ = _run(capsys, "check", FAULTS / "races.cu", "--kernel", "missing_barrier", "--block", "64", *ARRAYS)
     assert status == 1
     assert "races.cu:" in out and "race: reads shared `tile`" in out
+
+
+def test_headers_macros_and_types_of_the_source_are_given(capsys, tmp_path):
+    (tmp_path / "headers").mkdir()
+    (tmp_path / "headers" / "number.h").write_text("#pragma once\n#include <cuda_fp16.h>\ntypedef NUMBER number;\n")
+    source = tmp_path / "twice.cu"
+    source.write_text("""#include "number.h"
+extern "C" __global__ void twice(number* out, const number* x) {
+  out[threadIdx.x] = __float2half_rn(2 * __half2float(x[threadIdx.x]));
+}
+""")
+    words = ["check", source, "--block", "32", "--args", "number[32]=out", "number[32]"]
+    given = ["-I", tmp_path / "headers", "--define", "NUMBER=__half", "--type", "number=f16"]
+    status, out, err = _run(capsys, *words, *given)
+    assert (status, err) == (0, []) and re.search(r"twice.cu:3  global  read +64 ", out)
+    assert "cannot read the argument 'number[32]=out'" in _run(capsys, *words)[2][0]
+    status, _, err = _run(capsys, *words, "--type", "number=f17")
+    assert status == 2 and "'number=f17' is no NAME=TYPE" in err[0]
 
 
 def test_run_does_not_check(capsys):
