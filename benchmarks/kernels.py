@@ -15,7 +15,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: this file is not the package `kernels`
 
-from benchmarks import machine, peak
+from benchmarks import machine, peak_rates
 from benchmarks.kernel_costs import CASES, Sizes, least_bytes
 from kernels import backend
 from kernels.system import cli
@@ -83,7 +83,7 @@ def rows(threads):
     else:
         torch.set_num_threads(threads)
         known = peers(torch)
-    best = peak.bytes_a_second(), peak.operations_a_second("float32")
+    best = peak_rates.bytes_a_second(), peak_rates.operations_a_second("float32")
     rng = np.random.default_rng(0)
     for case in CASES:
         args = case.args(SIZES, rng, np.dtype(np.float32))

@@ -51,7 +51,7 @@ def run_case(name, dtype, kernel_set):
     from minigrad import random, runtime
     from tiny_transformer_np import CharTokenizer, TransformerLM
     from tiny_transformer_np.training import TextDataset, Trainer, memory
-    from tiny_transformer_np.training.run import Run
+    from tiny_transformer_np.training.run_folder import Run
 
     model, training = cases.configs(name, dtype)
     training = dataclasses.replace(

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
 
-from benchmarks import cases, machine, peak
+from benchmarks import cases, machine, peak_rates
 from benchmarks.worker import PEAK, SIDES
 from kernels.system import cli
 from tiny_transformer_np.training.memory import num_parameters
@@ -97,7 +97,7 @@ def row(case, dtype, found, threads):
     limit, found = found.get(PEAK), {name: each for name, each in found.items() if name != PEAK}
     ours, peers = found.get("minigrad"), {name: each for name, each in found.items() if name != "minigrad"}
     best = min(peers, key=lambda name: peers[name]["seconds"], default=None)
-    work = cases.flops(config, training) / (peak.operations(dtype, threads) or 1)  # in bursts
+    work = cases.flops(config, training) / (peak_rates.operations(dtype, threads) or 1)  # in bursts
     extra = {name: each["bytes"] - 16 * num_parameters(config) for name, each in found.items()}
     return {
         "case": case, "dtype": dtype, "seconds": {name: each["seconds"] for name, each in found.items()}, "best": best,

@@ -52,13 +52,13 @@ def make_step(side, dtype, threads):
     elif side == PEAK:
         import numba
 
-        from benchmarks import peak
+        from benchmarks import peak_rates
 
         numba.set_num_threads(threads)
-        if peak.operations(dtype, threads) is None:
+        if peak_rates.operations(dtype, threads) is None:
             sys.exit(f"this processor has no instruction for {dtype} products")
 
-        run = peak.burst(dtype)
+        run = peak_rates.burst(dtype)
 
         def make(config, training):
             return run

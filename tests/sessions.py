@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dap import Debugger
+from dap_client import Debugger
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "docs" / "debugging.md", ROOT / "cudasim" / "README.md"]

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import kernels
-from benchmarks import hooks
+from benchmarks import debugging_overhead
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = sorted(
@@ -43,10 +43,10 @@ def test_the_aids_whose_cost_is_measured_are_all_that_the_engine_has():
             test = ast.unparse(node.test) if isinstance(node, ast.If) else ""
             if any(aid in test for aid in ("observer", ".hooks", "record_calls")):
                 found[test] += 1
-    assert found == Counter(hooks.A_NODE) + Counter(hooks.A_LEAF)
+    assert found == Counter(debugging_overhead.A_NODE) + Counter(debugging_overhead.A_LEAF)
 
 
 def test_the_cost_of_the_aids_is_measured(capsys):
     with kernels.use("reference"):  # nothing is compiled for this
-        hooks.main(["--case", "tiny", "--steps", "2"])
+        debugging_overhead.main(["--case", "tiny", "--steps", "2"])
     assert "tiny: 26 nodes and 29 gradients of leaves a step; conditions of the aids" in capsys.readouterr().out

@@ -82,7 +82,7 @@ def first_line(function):
 
 def test_debug_adapter(flags, undisturbed, tmp_path):
     """Breakpoints on lines, variables, evaluate, step in, step over, continue: what the buttons of VS Code do."""
-    from dap import Debugger
+    from dap_client import Debugger
 
     source = inspect.getsourcefile(nn)
     lines = {backward: first_line(getattr(nn, backward)) for backward in SAVED}

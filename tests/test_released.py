@@ -13,7 +13,7 @@ import pytest
 from tiny_transformer_np.config import RENAMED, ConfigError, load_toml
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training.build_trainer import build_trainer
-from tiny_transformer_np.training.run import Run, find, stored_configs
+from tiny_transformer_np.training.run_folder import Run, find, stored_configs
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "tests" / "released"

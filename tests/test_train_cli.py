@@ -16,7 +16,7 @@ from kernels.system import cli
 from tiny_transformer_np import CharTokenizer, TrainingConfig, TransformerConfig, TransformerLM
 from tiny_transformer_np.training import TextDataset, Trainer, checkpoint
 from tiny_transformer_np.training import __main__ as program
-from tiny_transformer_np.training.run import Run
+from tiny_transformer_np.training.run_folder import Run
 
 ROOT = Path(__file__).parent.parent
 TINY = [

@@ -8,7 +8,7 @@ import pytest
 from small_net import Net, gradients, loss_of, same_bits
 
 import minigrad as mg
-from benchmarks import hooks
+from benchmarks import debugging_overhead
 from minigrad import graph
 from minigrad.debug import Step, breakpoints
 
@@ -133,5 +133,5 @@ def test_unused_it_costs_no_call():
 
 def test_the_benchmark_of_its_cost_counts_the_conditions_that_there_are():
     sources = "".join(Path(graph.__file__).with_name(name).read_text() for name in ("graph.py", "_tensor.py"))
-    for condition in {**hooks.A_NODE, **hooks.A_LEAF}:
+    for condition in {**debugging_overhead.A_NODE, **debugging_overhead.A_LEAF}:
         assert f"if {condition}:" in sources, condition

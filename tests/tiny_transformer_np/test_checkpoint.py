@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from small import TEXT, make_trainer, same_bits, weights_of
+from small_models import TEXT, make_trainer, same_bits, weights_of
 
 from kernels.system import tensors
 from kernels.system.files import replacing
 from tiny_transformer_np import CharTokenizer, ConfigError
 from tiny_transformer_np.training import TextDataset, checkpoint
-from tiny_transformer_np.training.run import Run
+from tiny_transformer_np.training.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,13 +5,13 @@ import itertools
 
 import numpy as np
 import pytest
-from small import TEXT, make_trainer, model_config
+from small_models import TEXT, make_trainer, model_config
 from test_checkpoint import same_bits, state_of
 
 from tiny_transformer_np import CharTokenizer, ConfigError, TransformerConfig, TransformerLM
 from tiny_transformer_np.model import FIRST_POSITIONS, parameter_shapes
 from tiny_transformer_np.training import checkpoint
-from tiny_transformer_np.training.run import Run
+from tiny_transformer_np.training.run_folder import Run
 
 HUGE = 10**9  # layers: building them would never end
 OBJECTS = ("model", "training", "tokenizer", "data", "adamw_steps", "versions")

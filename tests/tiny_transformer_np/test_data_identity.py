@@ -4,7 +4,7 @@ import codecs
 import json
 
 import pytest
-from small import TEXT, training_config
+from small_models import TEXT, training_config
 
 from tiny_transformer_np import ConfigError, TrainingConfig
 from tiny_transformer_np.training import checkpoint, data_identity

@@ -5,7 +5,7 @@ The same for gradcheck and every operation stands in tests/seeded_bugs.
 
 import numpy as np
 import pytest
-from faults import failed, trainer_of
+from preflight_helpers import failed, trainer_of
 
 import kernels
 from minigrad import debug

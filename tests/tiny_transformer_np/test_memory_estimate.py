@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small import make_model, model_config, training_config
+from small_models import make_model, model_config, training_config
 
 from kernels import matmul_precision
 from tiny_transformer_np import ConfigError

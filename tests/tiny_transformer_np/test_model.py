@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from small import batch_of, make_model, model_config, same_bits
+from small_models import batch_of, make_model, model_config, same_bits
 
 import kernels
 import minigrad

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small import batch_of, make_model
+from small_models import batch_of, make_model
 
 import kernels
 from minigrad import GradcheckError, gradcheck, random

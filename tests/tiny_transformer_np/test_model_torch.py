@@ -9,7 +9,7 @@ from pydoc_data.topics import topics
 
 import numpy as np
 import pytest
-from small import batch_of, make_model
+from small_models import batch_of, make_model
 
 import kernels
 from minigrad import optim, runtime

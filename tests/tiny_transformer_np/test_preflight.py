@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import TEXT, failed, says, trainer_of
-from small import same_bits, weights_of
+from preflight_helpers import TEXT, failed, says, trainer_of
+from small_models import same_bits, weights_of
 
 import kernels
 from minigrad import random

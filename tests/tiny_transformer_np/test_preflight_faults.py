@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from faults import TEXT, failed, says, trainer_of
+from preflight_helpers import TEXT, failed, says, trainer_of
 
 import kernels
 import minigrad

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from faults import failed, says, trainer_of
+from preflight_helpers import failed, says, trainer_of
 
 import kernels
 from kernels.attention import reference

@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from small import make_model, make_trainer
+from small_models import make_model, make_trainer
 
 from tiny_transformer_np.sampling import __main__ as command
 from tiny_transformer_np.sampling.generator import generate

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from small import TEXT, make_trainer, same_bits, weights_of
+from small_models import TEXT, make_trainer, same_bits, weights_of
 
 import kernels
 from minigrad import random

@@ -4,7 +4,7 @@ import gc
 
 import numpy as np
 import pytest
-from small import make_trainer
+from small_models import make_trainer
 
 import kernels
 from minigrad.graph import Node

@@ -13,7 +13,7 @@ from minigrad.runtime import configure
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
-from tiny_transformer_np.training.run import newest_checkpoint
+from tiny_transformer_np.training.run_folder import newest_checkpoint
 
 PROG = cli.program("python -m tiny_transformer_np.sampling")
 

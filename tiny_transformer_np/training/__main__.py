@@ -59,9 +59,9 @@ def train(args, run, model_config, config, checkpoint):
     from tiny_transformer_np.training.build_trainer import build_trainer
     from tiny_transformer_np.training.checkpoint import require_finite_logits
     from tiny_transformer_np.training.checkpoint_schema import keeps_marks
+    from tiny_transformer_np.training.compile_ahead import prepare_kernels
     from tiny_transformer_np.training.diagnosis import post_mortem, step_backward
     from tiny_transformer_np.training.progress import Progress
-    from tiny_transformer_np.training.rehearsal import prepare_kernels
 
     runtime.require(config.device)
     kernels.select(config.kernels)
@@ -189,7 +189,7 @@ def describe(trainer, kernel_set, threads, precision, estimate=None):
 
 def new_job(args, claims):
     """(run, model settings, TrainingConfig, None) from a config file and flags; flags override it."""
-    from tiny_transformer_np.training.run import Run, default_run
+    from tiny_transformer_np.training.run_folder import Run, default_run
 
     path = find_config(args.config or "default")
     tables = load_toml(path)
@@ -215,7 +215,7 @@ def new_job(args, claims):
 def resumed_job(args, claims):
     """(run, model settings, TrainingConfig, checkpoint) of a run on disk; few settings may change."""
     from tiny_transformer_np.training import checkpoint
-    from tiny_transformer_np.training.run import changed, find, require_trained_with, stored_configs
+    from tiny_transformer_np.training.run_folder import changed, find, require_trained_with, stored_configs
 
     if args.config or args.out_dir:
         raise ConfigError("--resume goes on in the run's own folder and config; leave out --config and --out-dir")

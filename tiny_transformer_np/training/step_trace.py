@@ -7,7 +7,7 @@ import kernels as kernel_sets
 from tiny_transformer_np.config import ConfigError, TrainingConfig, load_toml
 from tiny_transformer_np.training import checkpoint as checkpoints
 from tiny_transformer_np.training.build_trainer import build_trainer
-from tiny_transformer_np.training.run import find, stored_configs
+from tiny_transformer_np.training.run_folder import find, stored_configs
 
 
 def make_step(kernels="fast", dtype="float32", checkpoint=None, config="configs/default.toml", step=None):

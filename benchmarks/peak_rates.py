@@ -1,4 +1,4 @@
-"""What this machine can do at best: python benchmarks/peak.py
+"""What this machine can do at best: python benchmarks/peak_rates.py
 
 Multiply-adds that never leave the registers, for the operations a second, and a copy too large for any cache, for the
 bytes a second. Nothing that computes something useful reaches either. (In bfloat16 it is AVX-512's instruction that is
@@ -135,9 +135,9 @@ def _seconds(call):
     return time.perf_counter() - started
 
 
-@cli.command_line("peak.py")
+@cli.command_line("peak_rates.py")
 def main():
-    cli.Parser(prog="peak.py", description=__doc__.split("\n")[0]).parse_args()
+    cli.Parser(prog="peak_rates.py", description=__doc__.split("\n")[0]).parse_args()
     for dtype in ("float32", "bfloat16"):
         found = operations_a_second(dtype)
         print(f"{dtype:<9}", f"{found / 1e9:7.0f} GFLOP/s" if found else "no instruction for it")

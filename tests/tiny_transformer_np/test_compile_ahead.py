@@ -1,15 +1,15 @@
 """The rehearsal of a run calls the kernels of the run, all and no others, with arrays of the same types."""
 
 import pytest
-from small import make_trainer, same_bits, weights_of
+from small_models import make_trainer, same_bits, weights_of
 
 import kernels
 from kernels import matmul_precision
 from kernels.cpu import forked
 from minigrad import random
 from tiny_transformer_np.model import LARGE_VOCABULARY
+from tiny_transformer_np.training.compile_ahead import prepare_kernels
 from tiny_transformer_np.training.preflight import preflight
-from tiny_transformer_np.training.rehearsal import prepare_kernels
 
 WIDE = "".join(chr(0x4E00 + i) for i in range(LARGE_VOCABULARY)) * 3  # the loss of so many characters is another kernel
 

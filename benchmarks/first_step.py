@@ -1,6 +1,6 @@
 """How long the default run takes to the end of its first step: with empty caches, and with full ones.
 
-    python benchmarks/start.py [--root ANOTHER_CHECKOUT] [--repeat 3]
+    python benchmarks/first_step.py [--root ANOTHER_CHECKOUT] [--repeat 3]
 
 Seconds by the clock until the first step's line appears, and by the processors, compiling processes included, until the
 run ends after it. Of several starts the fastest counts: others may have had to share the cores.
@@ -46,9 +46,9 @@ def _processor_seconds():
     return used.ru_utime + used.ru_stime
 
 
-@cli.command_line("start.py")
+@cli.command_line("first_step.py")
 def main(argv=None):
-    parser = cli.Parser(prog="start.py", description=__doc__.split("\n")[0])
+    parser = cli.Parser(prog="first_step.py", description=__doc__.split("\n")[0])
     parser.add_argument("--root", type=Path, default=ROOT, help="checkout whose train.py is started (default: this)")
     parser.add_argument("--repeat", type=int, default=1, help="starts of each kind")
     args = parser.parse_args(argv)

@@ -1,7 +1,7 @@
 """What the tests of preflight share: trainers on text that hardly repeats itself, and what a check says."""
 
 import numpy as np
-from small import make_trainer
+from small_models import make_trainer
 
 from tiny_transformer_np.training import preflight
 

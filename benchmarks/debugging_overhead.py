@@ -1,4 +1,4 @@
-"""What the debugging aids cost a training step that uses none of them: python benchmarks/hooks.py
+"""What the debugging aids cost a training step that uses none of them: python benchmarks/debugging_overhead.py
 
 Without an observer or a hook, an aid is a condition that is false: `if node.hooks`, `if observer is not None`. Those
 which a step evaluates are counted, each is timed by itself, and the sum is compared with the time of the step. (Two
@@ -54,9 +54,9 @@ def step_seconds(trainer, steps):
     return statistics.median(seconds)
 
 
-@cli.command_line("hooks.py")
+@cli.command_line("debugging_overhead.py")
 def main(argv=None):
-    parser = cli.Parser(prog="hooks.py", description=__doc__.split("\n")[0])
+    parser = cli.Parser(prog="debugging_overhead.py", description=__doc__.split("\n")[0])
     parser.add_argument("--case", choices=cases.CASES, default="small", help="model and batch to measure")
     parser.add_argument("--steps", type=int, default=50, help="steps whose median is taken")
     parser.add_argument("--threads", type=int, default=0, help="0: one a core")

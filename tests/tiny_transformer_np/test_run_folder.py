@@ -11,8 +11,8 @@ import pytest
 from kernels.system import cache, locks
 from tiny_transformer_np import ConfigError
 from tiny_transformer_np.config import TrainingConfig, TransformerConfig
-from tiny_transformer_np.training import run as run_module
-from tiny_transformer_np.training.run import LOCK, NAMES, Run, default_run, require_trained_with
+from tiny_transformer_np.training import run_folder as run_module
+from tiny_transformer_np.training.run_folder import LOCK, NAMES, Run, default_run, require_trained_with
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5)
 MODEL, TRAINING = TransformerConfig(), TrainingConfig(learning_rate=0.5, min_lr=0.25)
