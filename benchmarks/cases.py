@@ -12,7 +12,7 @@ CASES = {
     "gpt2-124m": (12, 768, 12, 1, 256, 50304, 0.0),
     "wide-vocabulary": (4, 256, 4, 4, 256, 50304, 0.0),
     "long": (4, 256, 4, 2, 1024, 65, 0.0),
-    "tiny": (2, 32, 2, 2, 16, 65, 0.0),  # what a process warms up with
+    "tiny": (2, 32, 2, 2, 16, 65, 0.0),  # for warming up
 }
 
 
@@ -22,7 +22,7 @@ def configs(name, dtype="float32", **changed):
     values = dict(zip(keys, CASES[name], strict=True)) | changed
     training = {key: values.pop(key) for key in ("batch_size", "seq_len")}
     model = TransformerConfig(block_size=training["seq_len"], **values)
-    # the rate does not matter for the time, but no step may be the last
+    # max_steps is never reached
     return model, TrainingConfig(**training, max_steps=10**9, warmup_steps=0, stride=1)
 
 
@@ -34,10 +34,10 @@ def batch(config, training, number=0):
 
 
 def flops(config, training):
-    """Of a step's matrix products, forward and backward: a multiplication and an addition are two.
+    """Operations of a step's matrix products, forward and backward; a multiplication and an addition count as two.
 
-    Of causal attention only the half that is not masked is counted, and nothing that is computed a second time.
+    Only the unmasked half of causal attention is counted, and recomputed products are counted once.
     """
     B, T, C = training.batch_size, training.seq_len, config.n_embd
-    linear = 12 * C * C * config.n_layer + C * config.vocab_size  # weights that every token meets
+    linear = 12 * C * C * config.n_layer + C * config.vocab_size  # weights that multiply every token
     return 6 * B * T * linear + 6 * B * T * T * C * config.n_layer

@@ -1,8 +1,8 @@
 """What the debugging aids cost a training step that uses none of them: python benchmarks/debugging_overhead.py
 
-Without an observer or a hook, an aid is a condition that is false: `if node.hooks`, `if observer is not None`. Those
-which a step evaluates are counted, each is timed by itself, and the sum is compared with the time of the step. (Two
-engines, with and without the conditions, differ by less than steps differ among themselves.)
+Without an observer or a hook, each aid costs the evaluation of a condition that is false: `if node.hooks`, `if observer
+is not None`. This script counts the evaluations in a step, times each condition alone, and compares the sum with the
+time of the step. (The difference between engines with and without them is below the noise of a step's time.)
 """
 
 import statistics
@@ -12,13 +12,13 @@ import timeit
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
 from benchmarks import cases, worker
 from kernels.system import cli
 from minigrad import graph, runtime
 
-#: the conditions, as they stand in minigrad/graph.py and _tensor.py, and how often, for each node
+#: the conditions in minigrad/graph.py and _tensor.py, and how often, for each node
 A_NODE = {"node.hooks": 1, "in_place and observer is None": 1, "observer is not None": 2,
           "graph.record_calls is not None and result.node is not None": 1}  # fmt: skip
 A_LEAF = {"self.hooks": 1}  # for each gradient that a leaf gets
@@ -33,7 +33,7 @@ def count(trainer):
 
 
 def seconds_of(conditions, node, leaf):
-    """What it takes to evaluate these conditions, as often as they are, once; none of them is true."""
+    """The seconds that these conditions take, each evaluated as often as in a step; none of them is true."""
     names = {"node": node, "self": leaf, "result": node, "graph": graph, "observer": None, "in_place": False}
 
     def fastest(statement):
@@ -46,7 +46,7 @@ def seconds_of(conditions, node, leaf):
 def step_seconds(trainer, steps):
     """The median time of a step."""
     seconds = []
-    for number in range(-3, steps):  # the first ones compile and warm up
+    for number in range(-3, steps):  # the negative ones warm up
         started = time.perf_counter()
         trainer.train_step()
         if number >= 0:

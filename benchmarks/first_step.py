@@ -1,9 +1,9 @@
-"""How long the default run takes to the end of its first step: with empty caches, and with full ones.
+"""Time from the start of the default run to the end of its first step, with empty and with full caches.
 
     python benchmarks/first_step.py [--root ANOTHER_CHECKOUT] [--repeat 3]
 
 Seconds by the clock until the first step's line appears, and by the processors, compiling processes included, until the
-run ends after it. Of several starts the fastest counts: others may have had to share the cores.
+run ends after it. The fastest of several starts is reported.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(ROOT)  # else `import kernels` finds benchmarks/kernels.py
 
 from kernels.system import cli
 from kernels.system.errors import UserError

@@ -1,8 +1,8 @@
 """Prove and measure the CUDA kernels on a GPU: make gpu-report [ARGS="--device cuda-sim"]
 
 Runs the parity tests of every kernel and the gradient check of every operation on the device, trains a small model
-there and on the CPU, and, on a GPU, times every kernel against what the card can do at best and a training step against
-PyTorch's. Writes gpu-report.md to read and gpu-report.json to compare; exit status 1 if something is wrong. It takes
+there and on the CPU, and, on a GPU, times every kernel against the card's measured peak and a training step against
+PyTorch's. Writes gpu-report.md (text) and gpu-report.json (data); exit status 1 if a check fails. It takes
 under 10 minutes. On the simulated device, which needs no GPU, nothing is timed.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(ROOT)  # else `import kernels` finds benchmarks/kernels.py
 
 from kernels.system import cli
 from kernels.system.errors import DeviceError
@@ -34,7 +34,7 @@ TINY = {"n_layer": 2, "n_embd": 64, "n_head": 2, "seq_len": 32, "batch_size": 8,
 
 
 def machine(device):
-    """What the report was made on."""
+    """The hardware and software of the report."""
     found = {"device": device, "python": platform.python_version(), "date": time.strftime("%Y-%m-%d %H:%M")}
     if device == "cuda":
         from benchmarks import gpu_times
@@ -57,7 +57,7 @@ def parity(device):
 
 
 def read_results(xml):
-    """Out of pytest's report: {"passed", "skipped", "problems", "errors": {kernel: {dtype: error}}}."""
+    """From pytest's report: {"passed", "skipped", "problems", "errors": {kernel: {dtype: error}}}."""
     passed, skipped, problems, errors = 0, 0, [], {}
     for test in ElementTree.fromstring(xml).iter("testcase"):
         wrong = [*test.findall("failure"), *test.findall("error")]
@@ -100,7 +100,7 @@ def training(device):
 
 
 def markdown(report):
-    """The report to read."""
+    """The report as Markdown."""
     about = report["machine"]
     problems = [f"{name}: {line}" for name, part in report.items() for line in part.get("problems", ())]
     lines = ["# GPU report", "", ", ".join(f"{key} {value}" for key, value in about.items()), ""]
@@ -168,7 +168,7 @@ def main(argv=None):
 
 @contextlib.contextmanager
 def said(name):
-    """A line when a part begins and its seconds when it ends."""
+    """Print a line when a part begins, and its seconds when it ends."""
     print(f"{name:<10}", end=" ", flush=True)
     started = time.perf_counter()
     yield

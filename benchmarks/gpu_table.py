@@ -1,7 +1,7 @@
 """The table of CUDA kernels in docs/gpu.md: python benchmarks/gpu_table.py writes it. It needs no GPU, only g++.
 
 Registers and spills are those of cudagates/budgets.json, which CI proves; bytes are counted on the simulated device
-in check mode; the floor of a card is what its maker promises, and nobody reaches.
+in check mode; a card's floor is computed from the peak rates in its data sheet.
 """
 
 import sys
@@ -12,7 +12,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(ROOT)  # else `import kernels` finds benchmarks/kernels.py
 
 import kernels
 from benchmarks.gpu_times import first, moved
@@ -38,7 +38,7 @@ class Card(NamedTuple):
     float16: float
 
     def floor(self, nbytes, flops, dtype):
-        """The least seconds for that much."""
+        """The least seconds for these bytes and operations."""
         return max(nbytes / self.bandwidth, flops / getattr(self, dtype))
 
 
@@ -59,7 +59,7 @@ def launches(call):
 
     simulated.launch, simulated.mode = noted, "check"
     try:
-        call()  # compiles, and tells which files there are
+        call()  # compiles; the launches name the source files
         used = [simulated.load(path, dict(macros), "check") for path, macros in {(p, m) for p, _, m in ran}]
         for each in used:
             each.reset_counters()
@@ -117,7 +117,7 @@ def table(cases=CASES):
 
 
 def in_page():
-    """The lines that docs/gpu.md has."""
+    """The lines that docs/gpu.md has now."""
     return PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0].splitlines()
 
 

@@ -1,6 +1,6 @@
-"""Times on a GPU: every kernel against what the card can do at best, and a training step against PyTorch's.
+"""Times on a GPU: every kernel against the card's measured peak, and a training step against PyTorch's.
 
-The card's best is measured on it, in the same minute: the bandwidth of a copy, and cuBLAS's rate at a large product.
+The peak is measured on the card, in the same minute: the bandwidth of a copy, and cuBLAS's rate at a large product.
 """
 
 import statistics
@@ -14,14 +14,14 @@ from benchmarks.kernel_costs import CASES, GPT2, least_bytes
 from minigrad import runtime
 
 DTYPES = ("float32", "float16")
-REPEATS = 20  # of which the median counts
+REPEATS = 20  # the median is reported
 FLUSH = 256 << 20  # bytes written between two runs, more than any card's L2 holds
 STEP = {"n_layer": 12, "n_embd": 768, "n_head": 12, "dropout": 0.0}
 BATCH, LENGTH, VOCABULARY = 4, 1024, 50304
 
 
 def card():
-    """The GPU and the software that drives it."""
+    """The GPU, and the versions of its software."""
     import cupy
 
     properties = cupy.cuda.runtime.getDeviceProperties(0)
@@ -42,7 +42,7 @@ def seconds(call, flush):
         call()
     found = []
     for _ in range(REPEATS):
-        flush.fill(0)  # keeps the GPU busy too, while the host sends what follows
+        flush.fill(0)  # also keeps the GPU busy while the host launches the call
         begin, end = cupy.cuda.Event(), cupy.cuda.Event()
         begin.record()
         call()
@@ -99,7 +99,7 @@ def first(args):
 
 
 def step(device, turns=3, steps=5):
-    """Seconds of a training step of GPT-2 in float32, ours and PyTorch's, in turns; PyTorch only if it has this GPU."""
+    """Seconds of a float32 step of GPT-2, ours and PyTorch's, alternating; PyTorch's if it supports this GPU."""
     config, training, ids, targets = case(device)
     sides = {"minigrad": minigrad_step(config, training, ids, targets, device)}
     try:
@@ -112,11 +112,11 @@ def step(device, turns=3, steps=5):
         for name, compiled in (("PyTorch eager", False), ("PyTorch compiled", True)):
             sides[name] = make_step(config, training, ids, targets, device="cuda", compiled=compiled)
     found, problems = {name: [] for name in sides}, []
-    for turn in range(turns + 1):  # the first warms up, and compiles
+    for turn in range(turns + 1):  # the first one warms up and compiles
         for name, run in list(sides.items()):
             try:
                 taken = _timed(run, steps)
-            except Exception as error:  # a peer that does not run here is no fault of ours
+            except Exception as error:  # PyTorch's failure must not end the report
                 if name == "minigrad":
                     problems.append(f"the training step failed: {error}")
                 print(f"{name} left out: {error}", file=sys.stderr)
@@ -154,7 +154,7 @@ def minigrad_step(config, training, ids, targets, device):
 
 
 def markdown(measured, step):
-    """The report's lines on all this."""
+    """The report's section on times."""
     best = measured["peaks"]
     lines = ["", "## Times of kernels", "",
              f"Measured on this card: a copy moves {best['bandwidth'] / 1e9:.0f} GB/s; a large product does "

@@ -1,6 +1,6 @@
-"""Time of each CPU kernel against PyTorch's and against what the machine can do: python benchmarks/kernels.py
+"""Time of each CPU kernel against PyTorch's and against the machine's peak: python benchmarks/kernels.py
 
-The two sides take turns in one process. The floor is the longer of least bytes over the bandwidth of a copy and
+The two sides alternate in one process. The floor is the longer of least bytes over the bandwidth of a copy and
 operations over the peak of multiply-adds, both measured in the same run.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: this file is not the package `kernels`
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
 from benchmarks import machine, peak_rates
 from benchmarks.kernel_costs import CASES, Sizes, least_bytes
@@ -28,7 +28,7 @@ ROUNDS = 15
 
 
 def peers(torch):
-    """{kernel: the same in PyTorch, of the kernel's arguments as tensors}, where PyTorch has it in one call."""
+    """{kernel: PyTorch's function of the same arguments, as tensors}, where PyTorch has it in one call."""
     F = torch.nn.functional
 
     def norm_backward(dout, x, weight, mean, rstd):
@@ -63,7 +63,7 @@ def tensors(torch, value):
 
 
 def measure(sides):
-    """Median seconds of each function; they take turns."""
+    """Median seconds of each function; they alternate."""
     found = {name: [] for name in sides}
     for turn in range(ROUNDS + 2):
         for name, call in sides.items():

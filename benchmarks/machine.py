@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on, and the files that its results are written to."""
+"""The description of the machine that a benchmark ran on, and the files of its results."""
 
 import json
 import platform
@@ -38,7 +38,7 @@ def sentence(about):
 
 
 def write(path, about, lines, rows):
-    """path.md to read and path.json to compare."""
+    """Write path.md (text) and path.json (data)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path.with_suffix(".json")) as file:
         file.write((json.dumps({"machine": about, "rows": rows}, indent=1) + "\n").encode())

@@ -1,7 +1,7 @@
-"""The memory that runs were estimated to need, and the memory they took: python benchmarks/memory.py [CASE ...]
+"""The estimated and the measured memory of runs: python benchmarks/memory.py [CASE ...]
 
 Each case runs in a process of its own, which builds the model, takes three steps, evaluates, saves a checkpoint and
-draws the picture, as train.py does; the figure is the most that was resident. Other programs do not disturb it.
+draws the picture, as train.py does; the figure is its peak resident memory.
 """
 
 import dataclasses
@@ -13,14 +13,14 @@ import tempfile
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
 from benchmarks import cases
 from kernels.system import cli
 
 NAMES = [name for name in cases.CASES if name != "tiny"]
 N_TOKENS = 40_000, 10_000
-_FIRST = 0x10000  # characters from here on are as many as any vocabulary needs
+_FIRST = 0x10000  # first code point of the characters of a large vocabulary
 
 
 def measured(name, dtype, kernel_set="fast"):

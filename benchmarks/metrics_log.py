@@ -1,7 +1,7 @@
-"""How long a resume reads metrics.jsonl and how much memory that takes: python benchmarks/metrics_log.py [ROWS]
+"""Time and memory of reading metrics.jsonl on resume: python benchmarks/metrics_log.py [ROWS]
 
 A file of that many rows (a million) is written to a temporary folder; a process of its own then opens it as a resume
-does, dropping the last tenth, and draws loss.png from it. Printed are its processor seconds and its resident memory.
+does, dropping the last tenth, and draws loss.png from it. It prints processor seconds and resident memory.
 """
 
 import json
@@ -13,14 +13,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(ROOT)  # else `import kernels` finds benchmarks/kernels.py
 
 from benchmarks.memory import peak_resident
 from kernels.system import cli
 
 
 def write_rows(path, n):
-    """metrics.jsonl as a run leaves it: an evaluation behind every hundredth step."""
+    """Write a metrics.jsonl like that of a run, with an evaluation after every hundredth step."""
     with open(path, "w", encoding="utf-8") as file:
         for step in range(1, n + 1):
             loss = 1.5 + 3.0 / step**0.5

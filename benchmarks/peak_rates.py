@@ -1,8 +1,7 @@
-"""What this machine can do at best: python benchmarks/peak_rates.py
+"""The peak rates of this machine, operations and bytes a second: python benchmarks/peak_rates.py
 
-Multiply-adds that never leave the registers, for the operations a second, and a copy too large for any cache, for the
-bytes a second. Nothing that computes something useful reaches either. (In bfloat16 it is AVX-512's instruction that is
-measured; AMX, where there is such, does more.)
+Operations a second are those of multiply-adds on registers, bytes a second those of a copy larger than any cache. A
+real kernel reaches neither. (bfloat16 is measured with AVX-512's instruction; AMX is faster.)
 """
 
 import sys
@@ -17,14 +16,14 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
 from kernels.cpu.micro_kernel_bfloat16 import BFLOAT
 from kernels.system import cli
 
 _FEATURES = llvmlite.binding.get_host_cpu_features()
 _LANES = 16 if _FEATURES.get("avx512f") else 8  # float32 in a register
-_CHAINS = 12  # sums that do not wait for each other: more than latency times throughput
+_CHAINS = 12  # independent sums: more than latency times throughput
 
 
 def _float32(module):
@@ -57,7 +56,7 @@ def _loop(instruction):
         def generate(context, builder, signature, args):
             _, add = instruction(builder.module)
             vector = ir.VectorType(ir.FloatType(), _LANES)
-            nothing, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)  # not a constant: it would be folded
+            nothing, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)  # not a constant, which would be folded
             x = builder.insert_element(nothing, args[1], place(0))
             x = builder.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(place, _LANES), None))
             entry, body = builder.block, builder.append_basic_block("rounds")
@@ -76,7 +75,7 @@ def _loop(instruction):
             builder.cbranch(builder.icmp_signed("<", following, args[0]), body, after)
             builder.position_at_end(after)
             result = sums[0]
-            for total in sums[1:]:  # or the compiler would leave them out
+            for total in sums[1:]:  # else the compiler removes them
                 result = builder.fadd(result, total)
             return builder.extract_element(result, ir.Constant(ir.IntType(32), 0))
 
@@ -93,7 +92,7 @@ def _loop(instruction):
 
 
 def operations(dtype, threads):
-    """Of a burst: float32 or bfloat16 products into float32 sums; None if there is no instruction for them."""
+    """Operations of a burst of float32 or bfloat16 products into float32 sums; None without an instruction."""
     if dtype == "bfloat16" and not _FEATURES.get("avx512bf16"):
         return None
     of_one, _ = _INSTRUCTIONS[dtype](ir.Module())
@@ -101,13 +100,13 @@ def operations(dtype, threads):
 
 
 def burst(dtype):
-    """A function that keeps all of Numba's threads at it for some tens of milliseconds -> a sum of no interest."""
+    """A function that keeps all of Numba's threads at it for some tens of milliseconds -> a sum, which is not used."""
     run, threads, x = _loop(_INSTRUCTIONS[dtype]), numba.get_num_threads(), np.float32(1e-3)
     return lambda: run(_ROUNDS, x, threads).sum()
 
 
 def operations_a_second(dtype="float32"):
-    """At the fastest of many bursts; None if there is no instruction."""
+    """Operations a second in the fastest of many bursts; None if there is no instruction."""
     if (of_burst := operations(dtype, numba.get_num_threads())) is None:
         return None
     run = burst(dtype)
@@ -116,7 +115,7 @@ def operations_a_second(dtype="float32"):
 
 
 def bytes_a_second():
-    """Read and written by a copy, on all of Numba's threads."""
+    """Bytes a second, read plus written, of a copy on all of Numba's threads."""
     source = np.ones(1 << 27, np.float32)  # 512 MB
     target = np.zeros_like(source)
 

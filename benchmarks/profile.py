@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
 from benchmarks import cases, machine
 from benchmarks.worker import trainer_on_batch
@@ -19,13 +19,13 @@ from minigrad.optim import AdamW
 
 
 class Profile:
-    """Seconds by operation and direction, {("gelu", "backward"): 0.1}; what runs inside another counts for that one."""
+    """Seconds by operation and direction, {("gelu", "backward"): 0.1}; inner operations count for the outer."""
 
     def __init__(self):
         self.seconds, self.calls, self._inside = defaultdict(float), defaultdict(int), False
 
     def timed(self, function, key):
-        """The same function, its time noted under key, or key(arguments)."""
+        """The function, with its time added to the Profile under key, or key(arguments)."""
 
         def call(*args, **kwargs):
             if self._inside:
@@ -76,7 +76,7 @@ def profile(case, steps, threads, dtype="float32"):
 
 
 def table(found, total, steps):
-    """Lines: the most expensive first, then what no operation takes."""
+    """Lines of text: the most expensive operation first; at the end the time outside all operations."""
     yield f"{'operation':<34} {'calls':>6} {'ms':>9} {'share':>7}"
     rest = total - sum(found.seconds.values())
     rows = sorted(found.seconds.items(), key=lambda item: -item[1]) + [(("everything else", ""), rest)]

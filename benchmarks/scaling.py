@@ -1,7 +1,7 @@
 """How time and memory of a step grow with each size of the model: python benchmarks/scaling.py
 
-From the baby case on one size after another is doubled, and the growth of the time is set against that of the
-operations. Memory is measured for contexts of several lengths, and a line a + b * T laid through it. With more than one
+One size of the baby case after another is doubled, and the growth of the time is compared with that of the
+operations. Memory is measured for contexts of several lengths and fitted by a + b * T. With more than one
 thread, the step is timed on one and on all as well.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
 from benchmarks import cases, machine
 from benchmarks.train_step import Side, alternate
@@ -47,7 +47,7 @@ def memory(threads):
         (used,) = alternate([Side("minigrad", BASE, "float32", threads, changed)], 1)
         found.append((T, used["bytes"] - 16 * num_parameters(cases.configs(BASE, **changed)[0])))
     T, used = np.array(found, np.float64).T
-    b, a = np.polyfit(T, used, 1, w=1 / used)  # relative distances count
+    b, a = np.polyfit(T, used, 1, w=1 / used)  # the fit minimises relative errors
     return found, float(np.abs((a + b * T) / used - 1).max())
 
 

@@ -1,4 +1,4 @@
-"""The same model in PyTorch, written as its users would write it: the peer that we are measured against."""
+"""The same model in PyTorch, written as its users write it, for comparison."""
 
 import math
 
@@ -27,7 +27,7 @@ class Block(nn.Module):
 
 
 class TorchTransformer(nn.Module):
-    """TransformerLM's twin; config is a TransformerConfig with learned positions."""
+    """TransformerLM in PyTorch; config is a TransformerConfig with learned positions."""
 
     def __init__(self, config):
         super().__init__()

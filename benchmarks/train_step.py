@@ -1,9 +1,9 @@
 """Time and memory of a training step, ours and PyTorch's: python benchmarks/train_step.py [--case small ...]
 
-Same model, batch, clipping and AdamW (fused) on both sides. Each side lives in a process of its own, since they want
-their threads set up differently; the rounds alternate between them, so that whatever else the machine does hits all.
-Printed are medians, the ratio to PyTorch's better mode, and the share of the peak. That is measured as the steps are,
-by a process with a turn in every round: `peak` compares medians, `best` our median with the peak's fastest moment.
+Same model, batch, clipping and AdamW (fused) on both sides. Each side is a process of its own, since their thread
+settings differ; they alternate, so that other load on the machine affects all. The output has medians, the ratio to
+PyTorch's faster mode, and the share of the machine's peak, which another process measures in every round: `peak`
+compares medians, `best` our median with the peak's fastest burst.
 """
 
 import json
@@ -15,20 +15,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    sys.path[0] = str(ROOT)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(ROOT)  # else `import kernels` finds benchmarks/kernels.py
 
 from benchmarks import cases, machine, peak_rates
 from benchmarks.worker import PEAK, SIDES
 from kernels.system import cli
 from tiny_transformer_np.training.memory import num_parameters
 
-ROUND_SECONDS = 2.0  # of one side's turn, roughly
+ROUND_SECONDS = 2.0  # of one side's turn, about
 FULL = (*((name, "float32") for name in cases.CASES if name != "tiny"),
         *((name, "bfloat16") for name in ("baby", "gpt2-124m", "wide-vocabulary", "long")))  # fmt: skip
 
 
 class Side:
-    """A worker process, and what it has measured."""
+    """A worker process and its measurements."""
 
     def __init__(self, side, case, dtype, threads, changed=None):
         command = [sys.executable, "-m", "benchmarks.worker", "--side", side, "--case", case, "--dtype", dtype]
@@ -39,7 +39,7 @@ class Side:
         )
 
     def ask(self, steps):
-        """Take that many steps -> what they took; None if the process has ended."""
+        """Take n steps -> their measurements; None if the process has ended."""
         try:
             self.process.stdin.write(f"{steps}\n")
             self.process.stdin.flush()
@@ -49,7 +49,7 @@ class Side:
         return json.loads(answer) if answer else None
 
     def turn(self, steps):
-        """A turn that counts."""
+        """One turn, whose measurements are kept."""
         if answer := self.ask(steps):
             self.seconds += answer["seconds"]
             self.faults += answer["faults"]
@@ -67,7 +67,7 @@ def alternate(sides, rounds):
     """
     steps = {}
     for side in sides:
-        if side.ask(2):  # compiles, and brings the pages
+        if side.ask(2):  # compiles, and faults in memory
             steps[side] = max(1, round(ROUND_SECONDS / max(min(side.ask(2)["seconds"]), 1e-3)))
     for _ in range(rounds):
         for side in steps:
@@ -85,14 +85,14 @@ def alternate(sides, rounds):
 
 
 def compare(case, dtype, threads, rounds, sides=SIDES):
-    """{side: {"seconds", "fastest", "faults", "bytes"}}; a side that does not run here is left out."""
+    """{side: {"seconds", "fastest", "faults", "bytes"}}; without the sides that fail to run here."""
     sides = (*sides, PEAK)
     found = alternate([Side(name, case, dtype, threads) for name in sides], rounds)
     return {name: each for name, each in zip(sides, found, strict=True) if each}
 
 
 def row(case, dtype, found, threads):
-    """What is printed of a case: times, ratios, shares of the peak, and memory beyond 16 bytes a parameter."""
+    """The results of a case: times, ratios, shares of the peak, and memory beyond 16 bytes a parameter."""
     config, training = cases.configs(case)
     limit, found = found.get(PEAK), {name: each for name, each in found.items() if name != PEAK}
     ours, peers = found.get("minigrad"), {name: each for name, each in found.items() if name != "minigrad"}

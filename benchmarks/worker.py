@@ -1,4 +1,4 @@
-"""One side of a comparison in a process of its own: it builds the model and takes steps when it is told to.
+"""One side of a comparison in a process of its own: it builds the model and takes steps on request.
 
 python -m benchmarks.worker --side minigrad --case small: for each number on stdin takes that many steps, and answers
 with a line of JSON, {"seconds": [...], "faults": [...], "loss": ..., "bytes": ...}. bytes: the most memory that these
@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # not this folder: its kernels.py is not the package
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
 from benchmarks import cases
 from kernels.system import cli
 
 SIDES = ("minigrad", "eager", "compiled")
-PEAK = "peak"  # a side, too: what the processor could do meanwhile
+PEAK = "peak"  # the side that measures the machine's peak meanwhile
 
 
 def trainer_on_batch(config, training, ids, targets):
-    """Our Trainer, which gets this same batch in every step. `minigrad.runtime.configure` goes before."""
+    """A Trainer that gets this same batch in every step. Call `minigrad.runtime.configure` before."""
     from minigrad import random
     from tiny_transformer_np.model import TransformerLM
     from tiny_transformer_np.training import TextDataset, Trainer
