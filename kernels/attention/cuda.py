@@ -112,18 +112,18 @@ def _setting(shape, scale, causal, p, seed, step, stream):
 
 
 def _view(x):
-    """x, or a copy of it if its last axis has gaps."""
+    """x, or a copy of it if its last axis is not contiguous."""
     return x if x.shape[-1] <= 1 or x.strides[-1] == x.dtype.itemsize else x.copy()
 
 
 def _with_strides(*arrays):
-    """pointer, stride of b, of h, of t, for each of them."""
+    """For each array its pointer and its strides along b, h and t."""
     views = [Strided(x) for x in arrays]
     return [argument for view in views for argument in (view, *view.strides)]
 
 
 def _sizes(q, k, v):
-    """(B, H, T, S, D); ValueError where they do not fit together or the kernels."""
+    """(B, H, T, S, D); ValueError for shapes that do not match or that the kernels do not take."""
     B, H, T, D = q.shape
     S = k.shape[2]
     _expect({"k": k, "v": v}, (B, H, S, D))

@@ -1,4 +1,4 @@
-"""Arrays in another storage type. Between the two 16-bit types by way of float32, which holds both exactly."""
+"""Conversion to another storage type. Between the two 16-bit types by way of float32, which holds both exactly."""
 
 import numpy as np
 

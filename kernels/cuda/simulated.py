@@ -17,8 +17,8 @@ from kernels.system.errors import DeviceError
 __all__ = ["asarray", "asnumpy", "capability", "empty", "launch", "load", "pointer", "require", "synchronize"]
 
 HEADERS = Path(__file__).parent
-mode = "fast"  # or "check": look for races, memory that nobody wrote, accesses outside of arrays
-schedule = "forward"  # the order in which blocks and threads take turns: "reversed", "random"
+mode = "fast"  # or "check": look for races, unwritten memory, accesses outside of arrays
+schedule = "forward"  # the order in which blocks and threads run; or "reversed", "random"
 
 
 def launch(path, name, macros, grid, block, args, shared_bytes):
@@ -51,7 +51,7 @@ def _keep(name, make):
 
 
 def capability():
-    """The compute capability that it stands for, as sm_80 is 80."""
+    """The compute capability that it simulates: 80 for sm_80."""
     return 80
 
 

@@ -1,4 +1,4 @@
-"""Dropout whose mask is a function of (seed, step, stream, index): drawn in registers, never stored."""
+"""Dropout whose mask is a function of (seed, step, stream, index): computed in registers, never stored."""
 
 from kernels.cuda.launch import Kernel, blocks, contiguous, empty
 from kernels.cuda.rows import vec
@@ -17,5 +17,5 @@ def dropout_forward(x, p, seed, step, stream):
 
 
 def dropout_backward(dout, p, seed, step, stream):
-    """-> dx. Dropout is linear: its backward function is dropout, with the mask drawn again."""
+    """-> dx. Dropout is linear: its backward function is dropout with the same mask."""
     return dropout_forward(dout, p, seed, step, stream)

@@ -1,4 +1,4 @@
-"""Rows of a table. The backward pass adds rows in an order that the ids alone decide on, so its bits repeat."""
+"""Rows of a table. The backward pass adds rows in an order that depends on the ids alone, so its bits repeat."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ _lists = Kernel("embedding/embedding.cu", "embedding_lists")
 _order = Kernel("embedding/embedding.cu", "embedding_order")
 _sum = Kernel("embedding/embedding.cu", "embedding_sum")
 _sum_long = Kernel("embedding/embedding.cu", "embedding_sum_long")
-_LONG, _WARPS = 64, 16  # as in the source
+_LONG_LIST, _WARPS_PER_LIST = 64, 16  # as in the source
 
 
 def embedding_forward(weight, ids):
@@ -24,7 +24,7 @@ def embedding_forward(weight, ids):
 
 
 def embedding_backward(dout, ids, num_embeddings, into=None):
-    """-> dweight (V, C). Repeated ids add up: in the order in which they stand, long lists in 16 interleaved parts.
+    """-> dweight (V, C). Rows of a repeated id add up in the order of the tokens; a long list in 16 parts.
 
     Where the array `into` is given, dweight is added to it, and it is returned.
     """
@@ -35,8 +35,8 @@ def embedding_backward(dout, ids, num_embeddings, into=None):
     tiles = blocks(C, 32 * vec(dtype))  # of columns
     long_ids = lists[2 * V :]
     _sum.launch((blocks(V, 8), tiles), (32, 8), dweight, dout, order, lists, V, C, dtype=dtype)
-    most = N // (_LONG + 1)  # the host does not know how many long lists there are
-    _sum_long.launch((most, tiles), (32, _WARPS), dweight, dout, order, lists, long_ids, used, C, dtype=dtype)
+    most = N // (_LONG_LIST + 1)  # the host does not know how many long lists there are
+    _sum_long.launch((most, tiles), (32, _WARPS_PER_LIST), dweight, dout, order, lists, long_ids, used, C, dtype=dtype)
     if into is None:
         return dweight
     into += dweight

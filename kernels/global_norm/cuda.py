@@ -10,7 +10,7 @@ _BLOCK_ELEMENTS = 16384  # as in the source
 
 
 def global_norm(arrays):
-    """sqrt of the sum of all squares over a list of arrays -> () float64 on their device: nobody waits for it."""
+    """sqrt of the sum of all squares over a list of arrays -> () float64 on their device; the host does not wait."""
     if not arrays:
         return 0.0  # and no device to put it on
     counts = [blocks(a.size, _BLOCK_ELEMENTS) for a in arrays]

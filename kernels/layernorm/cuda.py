@@ -5,7 +5,7 @@ from kernels.cuda.rows import check_shapes, column_sums, count_rows, row_kernel,
 
 SOURCE = "layernorm/layernorm.cu"
 
-ROWS = 16  # that a block normalises with one load of weight and bias
+BLOCK_ROWS = 16  # rows that a block normalises with one load of weight and bias
 
 
 def layernorm_forward(x, weight, bias, eps):
@@ -16,8 +16,9 @@ def layernorm_forward(x, weight, bias, eps):
     mean, rstd = (empty(x, x.shape[:-1], accum_dtype(x.dtype)) for _ in range(2))
     kernel, n_threads = row_kernel(SOURCE, "layernorm_forward", C, vec(x.dtype))
     kernel.launch(
-        blocks(N, ROWS), n_threads, out, mean, rstd, contiguous(x), weight, bias, eps, N, C, ROWS, dtype=x.dtype
-    )
+        blocks(N, BLOCK_ROWS), n_threads, out, mean, rstd, contiguous(x), weight, bias, eps, N, C, BLOCK_ROWS,
+        dtype=x.dtype,
+    )  # fmt: skip
     return out, mean, rstd
 
 

@@ -22,7 +22,7 @@ def linear_forward(x, weight, bias):
 
 
 def linear_backward(dout, x, weight, bias, into=None):
-    """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias: what needs it is not wanted.
+    """-> dx (..., K), dweight (C, K), dbias (C,). Where weight, x or bias is None, dx, dweight or dbias is None.
 
     dweight is written into the array `into` where it is given.
     """
@@ -33,7 +33,7 @@ def linear_backward(dout, x, weight, bias, into=None):
 
 
 def sum_columns(rows):
-    """rows (N, C) -> (C,), over chunks of rows that N alone decides on."""
+    """rows (N, C) -> (C,), over chunks of rows whose size depends on N alone."""
     N, C = rows.shape
     chunk = max(64, blocks(N, 256))
     n_chunks = blocks(N, chunk)

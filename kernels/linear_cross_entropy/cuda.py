@@ -1,7 +1,7 @@
 """The language model's head and its loss in one, a chunk of tokens at a time (Liger-Kernel's way, arXiv 2410.10989).
 
-All logits of a batch, (N, V), are the largest array of a training step, and nobody looks at them: here at most
-CHUNK_ROWS rows of them exist. Their gradient is formed while they are there, so backward only rescales.
+All logits of a batch, (N, V), are the largest array of a training step. Here at most CHUNK_ROWS rows of them exist
+at a time. Forward also computes their gradient, so backward only rescales.
 """
 
 import numpy as np
@@ -58,7 +58,7 @@ def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False
 
 
 def _add(total, product):
-    """total + product in the dtype of sums, total's memory used again; None stands for 0."""
+    """total + product in the dtype of sums, written into total; total None: 0."""
     first = total is None
     total = empty(product, product.shape, accum_dtype(product.dtype)) if first else total
     per_block = _THREADS * 16 // total.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy in one: a block of threads a row; loss and divisor stay on the device.
+"""Softmax and cross-entropy fused: a block of threads for each row; loss and divisor stay on the device.
 
 The loss has the dtype of sums: float32 for 16-bit logits, whose own type would overflow at 65504.
 """
@@ -56,7 +56,7 @@ def softmax_cross_entropy_in_place(losses, logits, targets, divisor, ignore_inde
 
 
 def count_targets(targets, ignore_index, reduction, dtype):
-    """-> divisor () int64: how many targets count, at least 1; 1 for "sum". dtype: of the logits."""
+    """-> divisor () int64: how many targets are not ignored, at least 1; 1 for "sum". dtype: of the logits."""
     divisor = empty(targets, (), np.int64)
     average = int(reduction == "mean")
     _count.launch(1, _ONE_BLOCK, divisor, targets, ignore_index, average, targets.size, dtype=dtype)
@@ -76,5 +76,5 @@ def as_targets(targets):
 
 
 def _threads(V, dtype):
-    """Threads a row: each moves 16 bytes at a time, so few for a short one."""
+    """Threads for a row, each of which moves 16 bytes at a time."""
     return 32 * min(16, max(1, blocks(V * dtype.itemsize, 32 * 16)))
