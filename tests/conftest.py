@@ -1,11 +1,11 @@
-"""Before any test module is imported: settings of the process, and what each marker's tests need to run."""
+"""Settings of the test process, made before any test module is imported, and the requirements of each marker."""
 
 import os
 
-# Where two processes share the cores, as test runs often do, threads that wait must sleep: left spinning they take
-# the cores from each other. Read when the OpenMP library is loaded, which PyTorch may do first.
+# Waiting threads must sleep: threads that spin take the cores from other processes. OpenMP reads this when it is
+# loaded, which PyTorch may do first.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.pop("PYTHONUNBUFFERED", None)  # programs that a test starts print as a user's do
+os.environ.pop("PYTHONUNBUFFERED", None)  # programs started by tests buffer their output as a user's do
 
 import functools
 import importlib.util
@@ -32,11 +32,11 @@ THREADS = runtime.configure()  # one pool of threads, as in train.py
 
 
 class Supply(NamedTuple):
-    """What the tests that carry a marker need; without it they are skipped."""
+    """The requirement of a marker. Where it is missing, tests with the marker are skipped."""
 
     what: str
     there: Callable[[], bool]
-    get: str = ""  # the command that supplies it; empty for what no command can
+    get: str = ""  # the command that installs it; empty if no command can
 
 
 def on_device(name):
@@ -46,8 +46,8 @@ def on_device(name):
 
 VERSION = sys.version_info[:3]
 PIP = f"{interpreter()} -m pip install"
-#: marker -> what it stands for. A test that cannot run everywhere carries one of these: `pytest.skip` and the like
-#: fail without one, and where what it names is there.
+#: marker -> its requirement. A test that cannot run everywhere has one of these markers: a skip without a marker, or
+#: with one whose requirement is met, is a failure.
 SUPPLIES = {
     "pytorch": Supply("PyTorch", lambda: importlib.util.find_spec("torch") is not None, f"{PIP} torch==2.13.0"),
     "gpu_check": Supply(
@@ -82,7 +82,7 @@ def lacks(name):
 
 
 def lacking(item):
-    """The markers of a test whose supply is missing."""
+    """The markers of a test whose requirements are missing."""
     return [name for name in SUPPLIES if item.get_closest_marker(name) and lacks(name)]
 
 
@@ -114,7 +114,7 @@ def pytest_runtest_setup(item):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A skip is a failure unless something is missing that a marker of the test names."""
+    """Make a skip a failure unless the requirement of one of the test's markers is missing."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail"):
         names = lacking(item)
@@ -128,7 +128,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
-    """A module that skips itself hides its tests and their markers."""
+    """Make the skip of a whole module a failure: it hides its tests and their markers."""
     report = yield
     if report.skipped:
         report.outcome, report.longrepr = "failed", f"skipped as a whole; mark its tests instead: {report.longrepr}"
@@ -136,7 +136,7 @@ def pytest_make_collect_report(collector):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Beside pytest's own lines about skipped tests: those that are not run by default."""
+    """Name the tests that are not run by default, after pytest's own lines about skipped tests."""
     if "not slow" in config.option.markexpr:
         terminalreporter.write_line('left out: tests marked slow; run them: make test ARGS="-m slow"')
 
@@ -150,7 +150,7 @@ def pytest_sessionfinish(session):
 
 @pytest.fixture(autouse=True, scope="session")
 def programs_get_signals():
-    """Behind nohup and & signals are ignored, and by all that is started from there; not by what has a handler here."""
+    """Reset SIGINT and SIGHUP, which `nohup` and `&` make this process and its children ignore."""
     for name in ("SIGINT", "SIGHUP"):
         if (number := getattr(signal, name, None)) and signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
@@ -158,9 +158,9 @@ def programs_get_signals():
 
 @pytest.fixture(autouse=True)
 def same_start():
-    """Every test has the same kernels, threads and place of the random tape, whichever ran before it.
+    """Every test has the same kernels, threads and random position, whatever ran before it.
 
-    One that calls a command's main() leaves the kernels and the threads of that command.
+    A test that calls a command's main() changes kernels and threads.
     """
     random.seek(0)
     numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))

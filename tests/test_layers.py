@@ -91,7 +91,7 @@ def hidden_modules(root):
     return hidden
 
 
-@pytest.mark.parametrize("root", ["minigrad", "tiny_transformer_np"])
+@pytest.mark.parametrize("root", ["cudagates", "cudasim", "kernels", "minigrad", "tiny_transformer_np"])
 def test_no_function_hides_the_module_of_its_name(root, tmp_path, monkeypatch):
     """Else `import minigrad.tensor` gives a class, and a debugger cannot name the module."""
     assert hidden_modules(root) == []

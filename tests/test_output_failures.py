@@ -1,4 +1,4 @@
-"""What may go wrong while a run is shown: it ends with the bits of an undisturbed one, and says once what failed."""
+"""Failures of output during a run: it ends with the bits of an undisturbed run, and reports each failure once."""
 
 import json
 import os

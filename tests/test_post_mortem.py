@@ -1,4 +1,4 @@
-"""A run whose numbers go bad says where, keeps its weights, and can be entered at that very place."""
+"""A run with NaN or infinity names the operation, keeps its weights, and --post-mortem opens pdb in that operation."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def run(*args, stdin=""):
 
 
 def test_divergence_is_located_saved_and_entered(tmp_path):
-    """A learning rate of 1e30 throws the weights so far away that the second step overflows."""
+    """A learning rate of 1e30 makes weights so large that the second step overflows."""
     out = tmp_path / "run"
     result = run(*FLAGS, "--no-preflight", "--out-dir", out)
     assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr

@@ -59,8 +59,8 @@ def launch(folder, *args):
     return [(rate, p.returncode, *out) for rate, p, out in zip(RATES, processes, results, strict=True)]
 
 
-def require_sound(run, rate):
-    """All that is in the run's folder is of the process that trained with this learning rate."""
+def require_written_by_one_process(run, rate):
+    """Assert that all files in the run's folder are by the process with this learning rate."""
     found = {str(path.relative_to(run)): path for path in run.rglob("*")}
     assert sorted(found) == FILES
     assert {path.stat().st_mode & 0o777 for path in found.values() if path.is_file()} == {0o666 & ~UMASK}
@@ -87,7 +87,7 @@ def test_three_at_once_get_three_folders(folder, launches):
         for rate, status, stdout, stderr in launch(folder):
             assert status == 0 and stderr == "", stderr
             run = folder / stdout.split()[1]
-            require_sound(run, rate)
+            require_written_by_one_process(run, rate)
             sound.add(run)
     assert len(sound) == 3 * launches and sorted(sound) == sorted((folder / "runs").iterdir())
 
@@ -98,14 +98,14 @@ def test_of_three_in_one_folder_one_trains(folder, launches):
         run = folder / f"run{n}"
         results = launch(folder, "--out-dir", run)
         (winner,) = [rate for rate, status, _, _ in results if status == 0]
-        require_sound(run, winner)
+        require_written_by_one_process(run, winner)
         for _, status, _, stderr in results:
             assert status in (0, 2) and stderr.count("\n") == (status != 0) and "Traceback" not in stderr, stderr
             assert status == 0 or f"another process is training {run}" in stderr or "holds a run already" in stderr
 
 
 def test_a_run_that_still_runs_is_not_resumed(folder):
-    """It is stopped for a while, and then goes on as if nothing had been."""
+    """The running process is suspended meanwhile, and then finishes undisturbed."""
     run = folder / "run"
     flags = [*TINY, "--data", folder / "text.txt", "--learning-rate", RATES[0], "--out-dir", run]
     with stopped(folder, "train", *flags) as process:
@@ -119,7 +119,7 @@ def test_a_run_that_still_runs_is_not_resumed(folder):
         process.send_signal(signal.SIGCONT)
         _, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr
-    require_sound(run, RATES[0])
+    require_written_by_one_process(run, RATES[0])
 
 
 def test_what_is_refused_leaves_nothing(folder):

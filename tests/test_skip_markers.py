@@ -1,4 +1,4 @@
-"""What tests/conftest.py does with skips: a marker whose supply is missing explains one, any other is a failure."""
+"""tests/conftest.py on skips: a skip is allowed if a marker's requirement is missing; any other is a failure."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The interactive session on one training step: every command, both kernel sets, and that leaving it leaves nothing.
+"""The interactive session on one training step: every command, both kernel sets, and leaving it early.
 
 In this process, on scripted streams; see test_step_cli.py for the command line.
 """
@@ -95,7 +95,7 @@ def test_goto_takes_an_id_a_module_a_path_around_it_and_an_operation(trainer):
     first = int(output.split("#")[1].split()[0])
     trainer = make_trainer(trainer.config.data[0])
     start = int(session_on(trainer, "quit").split("#")[1].split()[0])
-    assert start != first  # ids count on
+    assert start != first  # ids differ from step to step
     out = session_on(trainer, f"goto #{start + 26 - 2}", "where", f"goto {start + 26 - 5}", "quit")
     assert "node 3 of 26" in out and "node 6 of 26" in out
 
@@ -118,7 +118,7 @@ def test_step_goes_into_the_backward_function_and_its_kernel_and_nothing_else(tr
     assert any("/reference.py" in line for line in lines)
     ours = r"/ops/nn\.py|/kernels/\w+/reference\.py"  # not NumPy, not the engine
     assert all(re.search(ours, line) for line in lines)
-    assert "node 4 of 26" in output  # past the backward function's end it is the session again
+    assert "node 4 of 26" in output  # after the backward function returns, the session continues
     assert "layernorm in ln_final\n    dx         (2, 8, 16)" in output
 
 

@@ -1,4 +1,4 @@
-"""What a seeded bug is, how it is put in place, and the checks that are to catch it.
+"""The class of seeded bugs, the context that plants one, and the checks that must catch it.
 
 A bug replaces one backward function or one kernel for the length of a `with` block. Nothing else is changed.
 """
@@ -29,9 +29,9 @@ class Bug:
     name    in words, as the table shows it
     where   module and function, "minigrad.ops.reduce.sum_backward"
     wrong   wrong(right) -> the function that takes its place
-    op      the operation in minigrad.opcases that is to show it; "" for optimizers and norms
-    cause   what the explanation should say; "" where it is not a kind of error that a pattern could tell
-    case    a call that shows it, where those of opcases do not
+    op      the operation in minigrad.opcases whose check must fail; "" for optimizers and norms
+    cause   the likely cause that the message should name; "" if no pattern can tell it
+    case    a call that shows the bug, if those of opcases do not
     """
 
     name: str
@@ -43,7 +43,7 @@ class Bug:
 
     @property
     def kernel(self):
-        """The kernel it is in, or None."""
+        """The kernel that has the bug, or None."""
         module, _, function = self.where.rpartition(".")
         function = {"_scores": "attention_forward"}.get(function, function)
         return function if module.startswith("kernels") else None
@@ -54,7 +54,7 @@ class Bug:
 
 
 def owner(bug):
-    """What has the function as an attribute: a module, a class, or all kernels of a backend."""
+    """The object whose attribute the function is: a module, a class, or all kernels of a backend."""
     path, _, name = bug.where.rpartition(".")
     if bug.kernel == name:
         return kernels.backend("cpu" if bug.backend == "fast" else "reference")
@@ -67,7 +67,7 @@ def owner(bug):
 
 @contextmanager
 def planted(bug):
-    """The bug in place."""
+    """A context in which the wrong function replaces the right one."""
     name = bug.where.rpartition(".")[2]
     right = getattr(owner(bug), name)
     wrong = bug.wrong(right)
@@ -80,7 +80,7 @@ def planted(bug):
 
 
 # ---------------------------------------------------------------------------------------------- checks
-# each returns None if nothing was noticed, else (message, likely cause)
+# each returns None if it passes, else (message, likely cause)
 
 
 def by_gradcheck(bug):

@@ -12,7 +12,7 @@ SDPA = "scaled_dot_product_attention"
 
 
 def kernel(name, where, change, op="", cause=""):
-    """A kernel replaced by change(right, *args)."""
+    """A kernel replaced by change(right, *args), where right is the right kernel."""
     where = f"kernels.{_HOME[where.partition('.')[2]]}.{where}"
     return Bug(name, where, lambda right: lambda *a, **k: change(right, *a, **k), op, cause)
 
@@ -88,7 +88,7 @@ def half_precision(right, dout, x, *setting):
 
 
 def adamw(corrected=True, root_eps=False, decoupled=True, scaled=True, squared=True):
-    """AdamW as published, or with one thing changed."""
+    """AdamW as published, or with one mistake."""
 
     def change(right, param, grad, m, v, step, rate, beta1, beta2, eps, decay, grad_scale):
         g = grad * (grad_scale if scaled else 1.0) + (0.0 if decoupled else decay * param)

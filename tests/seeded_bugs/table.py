@@ -1,7 +1,7 @@
 """Which check catches which seeded bug: `python tests/seeded_bugs/table.py` writes the table into docs/checks.md.
 
 A bug is caught by gradcheck (float64, finite differences), by the comparison of float32 with float64, by parity
-of the fast with the reference kernels, or by the optimizers' reference; all that notice it are named.
+of the fast with the reference kernels, or by the optimizers' reference; the table names all that catch it.
 """
 
 import sys

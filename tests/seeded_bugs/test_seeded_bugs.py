@@ -1,4 +1,4 @@
-"""The checks are checked: every seeded bug is caught, most causes are named, and right code raises no alarm."""
+"""Tests of the checks: every seeded bug is caught, most causes are named, and right code raises no alarm."""
 
 import functools
 import importlib

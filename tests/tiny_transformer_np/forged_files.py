@@ -1,6 +1,6 @@
-"""Files with wrong contents, at random but the same for the same generator. Each function returns what it did.
+"""Files with random wrong contents, a function of the generator. Each function returns a description of its change.
 
-The checkpoints' checksums fit: they are put in after the change, as anyone can do.
+The checkpoints have right checksums, computed after the change, as a forger would.
 """
 
 import copy
@@ -15,7 +15,7 @@ from tiny_transformer_np.model import parameter_shapes
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training import checkpoint_schema as schema
 
-#: what stands where something else is expected
+#: values that replace others
 VALUES = [
     None, True, False, -1, 0, 1, 2, 3, 7, 2**31, 2**63, 10**9, 10**30, 10**400, -(2**40), 0.0, -0.5, 0.5, 1.5, 1e9,
     1e308, -1e308,
@@ -74,7 +74,7 @@ def edit(rng, tree):
 
 
 def edit_arrays(rng, arrays):
-    """Change one of the arrays {name: array}: its place, shape, kind or numbers. The dict in place, arrays copied."""
+    """Change the name, shape, dtype or numbers of one array, in a dict {name: array} in place; arrays are copied."""
     name = pick(rng, sorted(arrays))
     x = np.atleast_1d(arrays[name]).copy()
     how = pick(rng, ["drop", "rename", "add", "shape", "kind", "number", "number", "bits", "bits", "bits", "large"])
@@ -92,7 +92,7 @@ def edit_arrays(rng, arrays):
     if how == "bits":
         x.reshape(-1).view(np.uint8)[rng.integers(x.nbytes)] ^= 1 << rng.integers(8)
         arrays[name] = x
-    if how == "large":  # finite, but its products may not be
+    if how == "large":  # finite, though products of it overflow
         arrays[name] = x * np.float32(10.0 ** rng.integers(5, 30))
     return f"{how} {name}"
 
@@ -131,7 +131,7 @@ def forged_checkpoint(rng, path, arrays, meta):
 
 
 def edit_header(rng, path):
-    """Change the header of a safetensors file: what it says of an array, or a piece of its JSON."""
+    """Change the header of a safetensors file: the entry of an array, or a piece of its JSON."""
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     text, body = content[8 : 8 + length], content[8 + length :]
@@ -161,7 +161,7 @@ def forged_toml(rng, path, tables):
         done.append(edit(rng, tables))
     try:
         content = tomli_w.dumps(tables).encode("utf-8", "surrogatepass")
-    except (TypeError, ValueError, AttributeError):  # no TOML has that: as text in its place
+    except (TypeError, ValueError, AttributeError):  # TOML has no such value: write its text
         content = json.dumps(tables, default=str).encode()
     if rng.random() < 0.4:
         at = int(rng.integers(len(content)))
@@ -173,7 +173,7 @@ def forged_toml(rng, path, tables):
 
 
 def forged_metrics(rng, path, rows):
-    """Write a metrics.jsonl of which some lines are wrong."""
+    """Write a metrics.jsonl with some wrong lines."""
     rows, done = copy.deepcopy(rows), []
     for _ in range(int(rng.integers(1, 4))):
         done.append(edit(rng, rows))

@@ -1,4 +1,4 @@
-"""What the tests of preflight share: trainers on text that hardly repeats itself, and what a check says."""
+"""Helpers of the preflight tests: trainers on a text of random words, and the messages of failed checks."""
 
 import numpy as np
 from small_models import make_trainer
@@ -15,7 +15,7 @@ def trainer_of(**changes):
 
 
 def failed(trainer, *names, whole=False):
-    """Exactly these checks fail -> all they say."""
+    """Assert that exactly these checks fail -> their messages."""
     found = preflight.preflight(trainer, whole, say=lambda line: None)
     assert [name for name, _ in found] == list(names), found
     return "\n".join(explanation for _, explanation in found)

@@ -1,4 +1,4 @@
-"""TransformerLM: its shapes, its first weights, what sees what, and where its randomness comes from."""
+"""TransformerLM: its shapes, its first weights, causality, and its random numbers."""
 
 import math
 import sys
@@ -161,7 +161,7 @@ def test_dropout_moves_on_with_each_pass_repeats_after_seek_and_ends_with_eval(k
 
 
 def test_dropout_differs_from_layer_to_layer():
-    """No two uses in a pass share their place on the random tape, so no two masks are alike."""
+    """No two uses in a pass share a random position, so no two masks are equal."""
     model = make_model(dropout=0.3, n_layer=3)
     ids, _ = batch_of(model.config)
     streams = [node.saved["stream"] for node in nodes_below(model(ids)) if node.saved.get("p")]

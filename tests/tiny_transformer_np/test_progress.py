@@ -1,4 +1,4 @@
-"""What a run shows of itself comes out whole, whenever a signal's handler has something to say too."""
+"""Lines of output stay whole, even if a signal handler prints in the middle of a write."""
 
 import errno
 import io

@@ -1,6 +1,6 @@
-"""The training loop: what a step does, what is counted, and what is left alone.
+"""The training loop: the results of a step, averages over targets, and state that must not change.
 
-In float64 where exactness is the point; tiny models everywhere.
+Tiny models, in float64 where results must be exact.
 """
 
 import math
@@ -18,13 +18,13 @@ EVAL_KEYS = ["kind", "step", "val_loss", "val_perplexity"]
 
 
 def log_softmax(logits):
-    """Of float64 logits (..., V), written out once more."""
+    """The log-softmax of float64 logits (..., V), computed independently."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def ignore_unevenly(trainer):
-    """Have every batch lose another number of targets, as padded ones would. Returns the trainer."""
+    """Ignore a different number of targets in every batch, as padding does. Returns the trainer."""
     dataset, original = trainer.train_dataset, trainer.train_dataset.batch
 
     def batch(number, batch_size, seed):
