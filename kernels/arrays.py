@@ -1,8 +1,8 @@
 """Arrays: NumPy's on the host, CuPy's or the simulator's on a device.
 
 A device's arrays take part in NumPy's functions and operators by NEP 13 and 18, so `np.exp(x)` runs where x is. New
-arrays are made beside others by `np.zeros(shape, like=x)`, and `np.asarray(host, like=x)` moves one there. The two
-kinds never mix by themselves.
+arrays are made on x's device by `np.zeros(shape, like=x)`, and `np.asarray(host, like=x)` copies one there. An
+operation on both kinds raises.
 """
 
 import math
@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 CACHE_LINE = 64  # bytes, of a CPU
-_SHARE, _BESIDE = 1024, 16  # of a large array's bytes one in so many is spare; and what malloc keeps beside them
+_PADDING, _MALLOC_HEADER = 1024, 16  # 1/1024 of a large array's bytes is padding; bytes that malloc adds to them
 
 
 def is_array(x):
@@ -29,17 +29,17 @@ def on_host(x):
 
 
 def empty(shape, dtype, like=None):
-    """`np.empty`, but from the beginning of a cache line on: a register that is stored or loaded then crosses none.
+    """`np.empty`, beginning at a cache line, so that no vector load or store crosses one.
 
-    Beside `like`, if that is on a device, where every array begins so.
+    The array is on `like`'s device, where every array is aligned.
     """
     if like is not None and type(like) is not np.ndarray:
         return np.empty(shape, dtype, like=like)
     dtype, n = np.dtype(dtype), math.prod(shape)
-    # Of a large array a share, not so many bytes: in its place, once freed, smaller ones as large together have room.
-    # Otherwise the last would not, for a few bytes, and the process would grow.
-    spare = max(CACHE_LINE, n * dtype.itemsize // _SHARE - _BESIDE)
-    memory = np.empty(n + spare // dtype.itemsize, dtype)
+    # A large array's padding is a fraction of its size. Then smaller arrays of the same total size fit into its memory
+    # once it is freed; with a fixed padding the last one would not, and the process would grow.
+    padding = max(CACHE_LINE, n * dtype.itemsize // _PADDING - _MALLOC_HEADER)
+    memory = np.empty(n + padding // dtype.itemsize, dtype)
     address = memory.__array_interface__["data"][0]
     first = -address % CACHE_LINE // dtype.itemsize
     return memory[first : first + n].reshape(shape)

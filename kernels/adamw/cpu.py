@@ -4,6 +4,7 @@
 """
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
@@ -14,15 +15,38 @@ from kernels.cpu.sixteen_bits import bits_of, format_of, narrow, round_to_odd, w
 _CHUNK = 16384
 
 
+class Coefficients(NamedTuple):
+    """The numbers of one step, in the parameters' dtype. c1 and c2, 1 - beta**step, are AdamW's bias corrections."""
+
+    beta1: Any
+    beta2: Any
+    one_minus_beta1: Any
+    one_minus_beta2: Any
+    eps: Any
+    learning_rate: Any
+    m_scale: Any  # learning_rate / c1
+    root_scale: Any  # 1 / sqrt(c2)
+    grad_scale: Any
+
+
+class LowPrecision(NamedTuple):
+    """An array of 16-bit floats, as compiled code takes it."""
+
+    bits: Any  # (n,) uint16, or (0,) for none
+    form: int  # of `format_of`; 0 for none
+
+
+def _coefficients(dtype, step, learning_rate, beta1, beta2, eps, grad_scale):
+    m_scale, root_scale = learning_rate / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step)
+    numbers = beta1, beta2, 1.0 - beta1, 1.0 - beta2, eps, learning_rate, m_scale, root_scale, grad_scale
+    return Coefficients(*map(dtype.type, numbers))
+
+
 def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight_decay, grad_scale):
     """One AdamW step in place on param, m and v, all (n,). step counts from 1; see `kernels.adamw.reference`."""
-    real = param.dtype.type
-    launch(
-        _update, 2.0 * param.size, param, grad, m, v,
-        real(beta1), real(beta2), real(1.0 - beta1), real(1.0 - beta2), real(eps),
-        real(learning_rate / (1.0 - beta1**step)), real(1.0 / math.sqrt(1.0 - beta2**step)),
-        real(1.0 - learning_rate * weight_decay), real(grad_scale),
-    )  # fmt: skip
+    coefficients = _coefficients(param.dtype, step, learning_rate, beta1, beta2, eps, grad_scale)
+    decay_factor = param.dtype.type(1.0 - learning_rate * weight_decay)
+    launch(_update, 2.0 * param.size, param, grad, m, v, decay_factor, coefficients)
 
 
 def fused_adamw_step(param, grad, m, v, low, step, ends, decays, learning_rate, beta1, beta2, eps, norm, max_norm):
@@ -30,62 +54,53 @@ def fused_adamw_step(param, grad, m, v, low, step, ends, decays, learning_rate, 
     if not math.isfinite(norm):
         return
     step[...] += 1
-    t, real = int(step), param.dtype.type
     clip = min(1.0, max_norm / (float(norm) + 1e-6)) if max_norm > 0 else 1.0
+    coefficients = _coefficients(param.dtype, int(step), learning_rate, beta1, beta2, eps, clip)
     form = format_of(grad.dtype)
-    none = np.zeros(0, param.dtype)
-    launch(
-        _update_arena, 2.5 * param.size, param, none if form else grad, bits_of(grad if form else None), form, m, v,
-        bits_of(low), 0 if low is None else format_of(low.dtype), ends, decays,
-        real(beta1), real(beta2), real(1.0 - beta1), real(1.0 - beta2), real(eps), real(learning_rate),
-        real(learning_rate / (1.0 - beta1**t)), real(1.0 / math.sqrt(1.0 - beta2**t)), real(clip),
-    )  # fmt: skip
+    wide_grad, low_grad = (
+        np.zeros(0, param.dtype) if form else grad,
+        LowPrecision(bits_of(grad if form else None), form),
+    )
+    low = LowPrecision(bits_of(low), 0 if low is None else format_of(low.dtype))
+    launch(_update_arena, 2.5 * param.size, param, wide_grad, low_grad, m, v, low, ends, decays, coefficients)
 
 
 @jit(parallel=True)
-def _update(param, grad, m, v, beta1, beta2, rest1, rest2, eps, rate, root_scale, shrink, grad_scale):
+def _update(param, grad, m, v, decay_factor, coefficients):
     for i in prange((param.size + _CHUNK - 1) // _CHUNK):
         chunk = slice(i * _CHUNK, (i + 1) * _CHUNK)
-        _step(
-            param[chunk], grad[chunk], m[chunk], v[chunk],
-            beta1, beta2, rest1, rest2, eps, rate, root_scale, shrink, grad_scale,
-        )  # fmt: skip
+        _step(param[chunk], grad[chunk], m[chunk], v[chunk], decay_factor, coefficients)
 
 
 @jit
-def _step(param, grad, m, v, beta1, beta2, rest1, rest2, eps, rate, root_scale, shrink, grad_scale):
-    """AdamW on one thread. rate: learning rate over m's bias correction; root_scale: 1 / sqrt of v's.
-
-    shrink: the factor of the weight decay.
-    """
+def _step(param, grad, m, v, decay_factor, c):
+    """AdamW on one thread. decay_factor: 1 - learning_rate * weight_decay. c: Coefficients."""
     for j in range(param.size):
-        g = grad[j] * grad_scale
-        m[j] = beta1 * m[j] + rest1 * g
-        v[j] = beta2 * v[j] + rest2 * g * g
-        param[j] = shrink * param[j] - rate * m[j] / (np.sqrt(v[j]) * root_scale + eps)
+        g = grad[j] * c.grad_scale
+        m[j] = c.beta1 * m[j] + c.one_minus_beta1 * g
+        v[j] = c.beta2 * v[j] + c.one_minus_beta2 * g * g
+        param[j] = decay_factor * param[j] - c.m_scale * m[j] / (np.sqrt(v[j]) * c.root_scale + c.eps)
 
 
 @jit(parallel=True)
-def _update_arena(
-    param, grad, grad_bits, grad_form, m, v, low_bits, low_form, ends, decays,
-    beta1, beta2, rest1, rest2, eps, learning_rate, rate, root_scale, clip,
-):  # fmt: skip
-    # rate: learning rate over m's bias correction; root_scale: 1 / sqrt of v's
+def _update_arena(param, wide_grad, low_grad, m, v, low, ends, decays, coefficients):
+    """wide_grad: the gradient in param's dtype, or (0,) if it is low_grad. low_grad, low: LowPrecision."""
     for i in prange((param.size + _CHUNK - 1) // _CHUNK):
         start, stop = i * _CHUNK, min(param.size, (i + 1) * _CHUNK)
-        chunk = grad[start:stop] if grad_form == 0 else _widened(grad_bits[start:stop], grad_form, param.dtype)
+        if low_grad.form == 0:
+            grad = wide_grad[start:stop]
+        else:
+            grad = _widened(low_grad.bits[start:stop], low_grad.form, param.dtype)
         segment, begin = np.searchsorted(ends, start, side="right"), start
         while begin < stop:
             end = min(stop, ends[segment])
-            shrink = param.dtype.type(1) - learning_rate * decays[segment]
-            _step(
-                param[begin:end], chunk[begin - start : end - start], m[begin:end], v[begin:end],
-                beta1, beta2, rest1, rest2, eps, rate, root_scale, shrink, clip,
-            )  # fmt: skip
+            decay_factor = param.dtype.type(1) - coefficients.learning_rate * decays[segment]
+            here, in_chunk = slice(begin, end), slice(begin - start, end - start)
+            _step(param[here], grad[in_chunk], m[here], v[here], decay_factor, coefficients)
             segment, begin = segment + 1, end
-        if low_form:
+        if low.form:
             for j in range(start, stop):
-                low_bits[j] = narrow(round_to_odd(param[j]), low_form)
+                low.bits[j] = narrow(round_to_odd(param[j]), low.form)
 
 
 @jit

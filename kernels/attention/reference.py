@@ -23,7 +23,7 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
 def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, step, stream, into=None):
     """-> dq, dk, dv, shaped like q, k, v; written into the three arrays of `into` where it is given.
 
-    The probabilities are formed again from logsumexp, so nothing of size T * S was kept.
+    The probabilities are formed again from logsumexp, so forward saves nothing of size T * S.
     """
     probs = np.exp(_scores(q, k, scale, causal) - logsumexp[..., None])  # (B, H, T, S)
     mask = _attention_mask(probs.shape, p, seed, step, stream, q)

@@ -1,4 +1,4 @@
-"""Arrays in another storage type, on all threads; the 16-bit types by way of their bits."""
+"""Arrays in another storage type, on all threads; arrays of 16-bit types are handled as their bits."""
 
 import numpy as np
 from numba import prange
@@ -20,7 +20,7 @@ def cast(x, dtype):
     if x.dtype == dtype:
         return x
     if format_of(x.dtype) and format_of(dtype):
-        x = cast(x, np.float32)  # which holds both exactly
+        x = cast(x, np.float32)  # it holds both formats exactly
     out = empty(x.shape, dtype)
     source, target = np.ascontiguousarray(x).reshape(-1), out.reshape(-1)
     if (x.dtype.name, dtype.name) == ("float32", "bfloat16"):
@@ -50,7 +50,7 @@ def from_bfloat16_bits(bits):
     return x
 
 
-# A chunk is cut out before the loop over it, or the compiler makes no vector code: see kernels.gelu.cpu.
+# A chunk is sliced before the loop over it, or the compiler makes no vector code: see kernels.gelu.cpu.
 
 
 @jit(parallel=True)
@@ -62,7 +62,7 @@ def _round(whole, half):
 
 @jit
 def _round_chunk(whole, half):
-    """Bits of float32 numbers to those of bfloat16: `sixteen_bits.narrow` for the format that needs few operations."""
+    """Bits of float32 numbers to those of bfloat16: `sixteen_bits.narrow` for bfloat16, in few operations."""
     for j in range(whole.size):
         bits = whole[j]
         nearest = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)

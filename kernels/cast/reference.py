@@ -7,7 +7,7 @@ def cast(x, dtype):
     """x of any shape as `dtype`, rounded to the nearest, ties to even; x itself where it has that dtype."""
     dtype = np.dtype(dtype)
     if (x.dtype.name, dtype.name) == ("float64", "bfloat16"):
-        x = _round_to_odd(x)  # ml_dtypes rounds to float32 first: a second rounding would meet ties that are none
+        x = _round_to_odd(x)  # ml_dtypes rounds to float32 first: the second rounding could meet a false tie
     return x.astype(dtype, copy=False)
 
 

@@ -1,7 +1,7 @@
 """How the CPU kernels are compiled: Numba's settings, its cache, and the elementary functions inside loops.
 
-The cache lies in a folder named after the sources of all that is compiled: Numba itself looks only at the file that
-holds a function, so a change in a helper elsewhere would go unnoticed.
+The cache's folder is named after a hash of all compiled sources. Numba itself looks only at the file that holds a
+function, and would not notice a change in a function that it calls.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 
 def _cache_folder():
-    """The folder for this version of the kernels; None where there is none to be trusted (nothing is cached)."""
+    """The folder for this version of the kernels; None if no folder can be trusted, and nothing is cached."""
     package = Path(__file__).resolve().parents[1]
     compiled = [*sorted(package.glob("cpu/*.py")), *sorted(package.glob("*/cpu*.py")), package / "arrays.py"]
     sources = b"".join(path.read_bytes() for path in compiled)
@@ -36,7 +36,7 @@ def _cache_folder():
 
 
 def _whole_registers():
-    """On some processors LLVM uses half of each vector register, to spare older ones a lower clock: use all of it."""
+    """Use whole vector registers: for some processors LLVM uses half of each, since older ones lower their clock."""
     features = llvmlite.binding.get_host_cpu_features()
     if numba.config.CPU_FEATURES is None and features.get("avx512f"):
         numba.config.CPU_FEATURES = features.flatten() + ",-prefer-256-bit"
@@ -58,7 +58,7 @@ def jit(function=None, *, parallel=False):
         no_cfunc_wrapper=True,  # for callers in C
     )
     forked.watch(kernel)
-    kernel._cache = KernelCache(function, _CACHE)  # as `kernel.enable_caching` puts Numba's own there
+    kernel._cache = KernelCache(function, _CACHE)  # where `kernel.enable_caching` would put Numba's own cache
     return kernel
 
 
@@ -66,14 +66,14 @@ _running = threading.RLock()  # Numba's workqueue layer ends a process in which 
 if hasattr(os, "register_at_fork"):  # the thread that held it is not in the fork
     os.register_at_fork(after_in_child=_running._at_fork_reinit)
 
-_WORTH_SHARING = 15_000  # nanoseconds; a thread that had work a moment ago is still awake: handing it some takes 3,000
+_WORTH_SHARING = 15_000  # nanoseconds; giving work to a thread that is still awake takes 3,000
 
 
 def launch(kernel, nanoseconds, *args):
-    """kernel(*args) on all threads, or on one if that takes about so few nanoseconds that more do not pay.
+    """kernel(*args) on all threads, or on one thread if the estimated nanoseconds are too few to share.
 
     The kernels' sums do not depend on the number of threads, so this does not change a bit of the result.
-    One kernel runs at a time: another thread's waits for it.
+    One kernel runs at a time; another thread's kernel waits.
     """
     with _running:
         if nanoseconds >= _WORTH_SHARING:
@@ -87,9 +87,9 @@ def launch(kernel, nanoseconds, *args):
 
 
 def chunk_rows(n_rows, least):
-    """How many rows a chunk of a parallel reduction holds: at most 64 chunks, set by the shape alone.
+    """How many rows a chunk of a parallel reduction holds: at least `least`, and at most 64 chunks.
 
-    Never by the number of threads, so that the same sums are formed on any machine.
+    That depends on the shape alone, not on the number of threads, so any machine forms the same sums.
     """
     return max(least, -(-n_rows // 64))
 
@@ -111,9 +111,9 @@ def _exp(x):
         return lambda x: math.exp(x)
 
     def exp_float32(x):
-        # x = k ln 2 + r with |r| <= ln 2 / 2. Beside 1.5 * 2**23 a float32 number has no bits for a fraction: adding it
+        # x = k ln 2 + r with |r| <= ln 2 / 2. At 1.5 * 2**23 a float32 number has no bits for a fraction: adding it
         # to x / ln 2 leaves k in the last bits. 127 more is the bias of exponents, so that shifted into their place
-        # these bits are 2**k: 0 for k = -127, infinite for 128. A NaN passes both limits and lives on in r.
+        # these bits are 2**k: 0 for k = -127, infinite for 128. A NaN passes both limits and stays in r.
         t = np.float32(-88.02) if x < np.float32(-88.02) else x
         t = np.float32(88.7228) if t > np.float32(88.7228) else t
         bits = np.float32(t * np.float32(1.44269504088896341) + np.float32(12582912 + 127)).view(np.int32)

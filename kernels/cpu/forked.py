@@ -1,7 +1,7 @@
-"""Kernels in a process that was forked: what they raise there, in place of what GNU's OpenMP does.
+"""Kernels in a forked process raise an error where GNU's OpenMP would end the process.
 
-The threads that share a kernel's work are not in the fork. GNU's OpenMP ends a process that asks for them all the same,
-and a pool of processes whose workers end so waits for ever.
+A fork does not contain OpenMP's threads. GNU's OpenMP ends a process that uses them nevertheless, and a pool of
+processes whose workers end in this way waits for ever.
 """
 
 import os
@@ -10,23 +10,23 @@ import weakref
 import numba
 
 watched = weakref.WeakSet()  # all kernels
-_lost = False  # whether this process was forked from one in which those threads ran
+_lost = False  # whether this process was forked from one in which OpenMP's threads ran
 
 
 def watch(kernel):
-    """Have this kernel raise in a fork of a process in which GNU's OpenMP had started its threads."""
+    """Make this kernel raise in a fork of a process in which GNU's OpenMP has started its threads."""
     watched.add(kernel)
     if _lost:
         _disable(kernel)
 
 
 def _has_threads():
-    """Whether GNU's OpenMP was started, here or in the process that was forked."""
+    """Whether GNU's OpenMP has started its threads, here or in the parent process."""
     try:
         layer = numba.threading_layer()
-    except ValueError:  # no kernel was called: the fork will start threads of its own
+    except ValueError:  # no kernel was called: the fork starts threads of its own
         return False
-    if layer != "omp":  # the other layers start theirs again
+    if layer != "omp":  # the other layers start their threads again
         return False
     from numba.np.ufunc import omppool
 
@@ -41,7 +41,7 @@ def _in_child():
 
 
 def _disable(kernel):
-    """Forget what was compiled, so that a call ends where Numba would compile: no other call has to look for forks."""
+    """Forget the compiled code: a call then reaches `_refuse`, where Numba would compile. No call checks for forks."""
     kernel._reset_overloads()
     kernel._compile_for_args = _refuse
 

@@ -1,7 +1,7 @@
 """Compiled kernels on disk, in a folder that only this account can write to: see `kernels.system.cache`.
 
-Numba's own cache keeps an index beside the code. Processes that compile at the same time overwrite each other's, and a
-file that was cut short ends every later start. Here each kernel has an entry for each signature, whole or none.
+Numba's own cache has an index file: processes that compile at the same time overwrite it, and after a truncated write
+every later start fails. Here each kernel and signature has an entry of its own, which is complete or absent.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from kernels.system import cache
 class KernelCache(_Cache):
     """The entries of one function, as Numba's dispatchers ask for them.
 
-    folder: belongs to these sources and these versions of Numba and Python alone; None: nothing is kept.
+    folder: for these sources and these versions of Numba and Python only; None: nothing is stored.
     """
 
     def __init__(self, function, folder):
@@ -33,7 +33,7 @@ class KernelCache(_Cache):
         return str(self._folder)
 
     def load_overload(self, sig, target_context):
-        """The kernel compiled for these types: before, or now by a worker. None: it is to be compiled here."""
+        """The kernel for these types, from the cache or compiled by a worker now. None: compile it in this process."""
         target_context.refresh()
         entry = self._entry(sig, target_context.codegen())
         content = self._folder and cache.read(self._folder / entry)
@@ -43,34 +43,34 @@ class KernelCache(_Cache):
         content = workers.compiled(self._function, sig, entry)
         if content is None:
             return None
-        if self._folder and not (self._folder / entry).exists():  # it had no room: this says so
+        if self._folder and not (self._folder / entry).exists():  # a write failed before; this one warns
             cache.write(self._folder / entry, content)
         return self._rebuilt(entry, content, target_context)
 
     def save_overload(self, sig, data):
-        """Keep what was compiled for these types, if there is room for it."""
+        """Store what was compiled for these types, if there is disk space."""
         if data.library.has_dynamic_globals:
             warnings.warn(f"{self._name} holds an address of this process and cannot be cached", stacklevel=2)
             return
         entry = self._entry(sig, data.codegen)
-        if workers.is_asked_for(entry):
+        if workers.is_requested(entry):
             content = dumps(data._reduce())
-            workers.keep(entry, content)
+            workers.remember(entry, content)
             if self._folder:
                 cache.write(self._folder / entry, content)
 
     def _rebuilt(self, entry, content, target_context):
-        """The kernel in an entry; None, and the entry removed, if Numba cannot read it."""
+        """The kernel of an entry. If Numba cannot read it: None, and the entry is removed."""
         try:
             kernel = CompileResult._rebuild(target_context, *loads(content))
-        except Exception as error:  # whatever Numba finds in an entry that is not of its making: compiling is safe
+        except Exception as error:  # Numba may raise anything for a damaged entry; compiling again is safe
             where = self._folder / entry if self._folder else entry
             cache.say(f"{where}: {type(error).__name__}; it is compiled again")
             if self._folder:
                 with contextlib.suppress(OSError):
                     where.unlink()
             return None
-        workers.keep(entry, content)
+        workers.remember(entry, content)
         return kernel
 
     def _entry(self, sig, codegen):

@@ -15,7 +15,7 @@ def philox4x32(first, step, c2, c3, k0, k1, words):
 
     Counter i is (first[0] + i * step[0], first[1] + i * step[1], c2, c3); all are uint32.
     """
-    # The rounds stand here and not in a function of one counter, or the compiler would not make vector code of them.
+    # The rounds are written here, not in a function of one counter: that would not become vector code.
     row0, row1, row2, row3 = words[0], words[1], words[2], words[3]
     for i in range(row0.size):
         x0, x1 = np.uint32(first[0] + np.uint32(i) * step[0]), np.uint32(first[1] + np.uint32(i) * step[1])

@@ -1,4 +1,4 @@
-"""float16 and bfloat16 inside compiled loops, which know neither: as their bits, widened and rounded here.
+"""float16 and bfloat16 in compiled loops, where Numba has neither type: conversions between their bits and float32.
 
 Both conversions to 16 bits round to the nearest, ties to even, as the hardware's do.
 """
@@ -45,13 +45,13 @@ def narrow(x, form):
     bits = _U(bits ^ sign)
     if bits > _U(0x7F800000):  # NaN
         rounded = _U(0x7FC0) if form == 2 else _U(0x7E00)
-    elif form == 2:  # half a unit less one bit, and that bit if it makes a tie even
+    elif form == 2:  # add half a unit less one bit; one bit more rounds a tie to even
         rounded = _U((bits + _U(0x7FFF) + ((bits >> _U(16)) & _U(1))) >> _U(16))
     elif bits >= _U(0x47800000):  # 65536 and more, infinity
         rounded = _U(0x7C00)
-    elif bits < _U(0x38800000):  # subnormal: this sum's last bit is worth as much as the last one to be kept
+    elif bits < _U(0x38800000):  # subnormal: the last bit of this sum is the last bit of the result
         rounded = _U(np.float32(_U(bits).view(np.float32) + np.float32(0.5)).view(np.uint32) - _U(0x3F000000))
-    else:  # as above, and the difference of the biases
+    else:  # as for bfloat16, and the difference of the exponents' biases
         rounded = _U((bits - _U(0x38000000) + _U(0xFFF) + ((bits >> _U(13)) & _U(1))) >> _U(13))
     return np.uint16(rounded | (sign >> _U(16)))
 

@@ -1,9 +1,9 @@
-"""Kernels are compiled in processes of their own, several side by side, and loaded by the one that calls them.
+"""Kernels are compiled by worker processes, several at a time, and loaded by the process that calls them.
 
-A kernel that was loaded may round otherwise than one that was compiled in the very process. Numba compiles a function
-that a kernel calls by itself, and then a copy of it with the kernel, which it optimises once more. What is loaded runs
-the copy, but where all was compiled the original is still there, and the linker takes that. So the first process too
-loads what another one compiled, and all have the same bits.
+A loaded kernel may round differently from one that this process compiled. Numba compiles each function that a kernel
+calls twice: by itself, and as a copy inside the kernel, which is optimised once more. A loaded kernel runs the copy; in
+the process that compiled both, the linker takes the original. So the first process loads its kernels too, and all
+processes give the same bits.
 """
 
 import contextlib
@@ -30,16 +30,16 @@ import kernels
 from kernels.cpu import forked
 from kernels.system.streams import note
 
-_MOST = 4  # at a time: with more, the longest one still takes as long; each has 250 MB
-_IDLE = 10  # seconds without work after which such a process ends
+_MAX_WORKERS = 4  # with more the longest kernel still takes as long; a worker takes 250 MB
+_IDLE_SECONDS = 10  # after which a worker without work ends
 #: modules whose kernels take longest: begun first
 _LONGEST = ("kernels.cpu.matmul", "kernels.attention.cpu", "kernels.attention.cpu_bfloat16", "kernels.linear.cpu")
 _START = "import sys; sys.path[:] = sys.argv[1:]; from kernels.cpu.workers import serve; serve()"
 
-_HEADER, _HERE = struct.Struct("<8sQ"), b"minigrad"  # before each message: this, and its length
+_HEADER, _MAGIC = struct.Struct("<8sQ"), b"minigrad"  # each message begins with these: magic and length
 
-_is_worker, _asked = False, None  # an entry
-_contents = {}  # entry: what was compiled for it and not loaded yet, or in a worker not sent yet
+_is_worker, _requested = False, None  # an entry's name
+_contents = {}  # entry: its content, compiled but not loaded yet; in a worker, not sent yet
 _missing = None  # entry: task, during a rehearsal
 
 
@@ -48,12 +48,12 @@ class NotCompiled(Exception):
 
 
 def compiled(function, sig, entry):
-    """What the cache's entry of that name for a kernel would hold, made by another process. None: compile it here."""
+    """The content of the cache's entry for a kernel, compiled by a worker. None: compile it in this process."""
     if entry in _contents:
         return _contents.pop(entry)
     dispatcher = getattr(sys.modules.get(function.__module__), function.__qualname__, None)
-    ours = function.__module__.startswith("kernels.") and getattr(dispatcher, "py_func", None) is function
-    if _is_worker or not ours:  # a worker imports what it compiles
+    importable = function.__module__.startswith("kernels.") and getattr(dispatcher, "py_func", None) is function
+    if _is_worker or not importable:  # a worker imports what it compiles
         return None
     task = function.__module__, function.__qualname__, sig, entry
     if _missing is not None:
@@ -66,21 +66,21 @@ def compiled(function, sig, entry):
     return content
 
 
-def is_asked_for(entry):
-    """Whether an entry that was compiled here is to be kept. A worker also compiles what the kernel calls."""
-    return not _is_worker or entry == _asked
+def is_requested(entry):
+    """Whether an entry that was compiled here is to be stored. A worker also compiles what the kernel calls."""
+    return not _is_worker or entry == _requested
 
 
-def keep(entry, content):
-    """In a worker: remember the entry that was asked for."""
-    if _is_worker and entry == _asked:
+def remember(entry, content):
+    """In a worker: keep the content of the requested entry, to be sent."""
+    if _is_worker and entry == _requested:
         _contents[entry] = content
 
 
 def prepare(rehearsal):
     """Compile what `rehearsal()` calls and is not in the cache, on as many cores as kernels may use.
 
-    Where a kernel is missing, the plain one takes its place in the rehearsal. The last one loads all of them.
+    Where a kernel is missing, the reference kernel takes its place in the rehearsal. The last rehearsal loads them all.
     """
     while (tasks := _rehearse(rehearsal)) and _compile_all(tasks):
         pass
@@ -111,11 +111,11 @@ def _rehearse(rehearsal):
 
 
 def _compile_all(tasks):
-    """Have the tasks done by several workers, and show how many are. Returns whether any could be."""
+    """Compile the tasks on several workers, with a progress report. Returns whether any was compiled."""
     global _worker
     order = {module: i for i, module in enumerate(_LONGEST)}
     tasks = sorted(tasks, key=lambda task: order.get(task[0], len(order)))
-    workers = [_worker, *(Worker() for _ in range(min(len(tasks), numba.get_num_threads(), _MOST) - 1))]
+    workers = [_worker, *(Worker() for _ in range(min(len(tasks), numba.get_num_threads(), _MAX_WORKERS) - 1))]
     idle = queue.SimpleQueue()
     for worker in workers:
         idle.put(worker)
@@ -136,7 +136,7 @@ def _compile_all(tasks):
                 _show(n, len(tasks), task)
                 if content is not None:
                     _contents[task[3]] = content
-        finally:  # of an interrupt too
+        finally:  # also after an interrupt
             for future in running:
                 future.cancel()
             for worker in workers:
@@ -159,14 +159,14 @@ def _name(task):
 
 
 class Worker:
-    """A process that compiles one kernel after another. It is started when there is something to do."""
+    """A process that compiles one kernel after another. It starts at the first task."""
 
     def __init__(self):
         self._process = self._owner = None
         self._closed = False
 
     def compile(self, task):
-        """What the cache's entry is to hold; None if the process could not be started or failed."""
+        """The content of the cache's entry; None if the process could not be started or failed."""
         fresh = False
         while not (fresh or self._closed):
             if fresh := self._process is None or self._owner != os.getpid():
@@ -175,9 +175,9 @@ class Worker:
                 process = self._process or self._start()
                 _send(process.stdin, dumps(task))
                 return _receive(process.stdout) or None
-            except OSError:  # if it was not fresh, it had ended for want of work
+            except OSError:  # a process that was not fresh had ended for lack of work
                 self._end()
-            except BaseException:  # its answer would be taken for the next one's
+            except BaseException:  # its answer would be read as the next task's
                 self._end()
                 raise
         return None
@@ -200,35 +200,35 @@ class Worker:
             process.kill()
             process.wait()
             for stream in process.stdin, process.stdout:
-                with contextlib.suppress(OSError):  # what could not be sent
+                with contextlib.suppress(OSError):  # unsent data
                     stream.close()
 
 
-_worker = Worker()  # for a kernel that no rehearsal named
+_worker = Worker()  # for a kernel that no rehearsal called
 
 
 def serve():
-    """Be a worker: compile what comes on stdin. Whatever is under way, the process ends when stdin does."""
+    """Be a worker: compile the tasks that arrive on stdin. The process ends when stdin closes, even during a task."""
     global _is_worker
     _is_worker = True
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asked, which then ends this one
-    gc.disable()  # compiling makes millions of objects that live on, and a search among them takes a tenth of the time
-    event.broadcast = lambda event: None  # Numba tells of every call of LLVM, and nobody listens
-    _emit_only_what_is_kept()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
+    gc.disable()  # compiling makes millions of objects that stay alive; searching them takes a tenth of the time
+    event.broadcast = lambda event: None  # Numba's events of every LLVM call have no listener
+    _emit_only_cached_code()
     tasks, answers = queue.SimpleQueue(), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
     with contextlib.suppress(queue.Empty, BrokenPipeError):
         while True:
-            _send(answers, _answer(*loads(tasks.get(timeout=_IDLE))))
+            _send(answers, _answer(*loads(tasks.get(timeout=_IDLE_SECONDS))))
     os._exit(0)
 
 
-def _emit_only_what_is_kept():
-    """Have Numba make machine code of what goes into the cache alone.
+def _emit_only_cached_code():
+    """Make Numba emit machine code only for what goes into the cache.
 
-    It would make it of each function that a kernel calls too, to run it, which takes a third of the time. The kernel
-    holds a copy of that function, and nothing that is compiled here is run here.
+    Numba also emits it for each function that a kernel calls, to run it, which takes a third of the time. The kernel
+    contains a copy of that function, and a worker runs nothing that it compiles.
     """
     JITCPUCodegen._add_module = JITCPUCodegen.set_env = lambda codegen, *args: None
     JITCodeLibrary._finalize_specific = lambda library: None
@@ -245,30 +245,30 @@ def _listen(tasks):
 
 
 def _answer(module, name, sig, entry):
-    """The entry's content; empty if this process compiles for another processor, say, or cannot compile it."""
-    global _asked
-    _asked = entry
+    """The entry's content; empty if this process cannot compile it, or compiles for another processor."""
+    global _requested
+    _requested = entry
     asked = getattr(importlib.import_module(module), name)
-    for kernel in forked.watched:  # what it calls takes less time without the code by which Python would call it
+    for kernel in forked.watched:  # functions that it calls compile faster without the wrapper for Python
         kernel.targetoptions["no_cpython_wrapper"] = kernel is not asked
-    asked._reset_overloads()  # it may have been compiled like that
+    asked._reset_overloads()  # it may have been compiled without the wrapper
     try:
         asked.compile(sig)
-    except Exception:  # the process that asked will meet it too, and raise it where it belongs
+    except Exception:  # the parent meets it too, and raises it to the caller
         return b""
     return _contents.pop(entry, b"")
 
 
 def _send(stream, message):
-    stream.write(_HEADER.pack(_HERE, len(message)) + message)
+    stream.write(_HEADER.pack(_MAGIC, len(message)) + message)
     stream.flush()
 
 
 def _receive(stream):
-    """What `_send` wrote at the other end. BrokenPipeError if the process there ended, or something else writes."""
+    """The message that `_send` wrote. BrokenPipeError if the other process ended, or something else wrote there."""
     header = stream.read(_HEADER.size)
-    here, length = _HEADER.unpack(header) if len(header) == _HEADER.size else (b"", 0)
-    message = stream.read(length) if here == _HERE else b""
-    if here != _HERE or len(message) < length:
+    magic, length = _HEADER.unpack(header) if len(header) == _HEADER.size else (b"", 0)
+    message = stream.read(length) if magic == _MAGIC else b""
+    if magic != _MAGIC or len(message) < length:
         raise BrokenPipeError
     return message

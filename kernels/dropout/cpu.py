@@ -8,12 +8,12 @@ from kernels.cpu.compile import jit, launch
 from kernels.cpu.philox import philox4x32
 from kernels.philox import derive_key, keep_threshold
 
-_COUNTERS = 2048  # Philox counters, four elements each, that one task of the parallel loop handles
+_COUNTERS = 2048  # Philox counters, four elements each, in a task of the parallel loop
 
 
 def dropout_forward(x, p, seed, step, stream):
     """Zero elements with probability p, divide the rest by 1 - p. Any shape -> the same."""
-    threshold = keep_threshold(p)  # first: it refuses a p that is no probability
+    threshold = keep_threshold(p)  # first: it raises if p is not a probability
     out = empty(x.shape, x.dtype)
     k0, k1 = derive_key(seed, step, stream)
     if threshold == 0:

@@ -5,7 +5,7 @@ from numba import prange
 
 from kernels.cpu.compile import jit, launch
 
-_COLUMNS = 64  # a thread owns this many columns of the table, and so never meets another
+_COLUMNS = 64  # of the table in a task: no two threads add to the same numbers
 
 
 def embedding_forward(weight, ids):
@@ -14,9 +14,9 @@ def embedding_forward(weight, ids):
 
 
 def embedding_backward(dout, ids, num_embeddings, into=None):
-    """-> dweight (V, C). Repeated ids add up, in the order in which they stand.
+    """-> dweight (V, C). The rows of repeated ids are summed, in the order of the ids.
 
-    Where the array `into` is given, dweight is added to it, and it is returned: only the rows of ids are touched.
+    Where the array `into` is given, dweight is added to it, and it is returned; only its rows of ids change.
     """
     C = dout.shape[-1]
     dweight = np.zeros((num_embeddings, C), dout.dtype) if into is None else into
@@ -27,7 +27,7 @@ def embedding_backward(dout, ids, num_embeddings, into=None):
 
 @jit(parallel=True)
 def _add_sums(dout, ids, order, dweight):
-    """order: where equal ids stand, one after another. Their rows are summed first, then the sum is added."""
+    """order: positions sorted by id. The rows of equal ids are summed first, then the sum is added to dweight."""
     C = dout.shape[1]
     for block in prange((C + _COLUMNS - 1) // _COLUMNS):
         first, last = block * _COLUMNS, min(C, (block + 1) * _COLUMNS)

@@ -9,7 +9,7 @@ def embedding_forward(weight, ids):
 
 
 def embedding_backward(dout, ids, num_embeddings, into=None):
-    """-> dweight (V, C). Repeated ids add up, in the order in which they stand.
+    """-> dweight (V, C). The rows of repeated ids are summed, in the order of the ids.
 
     Where the array `into` is given, dweight is added to it, and it is returned.
     """

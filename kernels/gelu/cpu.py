@@ -35,8 +35,8 @@ def gelu_backward(dout, x, approximate, overwrite=False):
     return dx
 
 
-# A chunk is cut out before the loop over it: an index into the whole array might be negative for all that the compiler
-# knows, and Python's meaning of that keeps it from making vector code.
+# A chunk is sliced before the loop over it. An index into the whole array might be negative for all that the compiler
+# knows, and Python's meaning of negative indices prevents vector code.
 
 
 @jit(parallel=True)
@@ -57,7 +57,7 @@ def _forward_tanh_chunk(x, out):
 def _backward_tanh(dout, x, overwrite, dx):
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         chunk = slice(i * _CHUNK, (i + 1) * _CHUNK)
-        # where dx is written over x a copy, in the first-level cache: else the compiler's vector code would not be used
+        # if dx is written over x, a copy in the first-level cache: the vector code is for arrays that do not overlap
         _backward_tanh_chunk(dout[chunk], x[chunk].copy() if overwrite else x[chunk], dx[chunk])
 
 
@@ -79,7 +79,7 @@ def _forward_exact(x, out):
 
 
 @jit(parallel=True)
-def _backward_exact(dout, x, _, dx):  # called as the other one is
+def _backward_exact(dout, x, _, dx):  # the same arguments as _backward_tanh
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
             cdf = 0.5 * math.erfc(-x[j] * SQRT_HALF)

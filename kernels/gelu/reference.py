@@ -20,13 +20,13 @@ def gelu_backward(dout, x, approximate, overwrite=False):
     if approximate == "tanh":
         t = np.tanh(_SQRT_2_OVER_PI * (x + _CUBIC * x * x * x))
         du = _SQRT_2_OVER_PI * (1.0 + 3.0 * _CUBIC * x * x)
-        slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * du
+        derivative = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * du
     else:
         density = np.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
-        slope = _normal_cdf(x) + x * density
+        derivative = _normal_cdf(x) + x * density
     if not overwrite:
-        return dout * slope
-    x[...] = dout * slope
+        return dout * derivative
+    x[...] = dout * derivative
     return x
 
 

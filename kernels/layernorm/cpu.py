@@ -12,8 +12,8 @@ from kernels.cpu.compile import chunk_rows, jit, launch
 def layernorm_forward(x, weight, bias, eps):
     """x (..., C), weight (C,), bias (C,) or None -> out (..., C), mean (...), rstd (...)."""
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    shift = np.zeros_like(weight) if bias is None else bias
-    out, mean, rstd = launch(_forward, 0.5 * x.size, rows, weight, shift, eps)
+    bias_row = np.zeros_like(weight) if bias is None else bias
+    out, mean, rstd = launch(_forward, 0.5 * x.size, rows, weight, bias_row, eps)
     return out.reshape(x.shape), mean.reshape(x.shape[:-1]), rstd.reshape(x.shape[:-1])
 
 

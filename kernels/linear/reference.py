@@ -15,9 +15,9 @@ def linear_forward(x, weight, bias):
 
 
 def linear_backward(dout, x, weight, bias, into=None):
-    """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias means: what needs it is not wanted.
+    """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias: the gradient that needs it is None.
 
-    dx needs `weight`, dweight needs `x`, dbias is wanted if `bias` is not None. dweight is written into the array
+    dx needs `weight`, dweight needs `x`, dbias is formed if `bias` is not None. dweight is written into the array
     `into` where it is given.
     """
     rows = dout.reshape(-1, dout.shape[-1])  # (N, C)

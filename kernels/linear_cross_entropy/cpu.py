@@ -1,4 +1,4 @@
-"""The language model's head and its loss in one, a chunk of tokens at a time: no (N, V) array of logits exists."""
+"""The language model's head and its loss in one kernel, a chunk of tokens at a time: no (N, V) array exists."""
 
 import numpy as np
 
@@ -7,8 +7,8 @@ from kernels.arrays import empty
 from kernels.cpu.matmul import multiply
 from kernels.softmax_cross_entropy.cpu import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 
-CHUNK_ROWS = 512  # enough for products at full speed, few for their memory; fixed, so that sums have one order
-ROUNDED_ROWS = 384  # fewer where operands are rounded to bfloat16: all else takes less memory there, so should these
+CHUNK_ROWS = 512  # of logits: enough for products at full speed; fixed, so that sums have one order
+CHUNK_ROWS_BFLOAT16 = 384  # where operands are rounded to bfloat16, and everything else takes less memory
 
 
 def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads, into=None):
@@ -25,23 +25,23 @@ def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, gr
     dweight = empty(weight.shape, weight.dtype) if with_grads and into is None else into
     if dweight is not None and len(rows) == 0:
         dweight[...] = 0
-    at_once = ROUNDED_ROWS if matmul_precision.rounds(x.dtype) else CHUNK_ROWS
-    logits = empty((min(at_once, len(rows)), len(weight)), x.dtype)  # of a chunk, again and again
-    for start in range(0, len(rows), at_once):
-        part, labels = rows[start : start + at_once], targets[start : start + at_once]
+    chunk_rows = CHUNK_ROWS_BFLOAT16 if matmul_precision.rounds(x.dtype) else CHUNK_ROWS
+    logits = empty((min(chunk_rows, len(rows)), len(weight)), x.dtype)  # of one chunk after another
+    for start in range(0, len(rows), chunk_rows):
+        part, labels = rows[start : start + chunk_rows], targets[start : start + chunk_rows]
         here = multiply(part, weight.T, logits[: len(part)])  # (n, V)
         loss, logsumexp, _ = softmax_cross_entropy_forward(here, labels, ignore_index, "sum")
         total += float(loss)
         if with_grads:
             dlogits = softmax_cross_entropy_backward(upstream, here, labels, logsumexp, divisor, ignore_index, True)
-            multiply(dlogits, weight, dx[start : start + at_once])
+            multiply(dlogits, weight, dx[start : start + chunk_rows])
             multiply(dlogits.T, part, dweight, add=start > 0)
     loss = np.asarray(total / int(divisor), x.dtype)
     return (loss, dx.reshape(x.shape), dweight) if with_grads else (loss, None, None)
 
 
 def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
-    """What forward prepared, times dout / grad_scale -> dx, dweight; written over them if `overwrite`."""
+    """Forward's dx and dweight, scaled from grad_scale to dout () -> dx, dweight; in place if `overwrite`."""
     factor = float(dout) / float(dx.dtype.type(grad_scale))
     if not overwrite:
         return dx * factor, dweight * factor

@@ -9,8 +9,8 @@ from kernels.softmax_cross_entropy.reference import softmax_cross_entropy_backwa
 def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads, into=None):
     """Cross-entropy of the logits x @ weight.T, and its gradients at once. x (..., K), weight (V, K), targets (...).
 
-    -> loss (), dx (..., K), dweight (V, K), the gradients for an upstream one of grad_scale; None, None without
-    with_grads. The fast kernels do this for a chunk of tokens at a time, so that no array of all logits exists.
+    -> loss (), dx (..., K), dweight (V, K), for an upstream gradient of grad_scale; None, None without with_grads.
+    The fast kernels do this for a chunk of tokens at a time, so that no array of all logits exists.
     dweight is written into the array `into` where it is given: C-contiguous.
     """
     logits = linear_forward(x, weight, None)
@@ -24,7 +24,7 @@ def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, gr
 
 
 def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
-    """What forward prepared for grad_scale, for dout () instead -> dx, dweight; written over them if `overwrite`."""
+    """Forward's dx and dweight, scaled from grad_scale to dout () -> dx, dweight; in place if `overwrite`."""
     factor = float(dout) / grad_scale
     if not overwrite:
         return dx * factor, dweight * factor

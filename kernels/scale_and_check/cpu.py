@@ -13,7 +13,7 @@ def scale_and_check(arrays, scale):
     """Multiply every array by scale, in place -> flag () uint8: 1 if all elements were finite before."""
     if not arrays:
         raise ValueError("scale_and_check needs at least one array")
-    finite = [_one(a, scale) for a in arrays]  # all of them: none may be left out after a bad one
+    finite = [_one(a, scale) for a in arrays]  # no short circuit: every array is to be scaled
     return np.asarray(all(finite), np.uint8)
 
 

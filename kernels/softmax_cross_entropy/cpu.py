@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy in one: each row of logits is read once forward and once backward.
+"""Softmax and cross-entropy in one kernel: each row of logits is read once forward and once backward.
 
 Forward keeps a running maximum and a running sum of exponentials (Milakov & Gimelshein 2018), a block of the
 vocabulary at a time, and saves one number a row. No second (N, V) array exists unless the caller wants one.
@@ -13,7 +13,7 @@ from kernels.arrays import empty
 from kernels.cpu.compile import exp, jit, launch
 from kernels.cpu.vector_ops import lanes, largest
 
-_BLOCK = 512  # of the vocabulary; a block stays in the first-level cache between its two loops
+_VOCAB_BLOCK = 512  # logits of a row; a block stays in the first-level cache between its two loops
 
 
 def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
@@ -44,8 +44,8 @@ def _forward(logits, targets, ignore_index, lanes):
     for n in prange(N):
         highest = logits.dtype.type(-np.inf)
         total = logits.dtype.type(0)
-        for start in range(0, V, _BLOCK):
-            stop = min(V, start + _BLOCK)
+        for start in range(0, V, _VOCAB_BLOCK):
+            stop = min(V, start + _VOCAB_BLOCK)
             block_highest = highest
             whole = stop - (stop - start) % lanes
             if whole > start:
@@ -66,7 +66,7 @@ def _forward(logits, targets, ignore_index, lanes):
 
 @jit
 def _sum_exp(x, shift):
-    """The sum of exp(x - shift). x is a slice: with an index that begins elsewhere this would not be vector code."""
+    """The sum of exp(x - shift). x is a slice: indices from `start` on would not become vector code."""
     total = x.dtype.type(0)
     for i in range(x.size):
         total += exp(x[i] - shift)

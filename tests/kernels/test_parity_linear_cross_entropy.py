@@ -82,7 +82,7 @@ def test_the_chunks_do_not_show_where_operands_are_rounded(monkeypatch):
     monkeypatch.setattr(matmul_precision, "dtype", "bfloat16")
     loss, dx, dweight = linear_cross_entropy.linear_cross_entropy_forward(*args)
     for rows in (7, 130):
-        monkeypatch.setattr(linear_cross_entropy, "ROUNDED_ROWS", rows)
+        monkeypatch.setattr(linear_cross_entropy, "CHUNK_ROWS_BFLOAT16", rows)
         other = linear_cross_entropy.linear_cross_entropy_forward(*args)
         assert_same_bits(dx, other[1])
         for one, another in ((loss, other[0]), (dweight, other[2])):  # sums over tokens, of parts by now
