@@ -16,8 +16,6 @@ from kernels.attention import cpu_bfloat16
 from kernels.attention.cpu_scores import (
     NO_DROPOUT,
     Dropout,
-    Gradients,
-    Inputs,
     Problem,
     ScoreBlock,
     dot_rows,
@@ -128,10 +126,12 @@ def _forward_head(bh, problem, q, k, v, out, logsumexp, memory, lanes):
     b, h, width = bh // H, bh % H, round_up(D, NR_VECTORS * lanes)
     (kT, vs), (qT, mean, probs), (highest, total, shrink), (mask, words) = memory
     for j0 in range(0, S, BLOCK_ROWS):
-        pack_transposed(Rows(k, b, h, j0, S - j0, D), kT, j0 * D, lanes)
-        pack(Rows(v, b, h, j0, S - j0, D), width, vs, j0 * width, lanes)
+        k_rows = Rows(b, h, j0, S - j0, D)
+        pack_transposed(k, k_rows, kT, j0 * D, lanes)
+        pack(v, k_rows, width, vs, j0 * width, lanes)
     for i0 in range(0, T, BLOCK_ROWS):
-        pack_transposed(Rows(q, b, h, i0, T - i0, D), qT, 0, lanes)
+        q_rows = Rows(b, h, i0, T - i0, D)
+        pack_transposed(q, q_rows, qT, 0, lanes)
         for n in range(BLOCK_ROWS * D):  # a block's queries once, not its scores with every block of keys
             qT[n] *= scale
         highest[:], total[:], mean[:] = -np.inf, 0, 0
@@ -161,7 +161,7 @@ def _forward_head(bh, problem, q, k, v, out, logsumexp, memory, lanes):
             share = 1 / total[i]
             for d in range(width):
                 mean[i * width + d] *= share
-        unpack(mean, 0, width, Rows(out, b, h, i0, T - i0, D), lanes)
+        unpack(mean, 0, width, out, q_rows, lanes)
 
 
 @jit(parallel=True)
@@ -171,10 +171,9 @@ def _backward(shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, 
     for _ in prange(workers):
         memory = _backward_memory(shape, q[0], lanes)
         problem = Problem(shape, scale, causal, dropout)
-        inputs, grads = Inputs(dout, q, k, v, out, logsumexp), Gradients(dq, dk, dv)
         bh = fetch_add(counter, 0)
         while bh < B * H:
-            _backward_head(bh, problem, inputs, grads, memory, lanes)
+            _backward_head(bh, problem, dout, q, k, v, out, logsumexp, dq, dk, dv, memory, lanes)
             bh = fetch_add(counter, 0)
 
 
@@ -194,8 +193,8 @@ def _backward_memory(shape, like, lanes):
 
 
 @jit
-def _backward_head(bh, problem, inputs, grads, memory, lanes):
-    ((_, H, T, S, D), scale, causal, dropout), (dout, q, k, v, out, logsumexp), (dq, dk, dv) = problem, inputs, grads
+def _backward_head(bh, problem, dout, q, k, v, out, logsumexp, dq, dk, dv, memory, lanes):
+    (_, H, T, S, D), scale, causal, dropout = problem
     b, h, width, one = bh // H, bh % H, round_up(D, NR_VECTORS * lanes), dout[0].dtype.type(1)
     head, block, (lse, dots), (mask, words) = memory
     ((kT, vT), (ks, dks, dvs)), ((qs, douts, dqs), (probs, dscores, mask_T)) = head, block
@@ -203,16 +202,17 @@ def _backward_head(bh, problem, inputs, grads, memory, lanes):
     qs_block, douts_block, dqs_block = Block(qs, 0, width), Block(douts, 0, width), Block(dqs, 0, width)
     dks[:], dvs[:] = 0, 0
     for j0 in range(0, S, BLOCK_ROWS):
-        k_rows = Rows(k, b, h, j0, S - j0, D)
-        pack_transposed(k_rows, kT, j0 * D, lanes)
-        pack_transposed(Rows(v, b, h, j0, S - j0, D), vT, j0 * D, lanes)
-        pack(k_rows, width, ks, j0 * width, lanes)
+        k_rows = Rows(b, h, j0, S - j0, D)
+        pack_transposed(k, k_rows, kT, j0 * D, lanes)
+        pack_transposed(v, k_rows, vT, j0 * D, lanes)
+        pack(k, k_rows, width, ks, j0 * width, lanes)
     for i0 in range(0, T, BLOCK_ROWS):
-        pack(Rows(q, b, h, i0, T - i0, D), width, qs, 0, lanes)
+        q_rows = Rows(b, h, i0, T - i0, D)
+        pack(q, q_rows, width, qs, 0, lanes)
         for n in range(BLOCK_ROWS * width):  # as in forward, so that these are the same scores to the last bit
             qs[n] *= scale
-        pack(Rows(dout, b, h, i0, T - i0, D), width, douts, 0, lanes)
-        pack(Rows(out, b, h, i0, T - i0, D), width, dqs, 0, lanes)  # dqs holds out until dots are formed
+        pack(dout, q_rows, width, douts, 0, lanes)
+        pack(out, q_rows, width, dqs, 0, lanes)  # dqs holds out until dots are formed
         dot_rows(douts, dqs, width, dots)
         dqs[:] = 0
         queries = min(BLOCK_ROWS, T - i0)
@@ -241,7 +241,8 @@ def _backward_head(bh, problem, inputs, grads, memory, lanes):
             multiply_add(dscores_block, False, ks_block, dqs_block, (rows, keys, width), part, lanes)
         for n in range(BLOCK_ROWS * width):
             dqs[n] *= scale
-        unpack(dqs, 0, width, Rows(dq, b, h, i0, T - i0, D), lanes)
+        unpack(dqs, 0, width, dq, q_rows, lanes)
     for j0 in range(0, S, BLOCK_ROWS):
-        unpack(dks, j0 * width, width, Rows(dk, b, h, j0, S - j0, D), lanes)
-        unpack(dvs, j0 * width, width, Rows(dv, b, h, j0, S - j0, D), lanes)
+        k_rows = Rows(b, h, j0, S - j0, D)
+        unpack(dks, j0 * width, width, dk, k_rows, lanes)
+        unpack(dvs, j0 * width, width, dv, k_rows, lanes)

@@ -13,8 +13,6 @@ from numba import prange
 
 from kernels.attention.cpu_scores import (
     NO_DROPOUT,
-    Gradients,
-    Inputs,
     Problem,
     ScoreBlock,
     dot_rows,
@@ -77,12 +75,14 @@ def _forward_head(bh, problem, q, k, v, out, logsumexp, memory):
     mean_2d = mean.reshape(width, BLOCK_ROWS)
     zero_rows, mean_block = Block(zeros, 0, 0), Block(mean, 0, BLOCK_ROWS)
     for j0 in range(0, S, BLOCK_ROWS):
-        pack(Rows(k, b, h, j0, S - j0, D), width, rows, 0, TILE)
+        k_rows = Rows(b, h, j0, S - j0, D)
+        pack(k, k_rows, width, rows, 0, TILE)
         _pack_left(Block(rows, 0, width), (BLOCK_ROWS, width), False, ks, j0 * width // 2)
-        pack(Rows(v, b, h, j0, S - j0, D), width, rows, 0, TILE)
+        pack(v, k_rows, width, rows, 0, TILE)
         _pack_left(Block(rows, 0, width), (width, BLOCK_ROWS), True, vTs, j0 * width // 2)
     for i0 in range(0, T, BLOCK_ROWS):
-        pack(Rows(q, b, h, i0, T - i0, D), width, rows, 0, TILE)
+        q_rows = Rows(b, h, i0, T - i0, D)
+        pack(q, q_rows, width, rows, 0, TILE)
         _pack_right(Block(rows, 0, width), (width, BLOCK_ROWS), width, True, qT, 0)
         highest[:], total[:], mean[:] = -np.inf, 0, 0
         for j0 in range(0, min(S, i0 + BLOCK_ROWS) if causal else S, BLOCK_ROWS):
@@ -105,7 +105,7 @@ def _forward_head(bh, problem, q, k, v, out, logsumexp, memory):
         for d in range(width):
             for i in range(BLOCK_ROWS):
                 mean_2d[d, i] /= total[i]
-        unpack_transposed(mean, 0, Rows(out, b, h, i0, T - i0, D), TILE)
+        unpack_transposed(mean, 0, out, q_rows, TILE)
 
 
 @jit(parallel=True)
@@ -116,11 +116,10 @@ def backward(shape, dout, q, k, v, out, logsumexp, scale, causal, dropout, dq, d
     for _ in prange(workers):
         memory = _backward_memory(shape, q[0])
         problem = Problem(shape, scale, causal, dropout)
-        inputs, grads = Inputs(dout, q, k, v, out, logsumexp), Gradients(dq, dk, dv)
         configure_tiles(config)
         bh = fetch_add(counter, 0)
         while bh < B * H:
-            _backward_head(bh, problem, inputs, grads, memory)
+            _backward_head(bh, problem, dout, q, k, v, out, logsumexp, dq, dk, dv, memory)
             bh = fetch_add(counter, 0)
         release_tiles()
 
@@ -144,8 +143,8 @@ def _backward_memory(shape, like):
 
 
 @jit
-def _backward_head(bh, problem, inputs, grads, memory):
-    ((_, H, T, S, D), scale, causal, dropout), (dout, q, k, v, out, logsumexp), (dq, dk, dv) = problem, inputs, grads
+def _backward_head(bh, problem, dout, q, k, v, out, logsumexp, dq, dk, dv, memory):
+    (_, H, T, S, D), scale, causal, dropout = problem
     b, h, width = bh // H, bh % H, round_up(D, STEP)  # a multiple of MR and NR too
     head, packed, block, (lse, dots), (mask, words), zeros = memory
     (ks, kTs, vTs), (dkTs, dvTs) = head
@@ -158,21 +157,23 @@ def _backward_head(bh, problem, inputs, grads, memory):
     probs_block, dscores_block = Block(probs, 0, BLOCK_ROWS), Block(dscores, 0, BLOCK_ROWS)
     dkTs[:], dvTs[:] = 0, 0
     for j0 in range(0, S, BLOCK_ROWS):
+        k_rows = Rows(b, h, j0, S - j0, D)
         start = j0 * width // 2
-        pack(Rows(k, b, h, j0, S - j0, D), width, rows, 0, TILE)
+        pack(k, k_rows, width, rows, 0, TILE)
         _pack_right(rows_block, (BLOCK_ROWS, width), BLOCK_ROWS, False, ks, start)
         _pack_right(rows_block, (width, BLOCK_ROWS), width, True, kTs, start)
-        pack(Rows(v, b, h, j0, S - j0, D), width, rows, 0, TILE)
+        pack(v, k_rows, width, rows, 0, TILE)
         _pack_right(rows_block, (width, BLOCK_ROWS), width, True, vTs, start)
     for i0 in range(0, T, BLOCK_ROWS):
+        q_rows = Rows(b, h, i0, T - i0, D)
         queries = min(BLOCK_ROWS, T - i0)
-        pack(Rows(q, b, h, i0, T - i0, D), width, rows, 0, TILE)
+        pack(q, q_rows, width, rows, 0, TILE)
         _pack_left(rows_block, (BLOCK_ROWS, width), False, qs, 0)
         _pack_left(rows_block, (width, BLOCK_ROWS), True, qT, 0)
-        pack(Rows(dout, b, h, i0, T - i0, D), width, rows, 0, TILE)
+        pack(dout, q_rows, width, rows, 0, TILE)
         _pack_left(rows_block, (BLOCK_ROWS, width), False, douts, 0)
         _pack_left(rows_block, (width, BLOCK_ROWS), True, doutT, 0)
-        pack(Rows(out, b, h, i0, T - i0, D), width, outs, 0, TILE)
+        pack(out, q_rows, width, outs, 0, TILE)
         dot_rows(rows, outs, width, dots)
         dqs[:] = 0
         for i in range(queries):
@@ -193,10 +194,11 @@ def _backward_head(bh, problem, inputs, grads, memory):
             _multiply((doutT, 0), (weights, 0), sums_shape, dvT_block, dvTs, j0 * width)
             _multiply((qT, 0), (dscores_right, 0), sums_shape, dkT_block, dkTs, j0 * width)
             _multiply((dscores_left, 0), (ks, start), dqs_shape, dqs_block, dqs, 0)
-        unpack(dqs, 0, width, Rows(dq, b, h, i0, T - i0, D), TILE)
+        unpack(dqs, 0, width, dq, q_rows, TILE)
     for j0 in range(0, S, BLOCK_ROWS):
-        unpack_transposed(dkTs, j0 * width, Rows(dk, b, h, j0, S - j0, D), TILE)
-        unpack_transposed(dvTs, j0 * width, Rows(dv, b, h, j0, S - j0, D), TILE)
+        k_rows = Rows(b, h, j0, S - j0, D)
+        unpack_transposed(dkTs, j0 * width, dk, k_rows, TILE)
+        unpack_transposed(dvTs, j0 * width, dv, k_rows, TILE)
 
 
 @jit

@@ -34,25 +34,6 @@ class Problem(NamedTuple):
     dropout: Any  # Dropout
 
 
-class Inputs(NamedTuple):
-    """What backward reads; all but logsumexp (B, H, T) are of `base_and_strides`."""
-
-    dout: Any
-    q: Any
-    k: Any
-    v: Any
-    out: Any
-    logsumexp: Any
-
-
-class Gradients(NamedTuple):
-    """What backward writes; of `base_and_strides`."""
-
-    dq: Any
-    dk: Any
-    dv: Any
-
-
 class ScoreBlock(NamedTuple):
     """A block of scores: how many of its queries and keys exist, and whether the causal mask's diagonal crosses it."""
 

@@ -4,7 +4,7 @@ A block's numbers are contiguous. Rows of a whole head's transpose would for man
 and then share few sets of the first-level cache.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from kernels.cpu.compile import jit
 from kernels.cpu.micro_kernel import (
     MR_SMALL,
     NR_VECTORS,
-    Operands,
     Starts,
     Strides,
     small_micro_kernel,
@@ -26,9 +25,8 @@ ALL, LOWER_OUT, UPPER_OUT, LOWER_A, UPPER_A = range(5)
 
 
 class Rows(NamedTuple):
-    """n rows of one head, from row t on."""
+    """n rows of one head, from row t on; of an array that `base_and_strides` returned."""
 
-    source: Any  # of `base_and_strides`
     b: int
     h: int
     t: int
@@ -52,30 +50,30 @@ def base_and_strides(x):
 
 
 @jit
-def _block(rows):
-    """The Block that rows are."""
-    base, strides = rows.source
+def _block(x, rows):
+    """The Block of an x of `base_and_strides` that is Rows."""
+    base, strides = x
     return Block(base, rows.b * strides[0] + rows.h * strides[1] + rows.t * strides[2], strides[2])
 
 
 @jit
-def pack(rows, width, packed, start, lanes):
-    """Rows as a block of `packed` (BLOCK_ROWS, width), from packed[start] on; what is missing is zero."""
+def pack(x, rows, width, packed, start, lanes):
+    """Rows of x as a block of `packed` (BLOCK_ROWS, width), from packed[start] on, filled up with zeros."""
     if rows.n < BLOCK_ROWS or rows.D < width:
         _clear(packed, start, BLOCK_ROWS * width)
-    source = _block(rows)
+    source = _block(x, rows)
     for d in range(0, rows.D, lanes):
         columns = Block(source.array, source.start + d, source.stride)
         copy_columns(columns, min(rows.n, BLOCK_ROWS), rows.D - d, Block(packed, start + d, width), lanes)
 
 
 @jit
-def pack_transposed(rows, packed, start, lanes):
-    """Rows as the columns of a block of `packed` (D, BLOCK_ROWS), from packed[start] on; what is missing is zero."""
+def pack_transposed(x, rows, packed, start, lanes):
+    """Rows of x as the columns of a block of `packed` (D, BLOCK_ROWS), from packed[start] on, filled up with zeros."""
     n, D = rows.n, rows.D
     if n < BLOCK_ROWS:
         _clear(packed, start, BLOCK_ROWS * D)
-    source = _block(rows)
+    source = _block(x, rows)
     for r in range(0, min(n, BLOCK_ROWS), lanes):
         for d in range(0, D, lanes):
             square = Block(source.array, source.start + r * source.stride + d, source.stride)
@@ -83,18 +81,18 @@ def pack_transposed(rows, packed, start, lanes):
 
 
 @jit
-def unpack(packed, start, width, rows, lanes):
+def unpack(packed, start, width, x, rows, lanes):
     """The inverse of `pack`."""
-    target = _block(rows)
+    target = _block(x, rows)
     for d in range(0, rows.D, lanes):
         columns = Block(target.array, target.start + d, target.stride)
         copy_columns(Block(packed, start + d, width), min(rows.n, BLOCK_ROWS), lanes, columns, min(lanes, rows.D - d))
 
 
 @jit
-def unpack_transposed(packed, start, rows, lanes):
+def unpack_transposed(packed, start, x, rows, lanes):
     """The inverse of `pack_transposed`."""
-    n, D, target = rows.n, rows.D, _block(rows)
+    n, D, target = rows.n, rows.D, _block(x, rows)
     for r in range(0, min(n, BLOCK_ROWS), lanes):
         for d in range(0, D, lanes):
             square = Block(target.array, target.start + r * target.stride + d, target.stride)
@@ -125,7 +123,6 @@ def multiply_add(a, a_by_columns, b, out, shape, part, lanes):
     needed, LOWER_A or UPPER_A if a is triangular.
     """
     (rows, depth, columns), NR = shape, NR_VECTORS * lanes
-    operands = Operands(a.array, b.array, out.array, out.array)
     strides = Strides(a.stride, b.stride, out.stride, out.stride)
     for i in range(0, rows, MR_SMALL):
         first_k, end_k, first_column, end_column = 0, depth, 0, columns
@@ -145,6 +142,6 @@ def multiply_add(a, a_by_columns, b, out, shape, part, lanes):
             out_start = out.start + i * out.stride + j
             starts = Starts(a_start, b.start + first_k * b.stride + j, out_start, out_start)
             if a_by_columns:
-                small_micro_kernel(n, operands, starts, strides)
+                small_micro_kernel(n, a.array, b.array, out.array, out.array, starts, strides)
             else:
-                small_micro_kernel_by_rows(n, operands, starts, strides)
+                small_micro_kernel_by_rows(n, a.array, b.array, out.array, out.array, starts, strides)

@@ -35,7 +35,6 @@ from kernels.cpu.micro_kernel import (
     MR_SMALL,
     MR_TINY,
     NR_VECTORS,
-    Operands,
     Starts,
     Strides,
     micro_kernel,
@@ -243,8 +242,7 @@ def _macro_kernel(
     b, b_first, (q0, q1) = b_panels
     (x, x_start, x_stride), x_rows, x_columns = next_region
     initial, initial_stride = (bias_row, 0) if from_bias else (flat_out, N)
-    operands, strides = Operands(a, b, initial, flat_out), Strides(MR, b_row_stride, initial_stride, N)
-    edge_operands, edge_strides = Operands(a, b, edge_tile, edge_tile), Strides(MR, b_row_stride, NR, NR)
+    strides, edge_strides = Strides(MR, b_row_stride, initial_stride, N), Strides(MR, b_row_stride, NR, NR)
     line = CACHE_LINE // x.itemsize
     lines = (x_columns + 2 * line - 2) // line  # of a row of the region, wherever in a cache line it begins
     # A micro-kernel prefetches some rows of the region. The last ones do: before it is packed, the first ones'
@@ -263,18 +261,22 @@ def _macro_kernel(
             initial_start = n if from_bias else out_start
             if m + MR <= M and n + NR <= N:
                 starts = Starts(a_start, b_start, initial_start, out_start)
-                micro_kernel(depth, operands, starts, strides, x, next_start, next_stride, next_lines)
+                micro_kernel(
+                    depth, a, b, initial, flat_out, starts, strides, x, next_start, next_stride, next_lines
+                )  # fmt: skip
                 continue
             # At out's edge the smallest micro-kernel that has enough rows writes edge_tile, a part of which is copied.
             rows, columns, starts = min(MR, M - m), min(NR, N - n), Starts(a_start, b_start, 0, 0)
             initial_block = Block(initial, initial_start, initial_stride)
             copy_block(initial_block, rows, columns, Block(edge_tile, 0, NR), lanes)
             if rows <= MR_TINY:
-                tiny_micro_kernel(depth, edge_operands, starts, edge_strides)
+                tiny_micro_kernel(depth, a, b, edge_tile, edge_tile, starts, edge_strides)
             elif rows <= MR_SMALL:
-                small_micro_kernel(depth, edge_operands, starts, edge_strides)
+                small_micro_kernel(depth, a, b, edge_tile, edge_tile, starts, edge_strides)
             else:
-                micro_kernel(depth, edge_operands, starts, edge_strides, x, next_start, next_stride, next_lines)
+                micro_kernel(
+                    depth, a, b, edge_tile, edge_tile, starts, edge_strides, x, next_start, next_stride, next_lines
+                )  # fmt: skip
             copy_block(Block(edge_tile, 0, NR), rows, columns, Block(flat_out, out_start, N), lanes)
 
 

@@ -3,23 +3,9 @@
 from llvmlite import ir
 
 
-def pointers(context, builder, signature, args, arrays):
-    """Pointers into flat arrays. The arguments at `arrays` are such arrays; an index follows each of them."""
-    return [
-        builder.gep(context.make_array(signature.args[i])(context, builder, args[i]).data, [args[i + 1]])
-        for i in arrays
-    ]
-
-
-def tuple_pointers(context, builder, signature, args, arrays, starts):
-    """Pointers into the flat arrays of the tuple args[arrays], each at its index of the tuple args[starts]."""
-    return [
-        builder.gep(
-            context.make_array(array_type)(context, builder, builder.extract_value(args[arrays], i)).data,
-            [builder.extract_value(args[starts], i)],
-        )
-        for i, array_type in enumerate(signature.args[arrays].types)
-    ]
+def pointer(context, builder, signature, args, i, index):
+    """A pointer to the number at `index` of the flat array that is argument i."""
+    return builder.gep(context.make_array(signature.args[i])(context, builder, args[i]).data, [index])
 
 
 def block(context, builder, signature, args, i):

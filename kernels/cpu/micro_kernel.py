@@ -8,14 +8,14 @@ Numba cannot say which numbers stay in registers, so the loop is written in LLVM
 sums. A processor with AVX-512 has 32 registers: 28 hold the MR x NR sums, 2 a row of b.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from kernels.arrays import CACHE_LINE
-from kernels.cpu.llvm_ir import broadcast, pointers, prefetch, tuple_pointers, vector_at
+from kernels.cpu.llvm_ir import broadcast, pointer, prefetch, vector_at
 from kernels.cpu.vector_ops import REGISTER_BYTES
 
 _AVX512 = REGISTER_BYTES == 64
@@ -26,17 +26,8 @@ NR_VECTORS = 2  # vectors of a row of out: NR is NR_VECTORS * lanes
 _PREFETCH_STEPS = 16  # a and b are prefetched so many steps before they are used
 
 
-class Operands(NamedTuple):
-    """The flat arrays of a micro-kernel, of one dtype: out = initial + a @ b. The tuple is made outside loops."""
-
-    a: Any
-    b: Any
-    initial: Any
-    out: Any
-
-
 class Starts(NamedTuple):
-    """The index of each operand's first number. Each row of b begins a cache line."""
+    """The index of the first number of each operand of a micro-kernel. Each row of b begins a cache line."""
 
     a: int
     b: int
@@ -57,9 +48,12 @@ def _small_micro_kernel(mr, a_by_columns):
     """The micro-kernel for mr rows. a_by_columns: a's columns are contiguous, as in a packed panel; else its rows."""
 
     @intrinsic
-    def micro_kernel(typing, depth, operands, starts, strides):
-        """out (mr, NR) = initial (mr, NR) + a (mr, depth) @ b (depth, NR); depth is at least 1."""
-        signature = types.void(types.int64, operands, starts, strides)
+    def micro_kernel(typing, depth, a, b, initial, out, starts, strides):
+        """out (mr, NR) = initial (mr, NR) + a (mr, depth) @ b (depth, NR); depth is at least 1.
+
+        They are parts of flat arrays of one dtype, at Starts and Strides.
+        """
+        signature = types.void(types.int64, a, b, initial, out, starts, strides)
         return signature, lambda *generate: _multiply_add(*generate, mr, a_by_columns)
 
     return micro_kernel
@@ -70,23 +64,26 @@ tiny_micro_kernel = _small_micro_kernel(MR_TINY, a_by_columns=True)
 
 
 @intrinsic
-def micro_kernel(typing, depth, operands, starts, strides, next_array, next_start, next_stride, next_lines):
+def micro_kernel(
+    typing, depth, a, b, initial, out, starts, strides, next_array, next_start, next_stride, next_lines
+):  # fmt: skip
     """out (MR, NR) = initial + a @ b, a by columns, with prefetches.
 
     They are for a and b some steps ahead, for all of out, and at each step for a cache line of a block in next_array,
     which will be packed next: for next_lines lines of its first row, then of the next row.
     """
     size = types.int64
-    signature = types.void(size, operands, starts, strides, next_array, size, size, size)
+    signature = types.void(size, a, b, initial, out, starts, strides, next_array, size, size, size)
     return signature, lambda *generate: _multiply_add(*generate, MR, a_by_columns=True, prefetches=True)
 
 
 def _multiply_add(context, builder, signature, args, mr, a_by_columns, prefetches=False):
     """A micro-kernel's instructions: a loop over depth whose phi nodes are the sums."""
-    a, b, initial, out = tuple_pointers(context, builder, signature, args, 1, 2)
-    a_stride, b_stride, initial_stride, out_stride = (builder.extract_value(args[3], i) for i in range(4))
+    starts, strides = ([builder.extract_value(args[i], operand) for operand in range(4)] for i in (5, 6))
+    a, b, initial, out = (pointer(context, builder, signature, args, i, start) for i, start in enumerate(starts, 1))
+    a_stride, b_stride, initial_stride, out_stride = strides
     depth, size, number = args[0], ir.IntType(64), out.type.pointee
-    number_bytes = signature.args[1].types[3].dtype.bitwidth // 8
+    number_bytes = signature.args[4].dtype.bitwidth // 8
     lanes = REGISTER_BYTES // number_bytes
     vector, sums_at = ir.VectorType(number, lanes), [(row, v) for row in range(mr) for v in range(NR_VECTORS)]
 
@@ -94,7 +91,8 @@ def _multiply_add(context, builder, signature, args, mr, a_by_columns, prefetche
         return vector_at(builder, base, builder.add(builder.mul(stride, size(row)), size(v * lanes)), lanes)
 
     if prefetches:
-        (next_block,), next_stride, next_lines = pointers(context, builder, signature, args, (4,)), args[6], args[7]
+        next_block = pointer(context, builder, signature, args, 7, args[8])
+        next_stride, next_lines = args[9], args[10]
         for row, v in sums_at:
             offset = builder.add(builder.mul(out_stride, size(row)), size(v * lanes))
             prefetch(builder, builder.gep(out, [offset]), write=True)

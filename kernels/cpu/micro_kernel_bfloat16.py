@@ -23,7 +23,7 @@ from kernels.cpu.llvm_ir import (
     declared,
     load_first,
     masked_load,
-    pointers,
+    pointer,
     prefetch,
     shuffle,
     vector_at,
@@ -83,7 +83,7 @@ def micro_kernel(typing, steps, a, a_start, b, b_start, initial, out):
     """
 
     def generate(context, builder, signature, args):
-        a, b = pointers(context, builder, signature, args, (1, 3))
+        a, b = (pointer(context, builder, signature, args, i, args[i + 1]) for i in (1, 3))
         (initial, initial_stride), (out, out_stride) = (block(context, builder, signature, args, i) for i in (5, 6))
         for row, half in np.ndindex(MR, 2):  # out is fetched while the sums are formed
             offset = builder.add(builder.mul(out_stride, _SIZE(row)), _SIZE(half * TILE))
@@ -137,7 +137,7 @@ def _by_avx512(builder, steps, a, b, initial, out):
             yield vector_at(builder, base, offset, TILE)
 
     for m in range(0, MR, rows):
-        first_sums = [builder.load(pointer, align=4) for pointer in each_sum(*initial, m)]
+        first_sums = [builder.load(place, align=4) for place in each_sum(*initial, m)]
         entry, body, after = builder.block, builder.append_basic_block("step"), builder.append_basic_block("done")
         builder.branch(body)
         builder.position_at_end(body)
@@ -159,8 +159,8 @@ def _by_avx512(builder, steps, a, b, initial, out):
             phi.add_incoming(later, body)
         builder.cbranch(builder.icmp_signed("<", next_k, builder.mul(steps, _SIZE(TILE))), body, after)
         builder.position_at_end(after)
-        for total, pointer in zip(new_sums, each_sum(*out, m), strict=True):
-            builder.store(total, pointer, align=4)
+        for total, place in zip(new_sums, each_sum(*out, m), strict=True):
+            builder.store(total, place, align=4)
 
 
 @intrinsic
@@ -169,9 +169,9 @@ def configure_tiles(typing, config):
 
     def generate(context, builder, signature, args):
         if HAS_AMX:
-            pointer = context.make_array(signature.args[0])(context, builder, args[0]).data
+            config = pointer(context, builder, signature, args, 0, _SIZE(0))
             load = declared(builder, "llvm.x86.ldtilecfg", ir.VoidType(), _BYTE.as_pointer())
-            builder.call(load, [builder.bitcast(pointer, _BYTE.as_pointer())])
+            builder.call(load, [builder.bitcast(config, _BYTE.as_pointer())])
         return context.get_dummy_value()
 
     return types.void(config), generate
@@ -204,23 +204,22 @@ def _pack_pairs(interleave):
         """
 
         def generate(context, builder, signature, args):
-            (low,) = pointers(context, builder, signature, args, (0,))
-            high = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[3]])
-            (target,) = pointers(context, builder, signature, args, (5,))
+            low, high = (pointer(context, builder, signature, args, 0, args[i]) for i in (1, 3))
+            target = pointer(context, builder, signature, args, 5, args[6])
             halves = []
             for base, count in ((low, args[2]), (high, args[4])):
-                pointer = vector_at(builder, base, 0, TILE)
+                place = vector_at(builder, base, 0, TILE)
                 if interleave:  # a few numbers of each of many rows: there a branch costs more than a mask
-                    numbers = masked_load(builder, pointer, below(builder, count, TILE))
+                    numbers = masked_load(builder, place, below(builder, count, TILE))
                 else:
-                    numbers = load_first(builder, pointer, count)
+                    numbers = load_first(builder, place, count)
                 rounded = ir.VectorType(BFLOAT, TILE)
                 convert = declared(builder, "llvm.x86.avx512bf16.cvtneps2bf16.512", rounded, numbers.type)
                 halves.append(builder.bitcast(builder.call(convert, [numbers]), ir.VectorType(ir.IntType(16), TILE)))
             order = [i // 2 + i % 2 * TILE if interleave else i for i in range(2 * TILE)]
             pairs = shuffle(builder, *halves, order)
-            pointer = vector_at(builder, target, 0, TILE)
-            builder.store(builder.bitcast(pairs, pointer.type.pointee), pointer, align=64)
+            place = vector_at(builder, target, 0, TILE)
+            builder.store(builder.bitcast(pairs, place.type.pointee), place, align=64)
             return context.get_dummy_value()
 
         size = types.int64

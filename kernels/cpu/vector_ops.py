@@ -14,7 +14,7 @@ from kernels.cpu.llvm_ir import (
     masked_load,
     masked_store,
     maximum,
-    pointers,
+    pointer,
     shuffle,
     vector_at,
 )
@@ -70,10 +70,10 @@ def copy_columns(typing, source, rows, count, target, width):
 
         with builder.if_else(builder.icmp_signed(">=", count, size(lanes))) as (complete, partial):
             with complete:  # a mask would make it slower
-                each_row(lambda pointer: builder.load(pointer, align=number.bitwidth // 8))
+                each_row(lambda place: builder.load(place, align=number.bitwidth // 8))
             with partial:
                 read = below(builder, count, lanes)
-                each_row(lambda pointer: masked_load(builder, pointer, read))
+                each_row(lambda place: masked_load(builder, place, read))
         return context.get_dummy_value()
 
     return types.void(source, types.int64, types.int64, target, types.int64), generate
@@ -116,14 +116,14 @@ def transpose(typing, source, rows, columns, target, width):
         with builder.if_else(builder.and_(*has_all)) as (complete, partial):
             with complete:  # masks would make it slower
                 transposed(
-                    lambda i, pointer: builder.load(pointer, align=number.bitwidth // 8),
-                    lambda k, numbers, pointer: masked_store(builder, numbers, pointer, written),
+                    lambda i, place: builder.load(place, align=number.bitwidth // 8),
+                    lambda k, numbers, place: masked_store(builder, numbers, place, written),
                 )
             with partial:
                 read = below(builder, columns, lanes)
                 transposed(
-                    lambda i, pointer: masked_load(builder, pointer, if_below(i, rows, read)),
-                    lambda k, numbers, pointer: masked_store(builder, numbers, pointer, if_below(k, columns, written)),
+                    lambda i, place: masked_load(builder, place, if_below(i, rows, read)),
+                    lambda k, numbers, place: masked_store(builder, numbers, place, if_below(k, columns, written)),
                 )
         return context.get_dummy_value()
 
@@ -136,7 +136,7 @@ def largest(typing, x, start, count, least):
     lanes = _lanes(x.dtype)
 
     def generate(context, builder, signature, args):
-        (source,) = pointers(context, builder, signature, args, (0,))
+        source = pointer(context, builder, signature, args, 0, args[1])
         least = broadcast(builder, args[3], ir.VectorType(source.type.pointee, lanes))
         entry, body = builder.block, builder.append_basic_block("step")
         after = builder.append_basic_block("done")
@@ -164,7 +164,7 @@ def fetch_add(typing, counters, i):
     """counters[i], which becomes one more, atomically: no two threads get the same number."""
 
     def generate(context, builder, signature, args):
-        counter = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        counter = pointer(context, builder, signature, args, 0, args[1])
         return builder.atomic_rmw("add", counter, ir.IntType(64)(1), "monotonic")
 
     return types.int64(counters, types.int64), generate
