@@ -20,7 +20,7 @@ from minigrad import graph, runtime
 
 #: the conditions in minigrad/graph.py and _tensor.py, and how often, for each node
 A_NODE = {"node.hooks": 1, "in_place and observer is None": 1, "observer is not None": 2,
-          "graph.record_calls is not None and result.node is not None": 1}  # fmt: skip
+          "result.node is not None and graph.thread.record_calls is not None": 1}  # fmt: skip
 A_LEAF = {"self.hooks": 1}  # for each gradient that a leaf gets
 LOOPS = 100_000
 

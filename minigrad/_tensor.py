@@ -14,8 +14,9 @@ class Tensor(graph.GradSlot):
     """An array, NumPy's or a device's, that remembers how it was made.
 
     data           the array itself
-    grad           the gradient after `backward`, an array like data; leaves only. It never changes afterwards: the next
-                   backward puts a new array here, unless grad is a view of an `optim.GradientArena`, as in the Trainer
+    grad           the gradient after `backward`, an array like data; leaves only. The next backward puts a new array
+                   here and leaves this one as it is, unless grad is a view of an `optim.GradientArena`, as in the
+                   Trainer: keep a copy there. Only `optim.clip_grad_norm_` changes an array in place
     requires_grad  whether it needs a gradient; true for everything made from such tensors
     node           the graph.Node that made it; None for a leaf
     recompute      a graph.Recompute of data, if that costs so little that no operation needs to save data; else None
@@ -24,7 +25,7 @@ class Tensor(graph.GradSlot):
     Python and NumPy scalars and lists of floats become float32; arrays keep their dtype.
     """
 
-    __slots__ = ("data", "requires_grad", "node", "recompute", "grad_buffer", "_lent", "__weakref__")
+    __slots__ = ("data", "requires_grad", "node", "recompute", "grad_buffer", "_pending", "__weakref__")
     __array_priority__ = 1000  # so that ndarray + Tensor comes here
     __array_ufunc__ = None
 
@@ -40,7 +41,7 @@ class Tensor(graph.GradSlot):
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
         self.data, self.requires_grad = data, requires_grad
-        self.grad = self.node = self.hooks = self.recompute = self.grad_buffer = self._lent = None
+        self.grad = self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
 
     shape = property(lambda self: self.data.shape)
     dtype = property(lambda self: self.data.dtype)
@@ -100,21 +101,28 @@ class Tensor(graph.GradSlot):
         return grad
 
     def accumulate(self, grad):
-        """Add an array to this leaf's `.grad`; the engine calls it once per use of the leaf."""
+        """Add an array to this leaf's `.grad`; the engine calls it once per use of the leaf.
+
+        The result, whose array is new unless it is said to be another:
+
+            .grad is      grad came from output(), sum_buffer()    grad is any other array
+            None          grad itself, or grad_buffer around it    a copy, in grad_buffer if that is free
+            grad_buffer   (does not happen)                        grad_buffer, to which grad is added
+            another       the sum                                  the sum
+        """
         if self.hooks:
             grad = graph.run_hooks(self.hooks, grad.copy())
         with graph.accumulating:
-            lent = self._lent_array()
-            if grad is lent:  # formed in the array of `output` or `sum_buffer`, which nobody else holds
-                self._lent = None
-                if self.grad is None:
-                    self.grad = grad if self.grad_buffer is None else self.grad_buffer
-                    return
-            if self.grad is None and (self.grad_buffer is None or lent is not None):
-                self.grad = grad.copy()  # another leaf, or the caller, may hold the array
+            pending, buffer = self._pending_output(), self.grad_buffer
+            if grad is pending:
+                self._pending = None
+            if self.grad is None and grad is pending:
+                self.grad = grad if buffer is None else buffer
+            elif self.grad is None and (buffer is None or pending is not None):
+                self.grad = grad.copy()
             elif self.grad is None:
-                self.grad_buffer[...] = grad
-                self.grad = self.grad_buffer
+                buffer[...] = grad
+                self.grad = buffer
             elif self.grad is self.grad_buffer:
                 self.grad += grad
             else:
@@ -123,14 +131,14 @@ class Tensor(graph.GradSlot):
     def output(self):
         """See `graph.GradSlot`. While the array exists, other contributions are summed elsewhere."""
         with graph.accumulating:
-            return None if self.grad is not None or self._is_taken() else self._lend()
+            return None if self.grad is not None or self._is_occupied() else self._new_output()
 
     def sum_buffer(self):
         """See `graph.GradSlot`. Until the array comes back to `accumulate`, `.grad` is None."""
         with graph.accumulating:
-            if self._is_taken() or (self.grad is not None and self.grad is not self.grad_buffer):
+            if self._is_occupied() or (self.grad is not None and self.grad is not self.grad_buffer):
                 return None  # a gradient outside of an arena may be a person's, and is not changed
-            array, is_first, self.grad = self._lend(), self.grad is None, None
+            array, is_first, self.grad = self._new_output(), self.grad is None, None
             if is_first:
                 array[...] = 0
             return array
@@ -139,16 +147,18 @@ class Tensor(graph.GradSlot):
         """Nothing: a leaf's gradient stays where a person sees it."""
         return None
 
-    def _lent_array(self):
-        return self._lent and self._lent()
-
-    def _is_taken(self):
-        return bool(self.hooks) or self._lent_array() is not None
-
-    def _lend(self):
+    def _new_output(self):
+        """An array for a gradient: a view of grad_buffer, or memory of its own."""
         array = empty(self.shape, self.dtype, self.data) if self.grad_buffer is None else self.grad_buffer[...]
-        self._lent = weakref.ref(array)
+        self._pending = weakref.ref(array)
         return array
+
+    def _pending_output(self):
+        """The array that `_new_output` made last, if it exists and has not come back to `accumulate`."""
+        return self._pending and self._pending()
+
+    def _is_occupied(self):
+        return bool(self.hooks) or self._pending_output() is not None
 
     def zero_grad(self):
         """Forget the gradient."""
@@ -162,7 +172,7 @@ class Tensor(graph.GradSlot):
 
     def __setstate__(self, state):
         self.data, self.requires_grad, self.grad = state
-        self.node = self.hooks = self.recompute = self.grad_buffer = self._lent = None
+        self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
 
     def register_hook(self, hook):
         """Call hook(grad) when this tensor's gradient is known; what it returns, if anything, replaces it.
@@ -216,14 +226,14 @@ def gradients_aside(leaves):
 
     Afterwards the gradients are what they were before, whatever was added meanwhile.
     """
-    before = [(leaf, leaf.grad, leaf.grad_buffer, leaf._lent) for leaf in leaves]
+    before = [(leaf, leaf.grad, leaf.grad_buffer, leaf._pending) for leaf in leaves]
     try:
         for leaf in leaves:
-            leaf.grad = leaf.grad_buffer = leaf._lent = None
+            leaf.grad = leaf.grad_buffer = leaf._pending = None
         yield
     finally:
         for leaf, *kept in before:
-            leaf.grad, leaf.grad_buffer, leaf._lent = kept
+            leaf.grad, leaf.grad_buffer, leaf._pending = kept
 
 
 def as_tensor(value, like=None):
@@ -249,11 +259,11 @@ def record(out, parents, backward, /, **saved):
         out = np.asarray(out)
     result = Tensor.__new__(Tensor)
     result.data = out
-    result.grad = result.hooks = result.grad_buffer = result._lent = result.recompute = None
+    result.grad = result.hooks = result.grad_buffer = result._pending = result.recompute = None
     result.node = graph.record(out, parents, backward, saved)
     result.requires_grad = result.node is not None
-    if graph.record_calls is not None and result.node is not None:
-        result.node.call = graph.record_calls(sys._getframe(1), out)
+    if result.node is not None and graph.thread.record_calls is not None:
+        result.node.call = graph.thread.record_calls(sys._getframe(1), out)
     return result
 
 

@@ -5,6 +5,8 @@ them. The price: the parameters move into it, so that an array taken from `p.dat
 `p.grad` is a view that the backward of the next step overwrites: keep `p.grad.copy()`.
 """
 
+import numpy as np
+
 from kernels.arrays import CACHE_LINE, empty
 from minigrad import graph
 
@@ -16,8 +18,9 @@ class GradientArena:
     in memory. Parameters that decay alike should be neighbours, as in `optim.decay_groups`.
 
     `Parameter.data` and `.grad` become views: indexing, printing, `load_state_dict` work as before. Parameters that
-    share one `.data` go on sharing it: the first has a place here, and the others are left to the optimizer. A `.data`
-    or `.grad` that was set to another array is copied back in before the next step.
+    share one `.data` go on sharing it: the first has a place here, and the others are left to the optimizer, as are all
+    whose `.data` are different views of one memory. A `.data` or `.grad` that was set to another array is copied back
+    in before the next step.
     """
 
     def __init__(self, params):
@@ -27,8 +30,11 @@ class GradientArena:
 
     def _lay_out(self, named):
         self._named, tied = named, {}  # id of a .data -> the parameters that share it
+        arrays = {id(param.data): param.data for _, param in named}
         for name, param in named:
-            tied.setdefault(id(param.data), []).append((name, param))
+            if not any(share_memory(param.data, other) for other in arrays.values() if other is not param.data):
+                tied.setdefault(id(param.data), []).append((name, param))
+        named = [first for first, *_ in tied.values()]
         dtypes = sorted({param.dtype for _, param in named}, key=str)
         self.flats = [Flat([each for each in tied.values() if each[0][1].dtype == dtype]) for dtype in dtypes]
 
@@ -83,6 +89,12 @@ class Segment:
                     f"{self.name} is now {param.data.shape} {param.data.dtype}, but the optimizer was made for "
                     f"{self.data.shape} {self.data.dtype}; make a new optimizer after changing parameters"
                 )
+            if share_memory(param.data, self.data.base) and not share_memory(param.data, self.data):
+                raise ValueError(
+                    f"the data of {self.name} has been a part of another parameter's since the arena was made; to tie "
+                    "parameters, make a new arena and a new optimizer afterwards"
+                )
+            graph.mark_written(self.data)
             self.data[...] = param.data
             for other in self.tied:
                 if other.data is param.data:
@@ -95,8 +107,13 @@ class Segment:
             self.grad[...] = param.grad
             param.grad = self.grad
         if param.grad_buffer is not self.grad:
-            param.grad_buffer, param._lent = self.grad, None
+            param.grad_buffer, param._pending = self.grad, None
         return param.grad is not None
+
+
+def share_memory(a, b):
+    """Whether two arrays of the host may show the same memory; of a device's arrays that is not known: False."""
+    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
 
 
 def zeros(n, like):

@@ -1,10 +1,10 @@
 """The engine: a graph of recorded operations, and one loop that walks it backwards. Five mechanisms make it up:
 
-record      an operation leaves a Node: its backward function, the raw arrays which that needs, and its inputs' slots
-GradSlot    where a gradient is summed: the base of Node and, for the leaves, of Tensor
-Recompute   a saved array that is computed again when the backward function needs it
-hooks       a user's functions that see, or replace, the gradient of one tensor
-observer    one function that sees every backward function before and after it runs; the debugging tools are observers
+record         an operation leaves a Node: its backward function, the arrays that it needs, and the slots of its inputs
+GradSlot       where a gradient is summed: the base of Node and, for the leaves, of Tensor
+Recompute      a saved array that is computed again when the backward function needs it
+observer       sees every backward function before and after it runs: one for all, and hooks for a single tensor
+mark_written   an optimizer says that it changed a weight, so that backward refuses a graph that saved the old one
 
 An array that no backward function saved is freed with the user's last reference to it. After `backward` nothing of the
 graph is alive, without help from the cyclic collector.
@@ -17,6 +17,7 @@ import linecache
 import os
 import sys
 import threading
+import types
 import weakref
 from contextlib import ContextDecorator
 
@@ -29,20 +30,24 @@ class _Thread(threading.local):
     """The state that each thread has for itself."""
 
     recording = True  # False inside no_grad
-    module_path = ""  # the nn.Module being called, e.g. "blocks.3.attn"; kept by nn.Module.__call__
+    outer = None  # inside no_grad: the values of `recording` and `outer` around it
+    module_path = ""  # the nn.Module being called, e.g. "blocks.3.attn"; set by nn.Module.__call__
+    module_paths = {}  # noqa: RUF012  id -> path of all modules below the outermost one that is being called
+    record_calls = None  # set by debug.check_mode: record_calls(frame of an operation, out) -> the node's call
 
 
 thread = _Thread()
 accumulating = threading.RLock()  # held while a leaf's gradient is changed, so that no thread loses another's part
-record_calls = None  # set by debug.check_mode: record_calls(frame of an operation, out) -> the node's call
-observer = None  # set by debug: called as observer(node, dout, grads) before (grads None) and after every node
+observer = None  # of all threads, set by debug: observer(node, dout, grads) before (grads None) and after each node
 if hasattr(os, "register_at_fork"):  # a thread that held the lock does not exist in the child
     os.register_at_fork(after_in_child=accumulating._at_fork_reinit)
 
 _ids = itertools.count(1)
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_writes: dict[int, tuple] = {}  # id of an array that owns its memory -> (weak reference to it, time of the last write)
-_last_write = 0  # node ids count time: what has a smaller id is older
+# id of an array that owns its memory -> (weak reference to it, {(first byte, end): time of the last write}); the ids of
+# nodes count time: a node whose id is smaller than the time of a write is older
+_writes: dict[int, tuple] = {}
+_last_write = 0
 
 
 class GradSlot:
@@ -51,9 +56,10 @@ class GradSlot:
     grad    the sum so far; None before the first contribution
     hooks   functions of `register_hook`, or None
 
-    A backward function marked with `@accumulates` gets the slot of one of its inputs and may use one of three ways to
-    save an array: it writes its gradient into `output()`, or adds it to `sum_buffer()`, and returns that array; or it
-    returns its gradient plus the array of `take()`, which it must not change. Each method may return None.
+    A backward function may return its gradients and know nothing of slots. One that is marked with `@accumulates` gets
+    the slot of one of its inputs, to save an array and a pass over memory. It uses one of three methods: it writes its
+    gradient into `output()`, or adds it to `sum_buffer()`, and returns that array; or it returns its gradient plus the
+    array of `take()`, which it must not change. If the method returns None, it returns its gradient alone.
     """
 
     __slots__ = ("grad", "hooks")
@@ -76,15 +82,14 @@ class GradSlot:
         return grad
 
 
-NO_SLOT = GradSlot()  # a backward function gets it while the pass is observed, and returns just its own gradients
+NO_SLOT = GradSlot()  # of which every method returns None
 NO_SLOT.grad = NO_SLOT.hooks = None
 
 
 def accumulates(parent):
     """Marks a backward function that takes the keyword `slot`: the GradSlot of parents[parent], or NO_SLOT.
 
-    With a slot other than NO_SLOT the pass is the only one through the graph: saved arrays that nobody else holds may
-    be overwritten.
+    NO_SLOT says that the pass is observed, or that a second one may follow.
     """
 
     def mark(function):
@@ -183,18 +188,20 @@ def steps(root, dout, retain_graph=False, in_place=False):
     """`backward` one node at a time: yields (node, dout, grads) after each.
 
     grads: one gradient per parent, or None. in_place: backward functions get GradSlots, so that a yielded gradient may
-    be a sum. A node's saved arrays are freed when the next step is asked for. After an exception, or an iteration that
-    is not finished, the rest of the graph is as it was.
+    be a sum. A node is freed when the next step is asked for, or when its backward function fails; after an exception
+    or an iteration that is not finished the nodes that were not reached can still be used.
     """
     order = ancestors(root)
     root.grad = dout
     try:
         for node in order:
             dout = node.take()
-            if dout is not None:
-                yield node, *_apply(node, dout, in_place)
-            if not retain_graph:
-                node._saved, node.parents, node.hooks, node.call = None, (), None, None
+            try:
+                if dout is not None:
+                    yield node, *_apply(node, dout, in_place)
+            finally:  # also when it failed: a part of its gradients may have been added
+                if not retain_graph:
+                    node._saved, node.parents, node.hooks, node.call = None, (), None, None
     finally:
         for node in order:
             node.grad = None  # the sums of an unfinished pass must not enter the next one
@@ -215,7 +222,7 @@ def _apply(node, dout, in_place):
 def _perform(node, dout, in_place):
     if node.hooks:
         dout = run_hooks(node.hooks, dout)
-    if node.id < _last_write:
+    if may_be_stale(node):
         _refuse_written(node)
     saved = node.saved
     if in_place and observer is None:
@@ -279,29 +286,46 @@ def run_hooks(hooks, grad):
 def mark_written(array):
     """Note that the contents of `array` were replaced, as an optimizer's step or `load_state_dict` does.
 
-    From then on backward raises in a node that was made before and saved the array, a view of it, or another view of
-    the same memory, such as a GradientArena's.
+    From then on backward raises in a node that was made before and saved the array or a view of the same memory.
     """
     global _last_write
     owner = _owner(array)
     key, _last_write = id(owner), next(_ids)
-    _writes[key] = weakref.ref(owner, lambda _: _writes.pop(key, None)), _last_write
+    if key not in _writes:
+        _writes[key] = weakref.ref(owner, lambda _: _writes.pop(key, None)), {}
+    _writes[key][1][_bytes(array)] = _last_write
+
+
+def may_be_stale(node):
+    """Whether anything at all was written after the node was made."""
+    return node.id < _last_write
 
 
 def _owner(array):
     """The array whose memory `array` shows: itself, unless it is a view."""
-    while is_array(array) and type(array.base) is type(array):
+    while is_array(array) and is_array(array.base):
         array = array.base
     return array
+
+
+def _bytes(array):
+    """(first byte, end) of an array's memory; of a device's array, all that there is."""
+    return np.lib.array_utils.byte_bounds(array) if isinstance(array, np.ndarray) else (0, sys.maxsize)
+
+
+def _written_after(array, time):
+    _, writes = _writes.get(id(_owner(array)), (None, {}))
+    first, end = _bytes(array) if writes else (0, 0)
+    return any(at > time and first < stop and start < end for (start, stop), at in tuple(writes.items()))
 
 
 def _refuse_written(node):
     """RuntimeError if an array that the node saved, or recomputes another one from, was written after the forward."""
     saved = list(node._saved.items())
     for name, value in saved:
-        if type(value) is Recompute:
-            saved += [(name, arg) for arg in value.args]
-        elif _writes.get(id(_owner(value)), (None, 0))[1] > node.id:
+        if type(value) in (Recompute, tuple, list):
+            saved += [(name, part) for part in (value.args if type(value) is Recompute else value)]
+        elif is_array(value) and _written_after(value, node.id):
             raise RuntimeError(
                 f"{node.op} saved {name!r} {value.shape}, which an optimizer step or load_state_dict has changed since "
                 "the forward pass: the gradient would be wrong; run backward before the step, or forward again after it"
@@ -319,34 +343,35 @@ def _describe(node, dout):
 
 
 class no_grad(ContextDecorator):
-    """Record nothing in this thread inside: a `with` block or, as `@no_grad()`, a whole function or generator."""
-
-    def __init__(self):
-        self._before = []
+    """Record nothing in this thread inside: a `with` block or, as `@no_grad()`, a function, coroutine or generator."""
 
     def __enter__(self):
-        self._before.append(thread.recording)
-        thread.recording = False
+        thread.recording, thread.outer = False, (thread.recording, thread.outer)
 
     def __exit__(self, *error):
-        thread.recording = self._before.pop()
+        thread.recording, thread.outer = thread.outer
 
     def __call__(self, function):
-        if not inspect.isgeneratorfunction(function):
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(self(function.__func__))
+        if inspect.isasyncgenfunction(function):
+            raise TypeError("no_grad does not decorate async generators; use `with no_grad():` between their yields")
+        if inspect.iscoroutinefunction(function):
+            step_by_step = types.coroutine(_unrecorded)
+        elif inspect.isgeneratorfunction(function):
+            step_by_step = _unrecorded
+        else:
             return super().__call__(function)
 
         @functools.wraps(function)
         def start(*args, **kwargs):
-            return _unrecorded(function(*args, **kwargs))
+            return step_by_step(function(*args, **kwargs))
 
         return start
 
-    def _recreate_cm(self):
-        return no_grad()  # a call of the function within itself, or in another thread, has its own
-
 
 def _unrecorded(generator):
-    """The same generator, run inside no_grad: from one `yield` to the next, but not while its caller has control."""
+    """The same generator or coroutine, inside no_grad while it runs, but not while its caller does."""
     resume, value = generator.send, None
     while True:
         try:

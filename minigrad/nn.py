@@ -27,16 +27,14 @@ class Module:
     """Base of all modules. Subclasses set attributes in `__init__` and define `forward`."""
 
     training = True
-    _path = ""
 
     def __call__(self, *args, **kwargs):
         """`forward`, with every node made inside knowing which module made it."""
         thread = graph.thread
         before = thread.module_path
-        if not before:  # only here is it known from where the names count
-            for path, module in self.named_modules():
-                module._path = path
-        thread.module_path = self._path or type(self).__name__
+        if not before:  # paths begin at the outermost module
+            thread.module_paths = {id(module): path for path, module in self.named_modules()}
+        thread.module_path = thread.module_paths.get(id(self)) or type(self).__name__
         try:
             return self.forward(*args, **kwargs)
         finally:
@@ -128,6 +126,7 @@ class Module:
             if id(before) not in converted:
                 converted[id(before)] = before, convert(before)  # `before` is kept, so that its id is not reused
             parameter.data, parameter.grad = converted[id(before)][1], None
+            parameter.grad_buffer = parameter._pending = None  # of an arena of the old dtype or device
         return self
 
     def __repr__(self):

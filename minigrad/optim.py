@@ -14,7 +14,7 @@ import numpy as np
 import kernels
 from kernels.arrays import on_host
 from kernels.system.text import brief, one_line
-from minigrad.arena import GradientArena, grouped, zeros
+from minigrad.arena import GradientArena, grouped, share_memory, zeros
 from minigrad.graph import mark_written
 from minigrad.nn import Embedding, copyable, misfit
 
@@ -70,7 +70,7 @@ class Optimizer:
         return "\n".join(lines)
 
 
-class _Alone:
+class _FlatOfOne:
     """A parameter in no arena, with the interface of an arena's `Flat` of one segment."""
 
     def __init__(self, name, param):
@@ -85,6 +85,8 @@ class _Alone:
                 f"{self.name} is now {param.shape} {param.dtype}, but the optimizer was made for "
                 f"{self.shape} {self.dtype}; make a new optimizer after changing parameters"
             )
+        if not getattr(param.data.flags, "writeable", True):
+            raise ValueError(f"{self.name} is read-only; give the parameter a copy of the array")
         if grad is not None and grad.shape != self.shape:
             raise ValueError(f"the gradient of {self.name} is {grad.shape}, the parameter {self.shape}")
         return grad is not None
@@ -96,12 +98,13 @@ class _Alone:
 class _Moments:
     """What AdamW keeps of parameters of one dtype that lie in flat arrays: an arena's, or a single one's.
 
-    flat      the arena's `Flat`, or an `_Alone`
+    flat      the arena's `Flat`, or a `_FlatOfOne`
     m, v      both moments, laid out as `flat.data`
     steps     how many steps each segment has taken
-    history   per segment a number that stands for the calls of `step` it has taken part in. A call counts for all that
-              take part or, if the norm is not finite, for none, and on a device only the device knows. So segments of
-              one number have taken equally many steps
+    history   per segment a number that stands for the calls of `step` it has taken part in, so that segments of one
+              number have taken equally many steps, though only the device knows how many: a call whose norm is not
+              finite does not count. After calls for (a, b), (a), (b) of two segments the numbers are equal, then
+              different for good
     """
 
     def __init__(self, flat, names, decays):
@@ -146,10 +149,10 @@ class _Moments:
             )
             self.steps[first:last] = step
             self.history[first:last] = [longer[history] for history in self.history[first:last]]
-            self._stepped(data)
+            self._stepped(data, span)
 
-    def _stepped(self, data):
-        mark_written(data)
+    def _stepped(self, data, span):
+        mark_written(data[span])
         param = self.flat.segments[0].param
         if not param.data.flags.c_contiguous:  # then `data` is a copy; in an arena all parameters are contiguous
             param.data[...] = data.reshape(param.shape)
@@ -193,10 +196,22 @@ class AdamW(Optimizer):
                 raise ValueError(f"the arena holds {others[0]}, which is no parameter of this optimizer")
             names, _, decays = zip(*(own.pop(id(segment.param)) for segment in flat.segments), strict=True)
             moments.append(_Moments(flat, names, decays))
-        moments += [_Moments(_Alone(name, param), [name], [decay]) for name, param, decay in own.values()]
-        if self.arena:  # last: the memory that the parameters leave is then one piece, where activations find room
+        self._refuse_half_of_a_tie([param for _, param, _ in own.values()])
+        moments += [_Moments(_FlatOfOne(name, param), [name], [decay]) for name, param, decay in own.values()]
+        if self.arena:  # last: all that the parameters leave is then free in one piece, and activations fit there
             self.arena.gather()
         return moments
+
+    def _refuse_half_of_a_tie(self, outside):
+        """ValueError if a parameter outside of the arena shares memory with one that the arena would move away."""
+        segments = [segment for flat in self.arena.flats for segment in flat.segments] if self.arena else []
+        for segment in segments:
+            left = [p for p in outside if share_memory(p.data, segment.param.data)]
+            if not all(any(p is tied for tied in segment.tied) for p in left):
+                raise ValueError(
+                    f"{segment.name} shares its data with a parameter that is not in the arena, and would leave it "
+                    "behind; make the arena of all parameters of the optimizer"
+                )
 
     def grad_norm(self):
         """The norm of all gradients together: a float, or on a device a () array, so that the host does not wait."""

@@ -1,10 +1,12 @@
 """Randomness without hidden state: everything is a function of (seed, step, stream, index).
 
 A position on an endless tape, one for each thread: `seek(seed, step)` says where it stands, and each use of randomness
-takes the next stream. The trainer seeks before every forward pass, so nothing has to be saved to resume a run.
+takes the next stream. Threads that do not seek draw different numbers. The trainer seeks before every forward pass, so
+nothing has to be saved to resume a run.
 """
 
 import functools
+import itertools
 import threading
 from contextlib import contextmanager
 
@@ -15,8 +17,12 @@ from kernels.philox import derive_key, philox4x32
 _SHUFFLE = 0x5348  # a stream of its own, so that the order of the data and dropout are independent
 
 
+_threads = itertools.count()
+
+
 class _Tape(threading.local):
-    position = 0, 0, 0  # seed, step, next stream
+    def __init__(self):
+        self.position = 0, 0, next(_threads) << 48  # seed, step, next stream
 
 
 _tape = _Tape()

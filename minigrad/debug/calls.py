@@ -68,9 +68,9 @@ def _replaced(arg, fresh):
 
 @contextmanager
 def check_mode():
-    """Inside, every node keeps its `call` and its output. For checks, not for training: it costs memory and time."""
-    before, graph.record_calls = graph.record_calls, Call.of_frame
+    """Inside, every node that this thread makes keeps its `call` and its output. It costs memory and time."""
+    before, graph.thread.record_calls = graph.thread.record_calls, Call.of_frame
     try:
         yield
     finally:
-        graph.record_calls = before
+        graph.thread.record_calls = before

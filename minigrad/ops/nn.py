@@ -43,7 +43,7 @@ def linear(x, weight, bias=None):
     out = kernels.for_array(x.data).linear_forward(x.data, weight.data, None if bias is None else bias.data)
     return record(
         out, (x, weight) if bias is None else (x, weight, bias), linear_backward,
-        x=(x.recompute or x.data) if weight.requires_grad else None,  # each is saved only for the other's gradient
+        x=_recompute_or_data(x) if weight.requires_grad else None,  # each is saved only for the other's gradient
         weight=weight.data if x.requires_grad else None,
         bias=None if bias is None else bias.data,
     )  # fmt: skip
@@ -269,6 +269,11 @@ def _saved_for_backward(array):
     from kernels.cast.cpu import from_bfloat16_bits, to_bfloat16_bits  # here: the reference kernels import no compiler
 
     return graph.Recompute(from_bfloat16_bits, to_bfloat16_bits(array))
+
+
+def _recompute_or_data(x):
+    """What to save of x: its Recompute, if it has one that gives x still, else the array."""
+    return x.data if x.recompute is None or graph.may_be_stale(x.node) else x.recompute
 
 
 def _check_vector(what, vector, n):

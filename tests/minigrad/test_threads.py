@@ -1,5 +1,6 @@
 """Several threads at once: what one of them does changes nothing for the others, and no gradient is lost."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import kernels
 import minigrad as mg
 from minigrad import graph, nn, random
+from minigrad.debug import check_mode
 
 N_THREADS, N_PASSES = 4, 50
 
@@ -88,6 +90,104 @@ def test_a_decorated_generator_records_nothing_and_its_caller_does():
     next(another)
     another.close()
     assert graph.thread.recording
+
+
+def test_one_no_grad_object_serves_two_threads():
+    guard, barrier = mg.no_grad(), threading.Barrier(2, timeout=30)
+
+    def first():
+        with guard:
+            barrier.wait()
+            barrier.wait()
+        assert graph.thread.recording
+
+    def second():
+        with mg.no_grad():
+            barrier.wait()
+            with guard:
+                barrier.wait()
+            assert not graph.thread.recording
+        assert graph.thread.recording
+
+    together(first, second)
+
+
+def test_a_decorated_coroutine_records_nothing_and_its_caller_does():
+    x, seen = leaf(1.0), []
+
+    @mg.no_grad()
+    async def inside():
+        seen.append((x * 2.0).node)
+        await asyncio.sleep(0)
+        return (x * 2.0).node
+
+    async def outside():
+        task = asyncio.ensure_future(asyncio.gather(inside(), inside()))
+        await asyncio.sleep(0)
+        assert (x * 2.0).node is not None
+        return await task
+
+    assert asyncio.run(outside()) == [None, None] and seen == [None, None]
+
+
+def test_what_no_grad_cannot_decorate_it_refuses():
+    async def numbers():
+        yield 1
+
+    with pytest.raises(TypeError, match="async generators"):
+        mg.no_grad()(numbers)
+
+
+def test_methods_of_a_class_are_decorated_too():
+    x = leaf(1.0)
+
+    class Of:
+        @mg.no_grad()
+        @staticmethod
+        def several():
+            yield (x * 2.0).node
+
+        @mg.no_grad()
+        @classmethod
+        def one(cls):
+            return (x * 2.0).node
+
+    assert list(Of.several()) == [None] and Of().one() is None
+
+
+def test_check_mode_belongs_to_the_thread():
+    x, barrier = leaf(1.0), threading.Barrier(2, timeout=30)
+
+    def first():
+        with check_mode():
+            barrier.wait()
+            barrier.wait()
+            assert (x * 2.0).node.call is not None
+        assert (x * 2.0).node.call is None
+
+    def second():
+        barrier.wait()
+        with check_mode():
+            barrier.wait()
+        assert (x * 2.0).node.call is None
+
+    together(first, second)
+
+
+def test_a_shared_module_has_the_path_of_each_threads_own_call():
+    waits, made = Waits(threading.Barrier(2, timeout=30)), {}
+    outer = Holds("block", waits.barrier)
+    outer.block = waits
+    together(
+        lambda: made.update(outer=outer(leaf(1.0)).node.module), lambda: made.update(alone=waits(leaf(1.0)).node.module)
+    )
+    assert made == {"outer": "block", "alone": "Waits"}
+
+
+def test_threads_that_do_not_seek_draw_different_numbers():
+    drawn = []
+    together(*[lambda: drawn.append(random.next_stream())] * 3)
+    assert len(set(drawn)) == 3
 
 
 def test_a_decorated_function_may_call_itself_and_raise():

@@ -140,6 +140,51 @@ def test_tied_data_stays_tied(make):
             assert not np.shares_memory(first.grad, second.grad)
 
 
+@pytest.mark.parametrize("view", [lambda w: w.T, lambda w: w[:], lambda w: w[:, 1:3]])
+def test_data_tied_by_a_view_stays_tied(view):
+    first = nn.Parameter(np.ones((4, 4), np.float32))
+    second = nn.Parameter(view(first.data))
+    optimizer = in_arena([first, second, nn.Parameter(np.ones(3, np.float32))])
+    first.grad, second.grad = np.ones_like(first.data), np.ones_like(second.data)
+    optimizer.step()
+    assert np.shares_memory(first.data, second.data) and not (first.data == 1.0).any()
+
+
+def test_half_of_a_tie_is_not_moved_into_an_arena():
+    first = nn.Parameter(np.ones(3, np.float32))
+    second = nn.Parameter(first.data)
+    with pytest.raises(ValueError, match="shares its data with a parameter that is not in the arena"):
+        optim.AdamW([first, second], arena=optim.GradientArena([first]))
+    assert first.data is second.data
+
+
+def test_a_tie_made_after_the_arena_is_refused():
+    first, second = nn.Parameter(np.ones(3, np.float32)), nn.Parameter(np.zeros(3, np.float32))
+    optimizer = in_arena([("first", first), ("second", second)])
+    second.data = first.data
+    with pytest.raises(ValueError, match="the data of second has been a part of another parameter's"):
+        optimizer.step()
+    second.data = np.full(3, 2.0, np.float32)
+    first.data = first.data[::-1]  # of its own
+    optimizer.step()
+    assert second.data.tolist() == [2.0] * 3
+
+
+def test_a_model_in_an_arena_may_change_its_dtype():
+    norm = nn.LayerNorm(4)
+    in_arena(norm.named_parameters())
+    norm.astype(np.float64)
+    norm(mg.tensor(X.astype(np.float64))).sum().backward()
+    assert norm.weight.grad.dtype == np.float64
+
+
+def test_read_only_data_is_refused():
+    p = nn.Parameter(np.frombuffer(np.ones(3, np.float32).tobytes(), np.float32))
+    p.grad = np.ones(3, np.float32)
+    with pytest.raises(ValueError, match=r"0\.0 is read-only"):
+        optim.AdamW([p]).step()
+
+
 def test_tied_data_stays_tied_in_another_dtype():
     net = Net().astype(np.float64)
     assert net.first.weight.data is net.second.weight.data and net.first.weight.dtype == np.float64
@@ -232,6 +277,67 @@ def test_a_weight_from_which_something_is_recomputed_counts_too():
     optim.SGD([norm.bias]).step()
     with pytest.raises(RuntimeError, match="linear saved 'x'"):
         loss.backward()
+
+
+def test_a_norm_changed_before_the_next_layer_is_not_recomputed():
+    x, norm, fc = mg.tensor(X, requires_grad=True), nn.LayerNorm(4), nn.Linear(4, 2)
+    hidden = norm(x)
+    expected = hidden.data.sum(axis=0)
+    norm.bias.grad = np.ones(4, np.float32)
+    optim.SGD([norm.bias], 1.0).step()
+    fc(hidden).sum().backward()  # right: it saw the output of the old norm
+    np.testing.assert_allclose(fc.weight.grad, [expected, expected], rtol=1e-5)
+
+
+def test_a_weight_that_is_gathered_into_an_arena_counts_too():
+    w, b = nn.Parameter(np.eye(4, dtype=np.float32)), nn.Parameter(np.zeros(4, np.float32))
+    optimizer = in_arena([w, b])
+    loss = F.linear(mg.tensor(X, requires_grad=True), w, b).sum()
+    w.data = np.zeros((4, 4), np.float32)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="linear saved 'weight'"):
+        loss.backward()
+
+
+def test_arrays_in_a_tuple_count_too():
+    w = nn.Parameter(np.ones(4, np.float32))
+    loss = mg.record(w.data * w.data, (w,), pair_backward, pair=(w.data, 2.0)).sum()
+    w.grad = np.ones(4, np.float32)
+    optim.SGD([w]).step()
+    with pytest.raises(RuntimeError, match="pair saved 'pair'"):
+        loss.backward()
+
+
+def pair_backward(dout, pair):
+    return dout * pair[1] * pair[0]
+
+
+def test_in_an_arena_too_other_weights_do_not_matter():
+    a, b = Plain(), Plain()
+    optimizer = in_arena([*a.parameters(), *b.parameters()])
+    loss = a(mg.tensor(X))
+    for parameter in b.parameters():
+        parameter.grad = np.ones_like(parameter.data)
+    optimizer.step()
+    b.load_state_dict(b.state_dict())
+    loss.backward()
+    assert a.fc.weight.grad is not None
+
+
+def test_after_an_exception_a_node_is_not_used_again():
+    x, w, calls = nn.Parameter(np.ones((5, 4), np.float32)), nn.Parameter(np.ones((6, 4), np.float32)), []
+    loss = F.linear_cross_entropy(x * 1.0, w, np.arange(5))
+
+    def fail_once(grad):
+        calls.append(grad)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    w.register_hook(fail_once)
+    with pytest.raises(KeyboardInterrupt):
+        loss.backward(np.float32(0.5))
+    with pytest.raises(RuntimeError, match="has been through backward"):
+        loss.backward(np.float32(0.5))
 
 
 def test_weights_that_take_no_part_do_not_matter():
