@@ -89,8 +89,8 @@ def least(case, dtype, full=GPT2, part=256):
 
 def on_device(case, sizes, dtype):
     """(arguments on the simulated device, the kernel)."""
-    args = moved(case.args(sizes, np.random.default_rng(0), dtype), runtime.module("cuda-sim"))
-    return args, getattr(kernels.for_array(first(args)), case.kernel)
+    args = moved(case.arguments(sizes, np.random.default_rng(0), dtype), runtime.module("cuda-sim"))
+    return args, getattr(kernels.for_array(first(args)), case.name)
 
 
 def row(case, dtype, budgets, sizes=SMALL, full=GPT2):
@@ -102,7 +102,7 @@ def row(case, dtype, budgets, sizes=SMALL, full=GPT2):
     ratio = "" if case.blas else f"{nbytes / least_bytes(case, args, kernel(*args)):.2f}"
     most = least(case, dtype, full)
     floors = (f"{1e6 * card.floor(most, case.flops(full), dtype.name):.0f}" for card in CARDS)
-    return (f"| `{case.kernel}` | {dtype} | {' / '.join(str(n) for n, _ in used)} | "
+    return (f"| `{case.name}` | {dtype} | {' / '.join(str(n) for n, _ in used)} | "
             f"{max(spilled for _, spilled in used)} | {ratio} | {' / '.join(floors)} |")  # fmt: skip
 
 

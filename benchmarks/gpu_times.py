@@ -74,13 +74,13 @@ def kernel_times(device, sizes=GPT2, dtypes=DTYPES, measure=seconds, best=None):
     rows = []
     for dtype in map(np.dtype, dtypes):
         for case in CASES:
-            args = moved(case.args(sizes, rng, dtype), place)
-            kernel = getattr(kernels.for_array(first(args)), case.kernel)
+            args = moved(case.arguments(sizes, rng, dtype), place)
+            kernel = getattr(kernels.for_array(first(args)), case.name)
             least, flops = least_bytes(case, args, kernel(*args)), case.flops(sizes)
             taken = measure(lambda kernel=kernel, args=args: kernel(*args), flush)
             floor = max(least / best["bandwidth"], flops / best[dtype.name])
             limit = "bytes" if floor == least / best["bandwidth"] else "flops"
-            rows.append({"kernel": case.kernel, "dtype": dtype.name, "bytes": least, "flops": flops,
+            rows.append({"kernel": case.name, "dtype": dtype.name, "bytes": least, "flops": flops,
                          "seconds": taken, "floor": floor, "limit": limit})  # fmt: skip
             del args
     return {"peaks": best, "rows": rows}
@@ -88,7 +88,7 @@ def kernel_times(device, sizes=GPT2, dtypes=DTYPES, measure=seconds, best=None):
 
 def moved(value, place):
     """The same with every NumPy array on the device."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [moved(v, place) for v in value]
     return place.asarray(value) if isinstance(value, np.ndarray) else value
 

@@ -16,8 +16,9 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
 from benchmarks import machine, peak_rates
-from benchmarks.kernel_costs import CASES, Sizes, least_bytes
+from benchmarks.kernel_costs import CASES, least_bytes
 from kernels import backend
+from kernels.spec import Sizes
 from kernels.system import cli
 from minigrad import runtime
 
@@ -31,13 +32,14 @@ def peers(torch):
     """{kernel: PyTorch's function of the same arguments, as tensors}, where PyTorch has it in one call."""
     F = torch.nn.functional
 
-    def norm_backward(dout, x, weight, mean, rstd):
+    def norm_backward(dout, x, weight, mean, rstd, dresidual):
         shape = [x.shape[-1]]
         bias = torch.zeros_like(weight)
         mask = [True, True, True]
-        return torch.ops.aten.native_layer_norm_backward(
+        dx, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
             dout, x, shape, mean.reshape(-1, 1), rstd.reshape(-1, 1), weight, bias, mask
         )
+        return dx + dresidual, dweight, dbias
 
     return {
         "linear_forward": lambda x, w, b: F.linear(x, w, b),
@@ -51,13 +53,13 @@ def peers(torch):
         "dropout_forward": lambda x, p, *_: F.dropout(x, p),
         "attention_forward": lambda q, k, v, *_: F.scaled_dot_product_attention(q, k, v, is_causal=True),
         "softmax_cross_entropy_forward": lambda z, y, *_: F.cross_entropy(z, y),
-        "global_norm": lambda xs: torch.linalg.vector_norm(xs[0]),
+        "global_norm": lambda xs: torch.nn.utils.get_total_norm(xs),
     }
 
 
 def tensors(torch, value):
     """The same with every array as a tensor over its memory."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [tensors(torch, v) for v in value]
     return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
@@ -86,16 +88,16 @@ def rows(threads):
     best = peak_rates.bytes_a_second(), peak_rates.operations_a_second("float32")
     rng = np.random.default_rng(0)
     for case in CASES:
-        args = case.args(SIZES, rng, np.dtype(np.float32))
-        kernel = getattr(cpu, case.kernel)
+        args = case.arguments(SIZES, rng, np.dtype(np.float32))
+        kernel = getattr(cpu, case.name)
         least, flops = least_bytes(case, args, kernel(*args)), case.flops(SIZES)
         sides = {"minigrad": lambda kernel=kernel, args=args: kernel(*args)}
-        if case.kernel in known:
-            peer, theirs = known[case.kernel], tensors(torch, args)
+        if case.name in known:
+            peer, theirs = known[case.name], tensors(torch, args)
             sides["torch"] = lambda peer=peer, theirs=theirs: peer(*theirs)
         taken = measure(sides)
         floor = max(least / best[0], flops / best[1])
-        yield {"kernel": case.kernel, "seconds": taken, "floor": floor,
+        yield {"kernel": case.name, "seconds": taken, "floor": floor,
                "limit": "bytes" if floor == least / best[0] else "operations"}  # fmt: skip
 
 

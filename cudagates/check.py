@@ -27,7 +27,7 @@ def jobs(path, architectures=expectations.ARCHITECTURES):
     return [
         Job(path, ((STORAGE[type_name][0], 1), *variant.items()), arch)
         for type_name in source.types
-        for variant in source.variants(type_name)
+        for variant in expectations.variants(source, type_name)
         for arch in architectures
         if arch >= source.oldest
     ]
@@ -73,7 +73,7 @@ def _violations_of(job, kernel, measured, budgets):
 
 
 def unmet_expectations(measured, expected):
-    """What an expectations.Kernel demands and a measured kernel lacks."""
+    """What a MachineCode demands and a measured kernel lacks."""
     loads, stores = measured.count(r"LDG.*\.128"), measured.count(r"STG.*\.128")
     wrong = []
     if expected.wide in ("loads", "both") and not loads:

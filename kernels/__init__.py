@@ -35,7 +35,7 @@ OPS = (
     "cast",
 )
 #: op -> its kernels, which every backend defines
-KERNELS = {op: importlib.import_module(f"kernels.{op}.spec").KERNELS for op in OPS}
+KERNELS = {op: tuple(kernel.name for kernel in importlib.import_module(f"kernels.{op}.spec").KERNELS) for op in OPS}
 SETS = ("fast", "reference")
 
 # array type -> the backend of its fast kernels; by name, since neither CuPy nor a compiler is imported before its use

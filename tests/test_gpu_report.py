@@ -27,7 +27,7 @@ def test_results_are_read():
 
 
 def test_every_kernel_has_a_cost():
-    assert {case.kernel for case in CASES} == {name for names in KERNELS.values() for name in names}
+    assert {case.name for case in CASES} == {name for names in KERNELS.values() for name in names}
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_every_kernel_has_a_cost():
     [("fused_adamw_step", SMALL.P, 28), ("gelu_backward", SMALL.N * 4 * SMALL.C, 12), ("cast", SMALL.P, 6)],
 )
 def test_least_bytes(kernel, parameters_or_elements, bytes_each):
-    case = next(case for case in CASES if case.kernel == kernel)
-    args = case.args(SMALL, np.random.default_rng(0), np.dtype(np.float32))
+    case = next(case for case in CASES if case.name == kernel)
+    args = case.arguments(SMALL, np.random.default_rng(0), np.dtype(np.float32))
     least = least_bytes(case, args, getattr(reference, kernel)(*args))
     assert least == pytest.approx(parameters_or_elements * bytes_each, rel=1e-4)
 
@@ -52,7 +52,7 @@ def test_kernels_are_timed_against_the_best():
     sizes = SMALL._replace(T=16, C=24, V=32, P=100)
     best = {"bandwidth": 1.0, "float32": 1.0}
     found = gpu_times.kernel_times("cuda-sim", sizes, ("float32",), measure, best)
-    assert [row["kernel"] for row in found["rows"]] == [case.kernel for case in CASES]
+    assert [row["kernel"] for row in found["rows"]] == [case.name for case in CASES]
     assert all(row["floor"] == max(row["bytes"], row["flops"]) > 0 for row in found["rows"])
 
 

@@ -1,3 +1,24 @@
-"""What tests, gates and benchmarks need to know of dropout."""
+"""What tests, gates and benchmarks need to know of dropout: see `kernels.spec`."""
 
-KERNELS = ("dropout_forward", "dropout_backward")
+import numpy as np
+
+from kernels.spec import Bug, Gradient, Kernel, normal, normals
+
+
+def _arguments(s, rng, dtype):
+    """x (N, C), p, seed, step, stream."""
+    return normal(rng, dtype, s.N, s.C), 0.3, 1, 2, 3
+
+
+KERNELS = (
+    Kernel("dropout_forward", _arguments, (2e-7, 4e-16)),
+    Kernel("dropout_backward", _arguments, (2e-7, 4e-16)),
+)
+GRADIENTS = (Gradient("dropout", "some", normals((5, 7)), {"p": 0.3, "seed": 3, "step": 5, "stream": 7}),)
+SOURCES = {}
+BUGS = (
+    Bug("forward draws another stream", "cpu", "dropout_forward",
+        lambda right, x, p, seed, step, stream: right(x, p, seed, step, stream + 1), "dropout", "mask forgotten"),
+    Bug("1 - p for 1 / (1 - p)", "cpu", "dropout_backward", lambda right, *a: right(*a) * np.float32(0.49),
+        "dropout", "scale forgotten"),
+)  # fmt: skip

@@ -9,6 +9,7 @@ from cudagates.architectures import ARCHITECTURES, WARP, resident_warps
 from cudagates.loops import in_loops
 from cudagates.measure import Job, measure
 from kernels.cuda import nvrtc
+from kernels.spec import MachineCode
 from kernels.system import cli
 
 # ------------------------------------------------------------------------------------------ every kernel
@@ -137,8 +138,8 @@ def test_spill_outside_of_loops_needs_leave(gate):
     (found,) = results.values()
     measured = found["seeded"]
     assert measured.spills and not measured.local_in_loops
-    assert any("local memory" in line for line in check.unmet_expectations(measured, expectations.Kernel()))
-    assert check.unmet_expectations(measured, expectations.Kernel(local_outside_loops=True, why="a test")) == []
+    assert any("local memory" in line for line in check.unmet_expectations(measured, MachineCode()))
+    assert check.unmet_expectations(measured, MachineCode(local_outside_loops=True, why="a test")) == []
 
 
 @pytest.mark.gpu_check
@@ -147,7 +148,7 @@ def test_missing_opcode_and_budget_are_said(gate):
     write = f"{cli.command('cudagates')} --write"
     assert lines == [f"seeded.cu seeded float32: has no budget; run: {write} (sm_80)"]
     (found,) = results.values()
-    assert check.unmet_expectations(found["seeded"], expectations.Kernel(opcodes=("HMMA",))) == ["no HMMA instruction"]
+    assert check.unmet_expectations(found["seeded"], MachineCode(opcodes=("HMMA",))) == ["no HMMA instruction"]
 
 
 # ------------------------------------------------------------------------------------------ the parts

@@ -14,39 +14,18 @@ from pathlib import Path
 import numpy as np
 
 import kernels
-from kernels import backend
+from kernels import backend, spec
+from kernels.spec import normal
 
 cpu, reference = backend("cpu"), backend("reference")
 
 ALL_KERNELS = [fn for fns in kernels.KERNELS.values() for fn in fns]
 
-#: kernel -> largest error allowed in float32 and in float64: about three times the largest one measured.
+#: kernel -> largest error allowed in float32 and in float64.
 #: 6e-8 and 1.1e-16 are one rounding; a sum of n terms may collect about sqrt(n) of them.
-TOLERANCES = {
-    "linear_forward": (1.5e-6, 5e-15),
-    "linear_backward": (1.5e-6, 5e-15),
-    "layernorm_forward": (5e-7, 2e-15),
-    "layernorm_backward": (6e-7, 6e-15),
-    "gelu_forward": (3e-7, 5e-16),
-    "gelu_backward": (4e-6, 3e-14),  # loose: tanh form, 1 - sigmoid cancels and meets x * (1 + 3 * 0.0447 * x^2)
-    "embedding_forward": (0.0, 0.0),  # a copy
-    "embedding_backward": (4e-7, 4e-16),
-    "dropout_forward": (2e-7, 4e-16),
-    "dropout_backward": (2e-7, 4e-16),
-    "attention_forward": (2.6e-6, 4.5e-15),
-    "attention_backward": (4.2e-6, 4e-15),
-    "softmax_cross_entropy_forward": (2.5e-7, 1.2e-15),
-    "softmax_cross_entropy_backward": (2.5e-7, 6e-16),
-    "adamw_step": (3.5e-7, 1.2e-15),
-    "global_norm": (2e-15, 2e-15),  # float64 whatever the input
-    "linear_cross_entropy_forward": (1.5e-6, 5e-15),  # as of its products
-    "linear_cross_entropy_backward": (2e-7, 4e-16),
-    "fused_adamw_step": (3.5e-7, 1.2e-15),
-    "scale_and_check": (1.5e-7, 3e-16),
-    "cast": (0.0, 0.0),  # to float16: one rounding, and that the same
-}
+TOLERANCES = {name: kernel.tolerance for name, kernel in spec.kernels().items()}
 #: kernels that change the arrays they are given
-IN_PLACE = ("adamw_step", "fused_adamw_step", "scale_and_check")
+IN_PLACE = tuple(name for name, kernel in spec.kernels().items() if kernel.written)
 
 
 def relative_error(actual, expected, scale=0.0):
@@ -131,11 +110,6 @@ def assert_close(name, actual, expected, dtype, scale=0.0, what="output"):
 # --------------------------------------------------------------------------------------------- inputs
 
 
-def normal(rng, dtype, *shape):
-    """Standard normal numbers of this dtype and shape."""
-    return rng.standard_normal(shape).astype(dtype)
-
-
 def strided(x, how):
     """The same numbers in another layout: "plain", "transposed" (last two axes swapped in memory) or "sliced"."""
     if how == "plain":
@@ -167,43 +141,9 @@ def attention_saved(q, k, v, *setting):
     return fused_heads(out.astype(q.dtype)), logsumexp.astype(q.dtype)
 
 
-def arguments(name, rng, dtype, rows=150, C=70):
-    """One ordinary call of kernel `name`: its positional arguments. Several chunks or tiles in every kernel."""
-    x, dout, weight, bias = (normal(rng, dtype, *s) for s in ((rows, C), (rows, C), (C,), (C,)))
-    ids = rng.integers(0, C, rows)
-    if name.startswith("attention"):
-        setting = (0.25, True, 0.3, 1, 2, 3)  # scale, causal, p, seed, step, stream
-        dout, q, k, v = attention_inputs(rng, dtype, 2, 2, 130, 130, 16)
-        if name == "attention_forward":
-            return q, k, v, *setting
-        into = [fused_heads(np.zeros_like(a)) for a in (q, k, v)]
-        return dout, q, k, v, *attention_saved(q, k, v, *setting), *setting, into
-    _, mean, rstd = reference.layernorm_forward(x, weight, bias, 1e-5)
-    _, logsumexp, divisor = reference.softmax_cross_entropy_forward(x, ids, 3, "mean")
-    return {
-        "linear_forward": (x, normal(rng, dtype, 33, C), normal(rng, dtype, 33)),
-        "linear_backward": (normal(rng, dtype, rows, 33), x, normal(rng, dtype, 33, C), normal(rng, dtype, 33)),
-        "layernorm_forward": (x, weight, bias, 1e-5),
-        "layernorm_backward": (dout, x, weight, mean, rstd, normal(rng, dtype, rows, C)),
-        "gelu_forward": (x, "tanh"),
-        "gelu_backward": (dout, x, "tanh"),
-        "embedding_forward": (x, ids),
-        "embedding_backward": (dout, ids, C),
-        "dropout_forward": (x, 0.3, 1, 2, 3),
-        "dropout_backward": (dout, 0.3, 1, 2, 3),
-        "softmax_cross_entropy_forward": (x, ids, 3, "mean"),
-        "softmax_cross_entropy_backward": (np.asarray(0.7, dtype), x, ids, logsumexp, divisor, 3, False),
-        "adamw_step": (*(normal(rng, dtype, 40000) for _ in range(3)), np.abs(normal(rng, dtype, 40000)),
-                       3, 0.1, 0.9, 0.99, 1e-3, 0.1, 0.5),
-        "global_norm": ([normal(rng, dtype, 40000), x],),
-        "linear_cross_entropy_forward": (x, normal(rng, dtype, 33, C), rng.integers(0, 33, rows), 3, "mean", 0.7, True),
-        "linear_cross_entropy_backward": (np.asarray(0.7, dtype), x, normal(rng, dtype, 33, C), 2.0),
-        "fused_adamw_step": (*(normal(rng, dtype, 40000) for _ in range(3)), np.abs(normal(rng, dtype, 40000)), None,
-                             np.asarray(2), np.array([7, 7, 20001, 40000]), np.array([0.1, 0.3, 0.0, 0.2], dtype),
-                             0.1, 0.9, 0.99, 1e-3, np.asarray(3.0), 2.0),
-        "scale_and_check": ([normal(rng, dtype, 40000), dout], 0.3),
-        "cast": (x, np.float16),
-    }[name]  # fmt: skip
+def arguments(name, rng, dtype, **sizes):
+    """One ordinary call of kernel `name`: its positional arguments, ragged ones. sizes: others of `spec.Sizes`."""
+    return spec.kernels()[name].arguments(spec.RAGGED._replace(**sizes), rng, np.dtype(dtype))
 
 
 def run_without_amx(code, cache):

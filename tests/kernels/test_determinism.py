@@ -32,7 +32,7 @@ def run(name, args):
 
 @pytest.mark.parametrize("name", ALL_KERNELS)
 def test_repeated_calls_give_the_same_bits(name):
-    args = arguments(name, np.random.default_rng(1), np.float32, rows=1100)
+    args = arguments(name, np.random.default_rng(1), np.float32, T=550)
     first = run(name, args)
     for _ in range(3):
         assert_same_bits(run(name, args), first)
@@ -41,7 +41,7 @@ def test_repeated_calls_give_the_same_bits(name):
 @pytest.mark.two_threads
 @pytest.mark.parametrize("name", ALL_KERNELS)
 def test_one_thread_and_two_give_the_same_bits(name, threads):
-    args = arguments(name, np.random.default_rng(2), np.float32, rows=1100)
+    args = arguments(name, np.random.default_rng(2), np.float32, T=550)
     threads(1)
     alone = run(name, args)
     threads(2)

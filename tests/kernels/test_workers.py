@@ -26,7 +26,7 @@ from test_workers import digest
 from kernels import backend
 for name in sys.argv[1:]:
     kernel = getattr(backend("cpu"), name)
-    print(name, digest(kernel(*arguments(name, np.random.default_rng(1), np.float32, rows=300))))
+    print(name, digest(kernel(*arguments(name, np.random.default_rng(1), np.float32, T=150))))
 """
 
 

@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from kernels.spec import and_then, specs
+from kernels.spec import normals as normal
+from minigrad.opcases import distinct, off_zero, positive
+
 SAME = "same"  # torch spells it as minigrad does
 
 
@@ -34,45 +38,14 @@ class Row:
         return [a.astype(dtype) if a.dtype.kind == "f" else a for a in built]
 
 
-KERNEL_OPS = {"linear", "layernorm", "gelu", "embedding", "dropout", "scaled_dot_product_attention",
-              "causal_self_attention", "softmax_cross_entropy", "linear_cross_entropy"}  # fmt: skip
+KERNEL_OPS = {gradient.op for spec in specs().values() for gradient in spec.GRADIENTS}
 
 
 # ---- inputs
 
 
-def normal(*shapes):
-    return lambda rng: [rng.standard_normal(shape) for shape in shapes]
-
-
-def positive(*shapes):
-    return lambda rng: [rng.uniform(0.5, 2.0, shape) for shape in shapes]
-
-
 def positive_then_normal(first, second):
     return lambda rng: [rng.uniform(0.5, 2.0, first), rng.standard_normal(second)]
-
-
-def off_zero(*shapes):
-    """At least 0.2 from 0, either sign."""
-    return lambda rng: [rng.uniform(0.2, 2.0, shape) * rng.choice([-1.0, 1.0], shape) for shape in shapes]
-
-
-def distinct(*shapes):
-    """No two elements of all arrays together nearer than 0.1: no ties."""
-
-    def build(rng):
-        sizes = [int(np.prod(shape)) for shape in shapes]
-        values = 0.1 * rng.permutation(sum(sizes)) - 0.05 * sum(sizes)
-        parts = np.split(values, np.cumsum(sizes)[:-1])
-        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-    return build
-
-
-def and_then(build, *more):
-    """The arrays of `build`, then these."""
-    return lambda rng: [*build(rng), *(np.asarray(m) for m in more)]
 
 
 BROADCASTS = {

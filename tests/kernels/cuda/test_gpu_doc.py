@@ -52,7 +52,7 @@ def test_gates_name_a_file_that_is_not_there(capsys):
 def test_table_has_every_kernel():
     lines = gpu_table.in_page()[2:]
     assert [tuple(line.split(" | ")[:2]) for line in lines] == [
-        (f"| `{case.kernel}`", dtype) for case in CASES for dtype in gpu_table.DTYPES
+        (f"| `{case.name}`", dtype) for case in CASES for dtype in gpu_table.DTYPES
     ]
 
 
@@ -60,5 +60,5 @@ def test_table_has_every_kernel():
 @pytest.mark.parametrize("kernel", ["layernorm_forward", "dropout_forward", "fused_adamw_step"])
 @pytest.mark.parametrize("dtype", gpu_table.DTYPES)
 def test_table_is_up_to_date(kernel, dtype):
-    case = next(case for case in CASES if case.kernel == kernel)
+    case = next(case for case in CASES if case.name == kernel)
     assert gpu_table.row(case, dtype, check.read_budgets((13, 0))) in gpu_table.in_page()
