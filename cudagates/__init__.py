@@ -4,7 +4,7 @@
     python -m cudagates --write    # measure and replace the budgets, after an intended change
 
 Every .cu of our kernels is compiled for every storage type and architecture.
-    expectations.py   what is expected of the machine code: the one table to edit when a kernel is added
+    expectations.py   what is expected of the machine code, as the specs in kernels/OP/spec.py say
     measure.py        compile, disassemble, count
     architectures.py  the limits of each architecture, and how many warps of a kernel fit
     loops.py          which instructions stand inside a loop

@@ -55,12 +55,16 @@ class Kernel(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """A sample call minigrad.ops.OP(*arrays, **keywords); build(rng) -> the arrays, floats in float64."""
+    """A sample call minigrad.ops.OP(*arrays, **keywords); build(rng) -> the arrays, floats in float64.
+
+    torch(t, *tensors): the same in PyTorch, the module t; None where it has no such function.
+    """
 
     op: str
     case: str
     build: Callable
     keywords: dict = {}  # noqa: RUF012  never changed
+    torch: Callable | None = None
 
 
 class MachineCode(NamedTuple):

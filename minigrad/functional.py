@@ -11,17 +11,11 @@ from minigrad.ops import (  # noqa: F401
     add,
     astype,
     broadcast_to,
-    causal_self_attention,
     clip,
     div,
-    dropout,
-    embedding,
     exp,
-    gelu,
     getitem,
     layernorm,
-    linear,
-    linear_cross_entropy,
     log,
     matmul,
     maximum,
@@ -31,7 +25,6 @@ from minigrad.ops import (  # noqa: F401
     pow,
     relu,
     reshape,
-    scaled_dot_product_attention,
     sigmoid,
     silu,
     softmax_cross_entropy,
@@ -93,6 +86,13 @@ def expand(x, *shape):
 def flatten(x):
     """All elements along one axis."""
     return reshape(x, -1)
+
+
+def __getattr__(name):
+    """The operations of neural networks are those of `minigrad.ops` as they are."""
+    if name in ops.__all__:
+        return getattr(ops, name)
+    raise AttributeError(f"module 'minigrad.functional' has no attribute {name!r}")
 
 
 METHODS = (

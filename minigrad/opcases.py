@@ -60,9 +60,9 @@ def _over_last(op):
 def _of_kernels():
     """The cases that ops with kernels have in their specs."""
     return [
-        OpCase(op, case, functools.partial(getattr(ops, op), **keywords), build)
+        OpCase(each.op, each.case, functools.partial(getattr(ops, each.op), **each.keywords), each.build)
         for spec in specs().values()
-        for op, case, build, keywords in spec.GRADIENTS
+        for each in spec.GRADIENTS
     ]
 
 

@@ -19,7 +19,8 @@ def _fused_step(s, rng, dtype):
     wide = accum(dtype)
     param, m, v = (normal(rng, wide, s.P) for _ in range(3))
     low = np.zeros(s.P, dtype) if dtype.itemsize == 2 else None
-    ends, decays = np.array([7, 7, s.P // 2 + 1, s.P]), np.array([0.1, 0.3, 0.0, 0.2], wide)
+    first = min(7, s.P // 2)
+    ends, decays = np.array([first, first, s.P // 2 + 1, s.P]), np.array([0.1, 0.3, 0.0, 0.2], wide)
     state = param, normal(rng, dtype, s.P), m, np.abs(v), low, np.asarray(2)
     return *state, ends, decays, 0.1, 0.9, 0.99, 1e-3, np.asarray(3.0), 2.0
 

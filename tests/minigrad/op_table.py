@@ -283,4 +283,10 @@ NETWORKS = [
     linear_cross_entropy("prime", (3, 7), 13, [12, 0, 12]),
 ]  # fmt: skip
 
-ROWS = ELEMENTWISE + REDUCTIONS + SHAPES + PRODUCTS + NETWORKS
+LISTED = ELEMENTWISE + REDUCTIONS + SHAPES + PRODUCTS + NETWORKS
+#: of operations that are not listed here: the sample calls in their specs
+FROM_SPECS = [
+    Row(each.op, each.case, lambda m, *x, each=each: getattr(m, each.op)(*x, **each.keywords), each.build, each.torch)
+    for spec in specs().values() for each in spec.GRADIENTS if each.op not in {row.op for row in LISTED}
+]  # fmt: skip
+ROWS = LISTED + FROM_SPECS
