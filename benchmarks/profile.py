@@ -43,9 +43,7 @@ class Profile:
     @contextlib.contextmanager
     def running(self):
         """Inside, every operation, every backward function and the optimizer are timed."""
-        operations = [
-            name for name, f in inspect.getmembers(functional, inspect.isfunction) if name in vars(functional)
-        ]
+        operations = [name for name, _ in inspect.getmembers(functional, inspect.isfunction) if name[0] != "_"]
         places = [(functional, name, (name, "forward")) for name in operations]
         places += [(graph, "_perform", lambda node, *_: (node.op, "backward"))]
         places += [(AdamW, "step", ("optimizer", "step")), (AdamW, "grad_norm", ("optimizer", "norm"))]

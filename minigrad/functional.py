@@ -95,6 +95,10 @@ def __getattr__(name):
     raise AttributeError(f"module 'minigrad.functional' has no attribute {name!r}")
 
 
+def __dir__():
+    return sorted({*globals(), *ops.__all__})
+
+
 METHODS = (
     "abs", "absolute", "add", "amax", "amin", "astype", "broadcast_to", "clamp", "clip", "div", "exp", "expand",
     "expand_dims", "flatten", "gelu", "log", "log_softmax", "matmul", "max", "maximum", "mean", "min", "minimum",
