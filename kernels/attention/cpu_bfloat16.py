@@ -24,6 +24,7 @@ from kernels.cpu.aligned_allocation import aligned_empty
 from kernels.cpu.attention_packing import BLOCK_ROWS, Rows, pack, transpose_block, unpack, unpack_transposed
 from kernels.cpu.blocking import round_up
 from kernels.cpu.compile import jit
+from kernels.cpu.micro_kernel import Starts
 from kernels.cpu.micro_kernel_bfloat16 import (
     MR,
     NR,
@@ -202,18 +203,18 @@ def _backward_head(bh, problem, dout, q, k, v, out, logsumexp, dq, dk, dv, memor
 
 
 @jit
-def _multiply(a, b, shape, first, out, out_start):
-    """out (rows, columns) = first + a (rows, depth) @ b (depth, columns), three multiples of MR, STEP and NR.
+def _multiply(a, b, shape, initial, out, out_start):
+    """out (rows, columns) = initial + a (rows, depth) @ b (depth, columns), three multiples of MR, STEP and NR.
 
-    a, b: (the array that panels are packed in, where the first begins). first: Block; its stride is 0 for equal rows.
+    a, b: (the array that panels are packed in, where the first begins). initial: Block; its stride is 0 for equal rows.
     """
     (rows, depth, columns), panel_size = shape, MR * shape[1] // 2
     for m in range(0, rows, MR):
         for n in range(0, columns, NR):
             a_start, b_start = a[1] + m // MR * panel_size, b[1] + n // NR * panel_size
-            start = Block(first.array, first.start + m * first.stride + (n if first.stride else 0), first.stride)
-            to = Block(out, out_start + m * columns + n, columns)
-            micro_kernel(depth // STEP, a[0], a_start, b[0], b_start, start, to)
+            initial_start = initial.start + m * initial.stride + (n if initial.stride else 0)
+            starts = Starts(a_start, b_start, initial_start, out_start + m * columns + n)
+            micro_kernel(depth // STEP, a[0], b[0], initial.array, out, starts, initial.stride, columns)
 
 
 @jit

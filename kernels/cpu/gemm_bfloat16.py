@@ -17,6 +17,7 @@ from kernels.cpu.aligned_allocation import aligned_empty
 from kernels.cpu.blocking import balanced_block, copy_block, round_up
 from kernels.cpu.compile import jit
 from kernels.cpu.gemm import TASKS_PER_THREAD, PanelRange
+from kernels.cpu.micro_kernel import Starts
 from kernels.cpu.micro_kernel_bfloat16 import (
     MR,
     NR,
@@ -110,13 +111,13 @@ def _macro_kernel(packed, a_range, b_range, first, steps, from_bias, bias_row, o
             out_start = m * N + n
             initial_start = n if from_bias else out_start
             if m + MR <= M and n + NR <= N:
-                first_sums, sums = Block(initial, initial_start, initial_stride), Block(flat_out, out_start, N)
-                micro_kernel(steps, a, p * size, b, q * size, first_sums, sums)
+                starts = Starts(p * size, q * size, initial_start, out_start)
+                micro_kernel(steps, a, b, initial, flat_out, starts, initial_stride, N)
                 continue
             # At out's edge the micro-kernel writes edge_tile, a part of which is copied.
             rows, columns, edge = min(MR, M - m), min(NR, N - n), Block(edge_tile, 0, NR)
             copy_block(Block(initial, initial_start, initial_stride), rows, columns, edge, TILE)
-            micro_kernel(steps, a, p * size, b, q * size, edge, edge)
+            micro_kernel(steps, a, b, edge_tile, edge_tile, Starts(p * size, q * size, 0, 0), NR, NR)
             copy_block(edge, rows, columns, Block(flat_out, out_start, N), TILE)
     release_tiles()
 

@@ -18,7 +18,6 @@ from numba.extending import intrinsic
 from kernels.cpu.compile import jit
 from kernels.cpu.llvm_ir import (
     below,
-    block,
     broadcast,
     declared,
     load_first,
@@ -75,16 +74,17 @@ def tile_config():
 
 
 @intrinsic
-def micro_kernel(typing, steps, a, a_start, b, b_start, initial, out):
-    """out (MR, NR) = initial + a @ b: two panels of at least one step.
+def micro_kernel(typing, steps, a, b, initial, out, starts, initial_stride, out_stride):
+    """out (MR, NR) = initial + a @ b: two packed panels of at least one step.
 
-    a, b: flat arrays of pairs, with a panel from a_start or b_start on, 64 bytes aligned. initial, out: `Block`
-    of float32.
+    a, b: flat arrays of pairs; their panels are 64 bytes aligned. initial, out: flat arrays of float32, whose rows are
+    a stride apart; with stride 0 all rows are the same one. starts: Starts.
     """
 
     def generate(context, builder, signature, args):
-        a, b = (pointer(context, builder, signature, args, i, args[i + 1]) for i in (1, 3))
-        (initial, initial_stride), (out, out_stride) = (block(context, builder, signature, args, i) for i in (5, 6))
+        starts = [builder.extract_value(args[5], operand) for operand in range(4)]
+        a, b, initial, out = (pointer(context, builder, signature, args, i, start) for i, start in enumerate(starts, 1))
+        initial_stride, out_stride = args[6:]
         for row, half in np.ndindex(MR, 2):  # out is fetched while the sums are formed
             offset = builder.add(builder.mul(out_stride, _SIZE(row)), _SIZE(half * TILE))
             prefetch(builder, builder.gep(out, [offset]), write=True)
@@ -93,7 +93,7 @@ def micro_kernel(typing, steps, a, a_start, b, b_start, initial, out):
         return context.get_dummy_value()
 
     size = types.int64
-    return types.void(size, a, size, b, size, initial, out), generate
+    return types.void(size, a, b, initial, out, starts, size, size), generate
 
 
 def _by_amx(builder, steps, a, b, initial, out):
