@@ -29,13 +29,6 @@ class Coefficients(NamedTuple):
     grad_scale: Any
 
 
-class LowPrecision(NamedTuple):
-    """An array of 16-bit floats, as compiled code takes it."""
-
-    bits: Any  # (n,) uint16, or (0,) for none
-    form: int  # of `format_of`; 0 for none
-
-
 def _coefficients(dtype, step, learning_rate, beta1, beta2, eps, grad_scale):
     m_scale, root_scale = learning_rate / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step)
     numbers = beta1, beta2, 1.0 - beta1, 1.0 - beta2, eps, learning_rate, m_scale, root_scale, grad_scale
@@ -56,13 +49,12 @@ def fused_adamw_step(param, grad, m, v, low, step, ends, decays, learning_rate, 
     step[...] += 1
     clip = min(1.0, max_norm / (float(norm) + 1e-6)) if max_norm > 0 else 1.0
     coefficients = _coefficients(param.dtype, int(step), learning_rate, beta1, beta2, eps, clip)
-    form = format_of(grad.dtype)
-    wide_grad, low_grad = (
-        np.zeros(0, param.dtype) if form else grad,
-        LowPrecision(bits_of(grad if form else None), form),
-    )
-    low = LowPrecision(bits_of(low), 0 if low is None else format_of(low.dtype))
-    launch(_update_arena, 2.5 * param.size, param, wide_grad, low_grad, m, v, low, ends, decays, coefficients)
+    form, low_form = format_of(grad.dtype), 0 if low is None else format_of(low.dtype)
+    wide_grad, grad_bits = np.zeros(0, param.dtype) if form else grad, bits_of(grad if form else None)
+    launch(
+        _update_arena, 2.5 * param.size, param, wide_grad, grad_bits, form, m, v, bits_of(low), low_form, ends, decays,
+        coefficients,
+    )  # fmt: skip
 
 
 @jit(parallel=True)
@@ -83,14 +75,14 @@ def _step(param, grad, m, v, decay_factor, c):
 
 
 @jit(parallel=True)
-def _update_arena(param, wide_grad, low_grad, m, v, low, ends, decays, coefficients):
-    """wide_grad: the gradient in param's dtype, or (0,) if it is low_grad. low_grad, low: LowPrecision."""
+def _update_arena(param, wide_grad, grad_bits, form, m, v, low_bits, low_form, ends, decays, coefficients):
+    """The gradient is wide_grad, in param's dtype, if form is 0, else grad_bits. low_form: 0 for no 16-bit copy.
+
+    Arrays are in no named tuple here: Numba drops what a `prange` loop writes to an array in one.
+    """
     for i in prange((param.size + _CHUNK - 1) // _CHUNK):
         start, stop = i * _CHUNK, min(param.size, (i + 1) * _CHUNK)
-        if low_grad.form == 0:
-            grad = wide_grad[start:stop]
-        else:
-            grad = _widened(low_grad.bits[start:stop], low_grad.form, param.dtype)
+        grad = wide_grad[start:stop] if form == 0 else _widened(grad_bits[start:stop], form, param.dtype)
         segment, begin = np.searchsorted(ends, start, side="right"), start
         while begin < stop:
             end = min(stop, ends[segment])
@@ -98,9 +90,9 @@ def _update_arena(param, wide_grad, low_grad, m, v, low, ends, decays, coefficie
             here, in_chunk = slice(begin, end), slice(begin - start, end - start)
             _step(param[here], grad[in_chunk], m[here], v[here], decay_factor, coefficients)
             segment, begin = segment + 1, end
-        if low.form:
+        if low_form:
             for j in range(start, stop):
-                low.bits[j] = narrow(round_to_odd(param[j]), low.form)
+                low_bits[j] = narrow(round_to_odd(param[j]), low_form)
 
 
 @jit
