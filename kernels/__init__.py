@@ -23,6 +23,7 @@ from types import SimpleNamespace
 OPS = (
     "linear",
     "layernorm",
+    "rmsnorm",
     "gelu",
     "embedding",
     "dropout",

@@ -203,6 +203,20 @@ class LayerNorm(Module):
         return f"{self.weight.size}, eps={self.eps}, bias={self.bias is not None}"
 
 
+class RMSNorm(Module):
+    """Divide the last axis by its root mean square, then scale. Zhang & Sennrich 2019. eps as in `F.rmsnorm`."""
+
+    def __init__(self, size, eps=None):
+        self.weight = Parameter(np.ones(size, np.float32))
+        self.eps = eps
+
+    def forward(self, x):
+        return F.rmsnorm(x, self.weight, self.eps)
+
+    def extra_repr(self):
+        return f"{self.weight.size}, eps={self.eps}"
+
+
 class Dropout(Module):
     """Zero elements with probability p while training. Where on the random tape: `minigrad.random`."""
 

@@ -35,6 +35,7 @@ from minigrad.ops.nn import (
     linear,
     linear_cross_entropy,
     log_softmax,
+    rmsnorm,
     scaled_dot_product_attention,
     softmax,
     softmax_cross_entropy,
@@ -57,6 +58,7 @@ __all__ = [
     "abs", "add", "astype", "broadcast_to", "causal_self_attention", "clip", "concatenate", "div",
     "dropout", "embedding", "exp", "expand_dims", "gelu", "getitem", "layernorm", "linear",
     "linear_cross_entropy", "log", "log_softmax", "matmul", "max", "maximum", "mean", "min", "minimum", "mul", "neg",
-    "pow", "relu", "reshape", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "softmax_cross_entropy",
-    "split", "sqrt", "squeeze", "stack", "sub", "sum", "swapaxes", "tanh", "transpose", "var", "where",
+    "pow", "relu", "reshape", "rmsnorm", "scaled_dot_product_attention", "sigmoid", "silu", "softmax",
+    "softmax_cross_entropy", "split", "sqrt", "squeeze", "stack", "sub", "sum", "swapaxes", "tanh", "transpose", "var",
+    "where",
 ]  # fmt: skip

@@ -78,6 +78,21 @@ def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True, slot=graph.NO
     return (dx, dweight, dbias) if has_bias else (dx, dweight)
 
 
+def rmsnorm(x, weight, eps=None):
+    """Divide the last axis by its root mean square. x (..., C), weight (C,) -> (..., C). Zhang & Sennrich 2019.
+
+    eps: added to the mean of squares; None: the rounding unit of x's dtype, as in PyTorch.
+    """
+    _check_vector("rmsnorm: weight", weight, x.shape[-1])
+    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    out, rstd = kernels.for_array(x.data).rmsnorm_forward(x.data, weight.data, eps)
+    return record(out, (x, weight), rmsnorm_backward, x=x.data, weight=weight.data, rstd=rstd)
+
+
+def rmsnorm_backward(dout, x, weight, rstd):
+    return kernels.for_array(dout).rmsnorm_backward(dout, x, weight, rstd)  # dx, dweight
+
+
 def gelu(x, approximate="none"):
     """x * Phi(x); approximate="tanh" is GPT-2's form. Hendrycks & Gimpel 2016."""
     if approximate not in ("none", "tanh"):

@@ -1,0 +1,1 @@
+"""Root mean square normalisation of the last axis (Zhang & Sennrich 2019)."""

@@ -1,0 +1,63 @@
+"""RMSNorm over the last axis, one row at a time: each row is read once and stays in cache."""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from kernels.cpu.aligned_allocation import aligned_empty_like
+from kernels.cpu.compile import chunk_rows, jit, launch
+
+
+def rmsnorm_forward(x, weight, eps):
+    """x (..., C), weight (C,) -> out (..., C), rstd (...)."""
+    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    out, rstd = launch(_forward, 0.4 * x.size, rows, weight, eps)
+    return out.reshape(x.shape), rstd.reshape(x.shape[:-1])
+
+
+def rmsnorm_backward(dout, x, weight, rstd):
+    """-> dx (..., C), dweight (C,)."""
+    C = x.shape[-1]
+    rows, drows = np.ascontiguousarray(x).reshape(-1, C), np.ascontiguousarray(dout).reshape(-1, C)
+    dx, dweight = launch(_backward, 0.5 * x.size, drows, rows, weight, rstd.reshape(-1), chunk_rows(len(rows), 16))
+    return dx.reshape(x.shape), dweight
+
+
+@jit(parallel=True)
+def _forward(x, weight, eps):
+    N, C = x.shape
+    out, rstd = aligned_empty_like(x), np.empty(N, x.dtype)
+    zero = x.dtype.type(0)
+    for n in prange(N):
+        square = zero
+        for c in range(C):
+            square += x[n, c] * x[n, c]
+        r = x.dtype.type(1.0 / math.sqrt(square / C + eps))
+        for c in range(C):
+            out[n, c] = x[n, c] * r * weight[c]
+        rstd[n] = r
+    return out, rstd
+
+
+@jit(parallel=True)
+def _backward(dout, x, weight, rstd, chunk):
+    N, C = x.shape
+    n_chunks = (N + chunk - 1) // chunk
+    dx, dweights = aligned_empty_like(x), np.zeros((n_chunks, C), x.dtype)
+    zero = x.dtype.type(0)
+    for i in prange(n_chunks):
+        for n in range(i * chunk, min(N, (i + 1) * chunk)):
+            r, along_xhat = rstd[n], zero  # dxhat's component along xhat
+            for c in range(C):
+                xhat = x[n, c] * r
+                along_xhat += dout[n, c] * weight[c] * xhat
+                dweights[i, c] += dout[n, c] * xhat
+            along_xhat /= x.dtype.type(C)
+            for c in range(C):
+                dx[n, c] = (dout[n, c] * weight[c] - x[n, c] * r * along_xhat) * r
+    dweight = np.zeros(C, x.dtype)
+    for i in range(n_chunks):
+        for c in range(C):
+            dweight[c] += dweights[i, c]
+    return dx, dweight
