@@ -72,11 +72,12 @@ class Flat:
 class Segment:
     """One parameter's place in a `Flat`: `span` of its arrays, and views of the parameter's shape."""
 
-    __slots__ = ("name", "param", "tied", "span", "data", "grad")
+    __slots__ = ("name", "param", "tied", "span", "data", "grad", "is_used")
 
     def __init__(self, named, *tied, span, flat):
         (self.name, self.param), self.span = named, span
         self.tied = [param for _, param in tied]  # parameters that share its data, each with a gradient of its own
+        self.is_used = False  # whether the parameter has been here, so that graphs may have saved the memory
         shape = self.param.shape
         self.data, self.grad = flat.data[span].reshape(shape), flat.grad[span].reshape(shape)
 
@@ -94,12 +95,13 @@ class Segment:
                     f"the data of {self.name} has been a part of another parameter's since the arena was made; to tie "
                     "parameters, make a new arena and a new optimizer afterwards"
                 )
-            graph.mark_written(self.data)
+            if self.is_used:
+                graph.mark_written(self.data)
             self.data[...] = param.data
             for other in self.tied:
                 if other.data is param.data:
                     other.data = self.data
-            param.data = self.data
+            param.data, self.is_used = self.data, True
         if param.grad is not None and param.grad is not self.grad:
             if param.grad.shape != self.grad.shape:
                 raise ValueError(f"the gradient of {self.name} is {param.grad.shape}, the parameter {self.grad.shape}")
