@@ -24,7 +24,7 @@ from pathlib import Path
 from dap_client import Debugger
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "docs" / "debugging.md", ROOT / "cudasim" / "README.md"]
+PAGES = [ROOT / "docs" / "debugging.md", ROOT / "docs" / "stepping.md", ROOT / "cudasim" / "README.md"]
 _BLOCK = re.compile(r"^```(diff|console|text)\n(.*?)^```$", re.M | re.S)
 _PROMPT = re.compile(r"^(\((?:Pdb|backward)\) ?)(.*)\n", re.M)
 _KEYS = {"F5": "continue", "F10": "next", "F11": "stepIn", "Shift+F11": "stepOut"}

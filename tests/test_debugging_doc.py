@@ -1,4 +1,4 @@
-"""docs/debugging.md and cudasim/README.md: every command does what the page shows, and the bugs found are real."""
+"""The sessions in docs and in cudasim/README.md: every command does what the page shows, and the bugs are real."""
 
 import pytest
 import sessions
