@@ -32,9 +32,9 @@ def count(trainer):
     return len(order), sum(not isinstance(parent, graph.Node) for parent in leaves)
 
 
-def seconds_of(conditions, node, leaf):
+def seconds_of(conditions, loss, leaf):
     """The seconds that these conditions take, each evaluated as often as in a step; none of them is true."""
-    names = {"node": node, "self": leaf, "result": node, "graph": graph, "observer": None, "in_place": False}
+    names = {"node": loss.node, "self": leaf, "result": loss, "graph": graph, "observer": None, "in_place": False}
 
     def fastest(statement):
         return min(timeit.repeat(statement, globals=names, repeat=20, number=LOOPS)) / LOOPS
@@ -67,8 +67,8 @@ def main(argv=None):
     config, training = cases.configs(args.case)
     trainer = worker.trainer_on_batch(config, training, *cases.batch(config, training))
     nodes, leaf_gradients = count(trainer)
-    node, leaf = trainer.loss_of(1, 0).node, next(iter(trainer.model.parameters()))
-    a_node, a_leaf = (seconds_of(conditions, node, leaf) for conditions in (A_NODE, A_LEAF))
+    loss, leaf = trainer.loss_of(1, 0), next(iter(trainer.model.parameters()))
+    a_node, a_leaf = (seconds_of(conditions, loss, leaf) for conditions in (A_NODE, A_LEAF))
     aids = nodes * a_node + leaf_gradients * a_leaf
     step = step_seconds(trainer, args.steps)
     print(
