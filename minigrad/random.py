@@ -56,7 +56,7 @@ def generator():
 
 
 def uniform(shape, low=0.0, high=1.0):
-    """float32 array drawn evenly from [low, high)."""
+    """float32 array drawn uniformly from [low, high)."""
     return generator().uniform(low, high, shape).astype(np.float32)
 
 
