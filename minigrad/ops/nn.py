@@ -45,14 +45,15 @@ def linear(x, weight, bias=None):
         out, (x, weight) if bias is None else (x, weight, bias), linear_backward,
         x=_recompute_or_data(x) if weight.requires_grad else None,  # each is saved only for the other's gradient
         weight=weight.data if x.requires_grad else None,
-        bias=None if bias is None else bias.data,
+        has_bias=bias is not None,
     )  # fmt: skip
 
 
 @graph.accumulates(1)
-def linear_backward(dout, x, weight, bias, slot=graph.NO_SLOT):
-    grads = kernels.for_array(dout).linear_backward(dout, x, weight, bias, slot.output())  # dx, dweight, dbias
-    return grads[:2] if bias is None else grads
+def linear_backward(dout, x, weight, has_bias, slot=graph.NO_SLOT):
+    needs_dbias = has_bias or None  # the kernel asks of its argument `bias` only whether it is None
+    grads = kernels.for_array(dout).linear_backward(dout, x, weight, needs_dbias, slot.output())  # dx, dweight, dbias
+    return grads if has_bias else grads[:2]
 
 
 def layernorm(x, weight, bias=None, eps=1e-5):

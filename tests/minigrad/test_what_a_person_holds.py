@@ -344,9 +344,10 @@ def test_weights_that_take_no_part_do_not_matter():
     a, b = Plain(), Plain()
     table, bias = nn.Embedding(5, 4), nn.Parameter(np.zeros(4, np.float32))
     loss = a(table(np.arange(5)) + bias)
-    for parameter in (*b.parameters(), table.weight, bias):  # the gradients of the last two do not depend on them
+    unsaved = table.weight, bias, a.fc.bias  # their gradients do not depend on them
+    for parameter in (*b.parameters(), *unsaved):
         parameter.grad = np.ones_like(parameter.data)
-    optim.AdamW([*b.parameters(), table.weight, bias]).step()
+    optim.AdamW([*b.parameters(), *unsaved]).step()
     b.load_state_dict(b.state_dict())
     loss.backward()
     assert a.fc.weight.grad is not None and table.weight.grad is not None
