@@ -112,7 +112,7 @@ def prepare(rehearsal):
     """
     # the reference kernels must not import the compiler; under a debugger nothing is compiled ahead
     if "fast" in _thread.choice.values() and sys.gettrace() is None:
-        importlib.import_module("kernels.cpu.workers").prepare(rehearsal)
+        importlib.import_module("kernels.cpu.compile_workers").prepare(rehearsal)
 
 
 def describe():

@@ -14,7 +14,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from kernels.cpu import workers
+from kernels.cpu import compile_workers
 from kernels.system import cache
 
 
@@ -40,7 +40,7 @@ class KernelCache(_Cache):
         kernel = content and self._rebuilt(entry, content, target_context)
         if kernel:
             return kernel
-        content = workers.compiled(self._function, sig, entry)
+        content = compile_workers.compiled(self._function, sig, entry)
         if content is None:
             return None
         if self._folder and not (self._folder / entry).exists():  # a write failed before; this one warns
@@ -53,9 +53,9 @@ class KernelCache(_Cache):
             warnings.warn(f"{self._name} holds an address of this process and cannot be cached", stacklevel=2)
             return
         entry = self._entry(sig, data.codegen)
-        if workers.is_requested(entry):
+        if compile_workers.is_requested(entry):
             content = dumps(data._reduce())
-            workers.remember(entry, content)
+            compile_workers.remember(entry, content)
             if self._folder:
                 cache.write(self._folder / entry, content)
 
@@ -70,7 +70,7 @@ class KernelCache(_Cache):
                 with contextlib.suppress(OSError):
                     where.unlink()
             return None
-        workers.remember(entry, content)
+        compile_workers.remember(entry, content)
         return kernel
 
     def _entry(self, sig, codegen):

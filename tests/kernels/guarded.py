@@ -1,4 +1,4 @@
-"""Arrays behind which no byte may be read, and the CPU kernels on such: run by test_guarded.py, which expects no crash.
+"""Arrays behind which no byte may be read, and the CPU kernels on them: test_out_of_bounds.py runs this file.
 
 python tests/kernels/guarded.py float32 | bfloat16 | past-the-end
 """

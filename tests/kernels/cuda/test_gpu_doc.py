@@ -1,4 +1,4 @@
-"""docs/gpu.md: its worked example passes all it is said to pass, and its table is that of benchmarks/gpu_table.py."""
+"""docs/gpu.md: its worked example passes all that it shows; its table is that of benchmarks/cuda_kernel_table.py."""
 
 import importlib.util
 from pathlib import Path
@@ -10,7 +10,7 @@ from cudagates import check
 
 ROOT = Path(__file__).resolve().parents[3]
 
-from benchmarks import gpu_table
+from benchmarks import cuda_kernel_table
 from benchmarks.kernel_costs import CASES
 
 
@@ -50,15 +50,15 @@ def test_gates_name_a_file_that_is_not_there(capsys):
 
 
 def test_table_has_every_kernel():
-    lines = gpu_table.in_page()[2:]
+    lines = cuda_kernel_table.in_page()[2:]
     assert [tuple(line.split(" | ")[:2]) for line in lines] == [
-        (f"| `{case.name}`", dtype) for case in CASES for dtype in gpu_table.DTYPES
+        (f"| `{case.name}`", dtype) for case in CASES for dtype in cuda_kernel_table.DTYPES
     ]
 
 
 @pytest.mark.compiler
 @pytest.mark.parametrize("kernel", ["layernorm_forward", "dropout_forward", "fused_adamw_step"])
-@pytest.mark.parametrize("dtype", gpu_table.DTYPES)
+@pytest.mark.parametrize("dtype", cuda_kernel_table.DTYPES)
 def test_table_is_up_to_date(kernel, dtype):
     case = next(case for case in CASES if case.name == kernel)
-    assert gpu_table.row(case, dtype, check.read_budgets((13, 0))) in gpu_table.in_page()
+    assert cuda_kernel_table.row(case, dtype, check.read_budgets((13, 0))) in cuda_kernel_table.in_page()

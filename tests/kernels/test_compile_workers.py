@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kernels import prepare
-from kernels.cpu import spin_calibration, workers
+from kernels.cpu import compile_workers, spin_calibration
 from kernels.cpu.compile import jit
 from kernels.layernorm import cpu as layernorm
 
@@ -22,7 +22,7 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "kernels")!r}]
 import numpy as np
 from parity import arguments
-from test_workers import digest
+from test_compile_workers import digest
 from kernels import backend
 for name in sys.argv[1:]:
     kernel = getattr(backend("cpu"), name)
@@ -46,7 +46,7 @@ def bits(cache, *names):
 
 
 def test_the_first_process_has_the_bits_of_those_behind_it(tmp_path):
-    """It does not run what it compiled itself, which may round otherwise: see `kernels.cpu.workers`."""
+    """It does not run what it compiled itself, which may round otherwise: see `kernels.cpu.compile_workers`."""
     first, said = bits(tmp_path, "layernorm_forward")
     assert said == "compiling layernorm/cpu.py: _forward (once, then cached)\n"
     assert bits(tmp_path, "layernorm_forward") == (first, "")
@@ -90,7 +90,7 @@ def task():
 
 @pytest.fixture
 def worker():
-    worker = workers.Worker()
+    worker = compile_workers.Worker()
     yield worker
     worker.close()
 
@@ -105,7 +105,7 @@ def test_a_worker_that_ended_is_started_again(worker):
 
 @pytest.mark.parametrize("start", ["raise SystemExit(1)", "print('nonsense')", "import time; time.sleep(0.1)"])
 def test_what_a_worker_cannot_compile_is_compiled_here(worker, start, monkeypatch):
-    monkeypatch.setattr(workers, "_START", start)
+    monkeypatch.setattr(compile_workers, "_START", start)
     assert worker.compile(task()) is None
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert worker.compile(task()) is None
@@ -122,9 +122,9 @@ def test_a_worker_answers_a_task_that_it_cannot_do(worker):
 def test_a_worker_dies_with_the_process_that_started_it():
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests' / 'kernels')!r}]\n"
-        "import test_workers as t, time\n"
-        "t.workers._worker.compile(t.task())\n"
-        "print(t.workers._worker._process.pid, flush=True)\n"
+        "import test_compile_workers as t, time\n"
+        "t.compile_workers._worker.compile(t.task())\n"
+        "print(t.compile_workers._worker._process.pid, flush=True)\n"
         "time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
@@ -148,7 +148,7 @@ def test_a_worker_dies_with_the_process_that_started_it():
 asked = []
 
 
-class Stub(workers.Worker):
+class Stub(compile_workers.Worker):
     """Remembers what it was to compile; compiles nothing."""
 
     def compile(self, task):
@@ -161,8 +161,8 @@ def test_a_rehearsal_names_each_missing_kernel_once_and_uses_the_plain_ones(monk
         fresh = jit(parallel=True)(getattr(layernorm, name).py_func)
         monkeypatch.setattr(fresh._cache, "_folder", None)
         monkeypatch.setattr(layernorm, name, fresh)
-    monkeypatch.setattr(workers, "Worker", Stub)
-    monkeypatch.setattr(workers, "_worker", Stub())
+    monkeypatch.setattr(compile_workers, "Worker", Stub)
+    monkeypatch.setattr(compile_workers, "_worker", Stub())
     asked.clear()
     results = []
 

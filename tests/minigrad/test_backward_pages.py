@@ -172,7 +172,7 @@ def test_explain_of_a_node_adds_its_shapes_and_its_line(capsys):
     explain(out.node)
     text = capsys.readouterr().out
     assert f"<#{out.node.id} softmax (2, 3) float64>" in text
-    assert "test_backward_docs.py:" in text and "out = mg.softmax(x, axis=1)  # this line" in text
+    assert "test_backward_pages.py:" in text and "out = mg.softmax(x, axis=1)  # this line" in text
     assert "inputs: (2, 3) float64\n  saved: out (2, 3) float64, axis = 1\n" in text
     assert text.endswith(explanation("softmax") + "\n")
     node = out.node

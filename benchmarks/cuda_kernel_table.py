@@ -1,4 +1,4 @@
-"""The table of CUDA kernels in docs/gpu.md: python benchmarks/gpu_table.py writes it. It needs no GPU, only g++.
+"""The table of CUDA kernels in docs/gpu.md: python benchmarks/cuda_kernel_table.py writes it, without a GPU.
 
 Registers and spills are those of cudagates/budgets.json, which CI proves; bytes are counted on the simulated device
 in check mode; a card's floor is computed from the peak rates in its data sheet.
@@ -24,7 +24,7 @@ from kernels.system import cli
 from minigrad import runtime
 
 PAGE = ROOT / "docs" / "gpu.md"
-BEGIN, END = "<!-- kernels: written by benchmarks/gpu_table.py -->\n", "<!-- end -->\n"
+BEGIN, END = "<!-- kernels: written by benchmarks/cuda_kernel_table.py -->\n", "<!-- end -->\n"
 DTYPES = ("float32", "float16")
 
 
@@ -121,9 +121,9 @@ def in_page():
     return PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0].splitlines()
 
 
-@cli.command_line("gpu_table.py")
+@cli.command_line("cuda_kernel_table.py")
 def main():
-    cli.Parser(prog="gpu_table.py", description=__doc__.split("\n")[0]).parse_args()
+    cli.Parser(prog="cuda_kernel_table.py", description=__doc__.split("\n")[0]).parse_args()
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     lines = []
     for line in table():

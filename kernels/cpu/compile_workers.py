@@ -34,7 +34,7 @@ _MAX_WORKERS = 4  # with more the longest kernel still takes as long; a worker t
 _IDLE_SECONDS = 10  # after which a worker without work ends
 #: modules whose kernels take longest: begun first
 _LONGEST = ("kernels.cpu.matmul", "kernels.attention.cpu", "kernels.attention.cpu_bfloat16", "kernels.linear.cpu")
-_START = "import sys; sys.path[:] = sys.argv[1:]; from kernels.cpu.workers import serve; serve()"
+_START = "import sys; sys.path[:] = sys.argv[1:]; from kernels.cpu.compile_workers import serve; serve()"
 
 _HEADER, _MAGIC = struct.Struct("<8sQ"), b"minigrad"  # each message begins with these: magic and length
 

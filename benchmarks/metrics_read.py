@@ -1,4 +1,4 @@
-"""Time and memory of reading metrics.jsonl on resume: python benchmarks/metrics_log.py [ROWS]
+"""Time and memory of reading metrics.jsonl on resume: python benchmarks/metrics_read.py [ROWS]
 
 A file of that many rows (a million) is written to a temporary folder; a process of its own then opens it as a resume
 does, dropping the last tenth, and draws loss.png from it. It prints processor seconds and resident memory.
@@ -50,9 +50,9 @@ def _used():
     return time.process_time(), peak_resident() / 1e6
 
 
-@cli.command_line("metrics_log.py")
+@cli.command_line("metrics_read.py")
 def main():
-    parser = cli.Parser(prog="metrics_log.py", description=__doc__.split("\n")[0])
+    parser = cli.Parser(prog="metrics_read.py", description=__doc__.split("\n")[0])
     parser.add_argument("rows", metavar="ROWS", type=int, nargs="?", default=1_000_000, help="default: a million")
     parser.add_argument("--measure", metavar="FILE", help="what the process that is measured is started with")
     args = parser.parse_args()
