@@ -67,7 +67,7 @@ def _expand(path, include, seen):
 
 
 def _header(name, includer, include):
-    """Where a quoted header is: beside the file that includes it, or in one of the folders; None lets g++ search."""
+    """Where a quoted header is: in the folder of its includer or one of `include`; None lets g++ search."""
     places = (Path(folder, name) for folder in (includer.parent, *include))
     return next((place.resolve() for place in places if place.exists()), None)
 

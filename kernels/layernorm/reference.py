@@ -20,7 +20,7 @@ def layernorm_forward(x, weight, bias, eps):
 def layernorm_backward(dout, x, weight, mean, rstd, dresidual=None):
     """-> dx (..., C), dweight (C,), dbias (C,).
 
-    dresidual (..., C): the gradient that reaches x beside this one, through a residual connection; dx is their sum.
+    dresidual (..., C): the gradient of x through a residual connection past the norm; it is added to dx.
     """
     xhat = (x - mean[..., None]) * rstd[..., None]
     dxhat = dout * weight
