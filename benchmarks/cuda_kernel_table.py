@@ -17,7 +17,7 @@ if __name__ == "__main__":
 import kernels
 from benchmarks.gpu_times import first, moved
 from benchmarks.kernel_costs import CASES, GPT2, SMALL, least_bytes
-from cudagates import check
+from cudagates import check, expectations
 from cudagates.measure import Job
 from kernels.cuda import simulated
 from kernels.system import cli
@@ -108,7 +108,7 @@ def row(case, dtype, budgets, sizes=SMALL, full=GPT2):
 
 def table(cases=CASES):
     """The lines between the marks."""
-    budgets, names = check.read_budgets((13, 0)), " / ".join(card.name for card in CARDS)
+    budgets, names = expectations.read_budgets((13, 0)), " / ".join(card.name for card in CARDS)
     yield f"| kernel | dtype | registers, {names} | bytes spilled | bytes over least | floor in us, {names} |"
     yield "|---|---|---|---|---|---|"
     for case in cases:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # else `import kernels` finds benchmarks/kernels.py
 
-from benchmarks.memory import peak_resident
+from benchmarks.memory_estimate import peak_resident
 from kernels.system import cli
 
 

@@ -40,7 +40,7 @@ def main(argv=None):
     if arguments.write:
         return write(results, complete=not arguments.files)
     budgeted = {job: found for job, found in results.items() if job.path in sources.values()}
-    lines = check.violations(budgeted, check.read_budgets(nvrtc.version()) or {})
+    lines = check.violations(budgeted, expectations.read_budgets(nvrtc.version()) or {})
     lines += check.violations({job: found for job, found in results.items() if job not in budgeted}, None)
     print("\n".join(lines) or f"\nall gates hold: {len(results)} compilations, NVRTC {version_text()}")
     return 1 if lines else 0
@@ -74,10 +74,10 @@ def write(results, complete):
     new = check.measured_budgets(results)
     if not complete:
         files = {name.split()[0] for name in new}
-        old = check.read_budgets(nvrtc.version()) or {}
+        old = expectations.read_budgets(nvrtc.version()) or {}
         new = {**{name: rows for name, rows in old.items() if name.split()[0] not in files}, **new}
-    check.write_budgets(dict(sorted(new.items())), nvrtc.version())
-    print(f"wrote {check.BUDGETS.name}: {len(new)} kernels, NVRTC {version_text()}")
+    expectations.write_budgets(dict(sorted(new.items())), nvrtc.version())
+    print(f"wrote {expectations.BUDGETS.name}: {len(new)} kernels, NVRTC {version_text()}")
     return 0
 
 

@@ -1,12 +1,4 @@
-"""Compares measurements with what is expected (expectations.py) and with the budgets (budgets.json).
-
-There is a budget for each kernel, storage type, set of macros, architecture and major version of NVRTC:
-[registers, bytes spilled, bytes of shared memory, warps on an SM]: at most as many of the first three, at least as many
-warps. Registers are compared in units of eight, as the hardware allocates them.
-"""
-
-import json
-from pathlib import Path
+"""Compares measurements with what is expected (expectations.py), registers in the units of eight that are allocated."""
 
 from cudagates import expectations
 from cudagates.architectures import REGISTER_UNIT, resident_warps, round_up
@@ -14,10 +6,7 @@ from cudagates.measure import Job
 from kernels.cuda import nvrtc
 from kernels.cuda.launch import STORAGE
 from kernels.system import cli
-from kernels.system.files import writing
 
-BUDGETS = Path(__file__).with_name("budgets.json")
-COLUMNS = ("registers", "bytes spilled", "bytes of shared memory", "warps on an SM")
 _TYPES = {macro: name for name, (macro, _) in STORAGE.items()}
 
 
@@ -97,22 +86,14 @@ def over_budget(measured, budget):
     allowed = [round_up(budget[0], REGISTER_UNIT), *budget[1:]]
     wrong = [
         f"{value} {name}, budget {limit}"
-        for name, value, limit in zip(COLUMNS[:3], measured[:3], allowed[:3], strict=True)
+        for name, value, limit in zip(expectations.COLUMNS[:3], measured[:3], allowed[:3], strict=True)
         if value > limit
     ]
     if measured[3] < budget[3]:
-        wrong.append(f"{measured[3]} {COLUMNS[3]}, budget at least {budget[3]}")
+        wrong.append(f"{measured[3]} {expectations.COLUMNS[3]}, budget at least {budget[3]}")
     if measured[3] == 0:
         wrong.append("a block does not fit on an SM")
     return wrong
-
-
-# ------------------------------------------------------------------------------------------ the budgets' file
-
-
-def read_budgets(version, path=BUDGETS):
-    """{key: {"sm_80": row}} for NVRTC `version`, (13, 5); None if the file has none for its major version."""
-    return json.loads(path.read_text(encoding="utf-8"))["nvrtc"].get(str(version[0])) if path.exists() else None
 
 
 def measured_budgets(results):
@@ -124,15 +105,3 @@ def measured_budgets(results):
         for kernel in expectations.kernels(job.path):
             table.setdefault(key(job, kernel), {})[f"sm_{job.arch}"] = row(job, found[kernel], kernel)
     return dict(sorted(table.items()))
-
-
-def write_budgets(table, version, path=BUDGETS):
-    """Replace the budgets of one major version of NVRTC, a line for each kernel: a diff shows which have changed."""
-    old = json.loads(path.read_text(encoding="utf-8"))["nvrtc"] if path.exists() else {}
-    sections = []
-    for major, budgets in sorted({**old, str(version[0]): table}.items()):
-        lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(rows)}" for name, rows in budgets.items())
-        sections.append(f'  "{major}": {{\n{lines}\n  }}')
-    text = ",\n".join(sections)
-    with writing(path) as file:
-        file.write(f'{{"columns": {json.dumps(COLUMNS)},\n "nvrtc": {{\n{text}\n}}}}\n'.encode())

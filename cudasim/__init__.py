@@ -13,7 +13,7 @@ README.md in this folder tells what it checks and what it cannot. On the command
     cache.py      where compiled files are kept, unless the caller has a place of its own
     array.py      arrays on the device, which behave as CuPy's do
     memory.py     what is allocated, and which of its bytes have been written
-    arguments.py  kernel arguments written as text
+    argument_text.py  kernel arguments written as text
     lines.py      from an address in a compiled kernel to a line of its source
     traffic.py    bytes moved, line by line
     include/      what CUDA C++ has built in, for g++

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cudasim import arguments, module, source, traffic
+from cudasim import argument_text, module, source, traffic
 
 _EXAMPLES = """
 arguments:
@@ -107,8 +107,8 @@ def prepare(options):
     if not options.kernel and len(kernels) > 1:
         raise ValueError(f"{path} has several kernels; choose one with --kernel: {', '.join(kernels)}")
     rng = np.random.default_rng(options.seed)
-    values = [arguments.parse(text, aliases, rng) for text in options.args]
-    arguments.check_types(values, kernels[name].parameters, aliases)
+    values = [argument_text.parse(text, aliases, rng) for text in options.args]
+    argument_text.check_types(values, kernels[name].parameters, aliases)
     mode = "check" if options.command == "check" else "debug" if options.debug else "fast"
     return _Call(module.load(path, dict(options.define), mode, options.include), name, options, values)
 
@@ -187,8 +187,8 @@ def _definition(text):
 
 def _alias(text):
     name, _, kind = text.partition("=")
-    if kind not in arguments.TYPES:
-        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=TYPE with one of {' '.join(arguments.TYPES)}")
+    if kind not in argument_text.TYPES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=TYPE with one of {' '.join(argument_text.TYPES)}")
     return name, kind
 
 

@@ -10,13 +10,17 @@ float64 for float64 arrays and in float32 for all others. `dx` is the gradient o
 Letters: B batch, T time, C channels, H heads, D head size, V vocabulary, N rows (all leading axes in one).
 """
 
-from tiny_transformer_np_install import __version__ as __version__  # isort: skip  first: refuses foreign packages
+from tiny_transformer_np_package_check import __version__ as __version__  # isort: skip  first: refuses foreign packages
 import functools
 import importlib
 import sys
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
+
+from kernels.system import renamed_commands
+
+renamed_commands.answer({"kernels.cuda.sim": "cudasim", "kernels.cuda.gates": "cudagates"})
 
 #: The operations. Each has a home, kernels/OP/: `reference.py` in plain array code, `cpu.py` compiled by Numba,
 #: `cuda.py` with its .cu files, and `spec.py`, which names the kernels. A new operation gets a line here.

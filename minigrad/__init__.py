@@ -8,13 +8,15 @@
 Start reading at graph.py, the whole engine, then at ops/, each operation with its backward function below it.
 """
 
-from tiny_transformer_np_install import __version__  # isort: skip  first: refuses foreign packages
+from tiny_transformer_np_package_check import __version__  # isort: skip  first: refuses foreign packages
 from minigrad._tensor import Tensor, record  # isort: skip  first: it finishes its class with `functional`
+from kernels.system import renamed_commands
 from minigrad import functional, nn, optim, random
 from minigrad.debug import backward_steps, break_on
 from minigrad.gradient_checking import GradcheckError, gradcheck
 from minigrad.graph import no_grad
 
+renamed_commands.answer({"minigrad.diff": "minigrad.compare_steps", "minigrad.gradcheck": "minigrad.gradient_checking"})
 F = functional
 tensor = Tensor
 

@@ -16,11 +16,11 @@ import numpy as np
 from kernels.system import cli, streams, tensors
 from kernels.system.errors import UserError
 from kernels.system.files import given, require_place, writing
-from kernels.system.text import brief, one_line
+from kernels.system.printable import brief, one_line
 from minigrad import graph
 from minigrad._tensor import gradients_aside
-from minigrad.debug.calls import check_mode
-from tiny_transformer_np_install import TRAINING_STEP
+from minigrad.debug.recorded_calls import check_mode
+from tiny_transformer_np_package_check import TRAINING_STEP
 
 _ROUNDING = 16.0  # tolerance, in units of the measured noise: another order of sums gives another sample of it
 PROG = "python -m minigrad.compare_steps"

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from kernels.system.text import one_line
+from kernels.system.printable import one_line
 from minigrad import functional as F
 from minigrad import graph, random
 from minigrad._tensor import Tensor

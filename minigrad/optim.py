@@ -13,7 +13,7 @@ import numpy as np
 
 import kernels
 from kernels.arrays import on_host
-from kernels.system.text import brief, one_line
+from kernels.system.printable import brief, one_line
 from minigrad.gradient_arena import GradientArena, grouped, share_memory, zeros
 from minigrad.graph import mark_written
 from minigrad.nn import Embedding, copyable, misfit

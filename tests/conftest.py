@@ -112,6 +112,13 @@ def pytest_runtest_setup(item):
         pytest.skip("; ".join(map(lacks, names)))
 
 
+def pytest_runtest_teardown(item):
+    """Note the errors that a test of the CUDA kernels measured, beside its result: `make gpu-report` reads them."""
+    if parity := sys.modules.get("cuda_parity"):
+        item.user_properties += [(f"error {kernel} {dtype}", found) for (kernel, dtype), found in parity.ERRORS.items()]
+        parity.ERRORS.clear()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Make a skip a failure unless the requirement of one of the test's markers is missing."""

@@ -1,6 +1,6 @@
 """What pip may do to an installation: another distribution's `kernels` or `minigrad` put over ours, or deleted with it.
 
-With distributions made up here; tests/wheel.py does the same with the real ones.
+With distributions made up here; tests/try_wheel.py does the same with the real ones.
 """
 
 import importlib.metadata
@@ -17,7 +17,7 @@ import pytest
 import kernels
 import minigrad
 import tiny_transformer_np
-import tiny_transformer_np_install as install
+import tiny_transformer_np_package_check as install
 from kernels.system import cli
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # each may import those before it
-LAYERS = ("cudasim", "tiny_transformer_np_install", "kernels", "minigrad", "tiny_transformer_np", "train")
+LAYERS = ("cudasim", "tiny_transformer_np_package_check", "kernels", "minigrad", "tiny_transformer_np", "train")
 ASIDE = {"cudagates": "kernels"}  # may import what that layer may, and that layer; none imports it
 PEERS = {"torch", "jax", "tensorflow", "mlx", "tinygrad", "autograd"}  # for tests and benchmarks to compare with
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve"}  # loading one runs its code
@@ -116,14 +116,14 @@ def test_minigrad_names_nothing_above_it():
     assert not {file: names for file, names in found.items() if names}
     assert mentions_of_layers_above("minigrad", '"""See train.py."""') == ["train"]
     assert mentions_of_layers_above("minigrad", "# tiny_transformer_np.model does") == ["tiny_transformer_np"]
-    assert mentions_of_layers_above("minigrad", "train_step, tiny_transformer_np_install") == []
+    assert mentions_of_layers_above("minigrad", "train_step, tiny_transformer_np_package_check") == []
 
 
 @pytest.mark.parametrize(
     ("path", "source"),
     [
         ("cudasim/x.py", "from kernels.system import cache"),
-        ("cudasim/x.py", "import tiny_transformer_np_install"),
+        ("cudasim/x.py", "import tiny_transformer_np_package_check"),
         ("cudagates/x.py", "import minigrad"),
         ("kernels/x.py", "import cudagates.expectations"),
         ("kernels/cpu/x.py", "import minigrad"),

@@ -5,8 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import doc_sessions
 import pytest
-import sessions
 
 from tiny_transformer_np.sampling import __main__ as sampling
 from tiny_transformer_np.training import __main__ as training
@@ -22,10 +22,10 @@ def without_line_numbers(text):
 @pytest.mark.posix
 @pytest.mark.pdb
 def test_the_session_in_pdb_shows_what_the_page_shows(tmp_path):
-    tree = sessions.copy_of_the_project(tmp_path.resolve() / "minigrad")
+    tree = doc_sessions.copy_of_the_project(tmp_path.resolve() / "minigrad")
     page = (ROOT / "docs" / "stepping.md").read_text(encoding="utf-8")
     (session,) = re.findall(r"^```console\n.*?^```\n", page, re.M | re.S)
-    now = sessions.performed(session, tree)
+    now = doc_sessions.performed(session, tree)
     lines = iter(without_line_numbers(now))
     missing = [line for line in without_line_numbers(session) if line not in lines]  # each behind the one before
     assert not missing, f"{missing[0]!r} is not in\n{now}"

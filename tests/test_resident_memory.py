@@ -19,7 +19,7 @@ MB = 1_000_000
 # peak: argv is ARGS...
 MEASURED = """
 import gc, resource, sys
-from benchmarks.memory import peak_resident
+from benchmarks.memory_estimate import peak_resident
 from tiny_transformer_np.training import __main__ as train
 from tiny_transformer_np.training.trainer import Trainer
 original = Trainer._report

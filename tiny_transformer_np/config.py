@@ -15,7 +15,7 @@ from pathlib import Path
 from kernels.system.cli import complain, did_you_mean
 from kernels.system.errors import UserError
 from kernels.system.files import open_regular, shipped
-from kernels.system.text import brief
+from kernels.system.printable import brief
 
 CONFIGS = shipped(Path(__file__).with_name("configs"), "configs")
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from kernels.system import cache, streams
 from kernels.system.errors import DeviceError
-from tiny_transformer_np_install import interpreter, pip_install
+from tiny_transformer_np_package_check import interpreter, pip_install
 
 OLDEST = 75  # compute capability, RTX 20 and T4: what the kernels are compiled for and checked on
 _IN_MEMORY = "CUPY_CACHE_IN_MEMORY"  # CuPy's name for a cache that ends with the process

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernels.system import cache
-from tiny_transformer_np_install import pip_install
+from tiny_transformer_np_package_check import pip_install
 
 #: CuPy adds the last two to every compilation, so what is measured here is what will run. -ftz: float32 numbers
 #: below 1.2e-38 count as 0.

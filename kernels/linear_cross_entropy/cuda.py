@@ -19,8 +19,8 @@ from kernels.softmax_cross_entropy.cuda import (
 # With this many rows the sums over chunks, 12 bytes a weight and chunk, take little time beside the products'
 # 6 * CHUNK_ROWS operations. Fixed, so that the order of sums depends on nothing.
 CHUNK_ROWS = 2048
-_accumulate = Kernel("linear_cross_entropy/linear_cross_entropy.cu", "accumulate")
-_rescale = Kernel("linear_cross_entropy/linear_cross_entropy.cu", "rescale")
+_accumulate = Kernel("linear_cross_entropy/accumulate.cu", "accumulate")
+_rescale = Kernel("linear_cross_entropy/accumulate.cu", "rescale")
 _THREADS = 256
 
 

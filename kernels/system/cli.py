@@ -15,8 +15,8 @@ from pathlib import Path
 from kernels.system import streams
 from kernels.system.errors import DeviceError, UserError
 from kernels.system.files import given
-from kernels.system.text import one_line, printable
-from tiny_transformer_np_install import DISTRIBUTION, interpreter
+from kernels.system.printable import one_line, printable
+from tiny_transformer_np_package_check import DISTRIBUTION, interpreter
 
 _ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
 
@@ -166,17 +166,6 @@ def command(module, installed=None, script=None):
         if Path.cwd() != _ROOT:
             words = f"PYTHONPATH={shlex.quote(str(_ROOT))} {words}"
     return words
-
-
-def renamed(old, new):
-    """The whole content of a module that keeps a command's old name: where it is run, one line names the new command.
-
-    Status 2. Where it is imported, ImportError.
-    """
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is None or spec.name != old:
-        raise ImportError(f"{old} is now {new}")
-    fail(f"python -m {old}", f"this command is now {' '.join([command(new), *map(shlex.quote, sys.argv[1:])])}")
 
 
 def did_you_mean(word, words):

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kernels.system.errors import UserError
-from kernels.system.text import brief
+from kernels.system.printable import brief
 
 _SUFFIX = ".partial"
 _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from kernels.system.errors import UserError
-from kernels.system.text import brief, one_line
+from kernels.system.printable import brief, one_line
 
 MAX_TEXT = 1 << 24  # characters of the JSON text; a vocabulary of every character that Unicode has takes 13 million
 

@@ -4,9 +4,9 @@ All of it is plain Python on the thread that calls it, and costs nothing until i
 """
 
 from minigrad.debug.breakpoints import break_on
-from minigrad.debug.calls import check_mode
 from minigrad.debug.explanations import explain, explanation
 from minigrad.debug.nonfinite import BadTensor, find_nonfinite
+from minigrad.debug.recorded_calls import check_mode
 from minigrad.debug.stepping import Stats, Step, backward_steps
 from minigrad.debug.verification import VerificationError, verify, verify_node
 

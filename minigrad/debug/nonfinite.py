@@ -7,7 +7,7 @@ import numpy as np
 import kernels
 from kernels.arrays import on_host
 from minigrad import graph
-from minigrad.debug.calls import check_mode
+from minigrad.debug.recorded_calls import check_mode
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ explained by `failure_message`, which costs more than the check.
 
 import numpy as np
 
-from minigrad.gradient_checking.errors import GradcheckError, GradcheckReport
 from minigrad.gradient_checking.numerical_gradient import Kink, Probe, kink, numerical_gradient, sweep
 from minigrad.gradient_checking.on_device import on_device
+from minigrad.gradient_checking.results import GradcheckError, GradcheckReport
 
 
 def gradcheck(fn, inputs, *, rtol=1e-6, step=1e-3, max_coordinates=200, n_directions=8, seed=0, device="cpu"):

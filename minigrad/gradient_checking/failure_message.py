@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minigrad.gradient_checking.errors import GradcheckError
 from minigrad.gradient_checking.likely_causes import WEAKEST, Evidence, likely_cause
 from minigrad.gradient_checking.numerical_gradient import locate, sweep
+from minigrad.gradient_checking.results import GradcheckError
 
 _LISTED = 5  # coordinates named in a message
 _SAMPLE = 40  # coordinates of a large input that are compared besides the wrong ones

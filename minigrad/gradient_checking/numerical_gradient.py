@@ -11,7 +11,7 @@ import numpy as np
 from kernels.arrays import is_array, on_host
 from minigrad import graph
 from minigrad._tensor import Tensor, gradients_aside
-from minigrad.gradient_checking.errors import GradcheckError
+from minigrad.gradient_checking.results import GradcheckError
 
 EPS = np.finfo(np.float64).eps
 _SWEEP = 10.0 ** -np.arange(2.0, 9.0)  # steps from 1e-2 to 1e-8

@@ -39,6 +39,6 @@ if __name__ == "__main__":
         make(sys.argv[1], Path(sys.argv[2]).resolve())
     else:
         sys.path.insert(0, str(HERE.parents[1]))
-        from tiny_transformer_np_install import __version__
+        from tiny_transformer_np_package_check import __version__
 
         make(__version__, HERE.parents[1])

@@ -11,15 +11,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import forged_files
+import fuzzed_files
 import numpy as np
 import pytest
 from small_models import make_trainer
 from test_checkpoint import same_bits, state_of
 
-from benchmarks.memory import peak_resident
+from benchmarks.memory_estimate import peak_resident
 from kernels.system.errors import UserError
-from kernels.system.text import printable
+from kernels.system.printable import printable
 from minigrad import random
 from minigrad.compare_steps import Trace, first_divergence, trace
 from tiny_transformer_np import ConfigError
@@ -62,8 +62,8 @@ class Subjects:
     # Each makes a case from a generator and returns (what was done, a function that reads it, its documented error).
 
     def checkpoint(self, rng, path):
-        done = forged_files.forged_checkpoint(rng, path, self.arrays, self.meta)
-        trainer, how = self.trainer, forged_files.pick(rng, ["load", "model", "trainer", "restore", "run"])
+        done = fuzzed_files.forged_checkpoint(rng, path, self.arrays, self.meta)
+        trainer, how = self.trainer, fuzzed_files.pick(rng, ["load", "model", "trainer", "restore", "run"])
 
         def read():
             if how == "load":
@@ -88,11 +88,11 @@ class Subjects:
     def toml(self, rng, path):
         run = Run(path)
         path.mkdir(exist_ok=True)
-        done = forged_files.forged_toml(rng, run.config, self.tables)
+        done = fuzzed_files.forged_toml(rng, run.config, self.tables)
         return done, lambda: run.write_config(*stored_configs(run)), ConfigError
 
     def metrics(self, rng, path):
-        done = forged_files.forged_metrics(rng, path, self.rows)
+        done = fuzzed_files.forged_metrics(rng, path, self.rows)
         last_step = int(rng.integers(4))
 
         def read():
@@ -105,17 +105,17 @@ class Subjects:
         return done, read, ConfigError
 
     def trace_(self, rng, path):
-        done = forged_files.forged_trace(rng, path, self.trace)
+        done = fuzzed_files.forged_trace(rng, path, self.trace)
         return done, lambda: first_divergence(Trace.load(path), self.trace), UserError
 
     def state_dict(self, rng, path):
         weights, optimizer = self.trainer.model.state_dict(), self.trainer.optimizer.state_dict()
-        part = forged_files.pick(rng, ["weights", "m", "v", "step"])
+        part = fuzzed_files.pick(rng, ["weights", "m", "v", "step"])
         if part == "step":
             state = {**optimizer, "step": dict(optimizer["step"])}
-            done = forged_files.edit(rng, state["step"])
+            done = fuzzed_files.edit(rng, state["step"])
         else:
-            forged, done = forged_files.forged_state(rng, weights if part == "weights" else optimizer[part])
+            forged, done = fuzzed_files.forged_state(rng, weights if part == "weights" else optimizer[part])
             state = forged if part == "weights" else {**optimizer, part: forged}
         load = (self.trainer.model if part == "weights" else self.trainer.optimizer).load_state_dict
         return f"{part}: {done}", lambda: load(state), ValueError

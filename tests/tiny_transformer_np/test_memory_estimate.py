@@ -190,7 +190,7 @@ def test_the_command_line_warns_once_and_then_keeps_the_estimate(monkeypatch, ca
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "kernels"), [("small", "reference"), ("small", "fast"), ("course", "fast")])
 def test_the_estimate_is_what_a_run_takes(case, kernels):
-    from benchmarks.memory import measured
+    from benchmarks.memory_estimate import measured
 
     if kernels == "fast":
         measured("tiny", "float32", kernels)  # a process that compiles takes more

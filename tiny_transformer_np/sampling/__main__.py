@@ -6,7 +6,7 @@ import numpy as np
 
 import kernels
 from kernels.system import cli
-from kernels.system.text import brief, shown
+from kernels.system.printable import brief, shown
 from minigrad import random
 from minigrad.graph import no_grad
 from minigrad.runtime import configure

@@ -15,7 +15,7 @@ from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.tokenizer import CharTokenizer
 from tiny_transformer_np.training import checkpoint_schema as schema
-from tiny_transformer_np.training.finite import logits_are_finite, not_finite
+from tiny_transformer_np.training.finite_state import logits_are_finite, not_finite
 
 FORMAT = schema.FORMAT
 KEY = "minigrad"  # of the JSON text in the file's metadata

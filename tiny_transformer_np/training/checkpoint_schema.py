@@ -8,7 +8,7 @@ import dataclasses
 import math
 import re
 
-from kernels.system.text import brief
+from kernels.system.printable import brief
 from tiny_transformer_np.config import SECTIONS, ConfigError, renamed, typed
 from tiny_transformer_np.model import parameter_shapes
 from tiny_transformer_np.tokenizer import CharTokenizer

@@ -6,7 +6,7 @@ file, "files", in the order of --data and --val-data, and whether "byte_order_ma
 
 import platform
 
-from kernels.system.text import brief
+from kernels.system.printable import brief
 
 _ADVICE = "give the same --data and --val-data"
 _PARTS = {"train": "to train on", "val": "to validate"}

@@ -1,7 +1,7 @@
 """How much memory a run needs, from its settings alone, and how much there is.
 
 The estimate is a sum of arrays whose sizes are known. The sizes of the Python process and of temporary arrays are
-measured constants. `python benchmarks/memory.py` compares them with real runs.
+measured constants. `python benchmarks/memory_estimate.py` compares them with real runs.
 """
 
 import os

@@ -5,7 +5,7 @@ import time
 from contextlib import contextmanager, suppress
 
 from kernels.system import cli, streams
-from kernels.system.text import one_line, shown
+from kernels.system.printable import one_line, shown
 
 
 def _bar(total, initial, stream):

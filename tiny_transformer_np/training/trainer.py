@@ -24,7 +24,7 @@ from tiny_transformer_np.training import checkpoint_schema as schema
 from tiny_transformer_np.training.data_identity import changed_data
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.diagnosis import explain_nonfinite, verify_step
-from tiny_transformer_np.training.finite import logits_are_finite, not_finite
+from tiny_transformer_np.training.finite_state import logits_are_finite, not_finite
 from tiny_transformer_np.training.metrics import MetricsLog, perplexity
 from tiny_transformer_np.training.plots import draw_metrics
 from tiny_transformer_np.training.progress import Progress

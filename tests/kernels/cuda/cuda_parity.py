@@ -24,7 +24,7 @@ DEVICE = os.environ.get("MINIGRAD_TEST_DEVICE", "cuda-sim")
 PLACE = runtime.module(DEVICE)  # holds arrays and runs kernels there
 #: what the tests need to run kernels there
 ON_DEVICE = pytest.mark.compiler if DEVICE == "cuda-sim" else pytest.mark.gpu
-ERRORS = {}  # (kernel, dtype) -> the largest error so far; conftest.py notes it beside each test's result
+ERRORS = {}  # (kernel, dtype) -> the largest error so far; tests/conftest.py notes it beside each test's result
 #: for parametrize: every storage type
 STORAGE = [
     pytest.param(np.dtype(np.float32), id="float32"),

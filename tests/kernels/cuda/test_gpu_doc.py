@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cudagates import __main__ as gates
-from cudagates import check
+from cudagates import expectations
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -61,4 +61,4 @@ def test_table_has_every_kernel():
 @pytest.mark.parametrize("dtype", cuda_kernel_table.DTYPES)
 def test_table_is_up_to_date(kernel, dtype):
     case = next(case for case in CASES if case.name == kernel)
-    assert cuda_kernel_table.row(case, dtype, check.read_budgets((13, 0))) in cuda_kernel_table.in_page()
+    assert cuda_kernel_table.row(case, dtype, expectations.read_budgets((13, 0))) in cuda_kernel_table.in_page()

@@ -1,4 +1,4 @@
-"""The estimated and the measured memory of runs: python benchmarks/memory.py [CASE ...]
+"""The estimated and the measured memory of runs: python benchmarks/memory_estimate.py [CASE ...]
 
 Each case runs in a process of its own, which builds the model, takes three steps, evaluates, saves a checkpoint and
 draws the picture, as train.py does; the figure is its peak resident memory.
@@ -26,7 +26,7 @@ _FIRST = 0x10000  # first code point of the characters of a large vocabulary
 def measured(name, dtype, kernel_set="fast"):
     """{"estimate": bytes, "peak": bytes, "kinds": {kind: bytes}} of a case, run in a process of its own."""
     root = Path(__file__).resolve().parent.parent
-    command = [sys.executable, "-m", "benchmarks.memory", "--child", name, dtype, kernel_set]
+    command = [sys.executable, "-m", "benchmarks.memory_estimate", "--child", name, dtype, kernel_set]
     return json.loads(subprocess.run(command, cwd=root, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1])
 
 
@@ -72,12 +72,12 @@ def run_case(name, dtype, kernel_set):
     print(json.dumps(found))
 
 
-@cli.command_line("memory.py")
+@cli.command_line("memory_estimate.py")
 def main():
     """Print a line for each case and dtype."""
     from kernels.cpu.micro_kernel_bfloat16 import HAS_BFLOAT16
 
-    parser = cli.Parser(prog="memory.py", description=__doc__.split("\n")[0])
+    parser = cli.Parser(prog="memory_estimate.py", description=__doc__.split("\n")[0])
     parser.add_argument("names", metavar="CASE", nargs="*", help=f"{', '.join(NAMES)}; all by default")
     names = parser.parse_args().names or NAMES
     if unknown := [name for name in names if name not in NAMES]:

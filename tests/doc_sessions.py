@@ -1,4 +1,4 @@
-"""The sessions in the documentation, performed: `python tests/sessions.py` writes what they print into its pages.
+"""The sessions in the documentation, performed: `python tests/doc_sessions.py` writes what they print into its pages.
 
 Three kinds of code block are performed, in a copy of the project, from the top of the page to its end:
 
@@ -183,7 +183,7 @@ def copy_of_the_project(folder):
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        sys.exit(f"sessions.py: unknown argument {sys.argv[1]}; it takes none, and writes into the pages")
+        sys.exit(f"doc_sessions.py: unknown argument {sys.argv[1]}; it takes none, and writes into the pages")
     for path in PAGES:
         with tempfile.TemporaryDirectory() as folder:
             tree = copy_of_the_project(Path(folder).resolve() / "minigrad")

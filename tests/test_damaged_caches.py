@@ -14,8 +14,8 @@ from kernels.system import cache
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--config", str(ROOT / "configs" / "tiny.toml"), "--max-steps", "1", "--warmup-steps", "0", "--no-preflight"]
-USED = ["adamw.cpu._update_arena", "gelu.cpu._forward_tanh", "global_norm.cpu._sum_of_squares", "layernorm.cpu._backward",
-        "layernorm.cpu._forward"]  # fmt: skip
+USED = ["adamw.cpu._update_arena", "gelu.cpu._forward_tanh", "global_norm.cpu._sum_of_squares",
+        "layernorm.cpu._backward", "layernorm.cpu._forward"]  # fmt: skip
 WITHOUT_A_NAME = """
 import pwd
 def unknown(number): raise KeyError(number)

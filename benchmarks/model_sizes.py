@@ -1,4 +1,4 @@
-"""How time and memory of a step grow with each size of the model: python benchmarks/scaling.py
+"""How time and memory of a step grow with each size of the model: python benchmarks/model_sizes.py
 
 One size of the baby case after another is doubled, and the growth of the time is compared with that of the
 operations. Memory is measured for contexts of several lengths and fitted by a + b * T. With more than one
@@ -58,7 +58,7 @@ def threads_gain(threads, rounds):
     ]
 
 
-@cli.command_line("scaling.py")
+@cli.command_line("model_sizes.py")
 def main():
     parser = cli.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from kernels.system import cli
-from kernels.system.text import brief, printable, shown
+from kernels.system.printable import brief, printable, shown
 
 CONTROLS = "".join(map(chr, [*range(9), *range(11, 32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F),
                              *range(0x2066, 0x206A), 0xD800, 0xDFFF]))  # fmt: skip

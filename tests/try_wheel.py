@@ -1,4 +1,4 @@
-"""The wheel as a stranger meets it: python tests/wheel.py [WHEEL]
+"""The wheel as a stranger meets it: python tests/try_wheel.py [WHEEL]
 
 Builds the wheel (unless one is given), installs it into a fresh environment, goes to another folder with empty HOME and
 caches, and there imports, trains, samples, trains on the simulated CUDA device and explains an operation. Then it
@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sessions import copy_of_the_project
+from doc_sessions import copy_of_the_project
 
 TINY = "--config configs/tiny.toml --n-layer 1 --n-embd 16 --batch-size 2 --log-interval 1 --no-preflight"
 OTHERS = {"kernels": "kernels==0.17.2", "minigrad": "minigrad==0.0.6"}  # package -> who else has one
@@ -138,7 +138,7 @@ def mend(stranger, package, distribution):
 
 def main():
     if len(sys.argv) > 2 or not all(Path(arg).is_file() for arg in sys.argv[1:]):
-        sys.exit("wheel.py: expected nothing, or one WHEEL that exists")
+        sys.exit("try_wheel.py: expected nothing, or one WHEEL that exists")
     with tempfile.TemporaryDirectory(prefix="wheel-") as folder:
         root = Path(folder).resolve()
         stranger = Stranger(root)
