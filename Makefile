@@ -24,7 +24,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/plot.py benchmarks/results/train_step.json
 	$(BIN)/python benchmarks/kernels.py --out-dir benchmarks/results
 	$(BIN)/python benchmarks/profile.py --case baby --out-dir benchmarks/results
-	$(BIN)/python benchmarks/model_sizes.py --out-dir benchmarks/results
+	$(BIN)/python benchmarks/growth_with_size.py --out-dir benchmarks/results
 
 gpu-report: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/gpu_report.py $(ARGS)

@@ -18,7 +18,7 @@ from pathlib import Path
 __version__ = "0.2.0"
 DISTRIBUTION = "tiny-transformer-np"
 PACKAGES = ("cudagates", "cudasim", "kernels", "minigrad", "tiny_transformer_np")
-TRAINING_STEP = "tiny_transformer_np.training.step_trace:make_step"  # what `minigrad.compare_steps` compares by default
+TRAINING_STEP = "tiny_transformer_np.training.make_step:make_step"  # what `minigrad.compare_steps` compares by default
 _HERE = Path(__file__).resolve().parent  # where our packages lie too
 
 

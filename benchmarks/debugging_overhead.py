@@ -14,7 +14,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
-from benchmarks import cases, worker
+from benchmarks import step_cases, worker
 from kernels.system import cli
 from minigrad import graph, runtime
 
@@ -57,15 +57,15 @@ def step_seconds(trainer, steps):
 @cli.command_line("debugging_overhead.py")
 def main(argv=None):
     parser = cli.Parser(prog="debugging_overhead.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--case", choices=cases.CASES, default="small", help="model and batch to measure")
+    parser.add_argument("--case", choices=step_cases.CASES, default="small", help="model and batch to measure")
     parser.add_argument("--steps", type=int, default=50, help="steps whose median is taken")
     parser.add_argument("--threads", type=int, default=0, help="0: one a core")
     args = parser.parse_args(argv)
     if args.steps < 1 or args.threads < 0:
         parser.error(f"--steps {args.steps} and --threads {args.threads}: expected at least 1 and at least 0")
     runtime.configure(threads=args.threads)
-    config, training = cases.configs(args.case)
-    trainer = worker.trainer_on_batch(config, training, *cases.batch(config, training))
+    config, training = step_cases.configs(args.case)
+    trainer = worker.trainer_on_batch(config, training, *step_cases.batch(config, training))
     nodes, leaf_gradients = count(trainer)
     loss, leaf = trainer.loss_of(1, 0), next(iter(trainer.model.parameters()))
     a_node, a_leaf = (seconds_of(conditions, loss, leaf) for conditions in (A_NODE, A_LEAF))

@@ -15,10 +15,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
-from benchmarks import cases
+from benchmarks import step_cases
 from kernels.system import cli
 
-NAMES = [name for name in cases.CASES if name != "tiny"]
+NAMES = [name for name in step_cases.CASES if name != "tiny"]
 N_TOKENS = 40_000, 10_000
 _FIRST = 0x10000  # first code point of the characters of a large vocabulary
 
@@ -53,7 +53,7 @@ def run_case(name, dtype, kernel_set):
     from tiny_transformer_np.training import TextDataset, Trainer, memory
     from tiny_transformer_np.training.run_folder import Run
 
-    model, training = cases.configs(name, dtype)
+    model, training = step_cases.configs(name, dtype)
     training = dataclasses.replace(
         training, dtype=dtype, kernels=kernel_set, max_steps=3, eval_interval=3, sample_tokens=3, stride=0
     )

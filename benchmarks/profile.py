@@ -11,7 +11,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
-from benchmarks import cases, machine
+from benchmarks import machine, step_cases
 from benchmarks.worker import trainer_on_batch
 from kernels.system import cli
 from minigrad import functional, graph, runtime
@@ -61,8 +61,8 @@ def profile(case, steps, threads, dtype="float32"):
     """(Profile over so many steps, seconds of all of them)."""
     runtime.configure(threads=threads)
     runtime.set_matmul_precision(dtype)
-    config, training = cases.configs(case, dtype)
-    trainer, found = trainer_on_batch(config, training, *cases.batch(config, training)), Profile()
+    config, training = step_cases.configs(case, dtype)
+    trainer, found = trainer_on_batch(config, training, *step_cases.batch(config, training)), Profile()
     for _ in range(3):
         trainer.train_step()
     with found.running():
@@ -87,7 +87,7 @@ def table(found, total, steps):
 @cli.command_line("profile.py")
 def main():
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("--case", choices=cases.CASES, default="small")
+    parser.add_argument("--case", choices=step_cases.CASES, default="small")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--steps", type=int, default=0, help="steps to time; 0: some seconds of them")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

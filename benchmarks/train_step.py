@@ -17,13 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # else `import kernels` finds benchmarks/kernels.py
 
-from benchmarks import cases, machine, peak_rates
+from benchmarks import machine, peak_rates, step_cases
 from benchmarks.worker import PEAK, SIDES
 from kernels.system import cli
 from tiny_transformer_np.training.memory import num_parameters
 
 ROUND_SECONDS = 2.0  # of one side's turn, about
-FULL = (*((name, "float32") for name in cases.CASES if name != "tiny"),
+FULL = (*((name, "float32") for name in step_cases.CASES if name != "tiny"),
         *((name, "bfloat16") for name in ("baby", "gpt2-124m", "wide-vocabulary", "long")))  # fmt: skip
 
 
@@ -93,11 +93,11 @@ def compare(case, dtype, threads, rounds, sides=SIDES):
 
 def row(case, dtype, found, threads):
     """The results of a case: times, ratios, shares of the peak, and memory beyond 16 bytes a parameter."""
-    config, training = cases.configs(case)
+    config, training = step_cases.configs(case)
     limit, found = found.get(PEAK), {name: each for name, each in found.items() if name != PEAK}
     ours, peers = found.get("minigrad"), {name: each for name, each in found.items() if name != "minigrad"}
     best = min(peers, key=lambda name: peers[name]["seconds"], default=None)
-    work = cases.flops(config, training) / (peak_rates.operations(dtype, threads) or 1)  # in bursts
+    work = step_cases.flops(config, training) / (peak_rates.operations(dtype, threads) or 1)  # in bursts
     extra = {name: each["bytes"] - 16 * num_parameters(config) for name, each in found.items()}
     return {
         "case": case, "dtype": dtype, "seconds": {name: each["seconds"] for name, each in found.items()}, "best": best,
@@ -132,7 +132,7 @@ def line(row):
 @cli.command_line("train_step.py")
 def main():
     parser = cli.Parser(description=__doc__.split("\n")[0])
-    parser.add_argument("--case", nargs="+", choices=[name for name in cases.CASES if name != "tiny"])
+    parser.add_argument("--case", nargs="+", choices=[name for name in step_cases.CASES if name != "tiny"])
     parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"))
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="what to compare; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="rounds; each side has one turn in each")

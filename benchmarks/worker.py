@@ -18,7 +18,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
-from benchmarks import cases
+from benchmarks import step_cases
 from kernels.system import cli
 
 SIDES = ("minigrad", "eager", "compiled")
@@ -47,7 +47,7 @@ def make_step(side, dtype, threads):
             sys.exit(f"this processor does not multiply {dtype} numbers")
 
         def make(config, training):
-            trainer = trainer_on_batch(config, training, *cases.batch(config, training))
+            trainer = trainer_on_batch(config, training, *step_cases.batch(config, training))
             return lambda: trainer.train_step()[0]
     elif side == PEAK:
         import numba
@@ -71,7 +71,7 @@ def make_step(side, dtype, threads):
         torch.manual_seed(0)
 
         def make(config, training):
-            ids, targets = cases.batch(config, training)
+            ids, targets = step_cases.batch(config, training)
             options = {"compiled": side == "compiled", "autocast": dtype == "bfloat16"}
             return torch_model.make_step(config, training, ids, targets, **options)
 
@@ -100,16 +100,16 @@ class Memory:
 def main():
     parser = cli.Parser(prog="worker.py", description=__doc__.split("\n")[0])
     parser.add_argument("--side", choices=(*SIDES, PEAK), required=True)
-    parser.add_argument("--case", choices=cases.CASES, required=True)
+    parser.add_argument("--case", choices=step_cases.CASES, required=True)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--changed", type=json.loads, default={}, help="JSON of settings unlike the case's")
     args = parser.parse_args()
     make = make_step(args.side, args.dtype, args.threads)
     for _ in range(2):
-        make(*cases.configs("tiny", args.dtype))()
+        make(*step_cases.configs("tiny", args.dtype))()
     memory = Memory()
-    step = make(*cases.configs(args.case, args.dtype, **args.changed))
+    step = make(*step_cases.configs(args.case, args.dtype, **args.changed))
     for line in sys.stdin:
         seconds, faults = [], []
         memory.reset()

@@ -43,7 +43,7 @@ from kernels.cpu.blocking import round_up
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.micro_kernel import MR_SMALL, NR_VECTORS
 from kernels.cpu.micro_kernel_bfloat16 import tile_config
-from kernels.cpu.vector_registers import Block, fetch_add, lanes
+from kernels.cpu.vector_copies import Block, fetch_add, lanes
 from kernels.philox import derive_key, keep_threshold
 
 

@@ -35,7 +35,7 @@ from kernels.cpu.micro_kernel_bfloat16 import (
     pack_step,
     release_tiles,
 )
-from kernels.cpu.vector_registers import Block, fetch_add
+from kernels.cpu.vector_copies import Block, fetch_add
 
 
 @jit(parallel=True)

@@ -17,7 +17,7 @@ from kernels.cpu.micro_kernel import (
     small_micro_kernel,
     small_micro_kernel_by_rows,
 )
-from kernels.cpu.vector_registers import Block, copy_columns, transpose
+from kernels.cpu.vector_copies import Block, copy_columns, transpose
 
 BLOCK_ROWS = 64  # rows of a block of queries or of keys; a multiple of the micro-kernels' MR and NR
 # Which part of a product on the diagonal of a causal mask is not zero: a triangle of out, or of a.

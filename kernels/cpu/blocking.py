@@ -1,7 +1,7 @@
 """Sizes of blocks, and copies of them: what matrix products and attention share."""
 
 from kernels.cpu.compile import jit
-from kernels.cpu.vector_registers import Block, copy_columns
+from kernels.cpu.vector_copies import Block, copy_columns
 
 
 @jit

@@ -41,7 +41,7 @@ from kernels.cpu.micro_kernel import (
     small_micro_kernel,
     tiny_micro_kernel,
 )
-from kernels.cpu.vector_registers import Block, copy_columns, fetch_add, transpose
+from kernels.cpu.vector_copies import Block, copy_columns, fetch_add, transpose
 
 KC = 384  # most numbers of a sum in a panel: a float32 panel of a of that depth stays in the first-level cache
 SHARED_DEPTH = 3 * KC  # numbers of a sum for which the shared operand is packed at a time; more if it has few panels

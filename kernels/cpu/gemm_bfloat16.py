@@ -29,7 +29,7 @@ from kernels.cpu.micro_kernel_bfloat16 import (
     pack_step,
     release_tiles,
 )
-from kernels.cpu.vector_registers import Block, fetch_add
+from kernels.cpu.vector_copies import Block, fetch_add
 
 KC_STEPS = 32  # most steps of STEP numbers along the sums that are packed at a time
 PACKED_PAIRS = 1 << 20  # most pairs of an operand that are packed at a time

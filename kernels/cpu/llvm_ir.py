@@ -1,4 +1,4 @@
-"""LLVM instructions behind the intrinsics of `vector_registers` and of the micro-kernels, added to a builder."""
+"""LLVM instructions behind the intrinsics of `vector_copies` and of the micro-kernels, added to a builder."""
 
 from llvmlite import ir
 
@@ -9,7 +9,7 @@ def pointer(context, builder, signature, args, i, index):
 
 
 def block(context, builder, signature, args, i):
-    """(pointer to the first number, stride) of argument i, a `vector_registers.Block`."""
+    """(pointer to the first number, stride) of argument i, a `vector_copies.Block`."""
     array, start, stride = (builder.extract_value(args[i], field) for field in range(3))
     data = context.make_array(signature.args[i].types[0])(context, builder, array).data
     return builder.gep(data, [start]), stride

@@ -7,7 +7,7 @@ from kernels import matmul_precision
 from kernels.cpu import gemm, gemm_bfloat16
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.micro_kernel_bfloat16 import tile_config
-from kernels.cpu.vector_registers import lanes
+from kernels.cpu.vector_copies import lanes
 
 
 def multiply(a, b, out, bias=None, add=False):

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from kernels.arrays import CACHE_LINE
 from kernels.cpu.llvm_ir import broadcast, pointer, prefetch, vector_at
-from kernels.cpu.vector_registers import REGISTER_BYTES
+from kernels.cpu.vector_copies import REGISTER_BYTES
 
 _AVX512 = REGISTER_BYTES == 64
 MR = 14 if _AVX512 else 6  # rows of out: the sums fill the registers

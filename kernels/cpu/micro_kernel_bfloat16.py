@@ -27,7 +27,7 @@ from kernels.cpu.llvm_ir import (
     shuffle,
     vector_at,
 )
-from kernels.cpu.vector_registers import Block, transpose
+from kernels.cpu.vector_copies import Block, transpose
 
 TILE = 16  # rows of a tile, and pairs of its row
 TILE_PAIRS = TILE * TILE

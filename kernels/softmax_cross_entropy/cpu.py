@@ -11,7 +11,7 @@ from numba import prange
 
 from kernels.arrays import empty
 from kernels.cpu.compile import exp, jit, launch
-from kernels.cpu.vector_registers import lanes, largest
+from kernels.cpu.vector_copies import lanes, largest
 
 _VOCAB_BLOCK = 512  # logits of a row; a block stays in the first-level cache between its two loops
 

@@ -9,7 +9,7 @@ from kernels.arrays import empty
 from kernels.cpu import gemm, micro_kernel_bfloat16
 from kernels.cpu.matmul import multiply, operand
 from kernels.cpu.micro_kernel import NR_VECTORS
-from kernels.cpu.vector_registers import lanes
+from kernels.cpu.vector_copies import lanes
 
 cpu = backend("cpu")
 

@@ -11,9 +11,9 @@ import numpy as np
 from minigrad import random
 from tiny_transformer_np.training.preflight.causality import no_lookahead
 from tiny_transformer_np.training.preflight.check_gradients import gradcheck
+from tiny_transformer_np.training.preflight.common import CheckFailed
 from tiny_transformer_np.training.preflight.data import learning_rate, split, targets
 from tiny_transformer_np.training.preflight.model import gradients, initial_loss, movement, overfitting
-from tiny_transformer_np.training.preflight.pair_tests import CheckFailed
 
 LARGE = 10_000_000  # parameters; a larger model gets only the checks of a few short forward passes
 

@@ -10,7 +10,7 @@ import numpy as np
 from kernels.arrays import on_host
 from minigrad import graph, random
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
-from tiny_transformer_np.training.preflight.pair_tests import CheckFailed, cut, shortened, twin
+from tiny_transformer_np.training.preflight.common import CheckFailed, cut, shortened, twin
 
 SHARP = 3e4  # factor of queries and keys: scores then exceed a mask that is finite
 READS = "The model reads the tokens that it is to predict: its loss would go to nearly 0, and its text be garbage."

@@ -9,7 +9,7 @@ import minigrad
 from kernels.arrays import on_host
 from minigrad import optim, random
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
-from tiny_transformer_np.training.preflight.pair_tests import CheckFailed, backward, cut, first_batch, twin
+from tiny_transformer_np.training.preflight.common import CheckFailed, backward, cut, first_batch, twin
 
 GRADCHECK_TOKENS = 12
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
-from tiny_transformer_np.training.preflight.pair_tests import CheckFailed, first_batch
+from tiny_transformer_np.training.preflight.common import CheckFailed, first_batch
 
 PASSAGE = 64  # tokens; natural text rarely repeats as many, unless it quotes
 LONGEST = 1 << 25  # tokens compared of each text: the last for training, the first for validation

@@ -8,7 +8,7 @@ from minigrad import optim
 from minigrad.graph import no_grad
 from tiny_transformer_np.model import INIT_STD
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
-from tiny_transformer_np.training.preflight.pair_tests import CheckFailed, backward, cut, shortened, twin
+from tiny_transformer_np.training.preflight.common import CheckFailed, backward, cut, shortened, twin
 
 LOSS_TOLERANCE = 0.5  # around ln V, in nats
 OVERFIT_STEPS = 60

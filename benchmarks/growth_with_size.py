@@ -1,4 +1,4 @@
-"""How time and memory of a step grow with each size of the model: python benchmarks/model_sizes.py
+"""How time and memory of a step grow with each size of the model: python benchmarks/growth_with_size.py
 
 One size of the baby case after another is doubled, and the growth of the time is compared with that of the
 operations. Memory is measured for contexts of several lengths and fitted by a + b * T. With more than one
@@ -14,7 +14,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # else `import kernels` finds benchmarks/kernels.py
 
-from benchmarks import cases, machine
+from benchmarks import machine, step_cases
 from benchmarks.train_step import Side, alternate
 from kernels.system import cli
 from tiny_transformer_np.training.memory import num_parameters
@@ -34,7 +34,7 @@ def growth(name, threads, rounds):
     """A doubled size beside the base: {"size", "seconds", "time", "flops", "ratio"}."""
     sides = [Side("minigrad", BASE, "float32", threads, changed) for changed in ({}, DOUBLED[name])]
     before, after = (found["seconds"] for found in alternate(sides, rounds))
-    flops = cases.flops(*cases.configs(BASE, **DOUBLED[name])) / cases.flops(*cases.configs(BASE))
+    flops = step_cases.flops(*step_cases.configs(BASE, **DOUBLED[name])) / step_cases.flops(*step_cases.configs(BASE))
     return {"size": name, "seconds": [before, after], "time": after / before, "flops": flops,
             "ratio": after / before / flops}  # fmt: skip
 
@@ -45,7 +45,7 @@ def memory(threads):
     for T in CONTEXTS:
         changed = {"batch_size": 2, "seq_len": T}
         (used,) = alternate([Side("minigrad", BASE, "float32", threads, changed)], 1)
-        found.append((T, used["bytes"] - 16 * num_parameters(cases.configs(BASE, **changed)[0])))
+        found.append((T, used["bytes"] - 16 * num_parameters(step_cases.configs(BASE, **changed)[0])))
     T, used = np.array(found, np.float64).T
     b, a = np.polyfit(T, used, 1, w=1 / used)  # the fit minimises relative errors
     return found, float(np.abs((a + b * T) / used - 1).max())
@@ -58,7 +58,7 @@ def threads_gain(threads, rounds):
     ]
 
 
-@cli.command_line("model_sizes.py")
+@cli.command_line("growth_with_size.py")
 def main():
     parser = cli.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
