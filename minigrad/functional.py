@@ -3,89 +3,124 @@
 `axis`, `keepdims` may be spelled `dim`, `keepdim`. Nearly every function is a method of Tensor as well.
 """
 
-import functools
-
 from minigrad import ops
+from minigrad.keywords import numpy_keywords
 from minigrad.ops import (  # noqa: F401
     abs,
     add,
     astype,
-    broadcast_to,
     clip,
     div,
     exp,
-    getitem,
     layernorm,
     log,
-    matmul,
     maximum,
     minimum,
     mul,
     neg,
     pow,
     relu,
-    reshape,
     sigmoid,
     silu,
     softmax_cross_entropy,
     sqrt,
     sub,
-    swapaxes,
     tanh,
-    transpose,
     where,
 )
+from minigrad.ops.indexing import (  # noqa: F401
+    diagonal,
+    gather,
+    getitem,
+    index_select,
+    masked_fill,
+    masked_select,
+    take_along_axis,
+    take_along_dim,
+    trace,
+    tril,
+    triu,
+)
+from minigrad.ops.joining import (  # noqa: F401
+    chunk,
+    concatenate,
+    flip,
+    hstack,
+    pad,
+    repeat,
+    repeat_interleave,
+    roll,
+    split,
+    stack,
+    tile,
+    unbind,
+    vstack,
+)
+from minigrad.ops.linalg import (  # noqa: F401
+    bmm,
+    dot,
+    einsum,
+    inner,
+    matmul,
+    mm,
+    mv,
+    outer,
+    vdot,
+)
+from minigrad.ops.reduce import (  # noqa: F401
+    all,
+    amax,
+    amin,
+    any,
+    count_nonzero,
+    cumsum,
+    logsumexp,
+    mean,
+    norm,
+    prod,
+    std,
+    sum,
+    var,
+)
+from minigrad.ops.shape import (  # noqa: F401
+    broadcast_to,
+    expand,
+    expand_as,
+    expand_dims,
+    flatten,
+    moveaxis,
+    permute,
+    ravel,
+    reshape,
+    reshape_as,
+    squeeze,
+    swapaxes,
+    swapdims,
+    transpose,
+    unflatten,
+    view,
+    view_as,
+)
+from minigrad.ops.sorting import (  # noqa: F401
+    ValuesAndIndices,
+    argmax,
+    argmin,
+    argsort,
+    max,
+    min,
+    sort,
+    topk,
+)
 
-
-def _either_spelling(op):
-    """`op`, taking PyTorch's `dim` and `keepdim` for `axis` and `keepdims`."""
-
-    @functools.wraps(op)
-    def spelled(*args, **kwargs):
-        for torch_name, numpy_name in (("dim", "axis"), ("keepdim", "keepdims")):
-            if torch_name in kwargs:
-                if numpy_name in kwargs:
-                    raise TypeError(f"{op.__name__}: give {numpy_name} or {torch_name}, not both")
-                kwargs[numpy_name] = kwargs.pop(torch_name)
-        return op(*args, **kwargs)
-
-    return spelled
-
-
-sum, mean, var, max, min, softmax, log_softmax, concatenate, stack, squeeze, expand_dims, split = map(
-    _either_spelling,
-    (
-        ops.sum, ops.mean, ops.var, ops.max, ops.min, ops.softmax, ops.log_softmax, ops.concatenate,
-        ops.stack, ops.squeeze, ops.expand_dims, ops.split,
-    ),
-)  # fmt: skip
+softmax = numpy_keywords(dim="axis")(ops.softmax)
+log_softmax = numpy_keywords(dim="axis")(ops.log_softmax)
 
 # the other library's name for the same function
 absolute, subtract, multiply, divide, true_divide, power, negative = abs, sub, mul, div, div, pow, neg
-amax, amin, cat, unsqueeze, clamp = max, min, concatenate, expand_dims, clip
+cat = concat = concatenate
+unsqueeze, clamp = expand_dims, clip
+movedim = moveaxis
 cross_entropy, layer_norm = softmax_cross_entropy, layernorm
-
-
-def permute(x, *axes):
-    """Reorder the axes by a full permutation, as in PyTorch."""
-    return ops.shape.permute(x, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes)
-
-
-def view(x, *shape):
-    """PyTorch's name for reshape."""
-    return reshape(x, *shape)
-
-
-def expand(x, *shape):
-    """PyTorch's broadcast_to: the shape as one tuple or as several ints, where -1 keeps an axis as it is."""
-    shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-    kept = (1,) * (len(shape) - x.ndim) + x.shape
-    return broadcast_to(x, tuple(old if n == -1 else n for n, old in zip(shape, kept, strict=True)))
-
-
-def flatten(x):
-    """All elements along one axis."""
-    return reshape(x, -1)
 
 
 def __getattr__(name):
@@ -103,44 +138,88 @@ METHODS = (
     "abs",
     "absolute",
     "add",
+    "all",
     "amax",
     "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "argsort",
     "astype",
+    "bmm",
     "broadcast_to",
+    "chunk",
     "clamp",
     "clip",
+    "count_nonzero",
+    "cumsum",
+    "diagonal",
     "div",
+    "dot",
     "exp",
     "expand",
+    "expand_as",
     "expand_dims",
     "flatten",
+    "flip",
+    "gather",
     "gelu",
+    "index_select",
+    "inner",
     "log",
     "log_softmax",
+    "logsumexp",
+    "masked_fill",
+    "masked_select",
     "matmul",
     "max",
     "maximum",
     "mean",
     "min",
     "minimum",
+    "mm",
+    "moveaxis",
+    "movedim",
     "mul",
+    "mv",
     "neg",
+    "norm",
+    "outer",
     "permute",
     "pow",
+    "prod",
+    "ravel",
     "relu",
+    "repeat",
+    "repeat_interleave",
     "reshape",
+    "reshape_as",
+    "roll",
     "sigmoid",
     "silu",
     "softmax",
+    "sort",
     "split",
     "sqrt",
     "squeeze",
+    "std",
     "sub",
     "sum",
     "swapaxes",
+    "swapdims",
+    "take_along_dim",
     "tanh",
+    "tile",
+    "topk",
+    "trace",
     "transpose",
+    "tril",
+    "triu",
+    "unbind",
+    "unflatten",
     "unsqueeze",
     "var",
+    "vdot",
     "view",
+    "view_as",
 )

@@ -23,7 +23,7 @@ class Call:
 
         The operation must not assign to its parameters before it calls `record`: their values are read there.
         """
-        function = frame.f_globals.get(frame.f_code.co_name)
+        function = inspect.unwrap(frame.f_globals.get(frame.f_code.co_name))  # without its decorators
         if getattr(function, "__code__", None) is not frame.f_code:
             return None
         args, kwargs = [], {}

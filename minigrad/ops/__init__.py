@@ -25,7 +25,13 @@ from minigrad.ops.elementwise import (
     tanh,
     where,
 )
-from minigrad.ops.linalg import matmul
+from minigrad.ops.indexing import getitem
+from minigrad.ops.joining import (
+    concatenate,
+    split,
+    stack,
+)
+from minigrad.ops.linalg import einsum, matmul
 from minigrad.ops.nn import (
     causal_self_attention,
     dropout,
@@ -40,16 +46,21 @@ from minigrad.ops.nn import (
     softmax,
     softmax_cross_entropy,
 )
-from minigrad.ops.reduce import max, mean, min, sum, var
+from minigrad.ops.reduce import (
+    amax,
+    amin,
+    cumsum,
+    mean,
+    norm,
+    prod,
+    sum,
+    var,
+)
 from minigrad.ops.shape import (
     broadcast_to,
-    concatenate,
     expand_dims,
-    getitem,
     reshape,
-    split,
     squeeze,
-    stack,
     swapaxes,
     transpose,
 )
@@ -57,13 +68,17 @@ from minigrad.ops.shape import (
 __all__ = [
     "abs",
     "add",
+    "amax",
+    "amin",
     "astype",
     "broadcast_to",
     "causal_self_attention",
     "clip",
     "concatenate",
+    "cumsum",
     "div",
     "dropout",
+    "einsum",
     "embedding",
     "exp",
     "expand_dims",
@@ -75,14 +90,14 @@ __all__ = [
     "log",
     "log_softmax",
     "matmul",
-    "max",
     "maximum",
     "mean",
-    "min",
     "minimum",
     "mul",
     "neg",
+    "norm",
     "pow",
+    "prod",
     "relu",
     "reshape",
     "rmsnorm",

@@ -4,6 +4,7 @@ import builtins
 
 import numpy as np
 
+from kernels.arrays import accurate_sum
 from minigrad._tensor import as_tensor, record
 
 
@@ -13,7 +14,7 @@ def unbroadcast(grad, shape):
         return grad
     added = grad.ndim - len(shape)
     stretched = tuple(i + added for i, n in enumerate(shape) if n == 1 and grad.shape[i + added] != 1)
-    return grad.sum(axis=tuple(range(added)) + stretched).reshape(shape)
+    return accurate_sum(grad, tuple(range(added)) + stretched).reshape(shape)
 
 
 def _operands(a, b):

@@ -1,7 +1,11 @@
-"""Matrix products in all of NumPy's forms: vectors, matrices, and stacks of matrices that broadcast."""
+"""Matrix products in all of NumPy's forms: vectors, matrices, and stacks of matrices that broadcast; and einsum."""
 
-from minigrad._tensor import record
-from minigrad.ops.elementwise import _if_wanted, _operands, unbroadcast
+import numpy as np
+
+from kernels.arrays import accurate_sum, as_array
+from minigrad._tensor import as_tensor, record
+from minigrad.ops.elementwise import _if_wanted, _operands, astype, mul, unbroadcast
+from minigrad.ops.shape import reshape, swapaxes
 
 
 def matmul(a, b):
@@ -28,3 +32,140 @@ def matmul_backward(dout, a, b, a_shape, b_shape):
     if db is not None:
         db = unbroadcast(db, (*b_shape, 1) if len(b_shape) == 1 else b_shape).reshape(b_shape)
     return da, db
+
+
+def einsum(equation, *operands):
+    """Sums of products by Einstein's convention, as numpy.einsum: einsum("bij,bjk->bik", a, b), "..." included.
+
+    Operands may be one list. Axes of length 1 broadcast. Raises ValueError if the equation does not fit them.
+    """
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    if not isinstance(equation, str) or not operands:
+        raise TypeError('einsum takes an equation and its operands, as in einsum("ij,jk->ik", a, b)')
+    tensors = [as_tensor(t) for t in operands]
+    common = np.result_type(*(t.dtype for t in tensors))
+    tensors = [astype(t, common) for t in tensors]
+    subscripts, out_labels = _spelled_out(equation, [t.ndim for t in tensors])
+    arrays = tuple(t.data for t in tensors)
+    out = _contract(subscripts, arrays, out_labels)
+    return record(out, tensors, einsum_backward, arrays=arrays, subscripts=subscripts, out_labels=out_labels)
+
+
+def einsum_backward(dout, arrays, subscripts, out_labels):
+    # exchange the output with one operand: a sum of products again
+    return tuple(_operand_gradient(dout, arrays, subscripts, out_labels, i) for i in range(len(arrays)))
+
+
+def _operand_gradient(dout, arrays, subscripts, out_labels, i):
+    x, labels = arrays[i], "".join(dict.fromkeys(subscripts[i]))  # of "ii" the diagonal alone gets a gradient
+    inputs = [out_labels, *subscripts[:i], *subscripts[i + 1 :]]
+    met = "".join(label for label in labels if any(label in one for one in inputs))
+    grad = _contract(inputs, (dout, *arrays[:i], *arrays[i + 1 :]), met)
+    # an axis that only this operand has was summed: every element along it gets the same gradient
+    grad = grad[tuple(slice(None) if label in met else None for label in labels)]
+    dx = np.zeros_like(x)
+    diagonal = np.einsum(f"{subscripts[i]}->{labels}", dx)  # a view
+    diagonal[...] = unbroadcast(
+        grad, tuple(1 if m == 1 else n for m, n in zip(diagonal.shape, grad.shape, strict=True))
+    )
+    return dx
+
+
+def _contract(subscripts, arrays, out_labels):
+    """einsum of arrays; axes that one array alone has are summed first, accurately."""
+    subscripts, arrays = list(subscripts), list(arrays)
+    for i, labels in enumerate(subscripts):
+        others = "".join([*subscripts[:i], *subscripts[i + 1 :], out_labels])
+        alone = [k for k, label in enumerate(labels) if label not in others and labels.count(label) == 1]
+        if alone:
+            arrays[i] = accurate_sum(arrays[i], tuple(alone))
+            subscripts[i] = "".join(label for k, label in enumerate(labels) if k not in alone)
+    return as_array(np.einsum(f"{','.join(subscripts)}->{out_labels}", *arrays, optimize=len(arrays) > 1))
+
+
+def _spelled_out(equation, ndims):
+    """The labels of each operand and of the output: "..." as letters of its own, the output as it is if not given."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if len(inputs) != len(ndims):
+        raise ValueError(f"einsum: {equation!r} has {len(inputs)} operands, {len(ndims)} were given")
+    free = [c for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in equation]
+    hidden = [
+        ndim - len(labels) + 3 for labels, ndim in zip(inputs, ndims, strict=True) if "..." in labels
+    ]  # axes of each "..."
+    letters = "".join(free[: max(hidden, default=0)])
+
+    def spelled(labels, n):
+        return labels.replace("...", letters[len(letters) - n :], 1)
+
+    for labels, ndim in zip(inputs, ndims, strict=True):
+        named = labels.replace("...", "", 1)
+        if not (named == "" or (named.isalpha() and named.isascii())):
+            raise ValueError(f"einsum: {labels!r} in {equation!r}; expected letters and at most one '...'")
+        if len(named) > ndim or (len(named) < ndim and "..." not in labels):
+            raise ValueError(f"einsum: {labels!r} in {equation!r} has {len(named)} labels for {ndim} axes")
+    subscripts = [spelled(labels, ndim - len(labels) + 3) for labels, ndim in zip(inputs, ndims, strict=True)]
+    if not arrow:
+        named = left.replace(",", "").replace("...", "")
+        right = "..." * bool(hidden) + "".join(sorted(c for c in set(named) if named.count(c) == 1))
+    out_labels = spelled(right, len(letters))
+    known = set("".join(subscripts))
+    if len(set(out_labels)) != len(out_labels) or not known.issuperset(out_labels):
+        raise ValueError(f"einsum: the output {right!r} of {equation!r} must have labels of its operands, each once")
+    return subscripts, out_labels
+
+
+def dot(a, b):
+    """Of vectors the sum of products; else numpy.dot: a number scales, a matrix b is multiplied as by matmul."""
+    a, b = _operands(a, b)
+    if a.ndim == 0 or b.ndim == 0:
+        return mul(a, b)
+    if b.ndim > 2:
+        raise ValueError(f"dot: b has {b.ndim} axes, expected at most 2; say matmul or einsum")
+    return matmul(a, b)
+
+
+def vdot(a, b):
+    """The sum of the products of all elements."""
+    return matmul(reshape(a, -1), reshape(b, -1))
+
+
+def inner(a, b):
+    """The sums of products along the last axes of both; a number scales."""
+    a, b = _operands(a, b)
+    if a.ndim == 0 or b.ndim == 0:
+        return mul(a, b)
+    if b.ndim == 1 or (a.ndim == 1 and b.ndim == 2):
+        return matmul(a, b) if b.ndim == 1 else matmul(b, a)
+    rows = matmul(reshape(a, (-1, a.shape[-1])), swapaxes(reshape(b, (-1, b.shape[-1])), 0, 1))
+    return reshape(rows, (*a.shape[:-1], *b.shape[:-1]))
+
+
+def outer(a, b):
+    """The products of every element of a with every one of b, (M,) and (N,) -> (M, N)."""
+    return mul(reshape(a, (-1, 1)), reshape(b, -1))
+
+
+def _checked(name, input, other, *ndims):
+    a, b = as_tensor(input), as_tensor(other)
+    if (a.ndim, b.ndim) != ndims:
+        raise ValueError(f"{name} takes tensors of {ndims[0]} and {ndims[1]} axes, not {a.shape} and {b.shape}")
+    return matmul(a, b)
+
+
+def mm(input, mat2):
+    """The product of two matrices, (M, K) and (K, N)."""
+    return _checked("mm", input, mat2, 2, 2)
+
+
+def bmm(input, mat2):
+    """The products of two stacks of matrices of equal length, (B, M, K) and (B, K, N)."""
+    if as_tensor(input).shape[:1] != as_tensor(mat2).shape[:1]:
+        raise ValueError(f"bmm: stacks of {as_tensor(input).shape} and {as_tensor(mat2).shape}, expected equal lengths")
+    return _checked("bmm", input, mat2, 3, 3)
+
+
+def mv(input, vec):
+    """The product of a matrix and a vector, (M, K) and (K,)."""
+    return _checked("mv", input, vec, 2, 1)

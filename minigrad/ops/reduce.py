@@ -1,15 +1,32 @@
-"""Reductions over any axes: None for all, an int or a tuple; keepdims as in NumPy."""
+"""Reductions over any axes: `dim` is None or () for all of them, an int or a tuple. Also cumsum, which keeps the axis.
+
+Signatures are PyTorch's; `axis` and `keepdims` are taken too. Sums are `accurate_sum`s: their error does not grow with
+the number of rows. float16 is summed in float32. Integers are summed as int64; in `mean` and `logsumexp` they become
+float32; `var`, `std` and `norm` refuse them, as PyTorch does.
+"""
+
+import builtins
+import math
 
 import numpy as np
 
-from minigrad._tensor import record
+from kernels.arrays import accurate_sum
+from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.keywords import NO_AXES, numpy_keywords, reduction, two_meanings
+from minigrad.ops.elementwise import astype, exp, log, sqrt, where
+from minigrad.ops.shape import reshape
 
 
-def _normalised(axis, ndim):
+def _normalised(dim, ndim):
     """The axes reduced over, as a tuple of non-negative ints."""
-    if axis is None:
+    if dim is NO_AXES:
+        return ()
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(ndim))
-    return np.lib.array_utils.normalize_axis_tuple(axis, ndim)
+    if ndim == 0:  # a number may be said to have one axis, as in PyTorch
+        np.lib.array_utils.normalize_axis_tuple(dim, 1)
+        return ()
+    return np.lib.array_utils.normalize_axis_tuple(dim, ndim)
 
 
 def _restored(array, shape, axis):
@@ -24,57 +41,258 @@ def _count(shape, axis):
     return n
 
 
-def sum(x, axis=None, keepdims=False):
-    """Sum over `axis`."""
-    axis = _normalised(axis, x.ndim)
-    return record(x.data.sum(axis=axis, keepdims=keepdims), (x,), sum_backward, x_shape=x.shape, axis=axis)
+def _input(x, dtype=None):
+    """x as a Tensor, of another dtype if one is given; no gradient passes an integer one."""
+    x = as_tensor(x)
+    if dtype is None:
+        return x
+    return astype(x if np.dtype(dtype).kind == "f" else Tensor(x.data), dtype)
+
+
+def _floats(name, x):
+    """x, which must be floats."""
+    x = as_tensor(x)
+    if x.dtype.kind != "f":
+        raise TypeError(f"{name} takes floating-point tensors, not {x.dtype}; convert with .astype(np.float32)")
+    return x
+
+
+def _wide(array):
+    """float16 as float32, which its sums are formed in."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+@reduction
+def sum(input, dim=None, keepdim=False, *, dtype=None):
+    """Sum over `dim`; dtype: the input is converted to it first. Integers and booleans give int64."""
+    x = _input(input, dtype)
+    axis = _normalised(dim, x.ndim)
+    if x.dtype.kind in "bui":
+        return Tensor(np.asarray(x.data.sum(axis=axis, keepdims=keepdim, dtype=dtype or np.int64), like=x.data))
+    return record(accurate_sum(x.data, axis, keepdim), (x,), sum_backward, x_shape=x.shape, axis=axis)
 
 
 def sum_backward(dout, x_shape, axis):
     return np.broadcast_to(_restored(dout, x_shape, axis), x_shape)
 
 
-def mean(x, axis=None, keepdims=False):
-    """Mean over `axis`."""
-    axis = _normalised(axis, x.ndim)
-    return record(x.data.mean(axis=axis, keepdims=keepdims), (x,), mean_backward, x_shape=x.shape, axis=axis)
+@reduction
+def mean(input, dim=None, keepdim=False, *, dtype=None):
+    """Mean over `dim`, NaN of no elements; dtype: the input is converted to it first. Integers give float32."""
+    x = _input(input, dtype or (np.float32 if as_tensor(input).dtype.kind in "bui" else None))
+    axis = _normalised(dim, x.ndim)
+    n = _count(x.shape, axis)
+    out = accurate_sum(_wide(x.data), axis, keepdim) / (n or math.nan)
+    return record(out.astype(x.dtype, copy=False), (x,), mean_backward, x_shape=x.shape, axis=axis)
 
 
 def mean_backward(dout, x_shape, axis):
-    return np.broadcast_to(_restored(dout / _count(x_shape, axis), x_shape, axis), x_shape)
+    n = _count(x_shape, axis) or 1  # of no elements there is no gradient
+    return np.broadcast_to(_restored(dout / n, x_shape, axis), x_shape)
 
 
-def var(x, axis=None, keepdims=False, correction=0):
-    """Variance over `axis`, divided by n - correction (0 as in NumPy; PyTorch's default is 1)."""
-    axis = _normalised(axis, x.ndim)
-    out = x.data.var(axis=axis, keepdims=keepdims, ddof=correction)
-    return record(out, (x,), var_backward, x=x.data, axis=axis, correction=correction)
+def _squares(x, axis, keepdim):
+    """The sum of squared distances from the mean over `axis`, of a plain array."""
+    n = _count(x.shape, axis)
+    centred = x - accurate_sum(x, axis, keepdims=True) / (n or math.nan)
+    return accurate_sum(centred * centred, axis, keepdim)
+
+
+def _numpy_var(a, axis=None, dtype=None, *, ddof=None, correction=None, keepdims=False):
+    correction = (ddof or 0) if correction is None else correction
+    return var(_input(a, dtype), NO_AXES if axis == () else axis, keepdim=keepdims, correction=correction)
+
+
+def _numpy_std(a, axis=None, dtype=None, *, ddof=None, correction=None, keepdims=False):
+    correction = (ddof or 0) if correction is None else correction
+    return std(_input(a, dtype), NO_AXES if axis == () else axis, keepdim=keepdims, correction=correction)
+
+
+def _whose_var(input, *args, **keywords):
+    # `correction` means the same in both; positional: PyTorch's (unbiased), (dim, unbiased), (dim, unbiased, keepdim)
+    if keywords.get("correction") is not None or builtins.any(isinstance(arg, bool) for arg in args):
+        return "torch"
+    return None
+
+
+@two_meanings(_numpy_var, _whose_var)
+def var(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """Variance over `dim`: squared distances from the mean, summed and divided by n - correction, or by 0 below that.
+
+    correction: 1 with PyTorch's keywords, 0 with NumPy's `axis`, `keepdims`, `ddof`, which is its name for it;
+    unbiased=False is correction=0. A call with neither, as in var(x) or var(x, 0), raises TypeError.
+    """
+    x = _floats("var", input)
+    axis, ddof = _axis_and_ddof("var", x, dim, unbiased, correction)
+    divisor = builtins.max(_count(x.shape, axis) - ddof, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of one row, 0 / 0
+        out = (_squares(_wide(x.data), axis, keepdim) / float(divisor)).astype(x.dtype, copy=False)
+    return record(out, (x,), var_backward, x=x.data, axis=axis, correction=ddof)
 
 
 def var_backward(dout, x, axis, correction):
     # the mean moves with x too, but sum(x - mean) = 0 makes that part vanish
-    centred = x - x.mean(axis=axis, keepdims=True)
-    return _restored(dout, x.shape, axis) * centred * (2.0 / (_count(x.shape, axis) - correction))
+    n = _count(x.shape, axis)
+    centred = x - (accurate_sum(_wide(x), axis, keepdims=True) / (n or 1)).astype(x.dtype, copy=False)
+    with np.errstate(invalid="ignore"):  # of one row, inf * 0
+        return _restored(dout, x.shape, axis) * centred * (2.0 / (n - correction) if n != correction else np.inf)
 
 
-def max(x, axis=None, keepdims=False):
-    """Largest element over `axis`; equal ones share the gradient."""
-    axis = _normalised(axis, x.ndim)
-    out = x.data.max(axis=axis, keepdims=keepdims)
-    return record(out, (x,), max_backward, x=x.data, out=out, axis=axis)
+def _axis_and_ddof(name, x, dim, unbiased, correction):
+    """The axes, and what is taken from n, in either spelling."""
+    if isinstance(dim, bool):  # var(x, False)
+        dim, unbiased = None, dim
+    if unbiased is not None and correction is not None:
+        raise TypeError(f"{name}: give unbiased or correction, not both")
+    return _normalised(dim, x.ndim), (1 if unbiased is None else int(unbiased)) if correction is None else correction
 
 
-def max_backward(dout, x, out, axis):
-    chosen = (x == _restored(out, x.shape, axis)).astype(x.dtype)
+@two_meanings(_numpy_std, _whose_var)
+def std(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """Standard deviation over `dim`, the root of `var`, whose arguments it takes; the gradient at 0 is 0."""
+    x = _floats("std", input)
+    axis, ddof = _axis_and_ddof("std", x, dim, unbiased, correction)
+    squared = var(x, axis or NO_AXES, keepdim=keepdim, correction=ddof)
+    is_zero = squared.data == 0
+    return where(is_zero, 0.0, sqrt(where(is_zero, 1.0, squared)))
+
+
+@reduction
+def amax(input, dim=None, keepdim=False):
+    """Largest element over `dim`; equal ones share the gradient, and NaNs have it."""
+    x = as_tensor(input)
+    axis = _normalised(dim, x.ndim)
+    out = x.data.max(axis=axis, keepdims=keepdim)
+    return record(out, (x,), amax_backward, x=x.data, out=out, axis=axis)
+
+
+def amax_backward(dout, x, out, axis):
+    out = _restored(out, x.shape, axis)
+    chosen = ((x == out) | (x != x) & (out != out)).astype(dout.dtype)
     return _restored(dout, x.shape, axis) * chosen / chosen.sum(axis=axis, keepdims=True)
 
 
-def min(x, axis=None, keepdims=False):
-    """Smallest element over `axis`; equal ones share the gradient."""
-    axis = _normalised(axis, x.ndim)
-    out = x.data.min(axis=axis, keepdims=keepdims)
-    return record(out, (x,), min_backward, x=x.data, out=out, axis=axis)
+@reduction
+def amin(input, dim=None, keepdim=False):
+    """Smallest element over `dim`; equal ones share the gradient, and NaNs have it."""
+    x = as_tensor(input)
+    axis = _normalised(dim, x.ndim)
+    out = x.data.min(axis=axis, keepdims=keepdim)
+    return record(out, (x,), amin_backward, x=x.data, out=out, axis=axis)
 
 
-def min_backward(dout, x, out, axis):
-    return max_backward(dout, x, out, axis)  # chooses by equality with `out`, whichever end that is
+def amin_backward(dout, x, out, axis):
+    return amax_backward(dout, x, out, axis)  # chooses by equality with `out`, whichever end that is
+
+
+@reduction
+def prod(input, dim=None, keepdim=False, *, dtype=None):
+    """Product over `dim`; dtype: the input is converted to it first. Integers and booleans give int64."""
+    x = _input(input, dtype)
+    axis = _normalised(dim, x.ndim)
+    if x.dtype.kind in "bui":
+        return Tensor(np.asarray(x.data.prod(axis=axis, keepdims=keepdim, dtype=dtype or np.int64), like=x.data))
+    out = _wide(x.data).prod(axis=axis, keepdims=keepdim).astype(x.dtype, copy=False)
+    return record(out, (x,), prod_backward, x=x.data, axis=axis)
+
+
+def prod_backward(dout, x, axis):
+    # the product of the others, from those before and those after: out / x would be 0 / 0 for a factor of 0
+    kept = tuple(i for i in range(x.ndim) if i not in axis)
+    rows = x.transpose(kept + axis)  # the factors of one product along the last axis
+    factors = rows.reshape(*(x.shape[i] for i in kept), _count(x.shape, axis))
+    before, after = np.ones_like(factors), np.ones_like(factors)
+    np.cumprod(factors[..., :-1], axis=-1, out=before[..., 1:])
+    after[..., :-1] = np.cumprod(factors[..., :0:-1], axis=-1)[..., ::-1]
+    others = (before * after).reshape(rows.shape).transpose(np.argsort(kept + axis))
+    return _restored(dout, x.shape, axis) * others
+
+
+@numpy_keywords(axis="dim")
+def cumsum(input, dim=None, *, dtype=None):
+    """Sums of the elements up to each one along `dim`; without `dim` of all elements in one row, as in NumPy."""
+    x = _input(input, dtype)
+    x = reshape(x, -1) if dim is None else x
+    axis = 0 if dim is None or x.ndim == 0 else np.lib.array_utils.normalize_axis_index(dim, x.ndim)
+    if x.dtype.kind in "bui":
+        return Tensor(np.cumsum(x.data, axis=axis, dtype=dtype or np.int64).reshape(x.shape))
+    return record(_cumsum(x.data, axis), (x,), cumsum_backward, axis=axis)
+
+
+def cumsum_backward(dout, axis):
+    if dout.ndim == 0:
+        return dout
+    return np.flip(_cumsum(np.flip(dout, axis), axis), axis)  # element i is in the sums from i on
+
+
+def _cumsum(x, axis):
+    wide = x.dtype if x.dtype.itemsize > 4 else np.float64  # one long chain of additions: float32 would lose digits
+    return np.cumsum(x, axis=axis, dtype=wide).astype(x.dtype, copy=False).reshape(x.shape)
+
+
+@numpy_keywords(axis="dim", keepdims="keepdim", ord="p")
+def norm(input, p="fro", dim=None, keepdim=False, *, dtype=None):
+    """(sum |x|^p)^(1/p) over `dim`, of vectors as in torch.norm: p a number, inf, -inf, 0 (counts), or "fro" for 2.
+
+    The gradient at 0 is 0. Equal largest elements share the gradient of p = inf.
+    """
+    x = _floats("norm", _input(input, dtype))
+    p = 2.0 if p is None or p == "fro" else p
+    if not isinstance(p, (int, float, np.number)):
+        raise ValueError(f'norm: p is {p!r}; expected a number, inf, -inf or "fro"')
+    axis = _normalised(dim, x.ndim)
+    # squares of float32 overflow from 2e19 on
+    magnitudes = np.abs(x.data.astype(np.float64) if x.dtype.itemsize < 8 else x.data)
+    if abs(p) == np.inf:
+        out = (magnitudes.max if p > 0 else magnitudes.min)(axis=axis, keepdims=keepdim)
+    elif p == 0:
+        out = accurate_sum((magnitudes != 0).astype(magnitudes.dtype), axis, keepdim)
+    else:
+        out = accurate_sum(magnitudes**p, axis, keepdim) ** (1.0 / p)
+    out = out.astype(x.dtype, copy=False)
+    return record(out, (x,), norm_backward, x=x.data, out=out, axis=axis, p=float(p))
+
+
+def norm_backward(dout, x, out, axis, p):
+    dout, out = _restored(dout, x.shape, axis), _restored(out, x.shape, axis)
+    if p == 0:
+        return np.zeros_like(x)
+    if abs(p) == np.inf:
+        return np.sign(x) * amax_backward(dout, np.abs(x), out, axis)
+    # |x / out| is at most 1: no power of it overflows
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.sign(x) * (np.abs(x) / out) ** (p - 1)
+    return np.where((out == 0) | (x == 0) & (p < 2), 0, dout * slope).astype(x.dtype, copy=False)
+
+
+@numpy_keywords(axis="dim", keepdims="keepdim")
+def logsumexp(input, dim, keepdim=False):
+    """log(sum(exp(x))) over `dim`; the largest element is taken out first, so that nothing overflows."""
+    x = as_tensor(input)
+    x = x if x.dtype.kind == "f" else astype(x, np.float32)
+    axis = _normalised(dim, x.ndim)
+    largest = x.data.max(axis=axis, keepdims=True, initial=-np.inf)
+    largest = np.where(np.isfinite(largest), largest, 0).astype(x.dtype)
+    out = log(sum(exp(x - largest), axis or NO_AXES, keepdim=True)) + largest
+    return out if keepdim else reshape(out, [n for i, n in enumerate(x.shape) if i not in axis])
+
+
+@numpy_keywords(axis="dim", keepdims="keepdim")
+def all(input, dim=None, keepdim=False):
+    """Whether all elements over `dim` are true (not 0); booleans, without a gradient. dim=() reduces nothing."""
+    x = as_tensor(input)
+    return Tensor(np.asarray(x.data.all(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
+
+
+@numpy_keywords(axis="dim", keepdims="keepdim")
+def any(input, dim=None, keepdim=False):
+    """Whether any element over `dim` is true (not 0); booleans, without a gradient. dim=() reduces nothing."""
+    x = as_tensor(input)
+    return Tensor(np.asarray(x.data.any(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
+
+
+@numpy_keywords(axis="dim", keepdims="keepdim")
+def count_nonzero(input, dim=None, *, keepdim=False):
+    """The number of elements over `dim` that are not 0, as int64; without a gradient."""
+    x = as_tensor(input)
+    return Tensor(np.asarray((x.data != 0).sum(axis=_normalised(dim, x.ndim), keepdims=keepdim)))

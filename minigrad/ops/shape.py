@@ -1,63 +1,151 @@
-"""Operations that move elements and never change them. Results are views where NumPy makes views."""
+"""Operations that move elements and never change them. Results are views where NumPy makes views.
 
-import builtins
-import itertools
+A shape may be one tuple or several ints. `ops/joining.py` has those that join and cut, `ops/indexing.py` those that
+pick elements.
+"""
+
+import math
 
 import numpy as np
 
-from kernels.arrays import is_array
+from kernels.arrays import accurate_sum
 from minigrad._tensor import as_tensor, record
-from minigrad.ops.elementwise import astype
+from minigrad.ambiguous import refuse
+from minigrad.keywords import numpy_keywords
 
 
-def reshape(x, *shape):
+def one_tuple(values, keyword=None, name="shape"):
+    """The ints of f(2, 3) and of f((2, 3)), or those given by keyword."""
+    if keyword is not None:
+        if values:
+            raise TypeError(f"{name} is given twice, by position and by keyword")
+        values = (keyword,)
+    if len(values) == 1 and not isinstance(values[0], (int, np.integer)):
+        values = values[0]
+    return tuple(values)
+
+
+def reshape(input, *sizes, shape=None):
     """The same elements in another shape, given as one tuple or as several ints; -1 is worked out."""
-    shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-    return record(x.data.reshape(shape), (x,), reshape_backward, x_shape=x.shape)
+    x = as_tensor(input)
+    return record(x.data.reshape(one_tuple(sizes, shape)), (x,), reshape_backward, x_shape=x.shape)
 
 
 def reshape_backward(dout, x_shape):
     return dout.reshape(x_shape)
 
 
-def transpose(x, *axes):
-    """Reorder the axes, as in NumPy: all reversed without `axes`, else a permutation.
+def view(input, *sizes, size=None):
+    """PyTorch's name for reshape; the data is copied where its order in memory asks for it."""
+    return reshape(input, *sizes, shape=size)
 
-    Two ints on a tensor of more than two axes swap these, as in PyTorch. (On two axes that would mean
-    different things in the two libraries, and raises ValueError: say swapaxes or permute.)
+
+def view_as(input, other):
+    """`input` in the shape of `other`."""
+    return reshape(input, as_tensor(other).shape)
+
+
+def reshape_as(input, other):
+    """`input` in the shape of `other`."""
+    return reshape(input, as_tensor(other).shape)
+
+
+def ravel(input):
+    """All elements along one axis."""
+    return reshape(input, -1)
+
+
+def flatten(input, start_dim=0, end_dim=-1):
+    """The axes from start_dim to end_dim made one; all of them if neither is given."""
+    x = as_tensor(input)
+    n = max(x.ndim, 1)
+    start, end = (np.lib.array_utils.normalize_axis_index(axis, n) for axis in (start_dim, end_dim))
+    if start > end:
+        raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
+    return reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
+
+
+def unflatten(input, dim, sizes):
+    """Axis `dim` cut into several of these sizes, one of which may be -1."""
+    x = as_tensor(input)
+    dim = np.lib.array_utils.normalize_axis_index(dim, x.ndim)
+    sizes = one_tuple((sizes,))
+    if -1 in sizes:
+        known = -math.prod(sizes)
+        sizes = tuple(x.shape[dim] // known if n == -1 and known else n for n in sizes)
+    if math.prod(sizes) != x.shape[dim]:
+        raise ValueError(f"unflatten: axis {dim} has {x.shape[dim]} elements, which {sizes} does not hold")
+    return reshape(x, (*x.shape[:dim], *sizes, *x.shape[dim + 1 :]))
+
+
+def transpose(input, *dims, axes=None, dim0=None, dim1=None):
+    """All axes reversed or a permutation, as in NumPy, `axes`; or two axes exchanged, as in PyTorch, `dim0` and `dim1`.
+
+    Two ints by position exchange axes. Of a matrix (0, 1) would do nothing in NumPy, and raises TypeError.
     """
-    if len(axes) == 1 and not isinstance(axes[0], int):
-        axes = axes[0]
-    if not axes:
-        axes = range(x.ndim)[::-1]
-    elif len(axes) == 2 and x.ndim > 2:
-        return swapaxes(x, *axes)
-    elif len(axes) == 2 and isinstance(axes, tuple) and axes == (0, 1):
-        raise ValueError("transpose(0, 1) of a matrix swaps in PyTorch but not in NumPy; say swapaxes(0, 1)")
-    return permute(x, axes)
+    x = as_tensor(input)
+    if dim0 is not None or dim1 is not None:
+        if axes is not None:
+            raise TypeError("transpose: give axes, or dim0 and dim1, not both")
+        return swapaxes(x, *dims, *(dim for dim in (dim0, dim1) if dim is not None))
+    if axes is None and dims in ((), (None,)):
+        return permute(x, range(x.ndim)[::-1])
+    if axes is not None or len(dims) != 2 or not isinstance(dims[0], (int, np.integer)):
+        return permute(x, one_tuple(dims, axes, "axes"))
+    if x.ndim == 2 and tuple(np.lib.array_utils.normalize_axis_index(dim, 2) for dim in dims) == (0, 1):
+        refuse("transpose")
+    return swapaxes(x, *dims)
 
 
-def permute(x, axes):
-    """Reorder the axes by a full permutation: axis i of the result is axis axes[i] of x."""
-    out = x.data.transpose(axes)  # raises ValueError unless each axis is named once
-    return record(out, (x,), transpose_backward, axes=tuple(axis % x.ndim for axis in axes))
+def permute(input, *dims, axes=None):
+    """Reorder the axes by a full permutation: axis i of the result is axis dims[i] of x."""
+    x = as_tensor(input)
+    order = one_tuple(dims, axes, "dims")
+    out = x.data.transpose(order)  # raises ValueError unless each axis is named once
+    return record(out, (x,), transpose_backward, axes=tuple(axis % x.ndim for axis in order))
 
 
 def transpose_backward(dout, axes):
     return dout.transpose(np.argsort(axes))
 
 
-def swapaxes(x, axis1, axis2):
-    """Exchange two axes."""
-    return record(x.data.swapaxes(axis1, axis2), (x,), swapaxes_backward, axis1=axis1, axis2=axis2)
+def swapaxes(input, axis0=None, axis1=None, axis2=None):
+    """Exchange two axes, which are called axis0 and axis1 in PyTorch, axis1 and axis2 in NumPy."""
+    x = as_tensor(input)
+    axes = [axis for axis in (axis0, axis1, axis2) if axis is not None]
+    if len(axes) != 2:
+        raise TypeError(f"swapaxes takes two axes, not {len(axes)}")
+    if x.ndim == 0:
+        np.lib.array_utils.normalize_axis_tuple(axes, 1, allow_duplicate=True)  # as if it had one axis, as in PyTorch
+        return reshape(x, ())
+    return record(x.data.swapaxes(*axes), (x,), swapaxes_backward, axis1=axes[0], axis2=axes[1])
 
 
 def swapaxes_backward(dout, axis1, axis2):
     return dout.swapaxes(axis1, axis2)
 
 
-def expand_dims(x, axis):
+def swapdims(input, dim0, dim1):
+    """PyTorch's name for swapaxes."""
+    return swapaxes(input, dim0, dim1)
+
+
+def moveaxis(input, source, destination):
+    """Move the axes `source`, an int or a tuple, to the places `destination`; the others keep their order."""
+    x = as_tensor(input)
+    source, destination = (np.lib.array_utils.normalize_axis_tuple(axes, x.ndim) for axes in (source, destination))
+    if len(source) != len(destination):
+        raise ValueError(f"moveaxis: {len(source)} axes cannot be moved to {len(destination)} places")
+    order = [axis for axis in range(x.ndim) if axis not in source]
+    for place, axis in sorted(zip(destination, source, strict=True)):
+        order.insert(place, axis)
+    return permute(x, order)
+
+
+@numpy_keywords(dim="axis")
+def expand_dims(input, axis):
     """Insert axes of length 1 at `axis`, an int or a tuple."""
+    x = as_tensor(input)
     return record(np.expand_dims(x.data, axis), (x,), expand_dims_backward, x_shape=x.shape)
 
 
@@ -65,86 +153,45 @@ def expand_dims_backward(dout, x_shape):
     return dout.reshape(x_shape)
 
 
-def squeeze(x, axis=None):
-    """Remove axes of length 1: all of them, or those named."""
-    return record(x.data.squeeze(axis), (x,), squeeze_backward, x_shape=x.shape)
+def squeeze(input, dim=None, *, axis=None):
+    """Remove axes of length 1: all of them, or those named. One that is longer stays; NumPy's `axis=` refuses it."""
+    x = as_tensor(input)
+    if dim is not None and axis is not None:
+        raise TypeError("squeeze: give axis or dim, not both")
+    chosen = axis
+    if dim is not None:
+        named = np.lib.array_utils.normalize_axis_tuple(dim, max(x.ndim, 1))
+        chosen = tuple(i for i in named if i < x.ndim and x.shape[i] == 1)
+    return record(x.data.squeeze(chosen), (x,), squeeze_backward, x_shape=x.shape)
 
 
 def squeeze_backward(dout, x_shape):
     return dout.reshape(x_shape)
 
 
-def broadcast_to(x, shape):
-    """Repeat along new axes and axes of length 1 until the shape is `shape`."""
-    return record(np.broadcast_to(x.data, shape), (x,), broadcast_to_backward, x_shape=x.shape)
+def broadcast_to(input, shape=None, *, size=None):
+    """Repeat along new axes and axes of length 1 until the shape is `shape`, which PyTorch calls `size`."""
+    x = as_tensor(input)
+    out = np.broadcast_to(x.data, one_tuple(() if shape is None else (shape,), size))
+    return record(out, (x,), broadcast_to_backward, x_shape=x.shape)
 
 
 def broadcast_to_backward(dout, x_shape):
     added = dout.ndim - len(x_shape)
     stretched = tuple(i + added for i, n in enumerate(x_shape) if n == 1)
-    return dout.sum(axis=tuple(range(added)) + stretched).reshape(x_shape)
+    return accurate_sum(dout, tuple(range(added)) + stretched).reshape(x_shape)
 
 
-def concatenate(tensors, axis=0):
-    """Join along an axis that exists."""
-    tensors = _of_one_dtype(tensors)
-    out = np.concatenate([t.data for t in tensors], axis=axis)
-    sizes = [t.shape[axis] for t in tensors]
-    return record(out, tensors, concatenate_backward, sizes=sizes, axis=axis)
+def expand(input, *sizes, size=None):
+    """PyTorch's broadcast_to: the shape as one tuple or as several ints, where -1 keeps an axis as it is."""
+    x = as_tensor(input)
+    shape = one_tuple(sizes, size)
+    if len(shape) < x.ndim:
+        raise ValueError(f"expand: {len(shape)} sizes for a tensor of {x.ndim} axes; give one for each axis")
+    kept = (1,) * (len(shape) - x.ndim) + x.shape
+    return broadcast_to(x, tuple(old if n == -1 else n for n, old in zip(shape, kept, strict=True)))
 
 
-def concatenate_backward(dout, sizes, axis):
-    return tuple(np.split(dout, np.cumsum(sizes)[:-1].tolist(), axis=axis))
-
-
-def stack(tensors, axis=0):
-    """Join along a new axis."""
-    tensors = _of_one_dtype(tensors)
-    return record(np.stack([t.data for t in tensors], axis=axis), tensors, stack_backward, axis=axis)
-
-
-def stack_backward(dout, axis):
-    return tuple(np.moveaxis(dout, axis, 0))
-
-
-def _of_one_dtype(tensors):
-    tensors = [as_tensor(t) for t in tensors]
-    common = np.result_type(*(t.dtype for t in tensors))
-    return [astype(t, common) for t in tensors]
-
-
-def split(x, sections, axis=0):
-    """A list of parts, as in NumPy: `sections` equal ones, or cut before each index of a list.
-
-    Each part is a `getitem`, whose backward function puts its gradient back in place.
-    """
-    if isinstance(sections, int):
-        if x.shape[axis] % sections:
-            raise ValueError(f"an axis of {x.shape[axis]} cannot be split into {sections} equal parts")
-        part = x.shape[axis] // sections
-        sections = builtins.range(part, x.shape[axis], part)
-    cuts = [0, *sections, x.shape[axis]]
-    before = (builtins.slice(None),) * (axis % x.ndim)
-    return [getitem(x, (*before, builtins.slice(a, b))) for a, b in itertools.pairwise(cuts)]
-
-
-def getitem(x, index):
-    """x[index]: slices, ints, None, Ellipsis, integer or boolean arrays, or a tuple of them."""
-    index = tuple(_raw(i, x.data) for i in index) if isinstance(index, tuple) else _raw(index, x.data)
-    return record(x.data[index], (x,), getitem_backward, x_shape=x.shape, index=index)
-
-
-def getitem_backward(dout, x_shape, index):
-    dx = np.zeros(x_shape, dtype=dout.dtype, like=dout)
-    parts = index if isinstance(index, tuple) else (index,)
-    if all(i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice)) for i in parts):
-        dx[index] = dout
-    else:
-        np.add.at(dx, index, dout)  # an element taken twice gets both gradients; dx[index] += would lose one
-    return dx
-
-
-def _raw(index, x):
-    """A part of an index as x takes it: arrays lie where x lies."""
-    index = index.data if hasattr(index, "node") else index
-    return np.asarray(index, like=x) if is_array(index) else index
+def expand_as(input, other):
+    """`input` repeated until it has the shape of `other`."""
+    return expand(input, as_tensor(other).shape)

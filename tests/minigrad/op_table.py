@@ -109,11 +109,10 @@ ELEMENTWISE = [
 
 
 def reduction_rows(op, build, **setting):
-    name = {"max": "amax", "min": "amin"}.get(op, op)  # torch's max with an axis gives indices too
     tag = "".join(f"-{k}{v}" for k, v in setting.items())
 
     def row(case, shape, axes):
-        return Row(op, case + tag, lambda m, x: getattr(m, name)(x, **axes, **setting), build(shape))
+        return Row(op, case + tag, lambda m, x: getattr(m, op)(x, **axes, **setting), build(shape))
 
     rows = [row(case, (2, 3, 5), axes) for case, axes in AXES.items()]
     vector = [row("vector", (13,), {}), row("vector-last", (7,), {"dim": -1})]
@@ -123,8 +122,19 @@ def reduction_rows(op, build, **setting):
 REDUCTIONS = [
     *reduction_rows("sum", normal),
     *reduction_rows("mean", normal),
-    *reduction_rows("max", distinct),
-    *reduction_rows("min", distinct),
+    *reduction_rows("amax", distinct),
+    *reduction_rows("amin", distinct),
+    *reduction_rows("norm", off_zero, p=2),
+    *[row for p in (1, 3, 0.5, -1.5, np.inf, -np.inf) for row in reduction_rows("norm", distinct, p=p)[::3]],
+    *[Row("prod", case, lambda m, x, axes=axes: m.prod(x, **axes), build(shape))
+      for case, shape, axes, build in (
+          ("all", (2, 3), {}, off_zero), ("first", (2, 3, 5), {"dim": 0}, off_zero), ("one", (1,), {}, off_zero),
+          ("keep", (2, 3, 5), {"dim": 1, "keepdim": True}, off_zero), ("0d", (), {}, off_zero),
+          ("one-zero", (3,), {}, lambda shape: lambda rng: [np.array([2.0, 0.0, 3.0])]),
+          ("two-zeros", (3,), {"dim": 0}, lambda shape: lambda rng: [np.array([[2.0, 1.0], [0.0, 0.0], [0.0, 4.0]])]))],
+    Row("prod", "pair", lambda m, x: m.prod(x, dim=(0, 2)), off_zero((2, 3, 5)), lambda t, x: x.prod(2).prod(0)),
+    *[Row("cumsum", case, lambda m, x, d=d: m.cumsum(x, dim=d), normal(shape))
+      for case, shape, d in (("first", (3, 5), 0), ("last", (2, 3, 5), -1), ("vector", (13,), 0), ("0d", (), 0))],
     *reduction_rows("var", normal, correction=0),
     *reduction_rows("var", normal, correction=1),
     *[Row(op, f"{case}", lambda m, x, op=op, d=d: getattr(m, op)(x, dim=d), normal(shape))
@@ -175,9 +185,11 @@ SHAPES = [
     Row("stack", "first", lambda m, *x: m.stack(x), normal((2, 3), (2, 3), (2, 3))),
     Row("stack", "last", lambda m, *x: m.stack(x, dim=-1), normal((2, 3), (2, 3))),
     Row("stack", "0d", lambda m, *x: m.stack(x), normal((), ())),
-    *[Row("split", case, lambda m, x, s=s, d=d: m.split(x, s, dim=d), normal((4, 6)),
+    *[Row("split", case, lambda m, x, s=s, d=d: m.split(x, s, axis=d), normal((4, 6)),
           lambda t, x, s=s, d=d: t.tensor_split(x, s, dim=d))
       for case, s, d in (("equal", 3, 1), ("indices", [1, 4], -1), ("rows", 2, 0), ("one", 1, 0))],
+    Row("split", "sizes", lambda m, x: m.split(x, [1, 0, 3], dim=0), normal((4, 6))),
+    Row("split", "uneven", lambda m, x: m.split(x, 4, dim=1), normal((4, 6))),
 ]  # fmt: skip
 
 # ---- products
@@ -189,8 +201,18 @@ MATMULS = {
     "left-one": ((1, 3, 4), (2, 4, 5)), "right-one": ((2, 3, 4), (1, 4, 5)), "ones": ((1, 1), (1, 1)),
     "prime": ((7, 13), (13, 11)), "4d-vec": ((2, 3, 2, 4), (4,)), "vec-4d": ((4,), (2, 3, 4, 2)),
 }  # fmt: skip
+EINSUMS = [
+    ("matrices", "ij,jk->ik", (3, 4), (4, 5)), ("implicit", "ij,jk", (3, 4), (4, 5)), ("outer", "i,j->ij", (3,), (4,)),
+    ("sum", "ij->", (3, 4)), ("columns", "ij->j", (3, 4)), ("transpose", "ij->ji", (3, 4)), ("trace", "ii", (3, 3)),
+    ("diagonal", "ii->i", (3, 3)), ("stack", "bij,bjk->bik", (2, 3, 4), (2, 4, 5)), ("same", "i->i", (3,)),
+    ("ellipsis", "...ij,...jk->...ik", (2, 1, 3, 4), (5, 4, 2)), ("ellipsis-implicit", "...ij,j", (2, 3, 4), (4,)),
+    ("ellipsis-sum", "i...->...", (3, 4, 2)), ("three", "i,ij,j", (3,), (3, 4), (4,)), ("dot", "i,i", (3,), (3,)),
+    ("hadamard", "ij,ij->ij", (3, 4), (3, 4)), ("lone", "ij,jk->k", (3, 4), (4, 5)),
+    ("broadcast", "ij,ij->i", (3, 1), (3, 4)), ("diagonal-product", "iij,ij->j", (3, 3, 4), (3, 4)),
+]  # fmt: skip
 PRODUCTS = [
     *[Row("matmul", case, lambda m, a, b: m.matmul(a, b), normal(*shapes)) for case, shapes in MATMULS.items()],
+    *[Row("einsum", case, lambda m, *x, eq=eq: m.einsum(eq, *x), normal(*shapes)) for case, eq, *shapes in EINSUMS],
     Row("matmul", "itself", lambda m, a: a @ a.T, normal((3, 5))),
     *[Row("linear", f"{case}-{'bias' if bias else 'plain'}", lambda m, *xwb: _nn(m).linear(*xwb),
           normal(x, (c, x[-1]), *([(c,)] if bias else [])))

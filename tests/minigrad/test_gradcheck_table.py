@@ -25,7 +25,7 @@ def test_a_sample_call_calls_its_operation():
     for case in CASES:
         tensors = [table.Tensor(a, requires_grad=True) if a.dtype.kind == "f" else a for a in case.arrays()]
         out = case.fn(*tensors)
-        node = (out[0] if isinstance(out, list) else out).node
+        node = (out[0] if isinstance(out, (list, tuple)) else out).node
         assert node.op == aliases.get(case.op, case.op)
 
 

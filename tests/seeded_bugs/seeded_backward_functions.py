@@ -7,7 +7,9 @@ from minigrad import ops
 from minigrad.opcases import OpCase
 from minigrad.ops.elementwise import unbroadcast
 
-ELEMENTWISE, REDUCE, SHAPE, NN = (f"minigrad.ops.{name}." for name in ("elementwise", "reduce", "shape", "nn"))
+ELEMENTWISE, REDUCE, SHAPE, JOINING, INDEXING, LINALG, NN = (
+    f"minigrad.ops.{name}." for name in ("elementwise", "reduce", "shape", "joining", "indexing", "linalg", "nn")
+)
 
 
 def wrong(name, op, function, cause, module, case=None):
@@ -65,6 +67,11 @@ def all_columns(dout, x, out, axis):
 
 def the_other_end(dout, x, out, axis):
     return (x == x.max(axis=axis, keepdims=True)) * dout[..., None]
+
+
+def product_over_factor(dout, x, axis):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return dout[..., None] * x.prod(axis=axis, keepdims=True) / x
 
 
 def no_mask(dout, logits, targets, logsumexp, divisor, ignore_index):
@@ -139,26 +146,31 @@ BACKWARD_FUNCTIONS = [
     wrong("limits forgotten", "clip", lambda dout, x, low, high: dout, "mask forgotten", ELEMENTWISE),
     wrong("gradient left in the other dtype", "astype", lambda dout, dtype: dout, "dtype", ELEMENTWISE),
     wrong("b for its transpose", "matmul", lambda dout, a, b, a_shape, b_shape: (dout @ b, a.T @ dout), "transposed",
-         "minigrad.ops.linalg.", _SQUARE),
-    wrong("`=` for `+=` over a stack", "matmul", matmul_last_of_stack, "overwritten", "minigrad.ops.linalg.", _STACKS),
+         LINALG, _SQUARE),
+    wrong("`=` for `+=` over a stack", "matmul", matmul_last_of_stack, "overwritten", LINALG, _STACKS),
     after("mean for sum", "sum", lambda dx: dx / 7.0, "factor N", REDUCE),
     after("not divided by the count", "mean", lambda dx: dx * 7.0, "factor N", REDUCE),
     after("2 forgotten", "var", lambda dx: 0.5 * dx, "factor 2", REDUCE),
     Bug("divided by n for n - 1", f"{REDUCE}var_backward",
         lambda right: lambda dout, x, axis, correction: right(dout, x, axis, 0), "var", "factor N"),
-    wrong("everyone gets the gradient", "max", all_columns, "mask forgotten", REDUCE),
-    wrong("largest chosen for smallest", "min", the_other_end, "permuted", REDUCE),
+    wrong("everyone gets the gradient", "amax", all_columns, "mask forgotten", REDUCE),
+    wrong("largest chosen for smallest", "amin", the_other_end, "permuted", REDUCE),
+    Bug("out / x, which is 0 / 0 for a factor of 0", f"{REDUCE}prod_backward",
+        lambda right: product_over_factor, "prod", "not finite"),
+    wrong("summed from the wrong end", "cumsum", lambda dout, axis: np.cumsum(dout, axis), "permuted", REDUCE),
+    after("sign(x) forgotten", "norm", np.abs, "sign", REDUCE),
+    after("operands exchanged", "einsum", lambda grads: grads[::-1], "inputs swapped", LINALG),
     wrong("column order", "reshape", lambda dout, x_shape: dout.reshape(x_shape, order="F"), "permuted", SHAPE),
     wrong("axes not inverted", "transpose", lambda dout, axes: dout.transpose(axes), "transposed", SHAPE, _CUBE),
     wrong("not swapped back", "swapaxes", lambda dout, axis1, axis2: dout, "transposed", SHAPE),
     wrong("axis left in", "expand_dims", lambda dout, x_shape: dout, "shape", SHAPE),
     wrong("dout changed in place", "squeeze", squeeze_in_place, "modifies dout", SHAPE),
     after("mean for sum", "broadcast_to", lambda dx: dx / 5.0, "factor N", SHAPE),
-    Bug("cuts off by one", f"{SHAPE}concatenate_backward",
+    Bug("cuts off by one", f"{JOINING}concatenate_backward",
         lambda right: lambda dout, sizes, axis: right(np.roll(dout, 1, axis), sizes, axis), "concatenate", "shifted"),
-    after("parts in the opposite order", "stack", lambda grads: grads[::-1], "inputs swapped", SHAPE),
-    wrong("`=` for `+=` at repeated indices", "getitem", overwriting_getitem, "overwritten", SHAPE),
-    after("off by one", "getitem", lambda dx: np.roll(dx, 1, axis=0), "shifted", SHAPE),
+    after("parts in the opposite order", "stack", lambda grads: grads[::-1], "inputs swapped", JOINING),
+    wrong("`=` for `+=` at repeated indices", "getitem", overwriting_getitem, "overwritten", INDEXING),
+    after("off by one", "getitem", lambda dx: np.roll(dx, 1, axis=0), "shifted", INDEXING),
     wrong("mean forgotten", "softmax", lambda dout, out, axis: dout * out, "mean not subtracted", NN),
     wrong("sum forgotten", "log_softmax", lambda dout, out, axis: dout, "mean not subtracted", NN),
     wrong("dout left out", "log_softmax", lambda dout, out, axis: 1.0 - 7 * np.exp(out),

@@ -1,0 +1,194 @@
+"""Elements picked by index: x[index], gather, index_select, masked_select, triangles, diagonals.
+
+All but getitem are made of it or of `where`. An array of indices is copied when a gradient will need it: a loader may
+use its buffer again before backward.
+"""
+
+import numpy as np
+
+from kernels.arrays import is_array
+from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.ambiguous import refuse
+from minigrad.keywords import numpy_keywords
+from minigrad.ops.elementwise import where
+from minigrad.ops.reduce import sum
+from minigrad.ops.shape import broadcast_to, permute, reshape
+
+
+def getitem(input, index):
+    """x[index]: slices, ints, None, Ellipsis, integer or boolean arrays, or a tuple of them.
+
+    IndexError for an index out of bounds. TypeError where NumPy and PyTorch order the axes of the result differently:
+    an int, then a slice or None, then an array.
+    """
+    x = as_tensor(input)
+    is_tuple = isinstance(index, tuple)
+    parts = tuple([_raw(part, x) for part in (index if is_tuple else (index,))])
+    if len(parts) > 2 and _is_ambiguous(parts):
+        refuse("getitem")
+    taken = parts if is_tuple else parts[0]
+    return record(x.data[taken], (x,), getitem_backward, x_shape=x.shape, index=taken)
+
+
+def getitem_backward(dout, x_shape, index):
+    dx = np.zeros(x_shape, dtype=dout.dtype, like=dout)
+    parts = index if isinstance(index, tuple) else (index,)
+    if all(i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice)) for i in parts):
+        dx[index] = dout
+    else:
+        np.add.at(dx, index, dout)  # an element taken twice gets both gradients; dx[index] += would lose one
+    return dx
+
+
+def _raw(part, x):
+    """A part of an index as x takes it: arrays lie where x lies, and are the node's own."""
+    part = part.data if isinstance(part, Tensor) else part
+    if isinstance(part, list):
+        part = np.asarray(part) if part else np.zeros(0, np.intp)
+    if not is_array(part):
+        return part
+    return np.array(part, like=x.data) if x.requires_grad else np.asarray(part, like=x.data)
+
+
+def _is_ambiguous(parts):
+    """Whether the arrays' axes land elsewhere in NumPy, for which an int beside an array is an array too.
+
+    Both put them first if a slice or None lies between two arrays, else in the place of the arrays.
+    """
+    kinds = "".join(
+        "a" if is_array(part) and part.ndim else "i" if isinstance(part, (int, np.integer)) or is_array(part) else "s"
+        for part in parts
+    )
+    torch = kinds.replace("i", "")
+    if "i" not in kinds or "a" not in kinds or "s" in torch.strip("s"):
+        return False
+    return "s" in kinds.strip("s") and torch.startswith("s")
+
+
+def gather(input, dim, index):
+    """out[i][j] = input[i][index[i][j]] for dim 1, and so on. index: int64, not larger than input except along dim."""
+    x, index = as_tensor(input), _indices("gather", index)
+    if x.ndim != index.ndim:
+        raise ValueError(f"gather: index has {index.ndim} axes, input has {x.ndim}; they must be as many")
+    if x.ndim == 0:
+        return gather(reshape(x, 1), dim, index.reshape(1)).reshape(())
+    dim = np.lib.array_utils.normalize_axis_index(dim, x.ndim)
+    if any(i != dim and n > x.shape[i] for i, n in enumerate(index.shape)):
+        raise ValueError(f"gather: index {index.shape} is larger than input {x.shape} along another axis than {dim}")
+    _check_range("gather", index, dim, x.shape[dim])
+    return getitem(x, _along(index, dim))
+
+
+def _along(index, dim):
+    """The index arrays with which x[...] takes the elements `index` along `dim`."""
+    shape = index.shape
+    places = [np.arange(n).reshape([n if j == i else 1 for j in range(len(shape))]) for i, n in enumerate(shape)]
+    return (*places[:dim], index, *places[dim + 1 :])
+
+
+@numpy_keywords(axis="dim")
+def take_along_dim(input, indices, dim=None):
+    """The elements `indices` along `dim`; indices and input broadcast along the others. No dim: of all elements."""
+    x, indices = as_tensor(input), _indices("take_along_dim", indices)
+    if dim is None:
+        return getitem(reshape(x, -1), indices.reshape(-1))
+    if x.ndim != indices.ndim:
+        raise ValueError(f"take_along_dim: indices has {indices.ndim} axes, input has {x.ndim}; they must be as many")
+    dim = np.lib.array_utils.normalize_axis_index(dim, x.ndim)
+    others = np.broadcast_shapes(*(shape[:dim] + (1,) + shape[dim + 1 :] for shape in (x.shape, indices.shape)))
+    sizes = [others[:dim] + (n,) + others[dim + 1 :] for n in (x.shape[dim], indices.shape[dim])]
+    return getitem(broadcast_to(x, sizes[0]), _along(np.broadcast_to(indices, sizes[1]), dim))
+
+
+def take_along_axis(arr, indices, axis=-1):
+    """NumPy's take_along_dim."""
+    return take_along_dim(arr, indices, axis)
+
+
+def index_select(input, dim, index):
+    """The rows `index` along `dim`; index: one axis of integers, none of them negative."""
+    x, index = as_tensor(input), _indices("index_select", index)
+    if index.ndim > 1:
+        raise ValueError(f"index_select: index has {index.ndim} axes, expected 1")
+    if x.ndim == 0:
+        return reshape(index_select(reshape(x, 1), dim, index), ())
+    dim = np.lib.array_utils.normalize_axis_index(dim, x.ndim)
+    _check_range("index_select", index, dim, x.shape[dim])
+    return getitem(x, (slice(None),) * dim + (index.reshape(-1),))
+
+
+def _indices(name, index):
+    """Integer indices as an array."""
+    index = as_tensor(index).data
+    if index.dtype.kind not in "iu" and index.size:
+        raise TypeError(f"{name}: the index must be integers, not {index.dtype}")
+    return index.astype(np.int64, copy=False)
+
+
+def _check_range(name, index, dim, n):
+    """PyTorch's functions take no negative indices."""
+    wrong = index[(index < 0) | (index >= n)]
+    if wrong.size:
+        raise IndexError(f"{name}: index {int(wrong.reshape(-1)[0])} is out of bounds for axis {dim} with size {n}")
+
+
+def _mask(name, mask):
+    mask = as_tensor(mask).data
+    if mask.dtype != bool:
+        raise TypeError(f"{name}: the mask must be boolean, not {mask.dtype}; compare, as in `mask != 0`")
+    return mask
+
+
+def masked_fill(input, mask, value):
+    """`value`, a number or a tensor of one, where mask is true. mask: booleans that broadcast with input."""
+    x = as_tensor(input)
+    value = as_tensor(value, like=x)
+    if value.ndim:
+        raise ValueError(f"masked_fill: value has shape {value.shape}, expected a number; say where for arrays")
+    if value.dtype.kind == "f" and x.dtype.kind != "f":
+        raise TypeError(f"masked_fill: {x.dtype} cannot hold the value {value.item()}; convert with .astype(...)")
+    return where(_mask("masked_fill", mask), value, x)
+
+
+def masked_select(input, mask):
+    """The elements where mask is true, along one axis. input and mask broadcast."""
+    x, mask = as_tensor(input), _mask("masked_select", mask)
+    shape = np.broadcast_shapes(x.shape, mask.shape)
+    return getitem(broadcast_to(x, shape), np.broadcast_to(mask, shape))
+
+
+def _triangle(name, x, mask):
+    if x.ndim < 2:
+        raise ValueError(f"{name} takes matrices, not a tensor of shape {x.shape}")
+    return where(np.asarray(mask, like=x.data), x, np.zeros((), x.dtype, like=x.data))
+
+
+@numpy_keywords(k="diagonal")
+def tril(input, diagonal=0):
+    """The lower triangle of matrices (..., M, N), zeros elsewhere; diagonal: how far above the main one it reaches."""
+    x = as_tensor(input)
+    return _triangle("tril", x, np.tri(*x.shape[-2:], k=diagonal, dtype=bool) if x.ndim > 1 else None)
+
+
+@numpy_keywords(k="diagonal")
+def triu(input, diagonal=0):
+    """The upper triangle of matrices (..., M, N), zeros elsewhere; diagonal: how far above the main one it begins."""
+    x = as_tensor(input)
+    return _triangle("triu", x, ~np.tri(*x.shape[-2:], k=diagonal - 1, dtype=bool) if x.ndim > 1 else None)
+
+
+@numpy_keywords(axis1="dim1", axis2="dim2")
+def diagonal(input, offset=0, dim1=0, dim2=1):
+    """The diagonal of the axes dim1 and dim2, as the last axis; offset: how far above the main one."""
+    x = as_tensor(input)
+    first, second = np.lib.array_utils.normalize_axis_tuple((dim1, dim2), x.ndim)
+    rows = np.arange(max(0, -offset), max(0, min(x.shape[first], x.shape[second] - offset)))
+    kept = [i for i in range(x.ndim) if i not in (first, second)]
+    matrices = permute(x, (*kept, first, second))
+    return getitem(matrices, (Ellipsis, rows, rows + offset))
+
+
+@numpy_keywords(axis1="dim1", axis2="dim2")
+def trace(input, offset=0, dim1=0, dim2=1):
+    """The sum of the diagonal."""
+    return sum(diagonal(input, offset, dim1, dim2), dim=-1)

@@ -1,0 +1,268 @@
+"""Operations that join, cut and copy: concatenate and stack; split, chunk, unbind; repeat, tile, roll, flip, pad."""
+
+import builtins
+import itertools
+
+import numpy as np
+
+from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.keywords import numpy_keywords, two_meanings
+from minigrad.ops.elementwise import astype
+from minigrad.ops.indexing import getitem
+from minigrad.ops.shape import broadcast_to, one_tuple, reshape
+
+
+@numpy_keywords(axis="dim", arrays="tensors")
+def concatenate(tensors, dim=0):
+    """Join along an axis that exists; dim=None joins all elements in one row, as in NumPy."""
+    parts = _of_one_dtype(tensors)
+    if dim is None:
+        parts, dim = [reshape(t, -1) for t in parts], 0
+    if builtins.any(t.ndim > 1 for t in parts):
+        parts = [t for t in parts if t.shape != (0,)]  # PyTorch takes an empty list of rows for rows of any shape
+    out = np.concatenate([t.data for t in parts], axis=dim)
+    return record(out, parts, concatenate_backward, sizes=[t.shape[dim] for t in parts], axis=dim)
+
+
+def concatenate_backward(dout, sizes, axis):
+    return tuple(np.split(dout, np.cumsum(sizes)[:-1].tolist(), axis=axis))
+
+
+@numpy_keywords(axis="dim", arrays="tensors")
+def stack(tensors, dim=0):
+    """Join along a new axis."""
+    parts = _of_one_dtype(tensors)
+    return record(np.stack([t.data for t in parts], axis=dim), parts, stack_backward, axis=dim)
+
+
+def stack_backward(dout, axis):
+    return tuple(np.moveaxis(dout, axis, 0))
+
+
+def _of_one_dtype(tensors):
+    parts = [as_tensor(t) for t in tensors]
+    common = np.result_type(*(t.dtype for t in parts)) if parts else None
+    return [astype(t, common) for t in parts]
+
+
+def vstack(tensors):
+    """Join rows: along axis 0, vectors as rows."""
+    parts = [as_tensor(t) for t in tensors]
+    return concatenate([reshape(t, (1, t.size)) if t.ndim < 2 else t for t in parts], 0)
+
+
+def hstack(tensors):
+    """Join columns: along axis 1, of vectors along axis 0."""
+    parts = [reshape(t, 1) if t.ndim == 0 else t for t in map(as_tensor, tensors)]
+    return concatenate(parts, 0 if parts and parts[0].ndim == 1 else 1)
+
+
+# ---- cut
+
+
+def _cut(x, cuts, dim):
+    """The parts between neighbouring `cuts` along an axis, each a getitem."""
+    before = (builtins.slice(None),) * dim
+    return tuple(getitem(x, (*before, builtins.slice(a, b))) for a, b in itertools.pairwise(cuts))
+
+
+def _axis(x, dim):
+    return np.lib.array_utils.normalize_axis_index(dim, x.ndim)
+
+
+def _numpy_split(ary, indices_or_sections, axis=0):
+    x = as_tensor(ary)
+    dim = _axis(x, axis)
+    n = x.shape[dim]
+    if not isinstance(indices_or_sections, (int, np.integer)):
+        return list(_cut(x, [0, *(builtins.slice(i).indices(n)[1] for i in indices_or_sections), n], dim))
+    if indices_or_sections < 1 or n % indices_or_sections:
+        raise ValueError(f"an axis of {n} cannot be split into {indices_or_sections} equal parts")
+    return list(_cut(x, range(0, n + 1, n // indices_or_sections), dim))
+
+
+@two_meanings(_numpy_split, lambda input, *sizes, **keywords: "torch" if "split_size" in keywords else None)
+def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
+    """Parts along an axis. With `dim`, as in PyTorch: of a size, the last may be smaller, or of the sizes of a list.
+
+    With `axis`, as in NumPy: so many equal parts, or cut before each index of a list. Without either: TypeError. Each
+    part is a `getitem`, whose backward function puts its gradient back in place.
+    """
+    x = as_tensor(tensor)
+    dim = _axis(x, dim)
+    n, sizes = x.shape[dim], split_size if split_size_or_sections is None else split_size_or_sections
+    if isinstance(sizes, (int, np.integer)):
+        if sizes < (1 if n else 0):
+            raise ValueError(f"split: a part has {sizes} elements; expected at least 1")
+        return _cut(x, [*range(0, n, sizes), n], dim) if n else (x,)
+    if builtins.sum(sizes) != n or builtins.min(sizes, default=0) < 0:
+        raise ValueError(f"split: the sizes {list(sizes)} do not add up to the axis, which has {n}")
+    return _cut(x, [0, *itertools.accumulate(sizes)], dim)
+
+
+@numpy_keywords(axis="dim")
+def chunk(input, chunks, dim=0):
+    """At most `chunks` parts of equal size along an axis; the last may be smaller."""
+    if chunks < 1:
+        raise ValueError(f"chunk: {chunks} parts; expected at least 1")
+    x = as_tensor(input)
+    n = x.shape[_axis(x, dim)]
+    return split(x, builtins.max(1, -(-n // chunks)), dim=dim) if n else split(x, [0] * chunks, dim=dim)
+
+
+@numpy_keywords(axis="dim")
+def unbind(input, dim=0):
+    """The slices along an axis, which they lack."""
+    x = as_tensor(input)
+    before = (builtins.slice(None),) * _axis(x, dim)
+    return tuple(getitem(x, (*before, i)) for i in range(x.shape[dim]))
+
+
+# ---- copy
+
+
+@numpy_keywords(reps="dims")
+def tile(input, *sizes, dims=None):
+    """Copies of the whole beside each other: so many along each of the last axes, of which there may be new ones."""
+    x = as_tensor(input)
+    counts = one_tuple(sizes, dims, "dims")
+    if builtins.min(counts, default=0) < 0:
+        raise ValueError(f"tile: {counts} copies; a count cannot be negative")
+    ndim = builtins.max(len(counts), x.ndim)
+    counts, shape = (1,) * (ndim - len(counts)) + counts, (1,) * (ndim - x.ndim) + x.shape
+    pairs = list(zip(counts, shape, strict=True))
+    stretched = broadcast_to(reshape(x, [m for n in shape for m in (1, n)]), [m for pair in pairs for m in pair])
+    return reshape(stretched, [count * n for count, n in pairs])
+
+
+def _numpy_repeat(a, repeats, axis=None):
+    return repeat_interleave(a, repeats, axis)
+
+
+def _whose_repeat(input, *sizes, repeats=None):
+    ndim, size = as_tensor(input).ndim, as_tensor(input).size
+    counts = one_tuple(sizes, repeats, "repeats")
+    if repeats is not None or len(sizes) == 1:  # NumPy takes one count, or one for each element
+        numpy_takes = len(counts) in (1, size)
+    else:  # (repeats, axis)
+        numpy_takes = len(counts) == 2 and -ndim <= counts[1] < ndim
+    return None if numpy_takes and len(counts) >= ndim else "torch"
+
+
+@two_meanings(_numpy_repeat, _whose_repeat)
+def repeat(input, *sizes, repeats=None):
+    """PyTorch's repeat, `tile` with a count for every axis; with the keyword `axis` NumPy's, `repeat_interleave`."""
+    x, counts = as_tensor(input), one_tuple(sizes, repeats, "repeats")
+    if len(counts) < x.ndim:
+        raise ValueError(f"repeat: {len(counts)} counts for {x.ndim} axes; give one for each, or say tile or axis=")
+    return tile(x, counts)
+
+
+@numpy_keywords(axis="dim")
+def repeat_interleave(input, repeats, dim=None, *, output_size=None):
+    """Each element along `dim` repeated, by one count or by its own; without dim: of all elements in one row."""
+    x = as_tensor(input)
+    if dim is None:
+        x, dim = reshape(x, -1), 0
+    dim = _axis(x, dim)
+    counts = np.asarray(repeats.data if isinstance(repeats, Tensor) else repeats)
+    places = np.repeat(np.arange(x.shape[dim]), counts)  # ValueError for negative counts, or too many of them
+    return getitem(x, (builtins.slice(None),) * dim + (places,))
+
+
+@numpy_keywords(shift="shifts", axis="dims")
+def roll(input, shifts, dims=None):
+    """Elements moved on by `shifts` along `dims`, from the end to the beginning; without dims: of all in one row."""
+    x = as_tensor(input)
+    if dims is None:
+        return reshape(roll(reshape(x, -1), builtins.sum(one_tuple((shifts,))), 0), x.shape)
+    shifts, dims = one_tuple((shifts,)), one_tuple((dims,))
+    shifts = shifts * len(dims) if len(shifts) == 1 else shifts
+    if len(shifts) != len(dims):
+        raise ValueError(f"roll: {len(shifts)} shifts for {len(dims)} axes")
+    for shift, dim in zip(shifts, dims, strict=True):
+        dim = np.lib.array_utils.normalize_axis_index(dim, builtins.max(x.ndim, 1))
+        if x.size and x.ndim and shift % x.shape[dim]:
+            cut = x.shape[dim] - shift % x.shape[dim]
+            x = concatenate(_cut(x, [0, cut, x.shape[dim]], dim)[::-1], dim)
+    return x if x is not input else reshape(x, x.shape)
+
+
+def flip(input, *axes, dims=None, axis=None):
+    """The order of elements reversed along `dims`, ints or a tuple; along all axes without them, as in NumPy."""
+    x = as_tensor(input)
+    named = dims if axis is None else axis
+    axes = range(x.ndim) if named is None and axes in ((), (None,)) else one_tuple(axes, named, "dims")
+    axes = np.lib.array_utils.normalize_axis_tuple(axes, builtins.max(x.ndim, 1))
+    reverse, whole = builtins.slice(None, None, -1), builtins.slice(None)
+    return getitem(x, tuple(reverse if i in axes else whole for i in range(x.ndim)))
+
+
+# ---- pad
+
+_PAD_MODES = {
+    "constant": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+}  # PyTorch's: NumPy's
+
+
+def _numpy_pad(array, pad_width, mode="constant", *, constant_values=0):
+    x = as_tensor(array)
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise ValueError(f"pad: mode is {mode!r}; with pad_width it may be constant, edge, reflect, symmetric or wrap")
+    if np.ndim(constant_values):
+        raise ValueError("pad: constant_values must be one number")
+    return _padded(x, np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist(), mode, constant_values)
+
+
+def _whose_pad(input, widths, mode="constant", value=None):
+    if np.ndim(widths) != 1 or len(widths) == 1 or mode in ("edge", "symmetric", "wrap"):
+        return "numpy"
+    both_take = len(widths) == 2 and value is None and mode in ("constant", "reflect") and as_tensor(input).ndim > 1
+    return None if both_take else "torch"
+
+
+@two_meanings(_numpy_pad, _whose_pad)
+def pad(input, pad, mode="constant", value=None):
+    """Elements added at both ends of axes. pad: (before, after) of the last axis, then of the one before it, and so on.
+
+    mode: "constant" (value, or 0), "reflect", "replicate" or "circular"; negative widths cut elements off. NumPy's
+    `pad_width` has a pair for each axis, in their order, or one for all. A pair by position for more than one axis
+    raises TypeError.
+    """
+    x = as_tensor(input)
+    if mode not in _PAD_MODES:
+        raise ValueError(f"pad: mode is {mode!r}; with pad it may be {', '.join(_PAD_MODES)}")
+    if len(pad) % 2 or len(pad) > 2 * x.ndim:
+        raise ValueError(f"pad: {len(pad)} widths for {x.ndim} axes; give (before, after) for each of the last axes")
+    pairs = [(0, 0)] * (x.ndim - len(pad) // 2) + list(zip(pad[::2], pad[1::2], strict=True))[::-1]
+    limit = {"reflect": -1, "circular": 0}.get(mode)  # how much wider than the axis a border may be
+    if limit is not None and builtins.any(
+        builtins.max(pair) > n + limit for pair, n in zip(pairs, x.shape, strict=True)
+    ):
+        raise ValueError(f"pad: {mode} takes borders of at most the axis{' less one' * -limit}; {x.shape} has less")
+    return _padded(x, pairs, _PAD_MODES[mode], 0 if value is None else value)
+
+
+def _padded(x, pairs, mode, value):
+    """x with (before, after) elements more along each axis; mode as of numpy.pad."""
+    if builtins.any(width < 0 for pair in pairs for width in pair):
+        kept = zip(pairs, x.shape, strict=True)
+        x = getitem(
+            x,
+            tuple(builtins.slice(builtins.max(-a, 0), builtins.max(n - builtins.max(-b, 0), 0)) for (a, b), n in kept),
+        )
+    if x.dtype.kind != "f" and value != int(value):
+        raise TypeError(f"pad: {x.dtype} cannot hold the value {value}; convert with .astype(...)")
+    for axis, widths in enumerate(pairs):
+        before, after = (builtins.max(width, 0) for width in widths)
+        if mode == "constant":
+            sizes = [(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in (before, after)]
+            ends = [Tensor(np.full(size, value, x.dtype, like=x.data)) for size in sizes]
+            x = concatenate([ends[0], x, ends[1]], axis) if before or after else x
+        elif before or after:
+            places = np.pad(np.arange(x.shape[axis]), (before, after), mode)
+            x = getitem(x, (builtins.slice(None),) * axis + (places,))
+    return x

@@ -1,0 +1,153 @@
+"""Order: sort, argsort, topk, argmax and argmin, and max and min, which have PyTorch's meaning and NumPy's.
+
+Indices have no gradient. Values are picked by them, so that the gradient goes to the elements that were picked; equal
+elements stay in their order. NaN counts as the largest, as in both libraries.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minigrad._tensor import Tensor, as_tensor
+from minigrad.keywords import numpy_keywords, two_meanings
+from minigrad.ops.elementwise import maximum, minimum
+from minigrad.ops.indexing import take_along_dim
+from minigrad.ops.reduce import amax, amin
+from minigrad.ops.shape import reshape, squeeze
+
+
+class ValuesAndIndices(NamedTuple):
+    """What `sort`, `topk`, `max` and `min` give with `dim`: elements, and where they stood along it."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def _order(x, dim, descending):
+    """The indices that sort an array of at least one axis along `dim`, equal elements in their order."""
+    if not descending:
+        return np.argsort(x, axis=dim, kind="stable")
+    # from the end, so that the order of equal elements is right after the result is turned round
+    return np.flip(x.shape[dim] - 1 - np.argsort(np.flip(x, dim), axis=dim, kind="stable"), dim)
+
+
+def _picked(x, dim, indices):
+    """The elements at `indices` along `dim`, and the indices, of a Tensor that may have no axis."""
+    if x.ndim == 0:
+        return ValuesAndIndices(reshape(take_along_dim(reshape(x, 1), indices.reshape(1), 0), ()), Tensor(indices))
+    return ValuesAndIndices(take_along_dim(x, indices, dim), Tensor(indices))
+
+
+def _rows(x, dim):
+    """x with at least one axis, as in PyTorch's functions of an axis, and the axis `dim` of it."""
+    data = x.data if x.ndim else x.data.reshape(1)
+    return data, np.lib.array_utils.normalize_axis_index(dim, data.ndim)
+
+
+@numpy_keywords(axis="dim")
+def argsort(input, dim=-1, descending=False, *, stable=True):
+    """The indices that sort along `dim`, int64; dim=None: of all elements in one row. The sort is always stable."""
+    x = as_tensor(input)
+    x = reshape(x, -1) if dim is None else x
+    data, dim = _rows(x, -1 if dim is None else dim)
+    return Tensor(_order(data, dim, descending).reshape(x.shape))
+
+
+def _numpy_sort(a, axis=-1, kind=None, *, stable=True):
+    x = as_tensor(a)
+    return (sort(reshape(x, -1), dim=0) if axis is None else sort(x, dim=axis)).values
+
+
+def _whose_sort(input, *args, **keywords):
+    return "torch" if len(args) > 1 and isinstance(args[1], bool) else None
+
+
+@two_meanings(_numpy_sort, _whose_sort)
+def sort(input, dim=-1, descending=False, *, stable=True):
+    """(values, indices), sorted along `dim`; with NumPy's keyword `axis` the values alone, axis=None of all elements.
+
+    Without either: TypeError. The sort is always stable.
+    """
+    x = as_tensor(input)
+    data, dim = _rows(x, dim)
+    return _picked(x, dim, _order(data, dim, descending).reshape(x.shape))
+
+
+def topk(input, k, dim=-1, largest=True, sorted=True):
+    """(values, indices) of the k largest elements along `dim`, or of the smallest; always in order."""
+    x = as_tensor(input)
+    data, dim = _rows(x, dim)
+    if not 0 <= k <= data.shape[dim]:
+        raise ValueError(f"topk: k is {k}; expected 0 to {data.shape[dim]}, the elements along axis {dim}")
+    indices = _order(data, dim, largest)[(slice(None),) * dim + (slice(k),)]
+    return _picked(x, dim, indices if x.ndim or not k else indices.reshape(()))
+
+
+def _arg(name, choose, x, dim, keepdim):
+    if dim is None and x.size == 0:
+        raise ValueError(f"{name} of a tensor without elements")
+    if dim is None:
+        return np.asarray(choose(x.data)).reshape((1,) * x.ndim if keepdim else ())
+    data, dim = _rows(x, dim)
+    chosen = np.asarray(choose(data, axis=dim, keepdims=keepdim))  # ValueError if the axis is empty
+    return chosen if x.ndim else chosen.reshape(())
+
+
+@numpy_keywords(axis="dim", keepdims="keepdim")
+def argmax(input, dim=None, keepdim=False):
+    """The index of the first largest element along `dim`, int64; without dim: in the row of all elements."""
+    return Tensor(_arg("argmax", np.argmax, as_tensor(input), dim, keepdim))
+
+
+@numpy_keywords(axis="dim", keepdims="keepdim")
+def argmin(input, dim=None, keepdim=False):
+    """The index of the first smallest element along `dim`, int64; without dim: in the row of all elements."""
+    return Tensor(_arg("argmin", np.argmin, as_tensor(input), dim, keepdim))
+
+
+def _whose_extremum(input, *args, **keywords):
+    """Alone, both reduce over all axes; (x, dim, keepdim) and (x, other) are PyTorch's."""
+    if not args:
+        return "torch"
+    of_two = hasattr(args[0], "ndim") and not isinstance(args[0], np.generic)
+    return "torch" if of_two or (len(args) > 1 and isinstance(args[1], bool)) else "numpy" if args[0] is None else None
+
+
+def _with_indices(x, dim, keepdim, arg):
+    indices = arg(x, dim, keepdim=True).data
+    values = _picked(x, dim, indices)
+    if keepdim or x.ndim == 0:
+        return values
+    return ValuesAndIndices(squeeze(values.values, dim), squeeze(values.indices, dim))
+
+
+def _numpy_max(a, axis=None, keepdims=False):
+    return amax(a, axis=axis, keepdims=keepdims)
+
+
+@two_meanings(_numpy_max, _whose_extremum)
+def max(input, dim=None, keepdim=False, *, other=None):
+    """The largest element; with `dim` (values, indices) along it; with `other`, a tensor, the larger of each two.
+
+    With NumPy's keyword `axis` the values alone. An axis without keyword raises TypeError. The gradient goes to the
+    element of the index; without dim, or with axis, equal elements share it.
+    """
+    x = as_tensor(input)
+    other = dim if hasattr(dim, "ndim") else other
+    if other is not None:
+        return maximum(x, other)
+    return amax(x) if dim is None else _with_indices(x, dim, keepdim, argmax)
+
+
+def _numpy_min(a, axis=None, keepdims=False):
+    return amin(a, axis=axis, keepdims=keepdims)
+
+
+@two_meanings(_numpy_min, _whose_extremum)
+def min(input, dim=None, keepdim=False, *, other=None):
+    """The smallest element; with `dim` (values, indices) along it; with `other` the smaller of each two. See `max`."""
+    x = as_tensor(input)
+    other = dim if hasattr(dim, "ndim") else other
+    if other is not None:
+        return minimum(x, other)
+    return amin(x) if dim is None else _with_indices(x, dim, keepdim, argmin)
