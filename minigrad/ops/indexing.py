@@ -68,10 +68,12 @@ def _is_ambiguous(parts):
 def gather(input, dim, index):
     """out[i][j] = input[i][index[i][j]] for dim 1, and so on. index: int64, not larger than input except along dim."""
     x, index = as_tensor(input), _indices("gather", index)
+    if x.ndim == 0 and index.ndim < 2:  # a number may be said to have one axis, as in PyTorch
+        return reshape(gather(reshape(x, 1), dim, index.reshape(-1)), index.shape)
+    if index.size == 0:
+        return reshape(getitem(reshape(x, -1), index.reshape(-1)), index.shape)
     if x.ndim != index.ndim:
         raise ValueError(f"gather: index has {index.ndim} axes, input has {x.ndim}; they must be as many")
-    if x.ndim == 0:
-        return gather(reshape(x, 1), dim, index.reshape(1)).reshape(())
     dim = np.lib.array_utils.normalize_axis_index(dim, x.ndim)
     if any(i != dim and n > x.shape[i] for i, n in enumerate(index.shape)):
         raise ValueError(f"gather: index {index.shape} is larger than input {x.shape} along another axis than {dim}")

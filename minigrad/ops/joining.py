@@ -239,16 +239,15 @@ def pad(input, pad, mode="constant", value=None):
         raise ValueError(f"pad: {len(pad)} widths for {x.ndim} axes; give (before, after) for each of the last axes")
     pairs = [(0, 0)] * (x.ndim - len(pad) // 2) + list(zip(pad[::2], pad[1::2], strict=True))[::-1]
     limit = {"reflect": -1, "circular": 0}.get(mode)  # how much wider than the axis a border may be
-    if limit is not None and builtins.any(
-        builtins.max(pair) > n + limit for pair, n in zip(pairs, x.shape, strict=True)
-    ):
+    widest = zip(map(builtins.max, pairs), x.shape, strict=True)
+    if limit is not None and builtins.any(0 < width > n + limit for width, n in widest):
         raise ValueError(f"pad: {mode} takes borders of at most the axis{' less one' * -limit}; {x.shape} has less")
     return _padded(x, pairs, _PAD_MODES[mode], 0 if value is None else value)
 
 
 def _padded(x, pairs, mode, value):
     """x with (before, after) elements more along each axis; mode as of numpy.pad."""
-    if builtins.any(width < 0 for pair in pairs for width in pair):
+    if mode != "edge" and builtins.any(width < 0 for pair in pairs for width in pair):
         kept = zip(pairs, x.shape, strict=True)
         x = getitem(
             x,
@@ -257,12 +256,14 @@ def _padded(x, pairs, mode, value):
     if x.dtype.kind != "f" and value != int(value):
         raise TypeError(f"pad: {x.dtype} cannot hold the value {value}; convert with .astype(...)")
     for axis, widths in enumerate(pairs):
-        before, after = (builtins.max(width, 0) for width in widths)
+        before, after = widths if mode == "edge" else [builtins.max(width, 0) for width in widths]
+        n = x.shape[axis]
         if mode == "constant":
             sizes = [(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in (before, after)]
             ends = [Tensor(np.full(size, value, x.dtype, like=x.data)) for size in sizes]
             x = concatenate([ends[0], x, ends[1]], axis) if before or after else x
         elif before or after:
-            places = np.pad(np.arange(x.shape[axis]), (before, after), mode)
+            edge = np.arange(-before, n + after).clip(0, n - 1)  # np.pad takes no negative widths
+            places = edge if mode == "edge" else np.pad(np.arange(n), (before, after), mode)
             x = getitem(x, (builtins.slice(None),) * axis + (places,))
     return x

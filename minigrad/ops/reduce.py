@@ -291,7 +291,7 @@ def any(input, dim=None, keepdim=False):
     return Tensor(np.asarray(x.data.any(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
 
 
-@numpy_keywords(axis="dim", keepdims="keepdim")
+@reduction
 def count_nonzero(input, dim=None, *, keepdim=False):
     """The number of elements over `dim` that are not 0, as int64; without a gradient."""
     x = as_tensor(input)
