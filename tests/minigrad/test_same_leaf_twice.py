@@ -24,6 +24,7 @@ CALLS = {
     "where": ((4, 4), 2, lambda a, b: ops.where(CHOICE, a, b)),
     "matmul": ((4, 4), 2, ops.matmul),
     "concatenate": ((4, 4), 2, lambda a, b: ops.concatenate([a, b])),
+    "einsum": ((4, 4), 2, lambda a, b: ops.einsum("ij,jk->ik", a, b)),
     "stack": ((4, 4), 2, lambda a, b: ops.stack([a, b])),
     "linear": ((4, 4), 2, ops.linear),
     "linear, with a bias": ((4, 4), 2, lambda x, w: ops.linear(x, w, mg.tensor([1.0, 2.0, 3.0, 4.0]))),

@@ -106,6 +106,8 @@ _CUBE = OpCase("transpose", "cube", lambda x: ops.transpose(x, (2, 0, 1)), lambd
 _TWICE = OpCase("add", "twice", lambda x: ops.add(ops.exp(x), ops.tanh(x)), lambda rng: [rng.standard_normal((5, 3))])
 _STACKS = OpCase("matmul", "stack", ops.matmul,
                  lambda rng: [rng.standard_normal((2, 5, 3)), rng.standard_normal((3, 7))])  # fmt: skip
+_CHAIN = OpCase("einsum", "square", lambda a, b: ops.einsum("ij,jk->ik", a, b),
+                lambda rng: list(rng.standard_normal((2, 3, 3))))  # fmt: skip
 SDPA = "scaled_dot_product_attention"
 
 BACKWARD_FUNCTIONS = [
@@ -157,9 +159,9 @@ BACKWARD_FUNCTIONS = [
     wrong("largest chosen for smallest", "amin", the_other_end, "permuted", REDUCE),
     Bug("out / x, which is 0 / 0 for a factor of 0", f"{REDUCE}prod_backward",
         lambda right: product_over_factor, "prod", "not finite"),
-    wrong("summed from the wrong end", "cumsum", lambda dout, axis: np.cumsum(dout, axis), "permuted", REDUCE),
+    wrong("summed from the wrong end", "cumsum", lambda dout, axis: np.cumsum(dout, axis), "transposed", REDUCE),
     after("sign(x) forgotten", "norm", np.abs, "sign", REDUCE),
-    after("operands exchanged", "einsum", lambda grads: grads[::-1], "inputs swapped", LINALG),
+    after("operands exchanged", "einsum", lambda grads: grads[::-1], "inputs swapped", LINALG, _CHAIN),
     wrong("column order", "reshape", lambda dout, x_shape: dout.reshape(x_shape, order="F"), "permuted", SHAPE),
     wrong("axes not inverted", "transpose", lambda dout, axes: dout.transpose(axes), "transposed", SHAPE, _CUBE),
     wrong("not swapped back", "swapaxes", lambda dout, axis1, axis2: dout, "transposed", SHAPE),
