@@ -17,9 +17,9 @@ from cudasim import memory
 #: NumPy functions that work on these arrays. Each exists in CuPy under the same name, which a test checks.
 FUNCTIONS = {
     getattr(np, name) for name in (
-        "argsort", "array_equal", "broadcast_to", "clip", "concatenate", "count_nonzero", "cumsum", "expand_dims",
-        "mean", "moveaxis", "ones_like", "put_along_axis", "result_type", "split", "stack", "sum", "take_along_axis",
-        "where", "zeros_like",
+        "argmax", "argmin", "argsort", "array_equal", "broadcast_to", "clip", "concatenate", "count_nonzero", "cumprod",
+        "cumsum", "einsum", "expand_dims", "flip", "mean", "moveaxis", "ones_like", "put_along_axis", "result_type",
+        "split", "stack", "sum", "take_along_axis", "where", "zeros_like",
     )
 }  # fmt: skip
 #: functions that make an array where another is: `np.zeros(3, like=x)`. CuPy takes neither ones nor full that way.

@@ -220,7 +220,8 @@ def _share(chosen, tied):
 def where(condition, a, b):
     """a where condition holds, else b. condition: a boolean array, no gradient."""
     a, b = _operands(a, b)
-    condition = np.asarray(condition.data if hasattr(condition, "node") else condition, dtype=bool, like=a.data)
+    # a copy: the caller may write into its array before backward
+    condition = np.array(condition.data if hasattr(condition, "node") else condition, dtype=bool, like=a.data)
     out = np.where(condition, a.data, b.data)
     return record(out, (a, b), where_backward, condition=condition, a_shape=a.shape, b_shape=b.shape)
 

@@ -10,7 +10,7 @@ from kernels.arrays import is_array
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.ambiguous import refuse
 from minigrad.keywords import numpy_keywords
-from minigrad.ops.elementwise import where
+from minigrad.ops.elementwise import astype, where
 from minigrad.ops.reduce import sum
 from minigrad.ops.shape import broadcast_to, permute, reshape
 
@@ -144,12 +144,15 @@ def _mask(name, mask):
 def masked_fill(input, mask, value):
     """`value`, a number or a tensor of one, where mask is true. mask: booleans that broadcast with input."""
     x = as_tensor(input)
-    value = as_tensor(value, like=x)
-    if value.ndim:
-        raise ValueError(f"masked_fill: value has shape {value.shape}, expected a number; say where for arrays")
-    if value.dtype.kind == "f" and x.dtype.kind != "f":
-        raise TypeError(f"masked_fill: {x.dtype} cannot hold the value {value.item()}; convert with .astype(...)")
-    return where(_mask("masked_fill", mask), value, x)
+    if isinstance(value, Tensor) or is_array(value):
+        value = as_tensor(value)
+        if value.ndim:
+            raise ValueError(f"masked_fill: value has shape {value.shape}, expected a number; say where for arrays")
+        value = astype(value, x.dtype) if x.dtype.kind == "f" else value
+    out = where(_mask("masked_fill", mask), value, x)
+    if out.dtype != x.dtype:
+        raise TypeError(f"masked_fill: {x.dtype} cannot hold the value {value}; convert with .astype(...)")
+    return out
 
 
 def masked_select(input, mask):
@@ -162,7 +165,7 @@ def masked_select(input, mask):
 def _triangle(name, x, mask):
     if x.ndim < 2:
         raise ValueError(f"{name} takes matrices, not a tensor of shape {x.shape}")
-    return where(np.asarray(mask, like=x.data), x, np.zeros((), x.dtype, like=x.data))
+    return where(np.asarray(mask, like=x.data), x, Tensor(np.zeros((), x.dtype, like=x.data)))
 
 
 @numpy_keywords(k="diagonal")

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 
+from kernels.arrays import on_host
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.keywords import numpy_keywords, two_meanings
 from minigrad.ops.elementwise import astype
@@ -165,7 +166,7 @@ def repeat_interleave(input, repeats, dim=None, *, output_size=None):
     if dim is None:
         x, dim = reshape(x, -1), 0
     dim = _axis(x, dim)
-    counts = np.asarray(repeats.data if isinstance(repeats, Tensor) else repeats)
+    counts = on_host(repeats.data if isinstance(repeats, Tensor) else np.asarray(repeats))
     places = np.repeat(np.arange(x.shape[dim]), counts)  # ValueError for negative counts, or too many of them
     return getitem(x, (builtins.slice(None),) * dim + (places,))
 
@@ -260,7 +261,7 @@ def _padded(x, pairs, mode, value):
         n = x.shape[axis]
         if mode == "constant":
             sizes = [(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in (before, after)]
-            ends = [Tensor(np.full(size, value, x.dtype, like=x.data)) for size in sizes]
+            ends = [Tensor(np.zeros(size, x.dtype, like=x.data) + x.dtype.type(value)) for size in sizes]
             x = concatenate([ends[0], x, ends[1]], axis) if before or after else x
         elif before or after:
             edge = np.arange(-before, n + after).clip(0, n - 1)  # np.pad takes no negative widths

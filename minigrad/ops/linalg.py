@@ -64,11 +64,14 @@ def _operand_gradient(dout, arrays, subscripts, out_labels, i):
     grad = _contract(inputs, (dout, *arrays[:i], *arrays[i + 1 :]), met)
     # an axis that only this operand has was summed: every element along it gets the same gradient
     grad = grad[tuple(slice(None) if label in met else None for label in labels)]
+    sizes = [x.shape[subscripts[i].index(label)] for label in labels]
+    met_sizes = tuple(1 if m == 1 else n for m, n in zip(sizes, grad.shape, strict=True))
+    grad = np.broadcast_to(unbroadcast(grad, met_sizes), sizes)
+    if len(labels) == x.ndim:
+        return grad
     dx = np.zeros_like(x)
-    diagonal = np.einsum(f"{subscripts[i]}->{labels}", dx)  # a view
-    diagonal[...] = unbroadcast(
-        grad, tuple(1 if m == 1 else n for m, n in zip(diagonal.shape, grad.shape, strict=True))
-    )
+    places = dict(zip(labels, np.indices(sizes, sparse=True), strict=True))
+    dx[tuple(np.asarray(places[label], like=x) for label in subscripts[i])] = grad
     return dx
 
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from kernels.arrays import accurate_sum
+from kernels.arrays import accurate_sum, as_array
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.keywords import NO_AXES, numpy_keywords, reduction, two_meanings
 from minigrad.ops.elementwise import astype, exp, log, sqrt, where
@@ -68,7 +68,7 @@ def sum(input, dim=None, keepdim=False, *, dtype=None):
     x = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
     if x.dtype.kind in "bui":
-        return Tensor(np.asarray(x.data.sum(axis=axis, keepdims=keepdim, dtype=dtype or np.int64), like=x.data))
+        return Tensor(as_array(x.data.sum(axis=axis, keepdims=keepdim, dtype=dtype or np.int64)))
     return record(accurate_sum(x.data, axis, keepdim), (x,), sum_backward, x_shape=x.shape, axis=axis)
 
 
@@ -191,7 +191,7 @@ def prod(input, dim=None, keepdim=False, *, dtype=None):
     x = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
     if x.dtype.kind in "bui":
-        return Tensor(np.asarray(x.data.prod(axis=axis, keepdims=keepdim, dtype=dtype or np.int64), like=x.data))
+        return Tensor(as_array(x.data.prod(axis=axis, keepdims=keepdim, dtype=dtype or np.int64)))
     out = _wide(x.data).prod(axis=axis, keepdims=keepdim).astype(x.dtype, copy=False)
     return record(out, (x,), prod_backward, x=x.data, axis=axis)
 
@@ -202,7 +202,7 @@ def prod_backward(dout, x, axis):
     rows = x.transpose(kept + axis)  # the factors of one product along the last axis
     factors = rows.reshape(*(x.shape[i] for i in kept), _count(x.shape, axis))
     before, after = np.ones_like(factors), np.ones_like(factors)
-    np.cumprod(factors[..., :-1], axis=-1, out=before[..., 1:])
+    before[..., 1:] = np.cumprod(factors[..., :-1], axis=-1)
     after[..., :-1] = np.cumprod(factors[..., :0:-1], axis=-1)[..., ::-1]
     others = (before * after).reshape(rows.shape).transpose(np.argsort(kept + axis))
     return _restored(dout, x.shape, axis) * others
@@ -271,9 +271,12 @@ def logsumexp(input, dim, keepdim=False):
     x = as_tensor(input)
     x = x if x.dtype.kind == "f" else astype(x, np.float32)
     axis = _normalised(dim, x.ndim)
-    largest = x.data.max(axis=axis, keepdims=True, initial=-np.inf)
-    largest = np.where(np.isfinite(largest), largest, 0).astype(x.dtype)
-    out = log(sum(exp(x - largest), axis or NO_AXES, keepdim=True)) + largest
+    if x.size:
+        largest = x.data.max(axis=axis, keepdims=True)
+        largest = np.where(np.isfinite(largest), largest, np.zeros_like(largest))
+    else:
+        largest = np.zeros((), x.dtype, like=x.data)
+    out = log(sum(exp(x - Tensor(largest)), axis or NO_AXES, keepdim=True)) + Tensor(largest)
     return out if keepdim else reshape(out, [n for i, n in enumerate(x.shape) if i not in axis])
 
 
@@ -281,18 +284,18 @@ def logsumexp(input, dim, keepdim=False):
 def all(input, dim=None, keepdim=False):
     """Whether all elements over `dim` are true (not 0); booleans, without a gradient. dim=() reduces nothing."""
     x = as_tensor(input)
-    return Tensor(np.asarray(x.data.all(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
+    return Tensor(as_array(x.data.all(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
 def any(input, dim=None, keepdim=False):
     """Whether any element over `dim` is true (not 0); booleans, without a gradient. dim=() reduces nothing."""
     x = as_tensor(input)
-    return Tensor(np.asarray(x.data.any(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
+    return Tensor(as_array(x.data.any(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
 
 
 @reduction
 def count_nonzero(input, dim=None, *, keepdim=False):
     """The number of elements over `dim` that are not 0, as int64; without a gradient."""
     x = as_tensor(input)
-    return Tensor(np.asarray((x.data != 0).sum(axis=_normalised(dim, x.ndim), keepdims=keepdim)))
+    return Tensor(as_array((x.data != 0).sum(axis=_normalised(dim, x.ndim), keepdims=keepdim)))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.arrays import as_array
 from minigrad._tensor import Tensor, as_tensor
 from minigrad.keywords import numpy_keywords, two_meanings
 from minigrad.ops.elementwise import maximum, minimum
@@ -87,9 +88,9 @@ def _arg(name, choose, x, dim, keepdim):
     if dim is None and x.size == 0:
         raise ValueError(f"{name} of a tensor without elements")
     if dim is None:
-        return np.asarray(choose(x.data)).reshape((1,) * x.ndim if keepdim else ())
+        return as_array(choose(x.data)).reshape((1,) * x.ndim if keepdim else ())
     data, dim = _rows(x, dim)
-    chosen = np.asarray(choose(data, axis=dim, keepdims=keepdim))  # ValueError if the axis is empty
+    chosen = as_array(choose(data, axis=dim, keepdims=keepdim))  # ValueError if the axis is empty
     return chosen if x.ndim else chosen.reshape(())
 
 
