@@ -1,6 +1,8 @@
-"""All operations as functions, under NumPy's names and PyTorch's, with NumPy's keywords or PyTorch's.
+"""All operations as functions, under NumPy's names and PyTorch's, with PyTorch's keywords or NumPy's.
 
-`axis`, `keepdims` may be spelled `dim`, `keepdim`. Nearly every function is a method of Tensor as well.
+Signatures are PyTorch's. `axis`, `keepdims`, `ddof` are taken too and mean what they mean in NumPy, where `dim` means
+something else: max(x, dim=0) is (values, indices), max(x, axis=0) the values. A call that both libraries take and
+answer differently is refused (`minigrad/ambiguous.py`). Nearly every function is a method of Tensor as well.
 """
 
 from minigrad import ops
