@@ -55,28 +55,21 @@ def accurate_sum(x, axis=None, keepdims=False):
     one by one along the others: the sum of a million float32 rows was 1 % off. Here these are cut into blocks. The
     order is fixed by shape and strides; up to 128 elements it is NumPy's. float16 is summed in float32, as in PyTorch.
     """
+    if x.size <= _SUM_BLOCK and x.itemsize > 2:
+        return x.sum(axis=axis, keepdims=keepdims)
     if type(x) is not np.ndarray or x.dtype.kind != "f":  # a device adds pairwise, and integers are exact
         return x.sum(axis=axis, keepdims=keepdims)
     if x.dtype.itemsize < 4:
         return accurate_sum(x.astype(np.float32), axis, keepdims).astype(x.dtype)
-    axes = (axis,) if isinstance(axis, int) else axis
-    if axes is None or x.size <= _SUM_BLOCK or _count(x.shape, axes) <= _SUM_BLOCK:
-        if axes is not None or x.flags.c_contiguous or x.size <= _SUM_BLOCK:
-            return x.sum(axis=axis, keepdims=keepdims)
-        axes = range(x.ndim)
+    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    if math.prod([x.shape[i] for i in axes]) <= _SUM_BLOCK or (len(axes) == x.ndim and x.flags.c_contiguous):
+        return x.sum(axis=axis, keepdims=keepdims)
     if len(axes) == 1 and not keepdims:  # the way of a model's large sums, without what the others need
         return _sum_along(x, axes[0] % x.ndim)
     axes = np.lib.array_utils.normalize_axis_tuple(axes, x.ndim)
-    if len(axes) == x.ndim and x.flags.c_contiguous:
-        return x.sum(axis=axis, keepdims=keepdims)
     for i in sorted(axes, reverse=True):
         x = _sum_along(x, i)
     return np.expand_dims(x, axes) if keepdims else x
-
-
-def _count(shape, axes):
-    """The number of elements that a sum over `axes` adds."""
-    return math.prod([shape[i] for i in axes])
 
 
 def _sum_along(x, i):

@@ -17,11 +17,8 @@ def numpy_keywords(**torch_names):
     def decorate(op):
         @functools.wraps(op)
         def spelled(*args, **kwargs):
-            for name in kwargs and tuple(kwargs):
-                if name in torch_names:
-                    if torch_names[name] in kwargs:
-                        raise TypeError(f"{op.__name__}: give {name} or {torch_names[name]}, not both")
-                    kwargs[torch_names[name]] = kwargs.pop(name)
+            if kwargs:
+                kwargs = _renamed(op.__name__, kwargs, torch_names)
             return op(*args, **kwargs)
 
         return spelled
@@ -29,17 +26,27 @@ def numpy_keywords(**torch_names):
     return decorate
 
 
+def _renamed(name, kwargs, torch_names):
+    for numpy_name in torch_names.keys() & kwargs.keys():
+        torch_name = torch_names[numpy_name]
+        if torch_name in kwargs:
+            raise TypeError(f"{name}: give {numpy_name} or {torch_name}, not both")
+        kwargs[torch_name] = kwargs.pop(numpy_name)
+    return kwargs
+
+
 def reduction(op):
     """A reduction (x, dim, keepdim, ...) also takes NumPy's `axis` and `keepdims`. An empty tuple must be named."""
-    renamed = numpy_keywords(axis="dim", keepdims="keepdim")(op)
 
     @functools.wraps(op)
     def spelled(*args, **kwargs):
-        if len(args) > 1 and type(args[1]) is tuple and not args[1]:
+        if len(args) > 1 and args[1].__class__ is tuple and not args[1]:
             refuse(op.__name__, "all_axes")
-        if kwargs.get("axis") == ():
-            kwargs["axis"] = NO_AXES
-        return renamed(*args, **kwargs)
+        if kwargs:
+            if kwargs.get("axis") == ():
+                kwargs["axis"] = NO_AXES
+            kwargs = _renamed(op.__name__, kwargs, {"axis": "dim", "keepdims": "keepdim"})
+        return op(*args, **kwargs)
 
     return spelled
 

@@ -22,12 +22,10 @@ def getitem(input, index):
     an int, then a slice or None, then an array.
     """
     x = as_tensor(input)
-    is_tuple = isinstance(index, tuple)
-    parts = tuple([_raw(part, x) for part in (index if is_tuple else (index,))])
-    if len(parts) > 2 and _is_ambiguous(parts):
+    index = tuple([_raw(part, x) for part in index]) if isinstance(index, tuple) else _raw(index, x)
+    if isinstance(index, tuple) and len(index) > 2 and _is_ambiguous(index):
         refuse("getitem")
-    taken = parts if is_tuple else parts[0]
-    return record(x.data[taken], (x,), getitem_backward, x_shape=x.shape, index=taken)
+    return record(x.data[index], (x,), getitem_backward, x_shape=x.shape, index=index)
 
 
 def getitem_backward(dout, x_shape, index):
@@ -42,6 +40,8 @@ def getitem_backward(dout, x_shape, index):
 
 def _raw(part, x):
     """A part of an index as x takes it: arrays lie where x lies, and are the node's own."""
+    if isinstance(part, (int, slice)):
+        return part
     part = part.data if isinstance(part, Tensor) else part
     if isinstance(part, list):
         part = np.asarray(part) if part else np.zeros(0, np.intp)

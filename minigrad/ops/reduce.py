@@ -19,6 +19,8 @@ from minigrad.ops.shape import reshape
 
 def _normalised(dim, ndim):
     """The axes reduced over, as a tuple of non-negative ints."""
+    if type(dim) is int and -ndim <= dim < ndim:
+        return (dim % ndim,)
     if dim is NO_AXES:
         return ()
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):

@@ -20,11 +20,11 @@ def one_tuple(values, keyword=None, name="shape"):
         if values:
             raise TypeError(f"{name} is given twice, by position and by keyword")
         values = (keyword,)
+    if len(values) == 1:
+        return values if isinstance(values[0], (int, np.integer)) else tuple(values[0])
     if not values:
         raise TypeError(f"{name} is missing; give one tuple or several ints")
-    if len(values) == 1 and not isinstance(values[0], (int, np.integer)):
-        values = values[0]
-    return tuple(values)
+    return values
 
 
 def reshape(input, *sizes, shape=None):
