@@ -116,7 +116,7 @@ def test_every_numpy_function_of_the_simulated_device_dispatches_to_cupy(device_
         "broadcast_to": (x, (4, 2, 3)), "clip": (x, 0.0, 1.0), "concatenate": ([x, x],), "stack": ([x, x],),
         "array_equal": (x, x), "expand_dims": (x, 0), "moveaxis": (x, 0, 1), "put_along_axis": (x, ids, 1.0, 1),
         "result_type": (x, 1.0), "split": (x, 3, 1), "take_along_axis": (x, ids, 1), "where": (x, x, x),
-        "reshape": (x, (3, 2)), "swapaxes": (x, 0, 1),
+        "reshape": (x, (3, 2)), "swapaxes": (x, 0, 1), "einsum": ("ij->j", x),
     }  # fmt: skip
     names = sorted(function.__name__ for function in sim.FUNCTIONS)
     assert not [name for name in names if not hasattr(cupy, name)]
