@@ -14,20 +14,20 @@ _NUMBERS = 2e7  # elements of a matrix of outputs x coordinates
 
 def failure(check, wrong, n_rows, rng):
     """The GradcheckError for an input. check: its _InputCheck; wrong: (label, direction, analytic, numerical) rows."""
-    x = check.tensor.data
+    x = check.x
     exact = n_rows == x.size and np.count_nonzero(wrong[0][1]) == 1
     if exact:
         indices = [int(np.flatnonzero(direction)[0]) for _, direction, *_ in wrong]
         label, direction, analytic, measured = max(wrong, key=lambda row: abs(row[2] - row[3].numeric))
     else:
         tolerance = check.rtol * float(np.sqrt(np.mean(np.square(check.grad)))) if np.isfinite(check.grad).all() else 0
-        indices = locate(check.probe, check.tensor, check.grad, check.upstream, check.here, tolerance, rng)
+        indices = locate(check.probe, check.name, check.grad, check.upstream, check.here, tolerance, rng)
         label, direction, analytic, measured = wrong[0]
         if indices:
             direction = _unit(x, indices[0])
             analytic, measured = check.gradients_along(direction)
             label = f"index {_index(x, indices[0])}, found from {label}"
-    steady, floor, best_step = sweep(check.probe, check.tensor, direction, check.upstream, check.here)
+    steady, floor, best_step = sweep(check.probe, check.name, direction, check.upstream, check.here)
     numeric = steady if floor < abs(steady - analytic) else measured.numeric
     scale = check.scale if exact else max(abs(analytic), abs(numeric))
     tolerance = check.rtol * scale + measured.noise
@@ -53,11 +53,11 @@ def failure(check, wrong, n_rows, rng):
 def _cause(check, indices):
     """(short name or None, a sentence) from the first input whose error shows a pattern, beginning with this one."""
     here = _evidence(check, check.name, indices)
-    sizes = {name: t.size for name, t in check.probe.checked.items() if name != check.name}
+    sizes = {name: x.size for name, x in check.probe.checked.items() if name != check.name}
     # the wrong coordinates of a large input are not known
     there = {name: _evidence(check, name, range(size)) for name, size in sizes.items() if size <= 200}
     for name, other in there.items():
-        if other.shape == here.shape and np.allclose(here.gradient.reshape(-1), other.numeric, 1e-5, 1e-9):
+        if other.shape == here.shape and np.allclose(here.gradient.reshape(-1), other.numeric, here.close, 1e-9):
             return "inputs swapped", f"this is the gradient of {name}: backward returns the gradients in another order"
     cause, sentence = likely_cause(here)
     if cause in (None, WEAKEST):
@@ -70,8 +70,7 @@ def _cause(check, indices):
 
 def _evidence(check, name, indices):
     """The Evidence for one input, at a sample of its coordinates: the wrong ones first, then random ones."""
-    probe, tensor = check.probe, check.probe.checked[name]
-    x, grad = tensor.data, check.grads[name]
+    probe, x, grad = check.probe, check.probe.checked[name], check.grads[name]
     outs = probe.outputs()
     shapes = [out.shape for out in outs]
     upstream = np.concatenate([np.ravel(u) for u in check.upstream])
@@ -79,7 +78,7 @@ def _evidence(check, name, indices):
     sample = _sampled(x.shape, list(indices), most)
     if name == check.name:
         sample = np.setdiff1d(sample, check.kinked)
-    jacobian = np.stack([_column(probe, tensor, _unit(x, i)) for i in sample], axis=1)  # (outputs, sample)
+    jacobian = np.stack([_column(probe, name, _unit(x, i)) for i in sample], axis=1)  # (outputs, sample)
     numeric = jacobian.T @ upstream
     analytic = grad.reshape(-1)[sample]
     size = max(np.abs(numeric).max(initial=0.0), np.abs(analytic[np.isfinite(analytic)]).max(initial=0.0))
@@ -92,15 +91,15 @@ def _evidence(check, name, indices):
 
     along = None  # the outputs' change along upstream, where that has the input's shape: a transposed gradient
     if shapes == [x.shape]:
-        along = _column(probe, tensor, check.upstream[0])
+        along = _column(probe, name, check.upstream[0])
     chosen = np.arange(upstream.size)
     if upstream.size > _OUTPUTS:  # those that depend on the sample
         chosen = np.sort(np.argsort(np.abs(jacobian[:, wrong]).sum(axis=1))[-min(_OUTPUTS, max(most, 24)) :])
     return Evidence(
         shape=x.shape, out_shapes=shapes, sample=sample, gradient=grad, analytic=analytic, numeric=numeric,
         wrong=wrong, jacobian=jacobian, upstream=upstream, chosen=chosen, pull=pull, along=along,
-        arrays={n: t.data for n, t in probe.checked.items()} | {"the output": outs[0]},
-        sizes=_sizes([*(np.shape(getattr(t, "data", t)) for t in probe.inputs.values()), *shapes]),
+        arrays=probe.checked | {"the output": outs[0]}, sizes=_sizes([*probe.input_shapes(), *shapes]),
+        close=probe.precision.close,
     )  # fmt: skip
 
 
@@ -120,18 +119,18 @@ def _sampled(shape, wrong, most):
     return np.array([*sample, *np.setdiff1d(others, sample)], dtype=np.int64)
 
 
-def _column(probe, tensor, direction):
+def _column(probe, name, direction):
     """The derivatives of all outputs along a direction, flat; with smaller steps where two disagree, as at a kink."""
-    x = tensor.data
-    for h in 1e-4, 1e-6:
+    x, precision = probe.checked[name], probe.precision
+    for h in precision.column_steps:
         differences = []
         for size in (h, 0.5 * h):
             with np.errstate(all="ignore"):  # a step may leave the function's domain
-                above, below = (probe.moved(tensor, x + s * direction, probe.outputs) for s in (size, -size))
+                above, below = (probe.moved(name, x + s * direction, probe.outputs) for s in (size, -size))
                 change = np.concatenate([np.ravel(a - b) for a, b in zip(above, below, strict=True)])
             differences.append(change / (2.0 * size))
         wide, narrow = differences
-        if np.abs(wide - narrow).max(initial=0.0) <= 1e-3 * np.abs(narrow).max(initial=0.0):
+        if np.abs(wide - narrow).max(initial=0.0) <= max(1e-3, precision.close) * np.abs(narrow).max(initial=0.0):
             break
     return (4.0 * narrow - wide) / 3.0
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minigrad.gradient_checking.numerical_gradient import broadcasts_to
+from minigrad.gradient_checking.misfit import broadcasts_to
 
 WEAKEST = "right only for all-ones upstream"  # many other mistakes have this trait too, so it is named last
-_CLOSE = 1e-5  # relative; finite differences give about 1e-9
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Evidence:
     along               (m,) change of the outputs along `upstream`, if the one output has the input's shape; or None
     arrays              {name: array} that may be a forgotten factor: the float inputs and the first output
     sizes               lengths of the axes that a sum or mean may run over
+    close               the relative difference below which two numbers count as equal
     """
 
     shape: tuple
@@ -48,6 +48,7 @@ class Evidence:
     along: np.ndarray | None
     arrays: dict
     sizes: set
+    close: float
 
     def backward_matrix(self):
         """The Jacobian's rows for the chosen outputs, by backward and the true ones: two arrays (chosen, n)."""
@@ -64,8 +65,8 @@ def likely_cause(evidence):
     return None, "no pattern recognised; compare backward with its derivation term by term"
 
 
-def _close(a, b):
-    return bool(np.abs(a - b).max(initial=0.0) <= _CLOSE * np.abs(b).max(initial=0.0))
+def _close(e, a, b):
+    return bool(np.abs(a - b).max(initial=0.0) <= e.close * np.abs(b).max(initial=0.0))
 
 
 def _empty(e):
@@ -83,31 +84,31 @@ def _proportional(e):
     if not n.any() or not a.any():
         return None
     factor = float(a @ n / (n @ n))
-    if not _close(a, factor * n):
+    if not _close(e, a, factor * n):
         return None
-    some = not _close(e.analytic, factor * e.numeric)  # others are right
-    named = _named_factor(factor, e.sizes)
+    some = not _close(e, e.analytic, factor * e.numeric)  # others are right
+    named = _named_factor(factor, e.sizes, e.close)
     if named and named[0] == "factor 2" and some and factor > 1:
         return "accumulated twice", "some coordinates are exactly doubled: their contribution is added twice"
     if named and (not some or named[0] == "sign"):
         return named
-    if len(a) > 1 and abs(factor) > _CLOSE:
+    if len(a) > 1 and abs(factor) > e.close:
         where = "some coordinates are" if some else "the gradient is"
         return "scale forgotten", f"{where} {factor:.6g} times the true one: a scale is missing, or is there twice"
     return None
 
 
-def _named_factor(factor, sizes):
-    if abs(factor + 1.0) < _CLOSE:
+def _named_factor(factor, sizes, close):
+    if abs(factor + 1.0) < close:
         return "sign", "the sign is reversed"
-    if abs(factor - 2.0) < _CLOSE * 2:
+    if abs(factor - 2.0) < close * 2:
         return "factor 2", "the gradient is twice the true one: added twice, or a 2 too many"
-    if abs(factor - 0.5) < _CLOSE:
+    if abs(factor - 0.5) < close:
         return "factor 2", "the gradient is half the true one: a 2 is missing, as in d(x*x) = 2 x dx"
     for value in factor, 1.0 / factor:
         for n in sorted(sizes - {1, 2}):
             # n itself, or a count of at most n over n: a mean over the wrong number of terms
-            if abs(value - n) < _CLOSE * n or (value < 1.0 and abs(value * n - round(value * n)) < 1e-6):
+            if abs(value - n) < close * n or (value < 1.0 and abs(value * n - round(value * n)) < 0.1 * close):
                 return "factor N", f"the gradient is {factor:.6g} times the true one, and an axis has {n}: sum or mean?"
     return None
 
@@ -117,25 +118,25 @@ def _moved(e):
     whole = e.gradient
     for axes in itertools.permutations(range(whole.ndim)):
         if axes != tuple(range(whole.ndim)) and whole.transpose(axes).shape == whole.shape and whole.ndim <= 4 \
-                and _close(whole.transpose(axes).reshape(-1)[e.sample], e.numeric):  # fmt: skip
+                and _close(e, whole.transpose(axes).reshape(-1)[e.sample], e.numeric):  # fmt: skip
             return "transposed", f"the gradient is right after transpose{axes}"
-    if e.along is not None and _close(e.analytic, e.along[e.sample]):
+    if e.along is not None and _close(e, e.analytic, e.along[e.sample]):
         return "transposed", "the backward function applies the operation's matrix itself; its transpose is wanted"
     if len(e.out_shapes) == 1 and len(e.out_shapes[0]) in (2, 3, 4):
         u = e.upstream.reshape(e.out_shapes[0])
         for axes in itertools.permutations(range(u.ndim)):
             if axes != tuple(range(u.ndim)) and u.transpose(axes).shape == u.shape \
-                    and _close(e.analytic, u.transpose(axes).reshape(-1) @ e.jacobian):  # fmt: skip
+                    and _close(e, e.analytic, u.transpose(axes).reshape(-1) @ e.jacobian):  # fmt: skip
                 return "transposed", f"the gradient belongs to an upstream gradient after transpose{axes}"
     for axis, by in itertools.product(range(whole.ndim), (1, -1)):
         rolled = np.roll(whole, by, axis)
-        right = np.abs(rolled.reshape(-1)[e.sample] - e.numeric) <= _CLOSE * np.abs(e.numeric).max(initial=0.0)
+        right = np.abs(rolled.reshape(-1)[e.sample] - e.numeric) <= e.close * np.abs(e.numeric).max(initial=0.0)
         # the entry that goes over the edge may be lost instead of coming round
         n = whole.shape[axis]
         if n > 2 and e.wrong.sum() > 1 and right.mean() >= (n - 1.0) / n - 1e-9:
             return "shifted", f"the gradient is right when moved by {by} along axis {axis}: an index is off by one"
     whole_known = e.analytic.size == whole.size and e.wrong.sum() > 2
-    if whole_known and _close(np.sort(e.analytic), np.sort(e.numeric)):
+    if whole_known and _close(e, np.sort(e.analytic), np.sort(e.numeric)):
         return "permuted", "the right numbers in the wrong places: elements are put back in another order"
     return None
 
@@ -144,7 +145,7 @@ def _ones(e):
     """The gradient is right for an upstream gradient of ones, which hides mistakes: many sums become 0 or 1."""
     ones = np.ones_like(e.upstream)
     error = np.abs(e.pull([ones])[0] - e.jacobian.sum(axis=0)).max()
-    if len(ones) > 1 and error <= _CLOSE * np.abs(e.jacobian).max():
+    if len(ones) > 1 and error <= e.close * np.abs(e.jacobian).max():
         return WEAKEST, "with a dout of all ones it is right: dout is used wrongly, or not"
     return None
 
@@ -155,14 +156,14 @@ def _matrix(e):
     size = np.abs(true).max(initial=0.0)
     if not np.isfinite(backward).all() or not size:
         return None
-    if len(e.chosen) == len(e.upstream) and not _close(e.upstream @ backward, e.analytic):
+    if len(e.chosen) == len(e.upstream) and not _close(e, e.upstream @ backward, e.analytic):
         return "not linear in dout", "the gradient is not in proportion to dout: a part of it does not depend on dout"
-    same = np.abs(backward - true) <= _CLOSE * size
-    absent, silent = np.abs(true) <= _CLOSE * size, np.abs(backward) <= _CLOSE * size
+    same = np.abs(backward - true) <= e.close * size
+    absent, silent = np.abs(true) <= e.close * size, np.abs(backward) <= e.close * size
     return (
         _lost(e, backward, same, absent, silent)
-        or _doubled(backward, true, same, absent, size)
-        or _symmetric(backward, true)
+        or _doubled(e, backward, true, same, absent, size)
+        or _symmetric(e, backward, true)
         or _centred(e, backward, true, size)
         or _extra(absent, silent)
         or _scaled(e, backward, true, absent, silent)
@@ -183,25 +184,25 @@ def _lost(e, backward, same, absent, silent):
     return "overwritten", "of several contributions to one coordinate only some survive: `=` where `+=` was meant"
 
 
-def _doubled(backward, true, same, absent, size):
-    double = ~absent & (np.abs(backward - 2.0 * true) <= _CLOSE * size)
+def _doubled(e, backward, true, same, absent, size):
+    double = ~absent & (np.abs(backward - 2.0 * true) <= e.close * size)
     if double.any() and (same | double).all() and not double.all():
         return "accumulated twice", "some contributions are added twice"
-    negative = ~absent & (np.abs(backward + true) <= _CLOSE * size)
+    negative = ~absent & (np.abs(backward + true) <= e.close * size)
     if negative.any() and (same | negative).all():
         return "sign", "the sign of some contributions is reversed"
     return None
 
 
-def _symmetric(backward, true):
-    if backward.shape[0] == backward.shape[1] and _close(backward, true.T) and not _close(true, true.T):
+def _symmetric(e, backward, true):
+    if backward.shape[0] == backward.shape[1] and _close(e, backward, true.T) and not _close(e, true, true.T):
         return "transposed", "the backward function's matrix is the transpose of the right one"
     return None
 
 
 def _centred(e, backward, true, size):
     """The gradient of a normalisation sums to 0 over its axis; a backward function without the mean's term does not."""
-    small = 1e-4 * size
+    small = 10.0 * e.close * size
     for axis in range(len(e.shape)):
         lines = _lines(e, axis)
         sums = [np.abs(matrix @ lines).max(initial=0.0) for matrix in (true, backward)]
@@ -242,6 +243,6 @@ def _scaled(e, backward, true, absent, silent):
                 candidates = ((values, name), (1.0 / values, f"1 / {name}"))
                 off = [np.abs(ratio - c) / np.maximum(np.abs(c), 1e-300) for c, _ in candidates]
             for (_, text), distance in zip(candidates, off, strict=True):
-                if not np.isnan(distance).all() and np.nanmax(distance) <= 1e-4:
+                if not np.isnan(distance).all() and np.nanmax(distance) <= 10.0 * e.close:
                     return "scale forgotten", f"the true gradient is this one times {text}: that factor is forgotten"
     return None

@@ -2,6 +2,7 @@
 
 from kernels.arrays import on_host
 from minigrad._tensor import Tensor, record
+from minigrad.gradient_checking.structures import mapped
 from minigrad.runtime import asarray
 
 
@@ -10,9 +11,8 @@ def on_device(fn, device):
     there = asarray(device)
 
     def placed(*inputs):
-        outs = fn(*(_moved(x, there, on_host) if isinstance(x, Tensor) else x for x in inputs))
-        back = [_moved(out, on_host, there) for out in (outs if isinstance(outs, (list, tuple)) else [outs])]
-        return back if isinstance(outs, (list, tuple)) else back[0]
+        outs = fn(*mapped(lambda x: _moved(x, there, on_host) if isinstance(x, Tensor) else x, inputs))
+        return mapped(lambda out: _moved(out, on_host, there) if isinstance(out, Tensor) else out, outs)
 
     return placed
 

@@ -1,6 +1,6 @@
 """What a gradient check raises, and what it returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class GradcheckError(AssertionError):
@@ -23,11 +23,15 @@ class GradcheckError(AssertionError):
 
 @dataclass(frozen=True)
 class GradcheckReport:
-    """Largest error of each input, relative to the size of its gradient; kinks, where there is no gradient."""
+    """Largest error of each input, relative to the size of its gradient; kinks, where there is no gradient.
+
+    noise: of the numerical gradient of each input, relative too. An error below it is not seen; in float32 look at it.
+    """
 
     errors: dict[str, float]
     kinks: tuple = ()
+    noise: dict[str, float] = field(default_factory=dict)
 
     @property
-    def largest(self):
+    def largest(self) -> float:
         return max(self.errors.values(), default=0.0)

@@ -5,7 +5,8 @@ import pytest
 from test_gradcheck import BUGS, normal, with_backward
 
 import minigrad as mg
-from minigrad.gradient_checking.numerical_gradient import Probe, sweep
+from minigrad.gradient_checking.libraries import probe_of
+from minigrad.gradient_checking.numerical_gradient import sweep
 
 CAUSES = {
     "sign": "sign", "factor-2": "factor 2", "zero": "no gradient", "nothing-returned": "no gradient",
@@ -84,11 +85,11 @@ def test_all_wrong_coordinates_of_a_small_input_are_counted():
 
 def test_the_noise_floor_is_measured():
     """Around a large constant the numerical gradient has fewer digits, and the sweep says how few."""
-    plain, lifted = (Probe(lambda x, c=c: x.exp() + c, {"x": np.array([0.5])}) for c in (0.0, 1e9))
+    plain, lifted = (probe_of(lambda x, c=c: x.exp() + c, {"x": np.array([0.5])}) for c in (0.0, 1e9))
     floors = []
     for probe in (plain, lifted):
         upstream = [np.ones(1)]
-        numeric, floor, _ = sweep(probe, probe.checked["x"], np.ones(1), upstream, probe.values(upstream))
+        numeric, floor, _ = sweep(probe, "x", np.ones(1), upstream, probe.values(upstream))
         assert abs(numeric - np.exp(0.5)) < 10 * floor + 1e-9
         floors.append(floor)
     assert floors[0] < 1e-9
