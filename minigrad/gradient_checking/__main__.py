@@ -18,9 +18,12 @@ def main(argv=None):
     """Print the table; returns the exit status."""
     parser = cli.Parser(
         prog=PROG,
-        description="Check every operation's gradient: float64 against finite differences, float32 against float64.",
+        description="Check the gradients of every operation on both kernel sets, and print the largest error of each: "
+        f"in float64 against the numerical gradient (allowed: {table.LIMITS['float64']:.0e}), in float32 against the "
+        f"gradient in float64 (allowed: {table.LIMITS['float32']:.0e}). A larger error is marked with ! and explained, "
+        "and the status is 1. For functions of your own: minigrad.gradcheck, docs/gradcheck.md.",
     )
-    parser.add_argument("--op", metavar="NAME", help="check this operation alone")
+    parser.add_argument("--op", metavar="NAME", help="check this operation alone; a wrong name lists all of them")
     parser.add_argument("--json", type=cli.path, metavar="FILE", help="write the rows as JSON too")
     parser.add_argument(
         "--plot",

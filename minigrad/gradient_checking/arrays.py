@@ -27,7 +27,7 @@ class Arrays:
         raise NotImplementedError
 
     def like(self, values: np.ndarray, array: Any) -> Any:
-        """A new array that holds `values`, with the dtype, device and strides of `array`."""
+        """A new array that holds `values`, with the dtype, device and, where that can be, the strides of `array`."""
         raise NotImplementedError
 
 
@@ -58,7 +58,9 @@ class NumpyArrays(Arrays):
 
     def like(self, values, array):
         if not isinstance(array, np.ndarray):
-            return np.asarray(np.asarray(values, dtype=array.dtype), like=array)
+            flags = array.flags
+            order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
+            return np.asarray(np.asarray(values, dtype=array.dtype, order=order), like=array)
         new = np.empty_like(array)
         new[...] = values
         return new
