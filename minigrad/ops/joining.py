@@ -16,13 +16,13 @@ from minigrad.ops.shape import broadcast_to, one_tuple, reshape
 @numpy_keywords(axis="dim", arrays="tensors")
 def concatenate(tensors, dim=0):
     """Join along an axis that exists; dim=None joins all elements in one row, as in NumPy."""
-    parts = _of_one_dtype(tensors)
+    tensors, axis = _of_one_dtype(tensors), 0 if dim is None else dim
     if dim is None:
-        parts, dim = [reshape(t, -1) for t in parts], 0
-    if builtins.any(t.ndim > 1 for t in parts):
-        parts = [t for t in parts if t.shape != (0,)]  # PyTorch takes an empty list of rows for rows of any shape
-    out = np.concatenate([t.data for t in parts], axis=dim)
-    return record(out, parts, concatenate_backward, sizes=[t.shape[dim] for t in parts], axis=dim)
+        tensors = [reshape(t, -1) for t in tensors]
+    if builtins.any(t.ndim > 1 for t in tensors):
+        tensors = [t for t in tensors if t.shape != (0,)]  # PyTorch takes an empty list of rows for rows of any shape
+    out = np.concatenate([t.data for t in tensors], axis=axis)
+    return record(out, tensors, concatenate_backward, sizes=[t.shape[axis] for t in tensors], axis=axis)
 
 
 def concatenate_backward(dout, sizes, axis):
@@ -32,8 +32,8 @@ def concatenate_backward(dout, sizes, axis):
 @numpy_keywords(axis="dim", arrays="tensors")
 def stack(tensors, dim=0):
     """Join along a new axis."""
-    parts = _of_one_dtype(tensors)
-    return record(np.stack([t.data for t in parts], axis=dim), parts, stack_backward, axis=dim)
+    tensors = _of_one_dtype(tensors)
+    return record(np.stack([t.data for t in tensors], axis=dim), tensors, stack_backward, axis=dim)
 
 
 def stack_backward(dout, axis):

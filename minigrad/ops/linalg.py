@@ -43,13 +43,13 @@ def einsum(equation, *operands):
         operands = tuple(operands[0])
     if not isinstance(equation, str) or not operands:
         raise TypeError('einsum takes an equation and its operands, as in einsum("ij,jk->ik", a, b)')
-    tensors = [as_tensor(t) for t in operands]
-    common = np.result_type(*(t.dtype for t in tensors))
-    tensors = [astype(t, common) for t in tensors]
-    subscripts, out_labels = _spelled_out(equation, [t.ndim for t in tensors])
-    arrays = tuple(t.data for t in tensors)
+    operands = [as_tensor(t) for t in operands]
+    common = np.result_type(*(t.dtype for t in operands))
+    operands = [astype(t, common) for t in operands]
+    subscripts, out_labels = _spelled_out(equation, [t.ndim for t in operands])
+    arrays = tuple(t.data for t in operands)
     out = _contract(subscripts, arrays, out_labels)
-    return record(out, tensors, einsum_backward, arrays=arrays, subscripts=subscripts, out_labels=out_labels)
+    return record(out, operands, einsum_backward, arrays=arrays, subscripts=subscripts, out_labels=out_labels)
 
 
 def einsum_backward(dout, arrays, subscripts, out_labels):

@@ -2,7 +2,8 @@
 
 Signatures are PyTorch's; `axis` and `keepdims` are taken too. Sums are `accurate_sum`s: their error does not grow with
 the number of rows. float16 is summed in float32. Integers are summed as int64; in `mean` and `logsumexp` they become
-float32; `var`, `std` and `norm` refuse them, as PyTorch does.
+float32; `var`, `std` and `norm` refuse them, as PyTorch does. Where an operation converts its input it assigns to the
+parameter too, which check mode reads.
 """
 
 import builtins
@@ -67,7 +68,7 @@ def _wide(array):
 @reduction
 def sum(input, dim=None, keepdim=False, *, dtype=None):
     """Sum over `dim`; dtype: the input is converted to it first. Integers and booleans give int64."""
-    x = _input(input, dtype)
+    x = input = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
     if x.dtype.kind in "bui":
         return Tensor(as_array(x.data.sum(axis=axis, keepdims=keepdim, dtype=dtype or np.int64)))
@@ -81,7 +82,7 @@ def sum_backward(dout, x_shape, axis):
 @reduction
 def mean(input, dim=None, keepdim=False, *, dtype=None):
     """Mean over `dim`, NaN of no elements; dtype: the input is converted to it first. Integers give float32."""
-    x = _input(input, dtype or (np.float32 if as_tensor(input).dtype.kind in "bui" else None))
+    x = input = _input(input, dtype or (np.float32 if as_tensor(input).dtype.kind in "bui" else None))
     axis = _normalised(dim, x.ndim)
     n = _count(x.shape, axis)
     out = accurate_sum(_wide(x.data), axis, keepdim) / (n or math.nan)
@@ -190,7 +191,7 @@ def amin_backward(dout, x, out, axis):
 @reduction
 def prod(input, dim=None, keepdim=False, *, dtype=None):
     """Product over `dim`; dtype: the input is converted to it first. Integers and booleans give int64."""
-    x = _input(input, dtype)
+    x = input = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
     if x.dtype.kind in "bui":
         return Tensor(as_array(x.data.prod(axis=axis, keepdims=keepdim, dtype=dtype or np.int64)))
@@ -213,8 +214,8 @@ def prod_backward(dout, x, axis):
 @numpy_keywords(axis="dim")
 def cumsum(input, dim=None, *, dtype=None):
     """Sums of the elements up to each one along `dim`; without `dim` of all elements in one row, as in NumPy."""
-    x = _input(input, dtype)
-    x = reshape(x, -1) if dim is None else x
+    x = input = _input(input, dtype)
+    x = input = reshape(x, -1) if dim is None else x
     axis = 0 if dim is None or x.ndim == 0 else np.lib.array_utils.normalize_axis_index(dim, x.ndim)
     if x.dtype.kind in "bui":
         return Tensor(np.cumsum(x.data, axis=axis, dtype=dtype or np.int64).reshape(x.shape))
@@ -238,7 +239,7 @@ def norm(input, p="fro", dim=None, keepdim=False, *, dtype=None):
 
     The gradient at 0 is 0. Equal largest elements share the gradient of p = inf.
     """
-    x = _floats("norm", _input(input, dtype))
+    x = input = _floats("norm", _input(input, dtype))
     p = 2.0 if p is None or p == "fro" else p
     if not isinstance(p, (int, float, np.number)):
         raise ValueError(f'norm: p is {p!r}; expected a number, inf, -inf or "fro"')
