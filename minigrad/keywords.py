@@ -3,6 +3,8 @@
 import functools
 import inspect
 
+import numpy as np
+
 from minigrad.ambiguous import refuse
 
 NO_AXES = range(0)  # NumPy's axis=(): over none. PyTorch's dim=() means over all
@@ -42,6 +44,8 @@ def reduction(op):
     def spelled(*args, **kwargs):
         if len(args) > 1 and args[1].__class__ is tuple and not args[1]:
             refuse(op.__name__, "all_axes")
+        if len(args) > 2 and not isinstance(args[2], (bool, np.bool_)):  # NumPy's dtype stands here
+            raise TypeError(f"{op.__name__}: keepdim is {args[2]!r}, expected True or False; say dtype= for a dtype")
         if kwargs:
             if kwargs.get("axis") == ():
                 kwargs["axis"] = NO_AXES

@@ -45,7 +45,15 @@ def _rows(x, dim):
     return data, np.lib.array_utils.normalize_axis_index(dim, data.ndim)
 
 
-@numpy_keywords(axis="dim")
+def _numpy_argsort(a, axis=-1, kind=None, *, stable=True):
+    return argsort(a, dim=axis)
+
+
+def _whose_argsort(input, dim=-1, descending=False, *, stable=True):
+    return "numpy" if isinstance(descending, str) else "torch"  # without one they give the same
+
+
+@two_meanings(_numpy_argsort, _whose_argsort)
 def argsort(input, dim=-1, descending=False, *, stable=True):
     """The indices that sort along `dim`, int64; dim=None: of all elements in one row. The sort is always stable."""
     x = as_tensor(input)

@@ -27,8 +27,18 @@ SINGLE = [0, 1, -1, 2, 3, True, False, None, (), (0,), (1,), (0, 1), (1, 0), (1,
           ((1, 1), (0, 1)), (2, 1, 0), "same"]  # fmt: skip
 PAIRS = [*itertools.product((0, 1, -1, 2, -2), (0, 1, -1, 2, True, None, (0, 1), "same"))]
 TRIPLES = [(1, 0, True), (0, True, True), (2, 1, 0), (0, 1, 1), (2, 1, 1), (0, None, None)]
-ARGUMENTS = [(), *((arg,) for arg in SINGLE), *PAIRS, *TRIPLES]
-NUMPY, PYTORCH = (np, np.ndarray), ("", "Tensor", "nn.functional")
+#: NumPy's `dtype`, `kind` and `order`, which stand where PyTorch has flags
+SETTINGS = [
+    ("C",),
+    ((1, -1), "F"),
+    (0, "stable"),
+    (-1, "stable"),
+    (0, np.float64),
+    (None, np.float32),
+    (0, 1, np.float64),
+]
+ARGUMENTS = [(), *((arg,) for arg in SINGLE), *PAIRS, *TRIPLES, *SETTINGS]
+NUMPY = np, np.ndarray
 
 
 def twins(homes, name):
@@ -64,7 +74,7 @@ def arrays(out):
     if isinstance(out, mg.Tensor):
         return out.data
     out = np.asarray(out) if isinstance(out, (np.ndarray, np.generic, torch.Tensor)) else None
-    return None if out is None or out.dtype == object else out
+    return None if out is None or out.dtype.kind not in "biuf" else out
 
 
 def equal(a, b):
