@@ -61,7 +61,9 @@ def gradcheck(
         upstream, grads = _analytic(probe, rng)
         here = _values_here(probe, upstream)
         _require_a_link(probe)
-        errors, noise, kinks = {}, {}, []
+        errors: dict[str, float] = {}
+        noise: dict[str, float] = {}
+        kinks: list[Kink] = []
         for name, x in probe.checked.items():
             directions = _directions(x, max_coordinates, n_directions, rng)
             check = _InputCheck(probe, name, grads, upstream, here, rtol, step)

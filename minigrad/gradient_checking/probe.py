@@ -27,7 +27,7 @@ class Probe:
 
     def __init__(self, fn: Callable, inputs: dict[str, Any], arrays: Arrays):
         self.fn, self.arrays, self.structure = fn, arrays, list(inputs.values())
-        given = {}
+        given: dict[str, Any] = {}
         for name, value in inputs.items():
             given.update(leaves(value, name, holds_no_array))
         self.inputs = {name: self._prepared(name, value) for name, value in given.items()}
@@ -40,7 +40,8 @@ class Probe:
         self.checked = {name: self._values(self.inputs[name]) for name in names}
         self.shapes: list[tuple] | None = None
         self.paths: list[str] = []
-        self.linked, self.detached = False, []
+        self.linked = False
+        self.detached: list[str] = []
         self.contents = self._contents()
 
     # ------------------------------------------------------------------------------ what a library says

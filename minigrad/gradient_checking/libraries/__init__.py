@@ -1,6 +1,7 @@
 """What `gradcheck` knows of each library, in a file each; chosen by the type of the inputs, without importing any."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,8 @@ def probe_of(fn: Any, inputs: Any, device: str = "cpu") -> Probe:
 
 def _named(inputs):
     """The inputs as a dict of names."""
-    if isinstance(inputs, dict):
-        return inputs
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
     if is_array_like(inputs):
         inputs = [inputs]
     if not hasattr(inputs, "__iter__") or isinstance(inputs, (str, bytes)):
