@@ -6,7 +6,6 @@ answer differently is refused (`minigrad/ambiguous.py`). Nearly every function i
 """
 
 from minigrad import ops
-from minigrad.keywords import numpy_keywords
 from minigrad.ops import (  # noqa: F401
     abs,
     add,
@@ -14,7 +13,6 @@ from minigrad.ops import (  # noqa: F401
     clip,
     div,
     exp,
-    layernorm,
     log,
     maximum,
     minimum,
@@ -24,11 +22,19 @@ from minigrad.ops import (  # noqa: F401
     relu,
     sigmoid,
     silu,
-    softmax_cross_entropy,
     sqrt,
     sub,
     tanh,
     where,
+)
+from minigrad.ops.attention import scaled_dot_product_attention  # noqa: F401
+from minigrad.ops.conv import (  # noqa: F401
+    avg_pool1d,
+    avg_pool2d,
+    conv1d,
+    conv2d,
+    max_pool1d,
+    max_pool2d,
 )
 from minigrad.ops.indexing import (  # noqa: F401
     diagonal,
@@ -68,6 +74,21 @@ from minigrad.ops.linalg import (  # noqa: F401
     mv,
     outer,
     vdot,
+)
+from minigrad.ops.loss import (  # noqa: F401
+    cross_entropy,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    one_hot,
+)
+from minigrad.ops.nn import (  # noqa: F401
+    dropout,
+    layer_norm,
+    log_softmax,
+    rms_norm,
+    softmax,
 )
 from minigrad.ops.reduce import (  # noqa: F401
     all,
@@ -114,15 +135,11 @@ from minigrad.ops.sorting import (  # noqa: F401
     topk,
 )
 
-softmax = numpy_keywords(dim="axis")(ops.softmax)
-log_softmax = numpy_keywords(dim="axis")(ops.log_softmax)
-
 # the other library's name for the same function
 absolute, subtract, multiply, divide, true_divide, power, negative = abs, sub, mul, div, div, pow, neg
 cat = concat = concatenate
 unsqueeze, clamp = expand_dims, clip
 movedim = moveaxis
-cross_entropy, layer_norm = softmax_cross_entropy, layernorm
 
 
 def __getattr__(name):

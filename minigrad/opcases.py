@@ -103,6 +103,8 @@ CASES = [
     OpCase("concatenate", "rows", lambda *x: ops.concatenate(x, axis=0), normals((2, 3), (5, 3))),
     OpCase("stack", "last", lambda *x: ops.stack(x, axis=-1), normals((5, 3), (5, 3))),
     OpCase("split", "uneven", lambda x: ops.split(x, [2], axis=0), normals((5, 3))),
+    OpCase("sliding_windows", "overlapping", lambda x: ops.sliding_windows(x, (2, 3), (1, 2), ((1, 0), (1, 2)), (2, 1)),
+           normals((2, 1, 3, 5))),
     OpCase("getitem", "slice", lambda x: ops.getitem(x, (slice(1, 4), slice(None, None, 2))), normals((5, 3))),
     OpCase("getitem", "repeated", ops.getitem, and_then(normals((5, 3)), [2, 0, 2, 2])),
     *_of_kernels(),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from minigrad.ops import nn
+from minigrad import ops
 from tiny_transformer_np.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -53,8 +53,9 @@ def weights(out):
 
 @pytest.mark.pdb
 def test_pdb(flags, undisturbed, tmp_path):
-    commands = [f"import minigrad.ops.nn, {', '.join(HOMES.values())}"]
-    commands += [f"tbreak minigrad.ops.nn.{backward}" for backward in SAVED]
+    homes = [getattr(ops, backward.removesuffix("_backward")).__module__ for backward in SAVED]
+    commands = [f"import {', '.join([*homes, *HOMES.values()])}"]
+    commands += [f"tbreak {home}.{backward}" for home, backward in zip(homes, SAVED, strict=True)]
     commands += [f"tbreak {home}.{kernel}" for kernel, home in HOMES.items()]
     for backward, saved in SAVED.items():
         commands += ["continue", *(f"p ('{backward} {name}', type({name}).__name__, {name}.shape)" for name in saved)]
@@ -65,7 +66,7 @@ def test_pdb(flags, undisturbed, tmp_path):
     )  # fmt: skip
     output = result.stdout
     for backward, saved in SAVED.items():
-        assert re.search(rf"nn\.py\(\d+\){backward}\(\)\n-> ", output), output
+        assert re.search(rf"\w+\.py\(\d+\){backward}\(\)\n-> ", output), output
         assert all(f"('{backward} {name}', 'ndarray', {shape})" in output for name, shape in saved.items()), output
         assert f"('{backward} dout', {DOUT.get(backward, (B, T, C))})" in output
         lines = re.findall(rf"> \S+reference\.py\((\d+)\){KERNELS[backward]}\(\)", output)
@@ -84,19 +85,22 @@ def test_debug_adapter(flags, undisturbed, tmp_path):
     """Breakpoints on lines, variables, evaluate, step in, step over, continue: what the buttons of VS Code do."""
     from dap_client import Debugger
 
-    source = inspect.getsourcefile(nn)
-    lines = {backward: first_line(getattr(nn, backward)) for backward in SAVED}
+    places = {}  # backward function -> (file, line)
+    for backward in SAVED:
+        home = sys.modules[getattr(ops, backward.removesuffix("_backward")).__module__]
+        places[backward] = inspect.getsourcefile(home), first_line(getattr(home, backward))
     with Debugger(ROOT / "train.py", [*flags, "--out-dir", str(tmp_path / "run")], ROOT) as debugger:
-        debugger.break_at(source, lines.values())
+        for source, line in places.values():
+            debugger.break_at(source, [line])
         debugger.start()
-        for i, (backward, saved) in enumerate(SAVED.items()):
+        for backward, saved in SAVED.items():
             thread, frame = debugger.stopped()
-            assert (frame["name"], frame["line"], frame["source"]["path"]) == (backward, lines[backward], source)
+            assert (frame["name"], frame["source"]["path"], frame["line"]) == (backward, *places[backward])
             shown = debugger.variables(frame)
             for name, shape in {**saved, "dout": DOUT.get(backward, (B, T, C))}.items():
                 assert "array(" in shown[name], shown
                 assert debugger.evaluate(f"{name}.shape", frame) == str(shape)
-            debugger.break_at(source, list(lines.values())[i + 1 :])  # each of them once
+            debugger.break_at(places[backward][0], [])  # each of them once
             visited = set()
             for command in ["stepIn", "stepIn", "stepIn", "next"]:
                 debugger.request(command, threadId=thread)

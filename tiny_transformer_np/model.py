@@ -75,7 +75,9 @@ def logits_or_loss(x, weight, targets=None, ignore_index=-100, reduction="mean",
     `linear_cross_entropy`, does both.
     """
     if targets is not None and weight.shape[0] >= LARGE_VOCABULARY:
-        return F.linear_cross_entropy(x, weight, targets, ignore_index, reduction, grad_scale)
+        return F.linear_cross_entropy(
+            x, weight, targets, ignore_index=ignore_index, reduction=reduction, grad_scale=grad_scale
+        )
     logits = F.linear(x, weight)
     return logits if targets is None else F.softmax_cross_entropy(logits, targets, ignore_index, reduction)
 

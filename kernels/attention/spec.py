@@ -39,8 +39,8 @@ KERNELS = (
 
 _QKV = normals((2, 2, 5, 3), (2, 2, 5, 3), (2, 2, 5, 3))
 GRADIENTS = (
-    Gradient("scaled_dot_product_attention", "causal", _QKV),
-    Gradient("scaled_dot_product_attention", "dropout", _QKV,
+    Gradient("flash_attention", "causal", _QKV),
+    Gradient("flash_attention", "dropout", _QKV,
              {"causal": False, "p": 0.3, "seed": 3, "step": 5, "stream": 7}),
     Gradient("causal_self_attention", "heads", normals((2, 5, 12)), {"n_head": 2}),
 )  # fmt: skip
@@ -81,12 +81,12 @@ def _mask_one_short(right, q, k, scale, causal):
     return scores
 
 
-_SDPA = "scaled_dot_product_attention"
 BUGS = (
     Bug("1 / D for 1 / sqrt(D)", "cpu", "attention_forward",
-        lambda right, q, k, v, scale, *rest, **s: right(q, k, v, scale**2, *rest, **s), _SDPA, "scale forgotten"),
-    Bug("causal mask one key short, in both directions", "reference", "_scores", _mask_one_short, _SDPA),
+        lambda right, q, k, v, scale, *rest, **s: right(q, k, v, scale**2, *rest, **s), "flash_attention",
+        "scale forgotten"),
+    Bug("causal mask one key short, in both directions", "reference", "_scores", _mask_one_short, "flash_attention"),
     Bug("row sum of dout * out forgotten", "reference", "attention_backward",
         lambda right, dout, q, k, v, out, *rest, **named: right(dout, q, k, v, np.zeros_like(out), *rest, **named),
-        _SDPA, "mean not subtracted"),
+        "flash_attention", "mean not subtracted"),
 )  # fmt: skip

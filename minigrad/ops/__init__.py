@@ -4,6 +4,8 @@ A backward function is a function of arrays: op_backward(dout, **saved) -> one g
 that needs none. It can be called without a graph, in a debugger for instance.
 """
 
+from minigrad.ops.attention import causal_self_attention, flash_attention
+from minigrad.ops.conv import sliding_windows
 from minigrad.ops.elementwise import (
     abs,
     add,
@@ -32,19 +34,16 @@ from minigrad.ops.joining import (
     stack,
 )
 from minigrad.ops.linalg import einsum, matmul
+from minigrad.ops.loss import linear_cross_entropy, softmax_cross_entropy
 from minigrad.ops.nn import (
-    causal_self_attention,
-    dropout,
     embedding,
     gelu,
     layernorm,
     linear,
-    linear_cross_entropy,
     log_softmax,
     rmsnorm,
-    scaled_dot_product_attention,
+    seeded_dropout,
     softmax,
-    softmax_cross_entropy,
 )
 from minigrad.ops.reduce import (
     amax,
@@ -82,6 +81,7 @@ __all__ = [
     "embedding",
     "exp",
     "expand_dims",
+    "flash_attention",
     "gelu",
     "getitem",
     "layernorm",
@@ -101,9 +101,10 @@ __all__ = [
     "relu",
     "reshape",
     "rmsnorm",
-    "scaled_dot_product_attention",
+    "seeded_dropout",
     "sigmoid",
     "silu",
+    "sliding_windows",
     "softmax",
     "softmax_cross_entropy",
     "split",

@@ -1,4 +1,4 @@
-"""The operations of neural networks. The fused ones do their arithmetic in `kernels`."""
+"""Layers of neural networks. The fused ones do their arithmetic in `kernels`."""
 
 import math
 
@@ -6,39 +6,61 @@ import numpy as np
 
 import kernels
 from kernels import matmul_precision
-from kernels.arrays import empty, is_array
-from minigrad import graph
-from minigrad._tensor import record
+from kernels.arrays import is_array
+from minigrad import graph, random
+from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.ops.elementwise import astype, mul
+from minigrad.ops.shape import reshape
 
 LARGE_TABLE = 4096  # rows from which on the few that a batch names are added alone
 
 
-def softmax(x, axis=-1):
-    """exp(x) / sum(exp(x)) along `axis`."""
-    weights = np.exp(x.data - x.data.max(axis=axis, keepdims=True))
+def softmax(input, dim=None, dtype=None, *, axis=None):
+    """exp(x) / sum(exp(x)) along `dim`, which NumPy calls `axis`. dtype: the input is converted to it first."""
+    x, axis, narrow = _softmax_input("softmax", input, dim, axis, dtype)
+    weights = np.exp(x.data - _highest(x.data, axis))
     out = weights / weights.sum(axis=axis, keepdims=True)
-    return record(out, (x,), softmax_backward, out=out, axis=axis)
+    return astype(record(out, (x,), softmax_backward, out=out, axis=axis), narrow)
 
 
 def softmax_backward(dout, out, axis):
     return out * (dout - (dout * out).sum(axis=axis, keepdims=True))
 
 
-def log_softmax(x, axis=-1):
-    """log(softmax(x)), without forming softmax(x) first."""
-    shifted = x.data - x.data.max(axis=axis, keepdims=True)
+def log_softmax(input, dim=None, dtype=None, *, axis=None):
+    """log(softmax(x)), without forming softmax(x) first. Arguments as of `softmax`."""
+    x, axis, narrow = _softmax_input("log_softmax", input, dim, axis, dtype)
+    shifted = x.data - _highest(x.data, axis)
     out = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
-    return record(out, (x,), log_softmax_backward, out=out, axis=axis)
+    return astype(record(out, (x,), log_softmax_backward, out=out, axis=axis), narrow)
 
 
 def log_softmax_backward(dout, out, axis):
     return dout - np.exp(out) * dout.sum(axis=axis, keepdims=True)
 
 
-def linear(x, weight, bias=None):
-    """x @ weight.T + bias. x (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
-    if x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"linear: x has {x.shape[-1]} features, weight {weight.shape} takes {weight.shape[1]}")
+def _highest(x, axis):
+    return x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)
+
+
+def _softmax_input(name, x, dim, axis, dtype):
+    """x in the dtype that is computed in, the axis, and the dtype of the result."""
+    if (dim is None) == (axis is None):
+        raise TypeError(f"{name}: give the axis as dim= or axis=" + ("" if dim is None else ", not both"))
+    x = as_tensor(x) if dtype is None else astype(as_tensor(x), dtype)
+    check_floats(name, input=x)
+    wide = np.float32 if x.dtype == np.float16 and _on_cpu(x) else x.dtype  # sums in float16 would lose digits
+    return astype(x, wide), axis if dim is None else dim, x.dtype
+
+
+def linear(input, weight, bias=None):
+    """input @ weight.T + bias. input (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
+    x, weight, bias = layer_inputs("linear", input=input, weight=weight, bias=bias)
+    if weight.ndim != 2:
+        raise ValueError(f"linear: weight has shape {weight.shape}, expected (out_features, in_features)")
+    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        features = x.shape[-1] if x.ndim else "no"
+        raise ValueError(f"linear: x has {features} features, weight {weight.shape} takes {weight.shape[1]}")
     _check_vector("linear: bias", bias, weight.shape[0])
     out = kernels.for_array(x.data).linear_forward(x.data, weight.data, None if bias is None else bias.data)
     return record(
@@ -58,10 +80,12 @@ def linear_backward(dout, x, weight, has_bias, slot=graph.NO_SLOT):
 
 def layernorm(x, weight, bias=None, eps=1e-5):
     """Normalise the last axis. x (..., C), weight (C,), bias (C,) or None -> (..., C). Ba et al. 2016."""
+    x, weight, bias = layer_inputs("layernorm", x=x, weight=weight, bias=bias)
     _check_vector("layernorm: weight", weight, x.shape[-1])
     _check_vector("layernorm: bias", bias, x.shape[-1])
-    kernel, kept = kernels.for_array(x.data).layernorm_forward, _saved_for_backward(x.data)
+    kernel, kept = kernels.for_array(x.data).layernorm_forward, saved_array(x.data)
     scale_and_shift = weight.data, None if bias is None else bias.data
+    eps = float(eps)  # a float64 scalar of NumPy would widen float32
     normalised, mean, rstd = kernel(x.data, *scale_and_shift, eps)
     out = record(
         normalised, (x, weight) if bias is None else (x, weight, bias), layernorm_backward,
@@ -79,13 +103,44 @@ def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True, slot=graph.NO
     return (dx, dweight, dbias) if has_bias else (dx, dweight)
 
 
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """`layernorm` of the last axes, whose sizes are normalized_shape, an int or a tuple; weight and bias have this
+    shape, or are None. PyTorch's function."""
+    x, weight, bias = layer_inputs("layer_norm", input=input, weight=weight, bias=bias)
+    rows, weight, bias = _last_axes_as_one("layer_norm", x, normalized_shape, weight, bias)
+    return reshape(layernorm(rows, weight, bias, eps), x.shape)
+
+
+def rms_norm(input, normalized_shape, weight=None, eps=None):
+    """`rmsnorm` of the last axes, whose sizes are normalized_shape, an int or a tuple; weight has this shape, or is
+    None. PyTorch's function."""
+    x, weight = layer_inputs("rms_norm", input=input, weight=weight)
+    rows, weight = _last_axes_as_one("rms_norm", x, normalized_shape, weight)
+    return reshape(rmsnorm(rows, weight, eps), x.shape)
+
+
+def _last_axes_as_one(name, x, normalized_shape, weight, *bias):
+    """x (..., C), weight (C,) and bias (C,) or None, where C = prod(normalized_shape)."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ValueError(f"{name}: input {x.shape} does not end in normalized_shape {shape}")
+    for what, vector in zip(("weight", "bias"), (weight, *bias), strict=False):
+        if vector is not None and vector.shape != shape:
+            raise ValueError(f"{name}: {what} has shape {vector.shape}, expected {shape}")
+    C = math.prod(shape)
+    weight = Tensor(np.ones(C, x.dtype, like=x.data)) if weight is None else reshape(weight, C)
+    rows = reshape(x, (*x.shape[: -len(shape)], C))
+    return rows, weight, *(vector if vector is None else reshape(vector, C) for vector in bias)
+
+
 def rmsnorm(x, weight, eps=None):
     """Divide the last axis by its root mean square. x (..., C), weight (C,) -> (..., C). Zhang & Sennrich 2019.
 
     eps: added to the mean of squares; None: the rounding unit of x's dtype, as in PyTorch.
     """
+    x, weight = layer_inputs("rmsnorm", x=x, weight=weight)
     _check_vector("rmsnorm: weight", weight, x.shape[-1])
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    eps = float(np.finfo(x.dtype).eps if eps is None else eps)
     out, rstd = kernels.for_array(x.data).rmsnorm_forward(x.data, weight.data, eps)
     return record(out, (x, weight), rmsnorm_backward, x=x.data, weight=weight.data, rstd=rstd)
 
@@ -94,11 +149,15 @@ def rmsnorm_backward(dout, x, weight, rstd):
     return kernels.for_array(dout).rmsnorm_backward(dout, x, weight, rstd)  # dx, dweight
 
 
-def gelu(x, approximate="none"):
+def gelu(input, approximate="none"):
     """x * Phi(x); approximate="tanh" is GPT-2's form. Hendrycks & Gimpel 2016."""
+    x = as_tensor(input)
     if approximate not in ("none", "tanh"):
         raise ValueError(f'gelu: approximate is {approximate!r}; expected "none" or "tanh"')
-    kernel, kept = kernels.for_array(x.data).gelu_forward, _saved_for_backward(x.data)
+    check_floats("gelu", input=x)
+    if x.dtype == np.float16 and _on_cpu(x):  # there is no kernel
+        return astype(gelu(astype(x, np.float32), approximate), np.float16)
+    kernel, kept = kernels.for_array(x.data).gelu_forward, saved_array(x.data)
     is_new = {"x_is_new": True} if kept is not x.data else {}  # computed for backward alone, which may overwrite it
     out = record(kernel(x.data, approximate), (x,), gelu_backward, x=kept, approximate=approximate, **is_new)
     if out.node:
@@ -110,172 +169,63 @@ def gelu_backward(dout, x, approximate, x_is_new=False):
     return kernels.for_array(dout).gelu_backward(dout, x, approximate, x_is_new)
 
 
-def embedding(weight, ids):
-    """Rows of a table. weight (V, C), ids (...) an integer array -> (..., C). IndexError outside 0..V-1.
+def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+    """Rows of a table. input: ids (...), an integer array; weight (V, C) -> (..., C). IndexError outside 0..V-1.
 
-    ids may be on the host, wherever the weight is: there they are checked without waiting for a device.
+    The ids may be on the host, wherever the weight is: there they are checked without waiting for a device.
+    padding_idx: the id whose row gets no gradient. max_norm, scale_grad_by_freq and sparse are refused.
     """
-    ids = _checked_ids("embedding: id", ids, weight.shape[0], weight.data)
+    refuse("embedding", max_norm=max_norm is not None, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
+    (weight,) = layer_inputs("embedding", weight=weight)
+    if weight.ndim != 2:
+        raise ValueError(f"embedding: weight has shape {weight.shape}, expected (num_embeddings, embedding_dim)")
+    V = weight.shape[0]
+    ids = checked_ids("embedding: id", input, V, weight.data)
+    padding = {} if padding_idx is None else {"padding_idx": _position("embedding: padding_idx", padding_idx, V)}
     out = kernels.for_array(weight.data).embedding_forward(weight.data, ids)
-    return record(out, (weight,), embedding_backward, ids=ids, num_embeddings=weight.shape[0])
+    return record(out, (weight,), embedding_backward, ids=ids, num_embeddings=V, **padding)
 
 
 @graph.accumulates(0)
-def embedding_backward(dout, ids, num_embeddings, slot=graph.NO_SLOT):
+def embedding_backward(dout, ids, num_embeddings, padding_idx=None, slot=graph.NO_SLOT):
+    if padding_idx is not None:
+        dout = np.where((ids == padding_idx)[..., None], np.zeros((), dout.dtype, like=dout), dout)
     in_place = slot.grad is None or num_embeddings >= LARGE_TABLE  # else the engine adds a whole gradient as quickly
     buffer = slot.sum_buffer() if in_place else None
     return kernels.for_array(dout).embedding_backward(dout, ids, num_embeddings, buffer)
 
 
-def dropout(x, p, seed, step, stream):
+def dropout(input, p=0.5, training=True, inplace=False):
+    """`seeded_dropout` with the next stream of `minigrad.random`; the input itself unless `training`."""
+    refuse("dropout", inplace=inplace)
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout: p is {p}; expected 0 <= p <= 1")
+    if not training or p == 0.0:
+        return as_tensor(input)
+    if p == 1.0:
+        return mul(input, 0.0)
+    return seeded_dropout(input, p, *random.next_stream())
+
+
+def seeded_dropout(x, p, seed, step, stream):
     """Zero elements with probability p and divide the rest by 1 - p.
 
     The mask is a function of (seed, step, stream) and the element's index (Philox4x32-10), so the same
     arguments give the same result, and backward draws the mask again instead of keeping it.
     """
+    (x,) = layer_inputs("dropout", input=x)
+    p = float(p)
     if not 0.0 <= p < 1.0:
         raise ValueError(f"dropout: p is {p}; expected 0 <= p < 1")
     out = kernels.for_array(x.data).dropout_forward(x.data, p, seed, step, stream)
-    return record(out, (x,), dropout_backward, p=p, seed=seed, step=step, stream=stream)
+    return record(out, (x,), seeded_dropout_backward, p=p, seed=seed, step=step, stream=stream)
 
 
-def dropout_backward(dout, p, seed, step, stream):
+def seeded_dropout_backward(dout, p, seed, step, stream):
     return kernels.for_array(dout).dropout_backward(dout, p, seed, step, stream)
 
 
-def scaled_dot_product_attention(q, k, v, causal=True, scale=None, p=0.0, seed=0, step=0, stream=0):
-    """softmax(q k^T * scale) v. q (B, H, T, D), k and v (B, H, S, D) -> (B, H, T, D).
-
-    causal: query i sees keys 0..i. scale: 1 / sqrt(D) unless given. p: dropout on the probabilities, with
-    (seed, step, stream) as for `dropout`. Vaswani et al. 2017; computed as in Dao 2023 (arXiv 2307.08691).
-    """
-    fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2] and q.shape[3] == k.shape[3] and k.shape == v.shape
-    if not fits:
-        raise ValueError(f"attention needs q (B, H, T, D), k and v (B, H, S, D); got {q.shape}, {k.shape}, {v.shape}")
-    setting = _attention_setting(q.shape[-1], causal, scale, p, seed, step, stream)
-    out, logsumexp = kernels.for_array(q.data).attention_forward(q.data, k.data, v.data, **setting)
-    return record(
-        out, (q, k, v), scaled_dot_product_attention_backward,
-        q=q.data, k=k.data, v=v.data, out=out, logsumexp=logsumexp, **setting,
-    )  # fmt: skip
-
-
-def scaled_dot_product_attention_backward(dout, q, k, v, out, logsumexp, **setting):
-    return kernels.for_array(dout).attention_backward(dout, q, k, v, out, logsumexp, **setting)
-
-
-def causal_self_attention(qkv, n_head, p=0.0, seed=0, step=0, stream=0):
-    """Attention of a sequence to its own past. qkv (B, T, 3 C): queries, keys, values -> (B, T, C).
-
-    The same kernel as `scaled_dot_product_attention`, reading and writing the packed array in place of
-    separate copies of its three parts.
-    """
-    q, k, v = _split_heads(qkv.data, n_head)
-    setting = _attention_setting(q.shape[-1], True, None, p, seed, step, stream)
-    out, logsumexp = kernels.for_array(qkv.data).attention_forward(q, k, v, **setting)
-    merged = _merge_heads(out)
-    kept = _saved_for_backward(merged)
-    result = record(
-        merged, (qkv,), causal_self_attention_backward,
-        qkv=_saved_for_backward(qkv.data), out=kept, logsumexp=logsumexp, n_head=n_head, **setting,
-    )  # fmt: skip
-    if kept is not merged:
-        result.recompute = kept
-    return result
-
-
-def causal_self_attention_backward(dout, qkv, out, logsumexp, n_head, **setting):
-    dqkv = empty(qkv.shape, qkv.dtype, like=qkv)  # (B, T, 3 C)
-    dout, out = _heads(dout, n_head), _heads(out, n_head)  # (B, H, T, D)
-    kernels.for_array(dout).attention_backward(
-        dout, *_split_heads(qkv, n_head), out, logsumexp, **setting, into=_split_heads(dqkv, n_head)
-    )
-    return dqkv
-
-
-def _attention_setting(D, causal, scale, p, seed, step, stream):
-    if not 0.0 <= p < 1.0:
-        raise ValueError(f"attention: dropout probability p is {p}; expected 0 <= p < 1")
-    scale = 1.0 / math.sqrt(D) if scale is None else scale
-    return {"scale": scale, "causal": causal, "p": p, "seed": seed, "step": step, "stream": stream}
-
-
-def _split_heads(qkv, n_head):
-    """(B, T, 3 C) -> three views (B, H, T, D)."""
-    if qkv.ndim != 3 or n_head < 1:
-        raise ValueError(f"attention needs qkv (B, T, 3 C) and n_head >= 1; got {qkv.shape} and {n_head}")
-    B, T, C3 = qkv.shape
-    if C3 % (3 * n_head):
-        raise ValueError(f"attention: {C3} features do not divide into q, k, v of {n_head} heads each")
-    return tuple(qkv.reshape(B, T, 3, n_head, -1).transpose(2, 0, 3, 1, 4))
-
-
-def _heads(x, n_head):
-    """(B, T, C) -> a view (B, H, T, D)."""
-    return x.reshape(*x.shape[:2], n_head, -1).swapaxes(1, 2)
-
-
-def _merge_heads(x):
-    """(B, H, T, D) -> (B, T, C)."""
-    return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
-
-
-def softmax_cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
-    """-log softmax(logits)[target], averaged or summed over the rows whose target is not ignore_index.
-
-    logits (..., V), targets (...) an integer array, reduction "mean" or "sum" -> (). If no row counts, the
-    loss is 0. Raises IndexError for a target outside 0..V-1. targets may be on the host, wherever the logits are.
-    """
-    targets = _integers(targets)
-    if targets.shape != logits.shape[:-1]:
-        raise ValueError(f"cross-entropy: logits {logits.shape} need targets {logits.shape[:-1]}, not {targets.shape}")
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f'cross-entropy: reduction is {reduction!r}; expected "mean" or "sum"')
-    targets = _checked_ids("cross-entropy: target", targets, logits.shape[-1], logits.data, ignore_index)
-    loss, logsumexp, divisor = kernels.for_array(logits.data).softmax_cross_entropy_forward(
-        logits.data, targets, ignore_index, reduction
-    )
-    return record(
-        loss, (logits,), softmax_cross_entropy_backward,
-        logits=logits.data, targets=targets, logsumexp=logsumexp, divisor=divisor, ignore_index=ignore_index,
-    )  # fmt: skip
-
-
-def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index=-100):
-    return kernels.for_array(logits).softmax_cross_entropy_backward(
-        dout, logits, targets, logsumexp, divisor, ignore_index, False
-    )
-
-
-def linear_cross_entropy(x, weight, targets, ignore_index=-100, reduction="mean", grad_scale=1.0):
-    """softmax_cross_entropy(x @ weight.T, targets), where the logits (..., V) never exist all at once.
-
-    x (..., K), weight (V, K), targets (...) an integer array -> (). Both gradients are formed in forward, unless
-    inside no_grad, for an upstream gradient of grad_scale; backward corrects their scale if it gets another one.
-    """
-    targets = _integers(targets)
-    if x.shape[-1] != weight.shape[1] or targets.shape != x.shape[:-1]:
-        raise ValueError(f"cross-entropy: x {x.shape}, weight {weight.shape} and targets {targets.shape} do not fit")
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f'cross-entropy: reduction is {reduction!r}; expected "mean" or "sum"')
-    if not grad_scale > 0.0:
-        raise ValueError(f"cross-entropy: grad_scale is {grad_scale}; expected more than 0")
-    targets = _checked_ids("cross-entropy: target", targets, weight.shape[0], x.data, ignore_index)
-    recording = graph.thread.recording and (x.requires_grad or weight.requires_grad)
-    output = weight.output() if recording and weight.node is None and weight.requires_grad else None
-    loss, dx, dweight = kernels.for_array(x.data).linear_cross_entropy_forward(
-        x.data, weight.data, targets, ignore_index, reduction, grad_scale, recording, output
-    )
-    return record(loss, (x, weight), linear_cross_entropy_backward, dx=dx, dweight=dweight, grad_scale=grad_scale)
-
-
-@graph.accumulates(1)
-def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, slot=graph.NO_SLOT):
-    once = slot is not graph.NO_SLOT  # then the arrays that forward made become the gradients
-    return kernels.for_array(dx).linear_cross_entropy_backward(dout, dx, dweight, grad_scale, once)
-
-
-def _saved_for_backward(array):
+def saved_array(array):
     """What is saved of an array: a bfloat16 copy where products round to that anyway, else the array itself.
 
     Of what a model keeps for backward, most comes out of products and goes into others.
@@ -298,19 +248,63 @@ def _check_vector(what, vector, n):
         raise ValueError(f"{what} has shape {vector.shape}, expected {(n,)}")
 
 
-def _integers(ids):
+def _position(what, i, n):
+    """0..n-1 of an index that may be negative."""
+    if not -n <= i < n:
+        raise ValueError(f"{what} is {i}, expected {-n} <= {what.split()[-1]} < {n}")
+    return int(i) % n
+
+
+def _on_cpu(x):
+    return type(x.data) is np.ndarray
+
+
+def layer_inputs(layer, **inputs):
+    """The inputs as Tensors, None staying None; TypeError unless they have one dtype, of which there are kernels."""
+    like = next((x for x in inputs.values() if hasattr(x, "dtype")), None)
+    tensors = {name: x if x is None else as_tensor(x, like) for name, x in inputs.items()}
+    check_floats(layer, **tensors)
+    first = next(iter(tensors.values()))
+    if first.dtype not in (np.float32, np.float64) and _on_cpu(first):
+        raise TypeError(f"{layer}: no kernels for {first.dtype} on the CPU; convert with .astype(np.float32)")
+    return tensors.values()
+
+
+def check_floats(layer, **tensors):
+    """TypeError, in one line, unless all are of one dtype, a floating-point one."""
+    (one, first), *others = tensors.items()
+    if first.dtype.kind in "biuc":
+        raise TypeError(f"{layer}: {one} is {first.dtype}, expected floating-point numbers; convert with .astype(...)")
+    for name, x in others:
+        if x is not None and x.dtype != first.dtype:
+            raise TypeError(f"{layer}: {one} is {first.dtype}, {name} {x.dtype}; convert either with .astype(...)")
+
+
+def refuse(function, **given):
+    """TypeError for the first argument that is given and that minigrad has no equivalent of."""
+    for name, is_given in given.items():
+        if is_given:
+            raise TypeError(f"{function}: the argument {name} is not supported")
+
+
+def integers(ids):
     ids = ids.data if hasattr(ids, "node") else ids
     return ids if is_array(ids) else np.asarray(ids)
 
 
-def _checked_ids(what, ids, n, like, ignore_index=None):
-    """The ids where the array `like` is. Kernels rely on the check: an index out of range would read foreign memory."""
-    ids = _integers(ids)
+def checked_ids(what, ids, n, like, ignore_index=None):
+    """A checked copy of the ids, int64, where the array `like` is. IndexError if one is outside 0..n-1.
+
+    Kernels rely on the check: an index out of range would read or write foreign memory. The copy is private to the
+    operation, since backward reads it once more, when the caller may have put the next batch into its own array.
+    """
+    ids = integers(ids)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{what}s must be integers, not {ids.dtype}")
+    ids = np.array(ids) if isinstance(ids, np.ndarray) else ids.copy()  # first: what is checked cannot change
     bad = (ids < 0) | (ids >= n)
     if ignore_index is not None:
         bad &= ids != ignore_index
     if bad.any():
         raise IndexError(f"{what} {ids[bad][0]} is outside 0..{n - 1}")
-    return np.asarray(ids, like=like)
+    return np.asarray(ids.astype(np.int64, copy=False), like=like)

@@ -194,6 +194,11 @@ SHAPES = [
 
 # ---- products
 
+CONVOLUTIONS = {  # of the windows: kernel_size, stride, padding, dilation
+    "overlapping": ((2, 3), (1, 1), (0, 0), (1, 1)), "apart": ((2, 1), (3, 2), (0, 0), (1, 1)),
+    "padded": ((3, 3), (1, 2), (1, 2), (1, 1)), "dilated": ((2, 3), (2, 1), (1, 0), (2, 2)),
+    "one": ((5, 7), (1, 1), (0, 0), (1, 1)),
+}  # fmt: skip
 MATMULS = {
     "vec-vec": ((3,), (3,)), "vec-mat": ((3,), (3, 4)), "mat-vec": ((2, 3), (3,)), "mat-mat": ((2, 3), (3, 4)),
     "stack-stack": ((2, 3, 4), (2, 4, 5)), "stack-mat": ((2, 3, 4), (4, 5)), "mat-stack": ((3, 4), (2, 4, 5)),
@@ -234,7 +239,7 @@ def attention(q, s, **setting):
     kv = (*q[:2], s, q[3])
     torch = None if setting.get("p") else lambda t, *qkv: t.nn.functional.scaled_dot_product_attention(
         *qkv, is_causal=setting.get("causal", True), scale=setting.get("scale"))  # fmt: skip
-    return (lambda m, *qkv: m.scaled_dot_product_attention(*qkv, **setting)), normal(q, kv, kv), torch
+    return (lambda m, *qkv: m.flash_attention(*qkv, **setting)), normal(q, kv, kv), torch
 
 
 def torch_causal(n_head):
@@ -244,6 +249,13 @@ def torch_causal(n_head):
         return out.transpose(1, 2).flatten(2)
 
     return run
+
+
+def torch_windows(t, x, kernel_size, stride, padding, dilation):
+    columns = t.nn.functional.unfold(x, kernel_size, dilation, padding, stride)  # (N, C * K, positions)
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True)]
+    n = [(a + 2 * p - w) // s + 1 for a, p, w, s in zip(x.shape[2:], padding, spans, stride, strict=True)]
+    return columns.reshape(*x.shape[:2], *kernel_size, *n)
 
 
 def cross_entropy(case, shape, targets, **setting):
@@ -265,6 +277,10 @@ def linear_cross_entropy(case, x, V, targets, grad_scale=1.0, **setting):
 
 TAPE = {"seed": 3, "step": 5, "stream": 7}
 NETWORKS = [
+    *[Row("sliding_windows", case,
+          lambda m, x, k=k, s=s, p=p, d=d: m.sliding_windows(x, k, s, [(n, n) for n in p], d), normal((2, 3, 5, 7)),
+          lambda t, x, k=k, s=s, p=p, d=d: torch_windows(t, x, k, s, p, d))
+      for case, (k, s, p, d) in CONVOLUTIONS.items()],
     *[Row("gelu", f"{case}-{a}", lambda m, x, a=a: _nn(m).gelu(x, approximate=a), normal(shape))
       for a in ("none", "tanh") for case, shape in UNARY_SHAPES.items()],
     *[Row("layernorm", f"{case}-{'bias' if bias else 'plain'}", lambda m, x, *wb: m.layernorm(x, *wb, eps=1e-3),
@@ -272,13 +288,13 @@ NETWORKS = [
           lambda t, x, *wb: t.nn.functional.layer_norm(x, x.shape[-1:], *wb, eps=1e-3))
       for bias in (True, False)
       for case, x in (("1d", (5,)), ("2d", (3, 4)), ("3d", (2, 3, 7)), ("one", (1, 1)), ("prime", (17, 13)))],
-    *[Row("embedding", case, lambda m, w, i: m.embedding(w, i), and_then(normal(shape), ids),
+    *[Row("embedding", case, lambda m, w, i: m.embedding(i, w), and_then(normal(shape), ids),
           lambda t, w, i: t.nn.functional.embedding(i, w))
       for case, shape, ids in (("repeats", (5, 3), [[1, 4, 1], [0, 1, 1]]), ("0d", (3, 2), 2), ("one", (1, 1), [0, 0]),
                                ("prime", (7, 13), [6, 6, 0, 3, 6]))],
-    *[Row("dropout", case, lambda m, x, p=p: m.dropout(x, p, **TAPE), normal(shape), None)
+    *[Row("seeded_dropout", case, lambda m, x, p=p: m.seeded_dropout(x, p, **TAPE), normal(shape), None)
       for case, shape, p in (("half", (5, 7), 0.5), ("some", (2, 3, 5), 0.1), ("none", (3,), 0.0), ("0d", (), 0.3))],
-    *[Row("scaled_dot_product_attention", case, *attention(q, s, **setting)) for case, q, s, setting in (
+    *[Row("flash_attention", case, *attention(q, s, **setting)) for case, q, s, setting in (
         ("causal", (2, 2, 5, 3), 5, {}), ("full", (2, 2, 5, 3), 5, {"causal": False}),
         ("longer-keys", (1, 2, 3, 4), 7, {"causal": False}), ("shorter-keys", (2, 1, 5, 4), 2, {"causal": False}),
         ("causal-longer-keys", (1, 1, 3, 2), 5, {}), ("causal-shorter-keys", (1, 1, 5, 2), 3, {}),

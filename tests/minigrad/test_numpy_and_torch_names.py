@@ -123,7 +123,7 @@ def indices(*ids, dtype=np.int64):
 
 
 def attention(*shapes, **setting):
-    return lambda: mg.scaled_dot_product_attention(*(x3(shape) for shape in shapes), **setting)
+    return lambda: mg.flash_attention(*(x3(shape) for shape in shapes), **setting)
 
 
 BAD = {
@@ -154,15 +154,16 @@ BAD = {
     "layernorm": (lambda: mg.layernorm(x3(), x3((3,))), ValueError, r"weight has shape \(3,\), expected \(4,\)"),
     "layernorm-bias": (lambda: mg.layernorm(x3(), x3((4,)), x3((3,))), ValueError, r"bias has shape \(3,\)"),
     "gelu": (lambda: x3().gelu(approximate="erf"), ValueError, '\'erf\'; expected "none" or "tanh"'),
-    "id-high": (lambda: mg.embedding(x3((5, 2)), indices(1, 5)), IndexError, r"embedding: id 5 is outside 0\.\.4"),
-    "id-negative": (lambda: mg.embedding(x3((5, 2)), indices(-1)), IndexError, r"id -1 is outside 0\.\.4"),
-    "id-float": (lambda: mg.embedding(x3((5, 2)), np.ones(2)), TypeError, "ids must be integers, not float64"),
+    "id-high": (lambda: mg.embedding(indices(1, 5), x3((5, 2))), IndexError, r"embedding: id 5 is outside 0\.\.4"),
+    "id-negative": (lambda: mg.embedding(indices(-1), x3((5, 2))), IndexError, r"id -1 is outside 0\.\.4"),
+    "id-float": (lambda: mg.embedding(np.ones(2), x3((5, 2))), TypeError, "ids must be integers, not float64"),
     "target": (lambda: mg.cross_entropy(x3((2, 5)), indices(1, 5)), IndexError, r"target 5 is outside 0\.\.4"),
     "target-negative": (lambda: mg.cross_entropy(x3((2, 5)), indices(1, -1)), IndexError, r"target -1 is outside"),
     "target-bool": (lambda: mg.cross_entropy(x3((2, 5)), indices(1, 0, dtype=bool)), TypeError, "not bool"),
-    "target-shape": (lambda: mg.cross_entropy(x3((2, 5)), indices(1)), ValueError, r"\(2, 5\) need targets \(2,\)"),
-    "reduction": (lambda: mg.cross_entropy(x3((2, 5)), indices(1, 0), reduction="none"), ValueError, "is 'none'"),
-    "dropout": (lambda: mg.dropout(x3(), 1.0, 0, 0, 0), ValueError, "dropout: p is 1.0; expected 0 <= p < 1"),
+    "target-shape": (lambda: mg.cross_entropy(x3((2, 5)), indices(1)), ValueError, r"need targets \(2,\), not \(1,\)"),
+    "reduction": (lambda: mg.softmax_cross_entropy(x3((2, 5)), indices(1, 0), reduction="none"), ValueError,
+                  "is 'none'"),
+    "dropout": (lambda: mg.seeded_dropout(x3(), 1.0, 0, 0, 0), ValueError, "dropout: p is 1.0; expected 0 <= p < 1"),
     "attention-3d": (attention((2, 3, 4), (2, 3, 4), (2, 3, 4)), ValueError, r"needs q \(B, H, T, D\)"),
     "attention-batch": (attention((4, 1, 2, 3), (2, 1, 2, 3), (2, 1, 2, 3)), ValueError, r"got \(4, 1, 2, 3\), \(2"),
     "attention-heads": (attention((2, 4, 2, 3), (2, 1, 2, 3), (2, 1, 2, 3)), ValueError, "attention needs"),

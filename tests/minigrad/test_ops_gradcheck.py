@@ -165,7 +165,10 @@ def test_gradients_at_the_kinks_are_finite():
     np.testing.assert_array_equal([base.grad, exponent.grad], 0.0)
 
 
-@pytest.mark.parametrize("fn", [mg.sigmoid, mg.silu, mg.tanh, mg.softmax, mg.log_softmax, mg.gelu])
+@pytest.mark.parametrize(
+    "fn",
+    [mg.sigmoid, mg.silu, mg.tanh, lambda x: mg.softmax(x, dim=0), lambda x: mg.log_softmax(x, dim=0), mg.gelu],
+)
 def test_large_values_overflow_nowhere(fn):
     x = mg.tensor(np.array([-1000.0, 0.0, 1000.0], np.float32), requires_grad=True)
     out = fn(x)  # a RuntimeWarning of NumPy would fail the test

@@ -29,7 +29,7 @@ CALLS = {
     "linear": ((4, 4), 2, ops.linear),
     "linear, with a bias": ((4, 4), 2, lambda x, w: ops.linear(x, w, mg.tensor([1.0, 2.0, 3.0, 4.0]))),
     "layernorm": ((4,), 3, ops.layernorm),
-    "scaled_dot_product_attention": ((1, 2, 4, 3), 3, ops.scaled_dot_product_attention),
+    "flash_attention": ((1, 2, 4, 3), 3, ops.flash_attention),
     "linear_cross_entropy": ((4, 4), 2, lambda x, w: ops.linear_cross_entropy(x, w, TARGETS)),
 }  # fmt: skip
 

@@ -77,10 +77,10 @@ def doubled_backward(dout):
         (lambda x, y: x * y, ["da", "db"]),
         (lambda x, y: mg.where(x.data > 0, x, y), ["da", "db"]),
         (lambda x, y: mg.linear(x, y), ["dx", "dweight"]),
-        (lambda x, y: mg.linear(x, y, mg.tensor(np.zeros(3, np.float32))), ["dx", "dweight", "dbias"]),
+        (lambda x, y: mg.linear(x, y, mg.tensor(np.zeros(3))), ["dx", "dweight", "dbias"]),
         (lambda x, y: mg.layernorm(x, y[0]), ["dx", "dweight"]),
         (lambda x, y: mg.permute(x, 1, 0), ["dx"]),
-        (lambda x, y: mg.embedding(x, np.array([1])), ["dweight"]),
+        (lambda x, y: mg.embedding(np.array([1]), x), ["dweight"]),
         (lambda x, y: doubled(x, y), ["dx", "dfactor"]),
         (lambda x, y: mg.concatenate([x, y]), ["d0", "d1"]),  # a list of any length has no names
         (lambda x, y: mg.record(x.data, (x,), lambda dout: dout), ["d0"]),

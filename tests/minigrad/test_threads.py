@@ -285,7 +285,7 @@ x = rng.standard_normal((64, 32)).astype(np.float32)
 ids = rng.integers(0, 32, 64)
 
 def loss_of(weight):
-    return (F.linear(mg.tensor(x), weight) * F.embedding(weight, ids)).sum() * 1e-3 + weight.sum() * 1e-3
+    return (F.linear(mg.tensor(x), weight) * F.embedding(ids, weight)).sum() * 1e-3 + weight.sum() * 1e-3
 
 for in_arena in (False, True):
     weight = mg.nn.Parameter(rng.standard_normal((32, 32)).astype(np.float32))

@@ -19,7 +19,7 @@ CASES = [
     if row.torch is not None
     for kernel_set in (kernels.SETS if row.has_kernels else ("fast",))
 ]
-WITHOUT_PEER = {"astype", "dropout"}  # checked in test_ops_gradcheck and in tests/kernels
+WITHOUT_PEER = {"astype", "seeded_dropout"}  # checked in test_ops_gradcheck and in tests/kernels
 
 
 def as_list(out):

@@ -7,8 +7,9 @@ from minigrad import ops
 from minigrad.opcases import OpCase
 from minigrad.ops.elementwise import unbroadcast
 
-ELEMENTWISE, REDUCE, SHAPE, JOINING, INDEXING, LINALG, NN = (
-    f"minigrad.ops.{name}." for name in ("elementwise", "reduce", "shape", "joining", "indexing", "linalg", "nn")
+ELEMENTWISE, REDUCE, SHAPE, JOINING, INDEXING, LINALG, NN, ATTENTION, LOSS, CONV = (
+    f"minigrad.ops.{name}."
+    for name in ("elementwise", "reduce", "shape", "joining", "indexing", "linalg", "nn", "attention", "loss", "conv")
 )
 
 
@@ -20,6 +21,17 @@ def wrong(name, op, function, cause, module, case=None):
 def after(name, op, change, cause, module, case=None):
     """A backward function whose results are changed."""
     return Bug(name, f"{module}{op}_backward", lambda right: lambda *a, **k: change(right(*a, **k)), op, cause, case)
+
+
+def overwritten_overlaps(dout, x_shape, kernel_size, stride, padding, dilation):
+    (top, _), (left, _) = padding
+    dx = np.zeros((*x_shape[:2], *(n + a + b for n, (a, b) in zip(x_shape[2:], padding, strict=True))), dout.dtype)
+    for i, j in np.ndindex(*kernel_size):
+        rows, columns = (
+            e * d + s * np.arange(n) for e, d, s, n in zip((i, j), dilation, stride, dout.shape[4:], strict=True)
+        )
+        dx[:, :, rows[:, None], columns] = dout[:, :, i, j]  # `=` for `+=` where windows overlap
+    return dx[:, :, top : top + x_shape[2], left : left + x_shape[3]]
 
 
 def first_row(dout, a_shape, b_shape):
@@ -108,7 +120,6 @@ _STACKS = OpCase("matmul", "stack", ops.matmul,
                  lambda rng: [rng.standard_normal((2, 5, 3)), rng.standard_normal((3, 7))])  # fmt: skip
 _CHAIN = OpCase("einsum", "square", lambda a, b: ops.einsum("ij,jk->ik", a, b),
                 lambda rng: list(rng.standard_normal((2, 3, 3))))  # fmt: skip
-SDPA = "scaled_dot_product_attention"
 
 BACKWARD_FUNCTIONS = [
     wrong("lost broadcast axis: one row for the sum", "add", first_row, "missing broadcast sum", ELEMENTWISE),
@@ -184,17 +195,21 @@ BACKWARD_FUNCTIONS = [
     after("weight and bias exchanged", "layernorm", lambda g: (g[0], g[2], g[1]), "inputs swapped", NN),
     after("NaN", "gelu", lambda dx: dx * np.nan, "not finite", NN),
     after("off by one row", "embedding", lambda dweight: np.roll(dweight, 1, axis=0), "shifted", NN),
-    wrong("mask drawn anew at every call", "dropout", random_mask, "nondeterministic", NN),
-    wrong("mask dropped in backward", "dropout", lambda dout, p, **_: dout / (1 - p), "mask forgotten", NN),
-    after("1 / (1 - p) forgotten in backward", "dropout", lambda dx: dx * 0.7, "scale forgotten", NN),
-    Bug("causal mask dropped in backward", f"{NN}{SDPA}_backward", attention_unmasked, SDPA, "mask forgotten"),
-    after("1 / sqrt(D) forgotten", SDPA, lambda g: (g[0] * 3**0.5, g[1] * 3**0.5, g[2]), "scale forgotten", NN),
-    Bug("dropout of the wrong step in backward", f"{NN}{SDPA}_backward", attention_other_step, SDPA, "mask forgotten"),
-    after("values get no gradient", "causal_self_attention", no_value_gradient, "lost", NN),
-    wrong("ignored rows get a gradient", "softmax_cross_entropy", no_mask, "mask forgotten", NN),
-    Bug("ignored rows counted in the divisor", f"{NN}softmax_cross_entropy_backward", ignored_rows_counted,
+    wrong("mask drawn anew at every call", "seeded_dropout", random_mask, "nondeterministic", NN),
+    wrong("mask dropped in backward", "seeded_dropout", lambda dout, p, **_: dout / (1 - p), "mask forgotten", NN),
+    after("1 / (1 - p) forgotten in backward", "seeded_dropout", lambda dx: dx * 0.7, "scale forgotten", NN),
+    Bug("causal mask dropped in backward", f"{ATTENTION}flash_attention_backward", attention_unmasked,
+        "flash_attention", "mask forgotten"),
+    after("1 / sqrt(D) forgotten", "flash_attention", lambda g: (g[0] * 3**0.5, g[1] * 3**0.5, g[2]), "scale forgotten",
+          ATTENTION),
+    Bug("dropout of the wrong step in backward", f"{ATTENTION}flash_attention_backward",
+        attention_other_step, "flash_attention", "mask forgotten"),
+    wrong("`=` for `+=` where windows overlap", "sliding_windows", overwritten_overlaps, "overwritten", CONV),
+    after("values get no gradient", "causal_self_attention", no_value_gradient, "lost", ATTENTION),
+    wrong("ignored rows get a gradient", "softmax_cross_entropy", no_mask, "mask forgotten", LOSS),
+    Bug("ignored rows counted in the divisor", f"{LOSS}softmax_cross_entropy_backward", ignored_rows_counted,
         "softmax_cross_entropy", "factor N"),
-    Bug("upstream gradient left out", f"{NN}linear_cross_entropy_backward",
+    Bug("upstream gradient left out", f"{LOSS}linear_cross_entropy_backward",
         lambda right: lambda dout, dx, dweight, grad_scale, **_: (dx / grad_scale, dweight / grad_scale),
         "linear_cross_entropy", "scale forgotten"),
     Bug("one entry of an axis of length 1, for the sum", f"{ELEMENTWISE}unbroadcast", lambda right: first_entries_only,

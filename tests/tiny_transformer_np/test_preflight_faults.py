@@ -8,6 +8,7 @@ import kernels
 import minigrad
 from minigrad import functional as F
 from minigrad import nn
+from minigrad.ops import loss as ops_loss
 from minigrad.ops import nn as ops_nn
 from tiny_transformer_np.model import MLP, TransformerLM
 from tiny_transformer_np.training import TextDataset, preflight
@@ -192,8 +193,8 @@ def test_a_model_blind_to_its_inputs():
 
 
 def test_a_gradient_of_the_wrong_sign(monkeypatch):
-    original = ops_nn.softmax_cross_entropy_backward
-    monkeypatch.setattr(ops_nn, "softmax_cross_entropy_backward", lambda *args, **kwargs: -original(*args, **kwargs))
+    original = ops_loss.softmax_cross_entropy_backward
+    monkeypatch.setattr(ops_loss, "softmax_cross_entropy_backward", lambda *args, **kwargs: -original(*args, **kwargs))
     says(failed(trainer_of(), "overfitting", "gradcheck"), "cannot be learned by heart", "wrong sign")
 
 
@@ -211,8 +212,8 @@ def test_a_wrong_backward_function(monkeypatch):
 
 
 def test_a_wrong_backward_function_of_dropout(monkeypatch):
-    original = ops_nn.dropout_backward
-    monkeypatch.setattr(ops_nn, "dropout_backward", lambda dout, p, seed, step, stream:
+    original = ops_nn.seeded_dropout_backward
+    monkeypatch.setattr(ops_nn, "seeded_dropout_backward", lambda dout, p, seed, step, stream:
                         original(dout, p, seed, step, stream + 1))  # fmt: skip
     says(failed(trainer_of(model={"dropout": 0.2}), "gradcheck"), "disagrees with the numerical gradient")
 

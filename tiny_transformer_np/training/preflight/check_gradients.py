@@ -70,7 +70,7 @@ def _wrong_along_a_direction(model, loss):
 
     def along(t):
         for (module, name, p), (a, b) in zip(places, directions, strict=True):
-            setattr(module, name, minigrad.Tensor(p.data) + t[0] * a + t[1] * b)
+            vars(module)[name] = minigrad.Tensor(p.data) + t[0] * a + t[1] * b  # setattr would want a Parameter
         return loss()
 
     try:
@@ -79,7 +79,7 @@ def _wrong_along_a_direction(model, loss):
         return error
     finally:
         for module, name, p in places:
-            setattr(module, name, p)
+            vars(module)[name] = p
     return None
 
 

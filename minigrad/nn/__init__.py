@@ -1,0 +1,96 @@
+"""Modules: named parameters, and a `forward` that says what to do with them.
+
+module.py       Module and Parameter
+layers.py       Linear, Embedding, norms, Dropout, Flatten
+activations.py  elementwise functions as modules
+attention.py    MultiheadAttention
+convolution.py  convolutions and pooling
+containers.py   Sequential, ModuleList, ModuleDict
+losses.py       losses as modules
+"""
+
+from minigrad.nn.activations import (
+    GELU,
+    Identity,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
+from minigrad.nn.attention import (
+    MultiheadAttention,
+)
+from minigrad.nn.containers import (
+    ModuleDict,
+    ModuleList,
+    Sequential,
+)
+from minigrad.nn.convolution import (
+    AvgPool1d,
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    MaxPool1d,
+    MaxPool2d,
+)
+from minigrad.nn.layers import (
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+)
+from minigrad.nn.losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+)
+from minigrad.nn.module import (
+    Module,
+    Parameter,
+    copyable,
+    misfit,
+)
+
+__all__ = [
+    "GELU",
+    "AvgPool1d",
+    "AvgPool2d",
+    "BCEWithLogitsLoss",
+    "Conv1d",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "Identity",
+    "KLDivLoss",
+    "L1Loss",
+    "LayerNorm",
+    "Linear",
+    "LogSoftmax",
+    "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "MultiheadAttention",
+    "NLLLoss",
+    "Parameter",
+    "RMSNorm",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "copyable",
+    "misfit",
+]

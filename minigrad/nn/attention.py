@@ -1,0 +1,119 @@
+"""MultiheadAttention with PyTorch's arguments and names of parameters."""
+
+import math
+
+import numpy as np
+
+from minigrad import functional as F
+from minigrad import random
+from minigrad._tensor import Tensor, as_tensor
+from minigrad.nn.layers import Linear
+from minigrad.nn.module import Module, Parameter
+from minigrad.ops.attention import add_mask
+from minigrad.ops.nn import refuse
+
+
+class MultiheadAttention(Module):
+    """Attention of num_heads heads between projections of query, key and value. Vaswani et al. 2017.
+
+    embed_dim   of query and output, E; kdim and vdim of key and value, E unless given
+    dropout     probability that an attention weight is dropped while training
+    batch_first whether arrays are (N, T, E) instead of (T, N, E)
+
+    The arguments add_bias_kv and add_zero_attn of PyTorch are refused. Input weights are drawn as Glorot & Bengio 2010.
+    """
+
+    def __init__(
+        self, embed_dim, num_heads, dropout=0.0, bias=True, add_bias_kv=False, add_zero_attn=False, kdim=None,
+        vdim=None, batch_first=False,
+    ):  # fmt: skip
+        refuse("MultiheadAttention", add_bias_kv=add_bias_kv, add_zero_attn=add_zero_attn)
+        if num_heads < 1 or embed_dim % num_heads:
+            raise ValueError(f"MultiheadAttention: {embed_dim} features do not divide into {num_heads} heads")
+        self.embed_dim, self.num_heads, self.dropout, self.batch_first = embed_dim, num_heads, dropout, batch_first
+        self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
+        if self.kdim == self.vdim == embed_dim:
+            self.in_proj_weight = _glorot(3 * embed_dim, embed_dim)
+        else:
+            self.q_proj_weight, self.k_proj_weight, self.v_proj_weight = (
+                _glorot(embed_dim, size) for size in (embed_dim, self.kdim, self.vdim)
+            )
+        self.in_proj_bias = Parameter(np.zeros(3 * embed_dim, np.float32)) if bias else None
+        self.out_proj = Linear(embed_dim, embed_dim, bias=bias)
+        if bias:
+            self.out_proj.bias.data[...] = 0.0
+
+    def forward(
+        self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None, average_attn_weights=True,
+        is_causal=False,
+    ):  # fmt: skip
+        """-> (output, weights). query (N, T, E), key (N, S, kdim), value (N, S, vdim), or without N, or as
+        batch_first says -> (N, T, E), and the attention weights (N, T, S) or None.
+
+        key_padding_mask      (N, S): True hides a key, floats are added to its scores
+        attn_mask             (T, S) or (N * num_heads, T, S), of the same kinds
+        need_weights          False: no weights are returned, and no array (T, S) need be held
+        average_attn_weights  False: weights (N, num_heads, T, S)
+        is_causal             says that attn_mask is the causal mask, which must be given; as in PyTorch
+        """
+        if is_causal and attn_mask is None:
+            raise ValueError("MultiheadAttention: is_causal needs the attn_mask, which it says is the causal one")
+        query, key, value = (as_tensor(x) for x in (query, key, value))
+        is_batch = query.ndim == 3
+        q, k, v = (self._heads(*x) for x in zip("qkv", map(self._batch_first, (query, key, value)), strict=True))
+        mask = self._mask(q, k, attn_mask, key_padding_mask)
+        p = self.dropout if self.training else 0.0
+        weights = None
+        if need_weights:
+            scores = F.matmul(q, F.swapaxes(k, -1, -2)) * (1.0 / math.sqrt(q.shape[-1]))  # (N, H, T, S)
+            weights = F.dropout(F.softmax(scores if mask is None else scores + mask, dim=-1), p)
+            out = F.matmul(weights, v)
+            weights = F.mean(weights, axis=1) if average_attn_weights else weights
+        elif is_causal and key_padding_mask is None:
+            out = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+        N, H, T, D = out.shape
+        out = self.out_proj(F.reshape(F.swapaxes(out, 1, 2), (N, T, H * D)))
+        if not is_batch:
+            return out[0], None if weights is None else weights[0]
+        return out if self.batch_first else F.swapaxes(out, 0, 1), weights
+
+    def _batch_first(self, x):
+        if x.ndim == 2:
+            return x[None]
+        if x.ndim != 3:
+            raise ValueError(f"MultiheadAttention: expected arrays of two or three axes, not {x.shape}")
+        return x if self.batch_first else F.swapaxes(x, 0, 1)
+
+    def _heads(self, which, x):
+        """The projection of x (N, T, ...) for the heads: (N, H, T, D)."""
+        E, part = self.embed_dim, "qkv".index(which)
+        rows = slice(part * E, (part + 1) * E)
+        separate = "q_proj_weight" in vars(self)
+        weight = getattr(self, f"{which}_proj_weight") if separate else self.in_proj_weight[rows]
+        x = F.linear(x, weight, None if self.in_proj_bias is None else self.in_proj_bias[rows])
+        return F.swapaxes(F.reshape(x, (*x.shape[:2], self.num_heads, E // self.num_heads)), 1, 2)
+
+    def _mask(self, q, k, attn_mask, key_padding_mask):
+        """Both masks as one array to be added to the scores (N, H, T, S), or None."""
+        if attn_mask is None and key_padding_mask is None:
+            return None
+        N, H, T, S = *q.shape[:3], k.shape[2]
+        mask = Tensor(np.zeros((1, 1, T, S), q.dtype, like=q.data))
+        if attn_mask is not None:
+            attn_mask = as_tensor(attn_mask)
+            shape = (1, 1, T, S) if attn_mask.ndim == 2 else (N, H, T, S)
+            mask = add_mask("attn_mask", mask, F.reshape(attn_mask, shape), visible=False)
+        if key_padding_mask is not None:
+            padding = F.reshape(as_tensor(key_padding_mask), (N, 1, 1, S))
+            mask = add_mask("key_padding_mask", mask, padding, visible=False)
+        return mask
+
+    def extra_repr(self):
+        return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, batch_first={self.batch_first}"
+
+
+def _glorot(fan_out, fan_in):
+    bound = math.sqrt(6.0 / (fan_in + fan_out))
+    return Parameter(random.uniform((fan_out, fan_in), -bound, bound))

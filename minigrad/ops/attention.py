@@ -1,0 +1,171 @@
+"""Attention: PyTorch's function, and the operations of the kernels.
+
+B batch, H heads, T queries, S keys, D head size.
+"""
+
+import math
+
+import numpy as np
+
+import kernels
+from kernels.arrays import empty
+from minigrad import random
+from minigrad._tensor import as_tensor, record
+from minigrad.ops.elementwise import add, astype, mul, where
+from minigrad.ops.linalg import matmul
+from minigrad.ops.nn import dropout, layer_inputs, saved_array, softmax
+from minigrad.ops.shape import broadcast_to, expand_dims, reshape, swapaxes
+
+
+def scaled_dot_product_attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    """softmax(query key^T * scale + attn_mask) value: PyTorch's function. Vaswani et al. 2017.
+
+    query (..., T, D), key (..., S, D), value (..., S, E) -> (..., T, E); the leading axes broadcast.
+
+    attn_mask   broadcasts to (..., T, S): booleans, False hides a key, or floats that are added to the scores; a query
+                that sees no key gets zeros
+    dropout_p   probability that a weight is dropped, by the next stream of `minigrad.random`
+    is_causal   query i sees keys 0..i; only without attn_mask
+    scale       1 / sqrt(D) unless given
+    enable_gqa  key and value may have fewer heads (axis -3), each of which several heads of query share
+
+    Without a mask and with equal sizes it is computed by `flash_attention`, which holds no array (T, S).
+    """
+    q, k, v = layer_inputs("scaled_dot_product_attention", query=query, key=key, value=value)
+    _check_attention_shapes(q, k, v)
+    if not 0.0 <= dropout_p <= 1.0:
+        raise ValueError(f"scaled_dot_product_attention: dropout_p is {dropout_p}; expected 0 <= dropout_p <= 1")
+    if enable_gqa:
+        k, v = _repeat_heads(k, q), _repeat_heads(v, q)
+    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
+    fits = q.shape[:-2] == k.shape[:-2] and k.shape == v.shape and q.size and k.size
+    if attn_mask is None and fits and dropout_p < 1.0:
+        tape = random.next_stream() if dropout_p else (0, 0, 0)
+        four = (reshape(x, (1, math.prod(x.shape[:-2]), *x.shape[-2:])) if x.ndim != 4 else x for x in (q, k, v))
+        return reshape(flash_attention(*four, is_causal, scale, dropout_p, *tape), q.shape)
+    scores = mul(matmul(q, swapaxes(k, -1, -2)), scale)  # (..., T, S)
+    return matmul(dropout(_weights(scores, attn_mask, is_causal), dropout_p), v)
+
+
+def _check_attention_shapes(q, k, v):
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ValueError(
+            "scaled_dot_product_attention needs query (..., T, D), key (..., S, D) and value (..., S, E); "
+            f"got {q.shape}, {k.shape}, {v.shape}"
+        )
+
+
+def _repeat_heads(x, q):
+    """x (..., h, S, D) -> (..., H, S, D), each head for H / h heads of q (..., H, T, D) in a row."""
+    H, h = (t.shape[-3] if t.ndim > 2 else 0 for t in (q, x))
+    if not h or H % h:
+        raise ValueError(f"enable_gqa: {H} heads of query cannot share {h} heads of key or value")
+    if H == h:
+        return x
+    groups = (*x.shape[:-2], H // h, *x.shape[-2:])
+    return reshape(broadcast_to(expand_dims(x, -3), groups), (*x.shape[:-3], H, *x.shape[-2:]))
+
+
+def _weights(scores, attn_mask, is_causal):
+    """The softmax of scores (..., T, S), zeros for a query that sees no key."""
+    if attn_mask is not None:
+        if is_causal:
+            raise ValueError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
+        scores = add_mask("scaled_dot_product_attention: attn_mask", scores, attn_mask)
+    elif is_causal:
+        scores = where(np.tri(*scores.shape[-2:], dtype=bool, like=scores.data), scores, -math.inf)
+    blind = (scores.data == -math.inf).all(axis=-1, keepdims=True)  # (..., T, 1)
+    if not blind.any():
+        return softmax(scores, dim=-1)
+    # their softmax would be NaN, and so would gradients
+    return where(blind, 0.0, softmax(where(blind, 0.0, scores), dim=-1))
+
+
+def add_mask(what, scores, mask, visible=True):
+    """scores with a mask: floats are added; of booleans those that are not `visible` become -inf."""
+    mask = as_tensor(mask)
+    if mask.dtype == bool:
+        return where(mask.data == visible, scores, -math.inf)
+    if mask.dtype not in (np.float32, scores.dtype):
+        raise TypeError(f"{what} is {mask.dtype}, expected bool or {scores.dtype}")
+    return add(scores, astype(mask, scores.dtype))
+
+
+def flash_attention(q, k, v, causal=True, scale=None, p=0.0, seed=0, step=0, stream=0):
+    """softmax(q k^T * scale) v. q (B, H, T, D), k and v (B, H, S, D) -> (B, H, T, D).
+
+    causal: query i sees keys 0..i. scale: 1 / sqrt(D) unless given. p: dropout on the probabilities, with
+    (seed, step, stream) as for `seeded_dropout`. Vaswani et al. 2017; computed as in Dao 2023 (arXiv 2307.08691).
+    """
+    q, k, v = layer_inputs("flash_attention", q=q, k=k, v=v)
+    fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2] and q.shape[3] == k.shape[3] and k.shape == v.shape
+    if not fits:
+        raise ValueError(f"attention needs q (B, H, T, D), k and v (B, H, S, D); got {q.shape}, {k.shape}, {v.shape}")
+    setting = _attention_setting(q.shape[-1], causal, scale, p, seed, step, stream)
+    out, logsumexp = kernels.for_array(q.data).attention_forward(q.data, k.data, v.data, **setting)
+    return record(
+        out, (q, k, v), flash_attention_backward,
+        q=q.data, k=k.data, v=v.data, out=out, logsumexp=logsumexp, **setting,
+    )  # fmt: skip
+
+
+def flash_attention_backward(dout, q, k, v, out, logsumexp, **setting):
+    return kernels.for_array(dout).attention_backward(dout, q, k, v, out, logsumexp, **setting)
+
+
+def causal_self_attention(qkv, n_head, p=0.0, seed=0, step=0, stream=0):
+    """Attention of a sequence to its own past. qkv (B, T, 3 C): queries, keys, values -> (B, T, C).
+
+    The same kernel as `flash_attention`, which reads and writes the packed array here instead of three separate ones.
+    """
+    (qkv,) = layer_inputs("causal_self_attention", qkv=qkv)
+    q, k, v = _split_heads(qkv.data, n_head)
+    setting = _attention_setting(q.shape[-1], True, None, p, seed, step, stream)
+    out, logsumexp = kernels.for_array(qkv.data).attention_forward(q, k, v, **setting)
+    merged = _merge_heads(out)
+    kept = saved_array(merged)
+    result = record(
+        merged, (qkv,), causal_self_attention_backward,
+        qkv=saved_array(qkv.data), out=kept, logsumexp=logsumexp, n_head=n_head, **setting,
+    )  # fmt: skip
+    if kept is not merged:
+        result.recompute = kept
+    return result
+
+
+def causal_self_attention_backward(dout, qkv, out, logsumexp, n_head, **setting):
+    dqkv = empty(qkv.shape, qkv.dtype, like=qkv)  # (B, T, 3 C)
+    dout, out = _heads(dout, n_head), _heads(out, n_head)  # (B, H, T, D)
+    kernels.for_array(dout).attention_backward(
+        dout, *_split_heads(qkv, n_head), out, logsumexp, **setting, into=_split_heads(dqkv, n_head)
+    )
+    return dqkv
+
+
+def _attention_setting(D, causal, scale, p, seed, step, stream):
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"attention: dropout probability p is {p}; expected 0 <= p < 1")
+    scale = 1.0 / math.sqrt(D) if scale is None else float(scale)  # a float64 scalar of NumPy would widen float32
+    return {"scale": scale, "causal": causal, "p": p, "seed": seed, "step": step, "stream": stream}
+
+
+def _split_heads(qkv, n_head):
+    """(B, T, 3 C) -> three views (B, H, T, D)."""
+    if qkv.ndim != 3 or n_head < 1:
+        raise ValueError(f"attention needs qkv (B, T, 3 C) and n_head >= 1; got {qkv.shape} and {n_head}")
+    B, T, C3 = qkv.shape
+    if C3 % (3 * n_head):
+        raise ValueError(f"attention: {C3} features do not divide into q, k, v of {n_head} heads each")
+    return tuple(qkv.reshape(B, T, 3, n_head, -1).transpose(2, 0, 3, 1, 4))
+
+
+def _heads(x, n_head):
+    """(B, T, C) -> a view (B, H, T, D)."""
+    return x.reshape(*x.shape[:2], n_head, -1).swapaxes(1, 2)
+
+
+def _merge_heads(x):
+    """(B, H, T, D) -> (B, T, C)."""
+    return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
