@@ -76,7 +76,6 @@ __all__ = [
     "concatenate",
     "cumsum",
     "div",
-    "dropout",
     "einsum",
     "embedding",
     "exp",
