@@ -24,7 +24,7 @@ def sliding_windows(x, kernel_size, stride, padding, dilation, fill=0.0):
     kernel_size, stride, dilation: an int for each spatial axis. padding: a pair (before, after) for each, of elements
     `fill` that are put around x. A position counts from 0, at every stride-th element of the padded input.
     """
-    padded = np.pad(x.data, ((0, 0), (0, 0), *padding), constant_values=fill) if any(map(any, padding)) else x.data
+    padded = _padded(x.data, padding, fill) if any(map(any, padding)) else x.data
     out = np.empty((*x.shape[:2], *kernel_size, *_positions(padded.shape, kernel_size, stride, dilation)), x.dtype,
                    like=x.data)  # fmt: skip
     for element, seen in _elements(out.shape, kernel_size, stride, dilation):
@@ -42,6 +42,15 @@ def sliding_windows_backward(dout, x_shape, kernel_size, stride, padding, dilati
     for element, seen in _elements(dout.shape, kernel_size, stride, dilation):
         dx[seen] += dout[element]  # windows overlap, but one element of all windows sees no place twice
     return dx[(..., *(slice(a, a + n) for a, n in zip(before, x_shape[2:], strict=True)))]
+
+
+def _padded(x, padding, fill):
+    """x with pairs (before, after) of elements around its spatial axes."""
+    around = [n + a + b for n, (a, b) in zip(x.shape[2:], padding, strict=True)]
+    padded = np.empty((*x.shape[:2], *around), x.dtype, like=x)
+    padded[...] = fill
+    padded[(..., *(slice(a, a + n) for n, (a, _) in zip(x.shape[2:], padding, strict=True)))] = x
+    return padded
 
 
 def _positions(padded_shape, kernel_size, stride, dilation):
@@ -151,9 +160,10 @@ def _max_pool(name, n, input, kernel_size, stride, padding, dilation, ceil_mode,
 
 def _places(best, x_shape, kernel_size, stride, around, dilation):
     """Which element of x, counted through the spatial axes, element `best` (N, C, *positions) of each window is."""
-    place = 0
-    elements = np.unravel_index(best, kernel_size)
-    for axis, element in enumerate(elements):
+    place, behind = 0, math.prod(kernel_size)  # behind: elements of a window for each step along the axis
+    for axis, size in enumerate(kernel_size):
+        behind //= size
+        element = best // behind % size
         shape = [1] * best.ndim
         shape[2 + axis] = -1
         first = np.arange(best.shape[2 + axis], like=best).reshape(shape) * stride[axis] - around[axis][0]
@@ -195,7 +205,7 @@ def _avg_pool(name, n, input, kernel_size, stride, padding, ceil_mode, count_inc
             first = np.arange(out.shape[2 + axis]) * s - p
             along = np.minimum(first + k, x.shape[2 + axis] + c) - np.maximum(first, -c)
             counts = counts * np.expand_dims(along, tuple(i for i in range(n) if i != axis))
-        out = mul(out, np.asarray(1.0 / counts, dtype=wide, like=x.data))
+        out = mul(out, Tensor(np.asarray(1.0 / counts, dtype=wide, like=x.data)))
     else:
         out = mul(out, 1.0 / divisor)
     out = astype(out, x.dtype)

@@ -163,7 +163,7 @@ def _of_indices(name, log_probs, targets, weight, ignore_index, reduction, smoot
     labels = np.where(counted, labels, 0)
     rows = np.arange(labels.size, like=labels)
     each = counted.astype(log_probs.dtype) if weight is None else np.where(counted, weight.data[labels], 0)
-    losses = where(counted, neg(mul(getitem(flat, (rows, labels)), each)), 0.0)
+    losses = where(counted, neg(mul(getitem(flat, (rows, labels)), Tensor(each))), 0.0)
     if smoothing:
         spread = neg(sum(flat if weight is None else mul(flat, weight), axis=-1))
         losses = add(mul(losses, 1.0 - smoothing), mul(where(counted, spread, 0.0), smoothing / V))

@@ -128,7 +128,7 @@ def _last_axes_as_one(name, x, normalized_shape, weight, *bias):
         if vector is not None and vector.shape != shape:
             raise ValueError(f"{name}: {what} has shape {vector.shape}, expected {shape}")
     C = math.prod(shape)
-    weight = Tensor(np.ones(C, x.dtype, like=x.data)) if weight is None else reshape(weight, C)
+    weight = Tensor(np.zeros(C, x.dtype, like=x.data) + 1.0) if weight is None else reshape(weight, C)
     rows = reshape(x, (*x.shape[: -len(shape)], C))
     return rows, weight, *(vector if vector is None else reshape(vector, C) for vector in bias)
 
