@@ -27,8 +27,10 @@ CALLS = {
     "kl_div": lambda x: F.kl_div(x[0], F.softmax(x[1], dim=0)),
     "conv1d": lambda x: F.conv1d(x, x[:, :, :2], padding=1),
     "conv2d": lambda x: F.conv2d(x[None], x[:, None, :2, :2], stride=2, padding="valid", groups=3),
-    "max_pool1d": lambda x: F.max_pool1d(x, 3, 1, 1, return_indices=True)[0], "max_pool2d": lambda x: F.max_pool2d(x, 2),
-    "avg_pool1d": lambda x: F.avg_pool1d(x, 3, 2, 1, True, False), "avg_pool2d": lambda x: F.avg_pool2d(x, 2, padding=1),
+    "max_pool1d": lambda x: F.max_pool1d(x, 3, 1, 1, return_indices=True)[0],
+    "max_pool2d": lambda x: F.max_pool2d(x, 2),
+    "avg_pool1d": lambda x: F.avg_pool1d(x, 3, 2, 1, True, False),
+    "avg_pool2d": lambda x: F.avg_pool2d(x, 2, padding=1),
 }  # fmt: skip
 
 
