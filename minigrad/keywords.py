@@ -2,15 +2,18 @@
 
 import functools
 import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from minigrad.ambiguous import refuse
 
+Result = TypeVar("Result")
 NO_AXES = range(0)  # NumPy's axis=(): over none. PyTorch's dim=() means over all
 
 
-def numpy_keywords(**torch_names):
+def numpy_keywords(**torch_names: str) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """The operation, which has PyTorch's keywords, takes NumPy's as well: numpy_keywords(axis="dim").
 
     TypeError if both are given.
@@ -37,7 +40,7 @@ def _renamed(name, kwargs, torch_names):
     return kwargs
 
 
-def reduction(op):
+def reduction(op: Callable[..., Result]) -> Callable[..., Result]:
     """A reduction (x, dim, keepdim, ...) also takes NumPy's `axis` and `keepdims`. An empty tuple must be named."""
 
     @functools.wraps(op)
@@ -55,7 +58,9 @@ def reduction(op):
     return spelled
 
 
-def two_meanings(numpy_op, meaning):
+def two_meanings(
+    numpy_op: Callable[..., Any], meaning: Callable[..., str | None]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The decorated operation is PyTorch's, `numpy_op` NumPy's of the same name, told apart by what only one can take.
 
     A keyword that only one of them has decides, else meaning(*args, **kwargs): "torch", "numpy", or None for a call

@@ -4,18 +4,23 @@ All but getitem are made of it or of `where`. An array of indices is copied when
 use its buffer again before backward.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from kernels.arrays import is_array
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.ambiguous import refuse
+from minigrad.argument_types import TensorLike
 from minigrad.keywords import numpy_keywords
 from minigrad.ops.elementwise import astype, where
 from minigrad.ops.reduce import sum
 from minigrad.ops.shape import broadcast_to, permute, reshape
 
 
-def getitem(input, index):
+def getitem(input: TensorLike, index: Any) -> Tensor:
     """x[index]: slices, ints, None, Ellipsis, integer or boolean arrays, or a tuple of them.
 
     IndexError for an index out of bounds. TypeError where NumPy and PyTorch order the axes of the result differently:
@@ -65,7 +70,7 @@ def _is_ambiguous(parts):
     return "s" in kinds.strip("s") and torch.startswith("s")
 
 
-def gather(input, dim, index):
+def gather(input: TensorLike, dim: int, index: TensorLike) -> Tensor:
     """out[i][j] = input[i][index[i][j]] for dim 1, and so on. index: int64, not larger than input except along dim."""
     x, index = as_tensor(input), _indices("gather", index)
     if x.ndim == 0 and index.ndim < 2:  # a number may be said to have one axis, as in PyTorch
@@ -89,7 +94,7 @@ def _along(index, dim):
 
 
 @numpy_keywords(axis="dim")
-def take_along_dim(input, indices, dim=None):
+def take_along_dim(input: TensorLike, indices: TensorLike, dim: int | None = None) -> Tensor:
     """The elements `indices` along `dim`; indices and input broadcast along the others. No dim: of all elements."""
     x, indices = as_tensor(input), _indices("take_along_dim", indices)
     if dim is None:
@@ -102,12 +107,12 @@ def take_along_dim(input, indices, dim=None):
     return getitem(broadcast_to(x, sizes[0]), _along(np.broadcast_to(indices, sizes[1]), dim))
 
 
-def take_along_axis(arr, indices, axis=-1):
+def take_along_axis(arr: TensorLike, indices: TensorLike, axis: int | None = -1) -> Tensor:
     """NumPy's take_along_dim."""
     return take_along_dim(arr, indices, axis)
 
 
-def index_select(input, dim, index):
+def index_select(input: TensorLike, dim: int, index: TensorLike) -> Tensor:
     """The rows `index` along `dim`; index: one axis of integers, none of them negative."""
     x, index = as_tensor(input), _indices("index_select", index)
     if index.ndim > 1:
@@ -141,7 +146,7 @@ def _mask(name, mask):
     return mask
 
 
-def masked_fill(input, mask, value):
+def masked_fill(input: TensorLike, mask: TensorLike, value: TensorLike) -> Tensor:
     """`value`, a number or a tensor of one, where mask is true. mask: booleans that broadcast with input."""
     x = as_tensor(input)
     if isinstance(value, Tensor) or is_array(value):
@@ -155,7 +160,7 @@ def masked_fill(input, mask, value):
     return out
 
 
-def masked_select(input, mask):
+def masked_select(input: TensorLike, mask: TensorLike) -> Tensor:
     """The elements where mask is true, along one axis. input and mask broadcast."""
     x, mask = as_tensor(input), _mask("masked_select", mask)
     shape = np.broadcast_shapes(x.shape, mask.shape)
@@ -169,21 +174,21 @@ def _triangle(name, x, mask):
 
 
 @numpy_keywords(k="diagonal")
-def tril(input, diagonal=0):
+def tril(input: TensorLike, diagonal: int = 0) -> Tensor:
     """The lower triangle of matrices (..., M, N), zeros elsewhere; diagonal: how far above the main one it reaches."""
     x = as_tensor(input)
-    return _triangle("tril", x, np.tri(*x.shape[-2:], k=diagonal, dtype=bool) if x.ndim > 1 else None)
+    return _triangle("tril", x, np.tri(x.shape[-2], x.shape[-1], k=diagonal, dtype=bool) if x.ndim > 1 else None)
 
 
 @numpy_keywords(k="diagonal")
-def triu(input, diagonal=0):
+def triu(input: TensorLike, diagonal: int = 0) -> Tensor:
     """The upper triangle of matrices (..., M, N), zeros elsewhere; diagonal: how far above the main one it begins."""
     x = as_tensor(input)
-    return _triangle("triu", x, ~np.tri(*x.shape[-2:], k=diagonal - 1, dtype=bool) if x.ndim > 1 else None)
+    return _triangle("triu", x, ~np.tri(x.shape[-2], x.shape[-1], k=diagonal - 1, dtype=bool) if x.ndim > 1 else None)
 
 
 @numpy_keywords(axis1="dim1", axis2="dim2")
-def diagonal(input, offset=0, dim1=0, dim2=1):
+def diagonal(input: TensorLike, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The diagonal of the axes dim1 and dim2, as the last axis; offset: how far above the main one."""
     x = as_tensor(input)
     first, second = np.lib.array_utils.normalize_axis_tuple((dim1, dim2), x.ndim)
@@ -194,6 +199,6 @@ def diagonal(input, offset=0, dim1=0, dim2=1):
 
 
 @numpy_keywords(axis1="dim1", axis2="dim2")
-def trace(input, offset=0, dim1=0, dim2=1):
+def trace(input: TensorLike, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The sum of the diagonal."""
     return sum(diagonal(input, offset, dim1, dim2), dim=-1)

@@ -1,12 +1,16 @@
 """Operations that join, cut and copy: concatenate and stack; split, chunk, unbind; repeat, tile, roll, flip, pad."""
 
+from __future__ import annotations
+
 import builtins
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
 from kernels.arrays import on_host
 from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.argument_types import Axes, Ints, TensorLike
 from minigrad.keywords import numpy_keywords, two_meanings
 from minigrad.ops.elementwise import astype
 from minigrad.ops.indexing import getitem
@@ -14,7 +18,7 @@ from minigrad.ops.shape import broadcast_to, one_tuple, reshape
 
 
 @numpy_keywords(axis="dim", arrays="tensors")
-def concatenate(tensors, dim=0):
+def concatenate(tensors: Sequence[TensorLike], dim: int | None = 0) -> Tensor:
     """Join along an axis that exists; dim=None joins all elements in one row, as in NumPy."""
     tensors, axis = _of_one_dtype(tensors), 0 if dim is None else dim
     if dim is None:
@@ -30,7 +34,7 @@ def concatenate_backward(dout, sizes, axis):
 
 
 @numpy_keywords(axis="dim", arrays="tensors")
-def stack(tensors, dim=0):
+def stack(tensors: Sequence[TensorLike], dim: int = 0) -> Tensor:
     """Join along a new axis."""
     tensors = _of_one_dtype(tensors)
     return record(np.stack([t.data for t in tensors], axis=dim), tensors, stack_backward, axis=dim)
@@ -46,13 +50,13 @@ def _of_one_dtype(tensors):
     return [astype(t, common) for t in parts]
 
 
-def vstack(tensors):
+def vstack(tensors: Sequence[TensorLike]) -> Tensor:
     """Join rows: along axis 0, vectors as rows."""
     parts = [as_tensor(t) for t in tensors]
     return concatenate([reshape(t, (1, t.size)) if t.ndim < 2 else t for t in parts], 0)
 
 
-def hstack(tensors):
+def hstack(tensors: Sequence[TensorLike]) -> Tensor:
     """Join columns: along axis 1, of vectors along axis 0."""
     parts = [reshape(t, 1) if t.ndim == 0 else t for t in map(as_tensor, tensors)]
     return concatenate(parts, 0 if parts and parts[0].ndim == 1 else 1)
@@ -83,7 +87,9 @@ def _numpy_split(ary, indices_or_sections, axis=0):
 
 
 @two_meanings(_numpy_split, lambda input, *sizes, **keywords: "torch" if "split_size" in keywords else None)
-def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
+def split(
+    tensor: TensorLike, split_size_or_sections: Ints | None = None, dim: int = 0, *, split_size: Ints | None = None
+) -> tuple[Tensor, ...]:
     """Parts along an axis. With `dim`, as in PyTorch: of a size, the last may be smaller, or of the sizes of a list.
 
     With `axis`, as in NumPy: so many equal parts, or cut before each index of a list. Without either: TypeError. Each
@@ -92,6 +98,8 @@ def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     x = as_tensor(tensor)
     dim = _axis(x, dim)
     n, sizes = x.shape[dim], split_size if split_size_or_sections is None else split_size_or_sections
+    if sizes is None:
+        raise TypeError("split: give a size or a list of sizes")
     if isinstance(sizes, (int, np.integer)):
         if sizes < (1 if n else 0):
             raise ValueError(f"split: a part has {sizes} elements; expected at least 1")
@@ -102,7 +110,7 @@ def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
 
 
 @numpy_keywords(axis="dim")
-def chunk(input, chunks, dim=0):
+def chunk(input: TensorLike, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` parts of equal size along an axis; the last may be smaller."""
     if chunks < 1:
         raise ValueError(f"chunk: {chunks} parts; expected at least 1")
@@ -112,7 +120,7 @@ def chunk(input, chunks, dim=0):
 
 
 @numpy_keywords(axis="dim")
-def unbind(input, dim=0):
+def unbind(input: TensorLike, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along an axis, which they lack."""
     x = as_tensor(input)
     before = (builtins.slice(None),) * _axis(x, dim)
@@ -123,7 +131,7 @@ def unbind(input, dim=0):
 
 
 @numpy_keywords(reps="dims")
-def tile(input, *sizes, dims=None):
+def tile(input: TensorLike, *sizes: Ints, dims: Ints | None = None) -> Tensor:
     """Copies of the whole beside each other: so many along each of the last axes, of which there may be new ones."""
     x = as_tensor(input)
     counts = one_tuple(sizes, dims, "dims")
@@ -151,7 +159,7 @@ def _whose_repeat(input, *sizes, repeats=None):
 
 
 @two_meanings(_numpy_repeat, _whose_repeat)
-def repeat(input, *sizes, repeats=None):
+def repeat(input: TensorLike, *sizes: Ints, repeats: Ints | None = None) -> Tensor:
     """PyTorch's repeat, `tile` with a count for every axis; with the keyword `axis` NumPy's, `repeat_interleave`."""
     x, counts = as_tensor(input), one_tuple(sizes, repeats, "repeats")
     if len(counts) < x.ndim:
@@ -160,7 +168,9 @@ def repeat(input, *sizes, repeats=None):
 
 
 @numpy_keywords(axis="dim")
-def repeat_interleave(input, repeats, dim=None, *, output_size=None):
+def repeat_interleave(
+    input: TensorLike, repeats: TensorLike, dim: int | None = None, *, output_size: int | None = None
+) -> Tensor:
     """Each element along `dim` repeated, by one count or by its own; without dim: of all elements in one row."""
     x = as_tensor(input)
     if dim is None:
@@ -172,16 +182,16 @@ def repeat_interleave(input, repeats, dim=None, *, output_size=None):
 
 
 @numpy_keywords(shift="shifts", axis="dims")
-def roll(input, shifts, dims=None):
+def roll(input: TensorLike, shifts: Ints, dims: Axes = None) -> Tensor:
     """Elements moved on by `shifts` along `dims`, from the end to the beginning; without dims: of all in one row."""
     x = as_tensor(input)
     if dims is None:
         return reshape(roll(reshape(x, -1), builtins.sum(one_tuple((shifts,))), 0), x.shape)
-    shifts, dims = one_tuple((shifts,)), one_tuple((dims,))
-    shifts = shifts * len(dims) if len(shifts) == 1 else shifts
-    if len(shifts) != len(dims):
-        raise ValueError(f"roll: {len(shifts)} shifts for {len(dims)} axes")
-    for shift, dim in zip(shifts, dims, strict=True):
+    moves, axes = one_tuple((shifts,)), one_tuple((dims,))
+    moves = moves * len(axes) if len(moves) == 1 else moves
+    if len(moves) != len(axes):
+        raise ValueError(f"roll: {len(moves)} shifts for {len(axes)} axes")
+    for shift, dim in zip(moves, axes, strict=True):
         dim = np.lib.array_utils.normalize_axis_index(dim, builtins.max(x.ndim, 1))
         if x.size and x.ndim and shift % x.shape[dim]:
             cut = x.shape[dim] - shift % x.shape[dim]
@@ -189,14 +199,14 @@ def roll(input, shifts, dims=None):
     return x if x is not input else reshape(x, x.shape)
 
 
-def flip(input, *axes, dims=None, axis=None):
+def flip(input: TensorLike, *axes: Axes, dims: Axes = None, axis: Axes = None) -> Tensor:
     """The order of elements reversed along `dims`, ints or a tuple; along all axes without them, as in NumPy."""
     x = as_tensor(input)
     named = dims if axis is None else axis
-    axes = range(x.ndim) if named is None and axes in ((), (None,)) else one_tuple(axes, named, "dims")
-    axes = np.lib.array_utils.normalize_axis_tuple(axes, builtins.max(x.ndim, 1))
+    chosen = range(x.ndim) if named is None and axes in ((), (None,)) else one_tuple(axes, named, "dims")
+    chosen = np.lib.array_utils.normalize_axis_tuple(chosen, builtins.max(x.ndim, 1))
     reverse, whole = builtins.slice(None, None, -1), builtins.slice(None)
-    return getitem(x, tuple(reverse if i in axes else whole for i in range(x.ndim)))
+    return getitem(x, tuple(reverse if i in chosen else whole for i in range(x.ndim)))
 
 
 # ---- pad
@@ -226,7 +236,7 @@ def _whose_pad(input, widths, mode="constant", value=None):
 
 
 @two_meanings(_numpy_pad, _whose_pad)
-def pad(input, pad, mode="constant", value=None):
+def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Elements added at both ends of axes. pad: (before, after) of the last axis, then of the one before it, and so on.
 
     mode: "constant" (value, or 0), "reflect", "replicate" or "circular"; negative widths cut elements off. NumPy's

@@ -1,14 +1,19 @@
 """Matrix products in all of NumPy's forms: vectors, matrices, and stacks of matrices that broadcast; and einsum."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from kernels.arrays import accurate_sum, as_array
-from minigrad._tensor import as_tensor, record
+from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.argument_types import TensorLike
 from minigrad.ops.elementwise import _if_wanted, _operands, astype, mul, unbroadcast
 from minigrad.ops.shape import reshape, swapaxes
 
 
-def matmul(a, b):
+def matmul(a: TensorLike, b: TensorLike) -> Tensor:
     """a @ b. (..., M, K) @ (..., K, N) -> (..., M, N); a one-dimensional side is a row or a column."""
     a, b = _operands(a, b)
     return record(
@@ -34,7 +39,7 @@ def matmul_backward(dout, a, b, a_shape, b_shape):
     return da, db
 
 
-def einsum(equation, *operands):
+def einsum(equation: str, *operands: Any) -> Tensor:
     """Sums of products by Einstein's convention, as numpy.einsum: einsum("bij,bjk->bik", a, b), "..." included.
 
     Operands may be one list. Axes of length 1 broadcast. Raises ValueError if the equation does not fit them.
@@ -43,9 +48,9 @@ def einsum(equation, *operands):
         operands = tuple(operands[0])
     if not isinstance(equation, str) or not operands:
         raise TypeError('einsum takes an equation and its operands, as in einsum("ij,jk->ik", a, b)')
-    operands = [as_tensor(t) for t in operands]
+    operands = tuple([as_tensor(t) for t in operands])
     common = np.result_type(*(t.dtype for t in operands))
-    operands = [astype(t, common) for t in operands]
+    operands = tuple([astype(t, common) for t in operands])
     subscripts, out_labels = _spelled_out(equation, [t.ndim for t in operands])
     arrays = tuple(t.data for t in operands)
     out = _contract(subscripts, arrays, out_labels)
@@ -119,7 +124,7 @@ def _spelled_out(equation, ndims):
     return subscripts, out_labels
 
 
-def dot(a, b):
+def dot(a: TensorLike, b: TensorLike) -> Tensor:
     """Of vectors the sum of products; else numpy.dot: a number scales, a matrix b is multiplied as by matmul."""
     a, b = _operands(a, b)
     if a.ndim == 0 or b.ndim == 0:
@@ -129,12 +134,12 @@ def dot(a, b):
     return matmul(a, b)
 
 
-def vdot(a, b):
+def vdot(a: TensorLike, b: TensorLike) -> Tensor:
     """The sum of the products of all elements."""
     return matmul(reshape(a, -1), reshape(b, -1))
 
 
-def inner(a, b):
+def inner(a: TensorLike, b: TensorLike) -> Tensor:
     """The sums of products along the last axes of both; a number scales."""
     a, b = _operands(a, b)
     if a.ndim == 0 or b.ndim == 0:
@@ -145,7 +150,7 @@ def inner(a, b):
     return reshape(rows, (*a.shape[:-1], *b.shape[:-1]))
 
 
-def outer(a, b):
+def outer(a: TensorLike, b: TensorLike) -> Tensor:
     """The products of every element of a with every one of b, (M,) and (N,) -> (M, N)."""
     return mul(reshape(a, (-1, 1)), reshape(b, -1))
 
@@ -157,18 +162,18 @@ def _checked(name, input, other, *ndims):
     return matmul(a, b)
 
 
-def mm(input, mat2):
+def mm(input: TensorLike, mat2: TensorLike) -> Tensor:
     """The product of two matrices, (M, K) and (K, N)."""
     return _checked("mm", input, mat2, 2, 2)
 
 
-def bmm(input, mat2):
+def bmm(input: TensorLike, mat2: TensorLike) -> Tensor:
     """The products of two stacks of matrices of equal length, (B, M, K) and (B, K, N)."""
     if as_tensor(input).shape[:1] != as_tensor(mat2).shape[:1]:
         raise ValueError(f"bmm: stacks of {as_tensor(input).shape} and {as_tensor(mat2).shape}, expected equal lengths")
     return _checked("bmm", input, mat2, 3, 3)
 
 
-def mv(input, vec):
+def mv(input: TensorLike, vec: TensorLike) -> Tensor:
     """The product of a matrix and a vector, (M, K) and (K,)."""
     return _checked("mv", input, vec, 2, 1)

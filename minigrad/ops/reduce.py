@@ -6,6 +6,8 @@ float32; `var`, `std` and `norm` refuse them, as PyTorch does. Where an operatio
 parameter too, which check mode reads.
 """
 
+from __future__ import annotations
+
 import builtins
 import math
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from kernels.arrays import accurate_sum, as_array
 from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.argument_types import Axes, DType, TensorLike
 from minigrad.keywords import NO_AXES, numpy_keywords, reduction, two_meanings
 from minigrad.ops.elementwise import astype, exp, log, sqrt, where
 from minigrad.ops.shape import reshape
@@ -66,7 +69,7 @@ def _wide(array):
 
 
 @reduction
-def sum(input, dim=None, keepdim=False, *, dtype=None):
+def sum(input: TensorLike, dim: Axes = None, keepdim: bool = False, *, dtype: DType = None) -> Tensor:
     """Sum over `dim`; dtype: the input is converted to it first. Integers and booleans give int64."""
     x = input = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
@@ -80,7 +83,7 @@ def sum_backward(dout, x_shape, axis):
 
 
 @reduction
-def mean(input, dim=None, keepdim=False, *, dtype=None):
+def mean(input: TensorLike, dim: Axes = None, keepdim: bool = False, *, dtype: DType = None) -> Tensor:
     """Mean over `dim`, NaN of no elements; dtype: the input is converted to it first. Integers give float32."""
     x = input = _input(input, dtype or (np.float32 if as_tensor(input).dtype.kind in "bui" else None))
     axis = _normalised(dim, x.ndim)
@@ -119,7 +122,14 @@ def _whose_var(input, *args, **keywords):
 
 
 @two_meanings(_numpy_var, _whose_var)
-def var(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+def var(
+    input: TensorLike,
+    dim: Axes | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
     """Variance over `dim`: squared distances from the mean, summed and divided by n - correction, or by 0 below that.
 
     correction: 1 with PyTorch's keywords, 0 with NumPy's `axis`, `keepdims`, `ddof`, which is its name for it;
@@ -151,7 +161,14 @@ def _axis_and_ddof(name, x, dim, unbiased, correction):
 
 
 @two_meanings(_numpy_std, _whose_var)
-def std(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
+def std(
+    input: TensorLike,
+    dim: Axes | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
     """Standard deviation over `dim`, the root of `var`, whose arguments it takes; the gradient at 0 is 0."""
     x = _floats("std", input)
     axis, ddof = _axis_and_ddof("std", x, dim, unbiased, correction)
@@ -161,7 +178,7 @@ def std(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
 
 
 @reduction
-def amax(input, dim=None, keepdim=False):
+def amax(input: TensorLike, dim: Axes = None, keepdim: bool = False) -> Tensor:
     """Largest element over `dim`; equal ones share the gradient, and NaNs have it."""
     x = as_tensor(input)
     axis = _normalised(dim, x.ndim)
@@ -176,7 +193,7 @@ def amax_backward(dout, x, out, axis):
 
 
 @reduction
-def amin(input, dim=None, keepdim=False):
+def amin(input: TensorLike, dim: Axes = None, keepdim: bool = False) -> Tensor:
     """Smallest element over `dim`; equal ones share the gradient, and NaNs have it."""
     x = as_tensor(input)
     axis = _normalised(dim, x.ndim)
@@ -189,7 +206,7 @@ def amin_backward(dout, x, out, axis):
 
 
 @reduction
-def prod(input, dim=None, keepdim=False, *, dtype=None):
+def prod(input: TensorLike, dim: Axes = None, keepdim: bool = False, *, dtype: DType = None) -> Tensor:
     """Product over `dim`; dtype: the input is converted to it first. Integers and booleans give int64."""
     x = input = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
@@ -212,7 +229,7 @@ def prod_backward(dout, x, axis):
 
 
 @numpy_keywords(axis="dim")
-def cumsum(input, dim=None, *, dtype=None):
+def cumsum(input: TensorLike, dim: int | None = None, *, dtype: DType = None) -> Tensor:
     """Sums of the elements up to each one along `dim`; without `dim` of all elements in one row, as in NumPy."""
     x = input = _input(input, dtype)
     x = input = reshape(x, -1) if dim is None else x
@@ -234,7 +251,9 @@ def _cumsum(x, axis):
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim", ord="p")
-def norm(input, p="fro", dim=None, keepdim=False, *, dtype=None):
+def norm(
+    input: TensorLike, p: float | str | None = "fro", dim: Axes = None, keepdim: bool = False, *, dtype: DType = None
+) -> Tensor:
     """(sum |x|^p)^(1/p) over `dim`, of vectors as in torch.norm: p a number, inf, -inf, 0 (counts), or "fro" for 2.
 
     The gradient at 0 is 0. Equal largest elements share the gradient of p = inf.
@@ -269,7 +288,7 @@ def norm_backward(dout, x, out, axis, p):
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
-def logsumexp(input, dim, keepdim=False):
+def logsumexp(input: TensorLike, dim: Axes, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) over `dim`; the largest element is taken out first, so that nothing overflows."""
     x = as_tensor(input)
     x = x if x.dtype.kind == "f" else astype(x, np.float32)
@@ -284,21 +303,21 @@ def logsumexp(input, dim, keepdim=False):
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
-def all(input, dim=None, keepdim=False):
+def all(input: TensorLike, dim: Axes = None, keepdim: bool = False) -> Tensor:
     """Whether all elements over `dim` are true (not 0); booleans, without a gradient. dim=() reduces nothing."""
     x = as_tensor(input)
     return Tensor(as_array(x.data.all(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
-def any(input, dim=None, keepdim=False):
+def any(input: TensorLike, dim: Axes = None, keepdim: bool = False) -> Tensor:
     """Whether any element over `dim` is true (not 0); booleans, without a gradient. dim=() reduces nothing."""
     x = as_tensor(input)
     return Tensor(as_array(x.data.any(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
 
 
 @reduction
-def count_nonzero(input, dim=None, *, keepdim=False):
+def count_nonzero(input: TensorLike, dim: Axes = None, *, keepdim: bool = False) -> Tensor:
     """The number of elements over `dim` that are not 0, as int64; without a gradient."""
     x = as_tensor(input)
     return Tensor(as_array((x.data != 0).sum(axis=_normalised(dim, x.ndim), keepdims=keepdim)))

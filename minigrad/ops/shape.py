@@ -4,13 +4,17 @@ A shape may be one tuple or several ints. `ops/joining.py` has those that join a
 pick elements.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 
 from kernels.arrays import accurate_sum
-from minigrad._tensor import as_tensor, record
+from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.ambiguous import refuse
+from minigrad.argument_types import Axes, Ints, TensorLike
 from minigrad.keywords import numpy_keywords
 
 
@@ -27,7 +31,7 @@ def one_tuple(values, keyword=None, name="shape"):
     return values
 
 
-def reshape(input, *sizes, shape=None):
+def reshape(input: TensorLike, *sizes: Ints, shape: Ints | None = None) -> Tensor:
     """The same elements in another shape, given as one tuple or as several ints; -1 is worked out."""
     x = as_tensor(input)
     return record(x.data.reshape(one_tuple(sizes, shape)), (x,), reshape_backward, x_shape=x.shape)
@@ -37,27 +41,27 @@ def reshape_backward(dout, x_shape):
     return dout.reshape(x_shape)
 
 
-def view(input, *sizes, size=None):
+def view(input: TensorLike, *sizes: Ints, size: Ints | None = None) -> Tensor:
     """PyTorch's name for reshape; the data is copied where its order in memory asks for it."""
     return reshape(input, *sizes, shape=size)
 
 
-def view_as(input, other):
+def view_as(input: TensorLike, other: TensorLike) -> Tensor:
     """`input` in the shape of `other`."""
     return reshape(input, as_tensor(other).shape)
 
 
-def reshape_as(input, other):
+def reshape_as(input: TensorLike, other: TensorLike) -> Tensor:
     """`input` in the shape of `other`."""
     return reshape(input, as_tensor(other).shape)
 
 
-def ravel(input):
+def ravel(input: TensorLike) -> Tensor:
     """All elements along one axis."""
     return reshape(input, -1)
 
 
-def flatten(input, start_dim=0, end_dim=-1):
+def flatten(input: TensorLike, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The axes from start_dim to end_dim made one; all of them if neither is given."""
     x = as_tensor(input)
     n = max(x.ndim, 1)
@@ -67,20 +71,22 @@ def flatten(input, start_dim=0, end_dim=-1):
     return reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
 
 
-def unflatten(input, dim, sizes):
+def unflatten(input: TensorLike, dim: int, sizes: Ints) -> Tensor:
     """Axis `dim` cut into several of these sizes, one of which may be -1."""
     x = as_tensor(input)
     dim = np.lib.array_utils.normalize_axis_index(dim, x.ndim)
-    sizes = one_tuple((sizes,))
-    if -1 in sizes:
-        known = -math.prod(sizes)
-        sizes = tuple(x.shape[dim] // known if n == -1 and known else n for n in sizes)
-    if math.prod(sizes) != x.shape[dim]:
-        raise ValueError(f"unflatten: axis {dim} has {x.shape[dim]} elements, which {sizes} does not hold")
-    return reshape(x, (*x.shape[:dim], *sizes, *x.shape[dim + 1 :]))
+    parts = one_tuple((sizes,))
+    if -1 in parts:
+        known = -math.prod(parts)
+        parts = tuple(x.shape[dim] // known if n == -1 and known else n for n in parts)
+    if math.prod(parts) != x.shape[dim]:
+        raise ValueError(f"unflatten: axis {dim} has {x.shape[dim]} elements, which {parts} does not hold")
+    return reshape(x, (*x.shape[:dim], *parts, *x.shape[dim + 1 :]))
 
 
-def transpose(input, *dims, axes=None, dim0=None, dim1=None):
+def transpose(
+    input: TensorLike, *dims: Any, axes: Axes = None, dim0: int | None = None, dim1: int | None = None
+) -> Tensor:
     """All axes reversed or a permutation, as in NumPy, `axes`; or two axes exchanged, as in PyTorch, `dim0` and `dim1`.
 
     Two ints by position exchange axes. Of a matrix (0, 1) would do nothing in NumPy, and raises TypeError.
@@ -99,7 +105,7 @@ def transpose(input, *dims, axes=None, dim0=None, dim1=None):
     return swapaxes(x, *dims)
 
 
-def permute(input, *dims, axes=None):
+def permute(input: TensorLike, *dims: Ints, axes: Axes = None) -> Tensor:
     """Reorder the axes by a full permutation: axis i of the result is axis dims[i] of x."""
     x = as_tensor(input)
     order = one_tuple(dims, axes, "dims")
@@ -111,7 +117,7 @@ def transpose_backward(dout, axes):
     return dout.transpose(np.argsort(axes))
 
 
-def swapaxes(input, axis0=None, axis1=None, axis2=None):
+def swapaxes(input: TensorLike, axis0: int | None = None, axis1: int | None = None, axis2: int | None = None) -> Tensor:
     """Exchange two axes, which are called axis0 and axis1 in PyTorch, axis1 and axis2 in NumPy."""
     x = as_tensor(input)
     axes = [axis for axis in (axis0, axis1, axis2) if axis is not None]
@@ -127,12 +133,12 @@ def swapaxes_backward(dout, axis1, axis2):
     return dout.swapaxes(axis1, axis2)
 
 
-def swapdims(input, dim0, dim1):
+def swapdims(input: TensorLike, dim0: int, dim1: int) -> Tensor:
     """PyTorch's name for swapaxes."""
     return swapaxes(input, dim0, dim1)
 
 
-def moveaxis(input, source, destination):
+def moveaxis(input: TensorLike, source: Ints, destination: Ints) -> Tensor:
     """Move the axes `source`, an int or a tuple, to the places `destination`; the others keep their order."""
     x = as_tensor(input)
     source, destination = (np.lib.array_utils.normalize_axis_tuple(axes, x.ndim) for axes in (source, destination))
@@ -145,7 +151,7 @@ def moveaxis(input, source, destination):
 
 
 @numpy_keywords(dim="axis")
-def expand_dims(input, axis):
+def expand_dims(input: TensorLike, axis: Ints) -> Tensor:
     """Insert axes of length 1 at `axis`, an int or a tuple."""
     x = as_tensor(input)
     return record(np.expand_dims(x.data, axis), (x,), expand_dims_backward, x_shape=x.shape)
@@ -155,7 +161,7 @@ def expand_dims_backward(dout, x_shape):
     return dout.reshape(x_shape)
 
 
-def squeeze(input, dim=None, *, axis=None):
+def squeeze(input: TensorLike, dim: Axes = None, *, axis: Axes = None) -> Tensor:
     """Remove axes of length 1: all of them, or those named. One that is longer stays; NumPy's `axis=` refuses it."""
     x = as_tensor(input)
     if dim is not None and axis is not None:
@@ -171,7 +177,7 @@ def squeeze_backward(dout, x_shape):
     return dout.reshape(x_shape)
 
 
-def broadcast_to(input, shape=None, *, size=None):
+def broadcast_to(input: TensorLike, shape: Ints | None = None, *, size: Ints | None = None) -> Tensor:
     """Repeat along new axes and axes of length 1 until the shape is `shape`, which PyTorch calls `size`."""
     x = as_tensor(input)
     out = np.broadcast_to(x.data, one_tuple(() if shape is None else (shape,), size))
@@ -184,7 +190,7 @@ def broadcast_to_backward(dout, x_shape):
     return accurate_sum(dout, tuple(range(added)) + stretched).reshape(x_shape)
 
 
-def expand(input, *sizes, size=None):
+def expand(input: TensorLike, *sizes: Ints, size: Ints | None = None) -> Tensor:
     """PyTorch's broadcast_to: the shape as one tuple or as several ints, where -1 keeps an axis as it is."""
     x = as_tensor(input)
     shape = one_tuple(sizes, size)
@@ -194,6 +200,6 @@ def expand(input, *sizes, size=None):
     return broadcast_to(x, tuple(old if n == -1 else n for n, old in zip(shape, kept, strict=True)))
 
 
-def expand_as(input, other):
+def expand_as(input: TensorLike, other: TensorLike) -> Tensor:
     """`input` repeated until it has the shape of `other`."""
     return expand(input, as_tensor(other).shape)

@@ -4,12 +4,15 @@ Indices have no gradient. Values are picked by them, so that the gradient goes t
 elements stay in their order. NaN counts as the largest, as in both libraries.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kernels.arrays import as_array
 from minigrad._tensor import Tensor, as_tensor
+from minigrad.argument_types import TensorLike
 from minigrad.keywords import numpy_keywords, two_meanings
 from minigrad.ops.elementwise import maximum, minimum
 from minigrad.ops.indexing import take_along_dim
@@ -54,7 +57,7 @@ def _whose_argsort(input, dim=-1, descending=False, *, stable=True):
 
 
 @two_meanings(_numpy_argsort, _whose_argsort)
-def argsort(input, dim=-1, descending=False, *, stable=True):
+def argsort(input: TensorLike, dim: int | None = -1, descending: bool = False, *, stable: bool = True) -> Tensor:
     """The indices that sort along `dim`, int64; dim=None: of all elements in one row. The sort is always stable."""
     x = as_tensor(input)
     x = reshape(x, -1) if dim is None else x
@@ -72,7 +75,7 @@ def _whose_sort(input, *args, **keywords):
 
 
 @two_meanings(_numpy_sort, _whose_sort)
-def sort(input, dim=-1, descending=False, *, stable=True):
+def sort(input: TensorLike, dim: int = -1, descending: bool = False, *, stable: bool = True) -> ValuesAndIndices:
     """(values, indices), sorted along `dim`; with NumPy's keyword `axis` the values alone, axis=None of all elements.
 
     Without either: TypeError. The sort is always stable.
@@ -82,7 +85,7 @@ def sort(input, dim=-1, descending=False, *, stable=True):
     return _picked(x, dim, _order(data, dim, descending).reshape(x.shape))
 
 
-def topk(input, k, dim=-1, largest=True, sorted=True):
+def topk(input: TensorLike, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesAndIndices:
     """(values, indices) of the k largest elements along `dim`, or of the smallest; always in order."""
     x = as_tensor(input)
     data, dim = _rows(x, dim)
@@ -103,13 +106,13 @@ def _arg(name, choose, x, dim, keepdim):
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
-def argmax(input, dim=None, keepdim=False):
+def argmax(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the first largest element along `dim`, int64; without dim: in the row of all elements."""
     return Tensor(_arg("argmax", np.argmax, as_tensor(input), dim, keepdim))
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
-def argmin(input, dim=None, keepdim=False):
+def argmin(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the first smallest element along `dim`, int64; without dim: in the row of all elements."""
     return Tensor(_arg("argmin", np.argmin, as_tensor(input), dim, keepdim))
 
@@ -135,7 +138,9 @@ def _numpy_max(a, axis=None, keepdims=False):
 
 
 @two_meanings(_numpy_max, _whose_extremum)
-def max(input, dim=None, keepdim=False, *, other=None):
+def max(
+    input: TensorLike, dim: Any = None, keepdim: bool = False, *, other: TensorLike | None = None
+) -> Tensor | ValuesAndIndices:
     """The largest element; with `dim` (values, indices) along it; with `other`, a tensor, the larger of each two.
 
     With NumPy's keyword `axis` the values alone. An axis without keyword raises TypeError. The gradient goes to the
@@ -153,7 +158,9 @@ def _numpy_min(a, axis=None, keepdims=False):
 
 
 @two_meanings(_numpy_min, _whose_extremum)
-def min(input, dim=None, keepdim=False, *, other=None):
+def min(
+    input: TensorLike, dim: Any = None, keepdim: bool = False, *, other: TensorLike | None = None
+) -> Tensor | ValuesAndIndices:
     """The smallest element; with `dim` (values, indices) along it; with `other` the smaller of each two. See `max`."""
     x = as_tensor(input)
     other = dim if hasattr(dim, "ndim") else other
