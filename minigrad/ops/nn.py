@@ -6,7 +6,7 @@ import numpy as np
 
 import kernels
 from kernels import matmul_precision
-from kernels.arrays import is_array
+from kernels.arrays import accurate_sum, is_array
 from minigrad import graph, random
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.ops.elementwise import astype, mul
@@ -17,26 +17,28 @@ LARGE_TABLE = 4096  # rows from which on the few that a batch names are added al
 
 def softmax(input, dim=None, dtype=None, *, axis=None):
     """exp(x) / sum(exp(x)) along `dim`, which NumPy calls `axis`. dtype: the input is converted to it first."""
-    x, axis, narrow = _softmax_input("softmax", input, dim, axis, dtype)
-    weights = np.exp(x.data - _highest(x.data, axis))
-    out = weights / weights.sum(axis=axis, keepdims=True)
-    return astype(record(out, (x,), softmax_backward, out=out, axis=axis), narrow)
+    x, along, narrow = _softmax_input("softmax", input, dim, axis, dtype)
+    input = x  # check mode repeats the call from what is computed on
+    weights = np.exp(x.data - _highest(x.data, along))
+    out = weights / accurate_sum(weights, along, keepdims=True)
+    return astype(record(out, (x,), softmax_backward, out=out, axis=along), narrow)
 
 
 def softmax_backward(dout, out, axis):
-    return out * (dout - (dout * out).sum(axis=axis, keepdims=True))
+    return out * (dout - accurate_sum(dout * out, axis, keepdims=True))
 
 
 def log_softmax(input, dim=None, dtype=None, *, axis=None):
     """log(softmax(x)), without forming softmax(x) first. Arguments as of `softmax`."""
-    x, axis, narrow = _softmax_input("log_softmax", input, dim, axis, dtype)
-    shifted = x.data - _highest(x.data, axis)
-    out = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
-    return astype(record(out, (x,), log_softmax_backward, out=out, axis=axis), narrow)
+    x, along, narrow = _softmax_input("log_softmax", input, dim, axis, dtype)
+    input = x
+    shifted = x.data - _highest(x.data, along)
+    out = shifted - np.log(accurate_sum(np.exp(shifted), along, keepdims=True))
+    return astype(record(out, (x,), log_softmax_backward, out=out, axis=along), narrow)
 
 
 def log_softmax_backward(dout, out, axis):
-    return dout - np.exp(out) * dout.sum(axis=axis, keepdims=True)
+    return dout - np.exp(out) * accurate_sum(dout, axis, keepdims=True)
 
 
 def _highest(x, axis):

@@ -76,6 +76,13 @@ def test_the_variance_of_a_million_rows_is_accurate():
     np.testing.assert_allclose(mg.var(mg.tensor(x), axis=0).data, x.var(axis=0, dtype=np.float64), rtol=2e-6)
 
 
+def test_the_softmax_of_a_million_rows_is_accurate():
+    x = np.random.default_rng(0).standard_normal((ROWS, 2)).astype(np.float32)
+    shifted = x.astype(np.float64) - np.log(np.exp(x.astype(np.float64)).sum(axis=0))
+    np.testing.assert_allclose(mg.softmax(mg.tensor(x), dim=0).data, np.exp(shifted), rtol=5e-6)
+    np.testing.assert_allclose(mg.log_softmax(mg.tensor(x), dim=0).data, shifted, rtol=1e-6)
+
+
 BROADCASTS = {
     "add": lambda x, b: x + b, "mul": lambda x, b: x * b, "broadcast_to": lambda x, b: mg.broadcast_to(b, x.shape),
     "expand": lambda x, b: b.expand(ROWS, -1),
