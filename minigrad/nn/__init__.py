@@ -7,8 +7,10 @@ attention.py    MultiheadAttention
 convolution.py  convolutions and pooling
 containers.py   Sequential, ModuleList, ModuleDict
 losses.py       losses as modules
+utils.py        clipping of gradients
 """
 
+from minigrad.nn import utils
 from minigrad.nn.activations import (
     GELU,
     Identity,
@@ -93,4 +95,5 @@ __all__ = [
     "Tanh",
     "copyable",
     "misfit",
+    "utils",
 ]

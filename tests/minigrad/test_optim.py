@@ -103,7 +103,7 @@ def test_a_norm_that_is_not_finite_changes_nothing(kernel_set, norm):
             for name, grad in gradients(step).items():
                 params[name].grad = grad
             before = {name: p.data.copy() for name, p in params.items()}, optimizer.state_dict()
-            optimizer.step(size, max_norm=1.0)
+            optimizer.step(norm=size, max_norm=1.0)
             same = all(np.array_equal(p.data, before[0][name]) for name, p in params.items())
             assert same == (size != 1.0)
             if same:
@@ -161,10 +161,11 @@ def test_bad_settings_are_refused():
         with pytest.raises(ValueError, match="at least one parameter"):
             optim.SGD(params)
     for setting, message in (
-        ({"learning_rate": -1.0}, "learning_rate -1.0 .*must not be negative"),
-        ({"weight_decay": -0.1}, "weight_decay -0.1 must not be negative"),
-        ({"betas": (0.9, 1.0)}, r"betas \(0.9, 1.0\) must lie in \[0, 1\)"),
-        ({"eps": 0.0}, "eps 0.0 above 0"),
+        ({"lr": -1.0}, "lr is -1.0; expected a number that is not negative"),
+        ({"learning_rate": -1.0}, "lr is -1.0; expected a number that is not negative"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; expected a number that is not negative"),
+        ({"betas": (0.9, 1.0)}, r"betas is \(0.9, 1.0\); both must lie in \[0, 1\)"),
+        ({"eps": -1e-8}, "eps is -1e-08"),
     ):
         with pytest.raises(ValueError, match=message):
             optim.AdamW([p], **setting)

@@ -130,7 +130,7 @@ def by_optimizer_reference(bug):
     rng = np.random.default_rng(0)
     start, grads = rng.standard_normal(7), rng.standard_normal((5, 7)) * 10.0 ** rng.uniform(-5, 1, (5, 7))
     with kernels.use(bug.backend):
-        for steps in (_adamw_steps, _sgd_steps):
+        for steps in (_adamw_steps, _amsgrad_steps, _sgd_steps, _nesterov_steps):
             ours, expected = steps(start.copy(), grads)
             if not np.allclose(ours, expected, rtol=1e-12, atol=1e-13):
                 return f"{steps.__name__}: off by {np.abs(ours - expected).max():.2g}", None
@@ -174,13 +174,35 @@ def _adamw_steps(param, grads, rate=0.1, beta1=0.8, beta2=0.95, eps=1e-3, decay=
     return ours, param
 
 
-def _sgd_steps(param, grads, rate=0.1, momentum=0.9, decay=0.2):
+def _amsgrad_steps(param, grads, rate=0.1, beta1=0.8, beta2=0.5, eps=1e-3, decay=0.3):
+    """Adam in array code, for what the kernel does not have: AMSGrad, ascent, and a decay added to the gradient."""
+    ours, m, v, max_v = param.copy(), np.zeros(7), np.zeros(7), np.zeros(7)
+    for t, grad in enumerate(grads, start=1):
+        optim.adam_step(ours, grad.copy(), m, v, t, rate, beta1, beta2, eps, decay, False, max_v, True)
+    for i in range(len(param)):
+        p, first, second, largest = param[i], 0.0, 0.0, 0.0
+        for t, grad in enumerate(grads[:, i], start=1):
+            gradient = decay * p - grad
+            first = beta1 * first + (1 - beta1) * gradient
+            second = beta2 * second + (1 - beta2) * gradient**2
+            largest = max(largest, second)
+            p -= rate * (first / (1 - beta1**t)) / ((largest / (1 - beta2**t)) ** 0.5 + eps)
+        param[i] = p
+    return ours, param
+
+
+def _nesterov_steps(param, grads, rate=0.1, momentum=0.9, decay=0.2):
+    return _sgd_steps(param, grads, rate, momentum, decay, nesterov=True)
+
+
+def _sgd_steps(param, grads, rate=0.1, momentum=0.9, decay=0.2, nesterov=False):
     ours, buffer = param.copy(), np.zeros(7)
     for grad in grads:
-        optim.sgd_step(ours, grad.copy(), buffer, rate, momentum, decay)
+        optim.sgd_step(ours, grad.copy(), buffer, rate, momentum, decay, 0.0, nesterov)
     for i in range(len(param)):
         velocity = 0.0
         for grad in grads[:, i]:
-            velocity = momentum * velocity + grad + decay * param[i]
-            param[i] -= rate * velocity
+            gradient = grad + decay * param[i]
+            velocity = momentum * velocity + gradient
+            param[i] -= rate * (gradient + momentum * velocity if nesterov else velocity)
     return ours, param

@@ -11,12 +11,20 @@ def kernel(op, bug):
     return Bug(bug.name, where, lambda right: lambda *a, **k: bug.change(right, *a, **k), bug.gradient, bug.cause)
 
 
-def sgd_forgets(right, param, grad, momentum_buffer, rate, momentum, weight_decay):
-    right(param, grad, None, rate, momentum, weight_decay)
+def sgd_forgets(right, param, grad, momentum_buffer, *setting):
+    right(param, grad, None, *setting)
 
 
-def sgd_decay_times_rate(right, param, grad, momentum_buffer, rate, momentum, weight_decay):
-    right(param, grad, momentum_buffer, rate, momentum, rate * weight_decay)
+def sgd_decay_times_rate(right, param, grad, momentum_buffer, rate, momentum, weight_decay, *more):
+    right(param, grad, momentum_buffer, rate, momentum, rate * weight_decay, *more)
+
+
+def sgd_does_not_look_ahead(right, *setting):
+    right(*setting[:7], False)
+
+
+def adam_forgets_the_largest(right, param, grad, m, v, *setting):
+    right(param, grad, m, v, *setting[:-2], None, setting[-1])
 
 
 KERNELS = [
@@ -25,4 +33,8 @@ KERNELS = [
         lambda right: lambda *a: sgd_forgets(right, *a), ""),
     Bug("weight decay scaled by the learning rate twice", "minigrad.optim.sgd_step",
         lambda right: lambda *a: sgd_decay_times_rate(right, *a), ""),
+    Bug("no look ahead in Nesterov's momentum", "minigrad.optim.sgd_step",
+        lambda right: lambda *a: sgd_does_not_look_ahead(right, *a), ""),
+    Bug("AMSGrad's maximum forgotten", "minigrad.optim.adam_step",
+        lambda right: lambda *a: adam_forgets_the_largest(right, *a), ""),
 ]  # fmt: skip

@@ -120,7 +120,7 @@ def test_twenty_steps_of_training(kernel_set, tie_weights):
             ours.zero_grad()
             model(ids, targets).backward()
             assert ours.grad_norm() == pytest.approx(norm, rel=1e-8)
-            ours.step(ours.grad_norm(), max_norm=0.5)
+            ours.step(norm=ours.grad_norm(), max_norm=0.5)
             clipped += norm > 0.5
     assert 0 < clipped < 20  # both with and without clipping
     for name, parameter in model.named_parameters():
@@ -154,7 +154,7 @@ def test_two_hundred_steps_on_text(dtype, allowed):
             ours.zero_grad()
             loss = model(ids, targets)
             loss.backward()
-            ours.step(ours.grad_norm(), max_norm=1.0)
+            ours.step(norm=ours.grad_norm(), max_norm=1.0)
             losses.append((loss.item(), their_loss.item()))
     finally:
         runtime.set_matmul_precision("float32")

@@ -135,7 +135,7 @@ class Trainer:
             loss, grad_norm = self._finite(step, loss, grad_norm)
         else:  # once NaN, always NaN: after a bad step the ones behind it change nothing either
             self._nonfinite = 0.0 * (grad_norm + loss) + self._nonfinite
-        self.optimizer.step(grad_norm + self._nonfinite, self.config.grad_clip)
+        self.optimizer.step(norm=grad_norm + self._nonfinite, max_norm=self.config.grad_clip)
         self.scheduler.step()
         self.step = step
         return loss, grad_norm

@@ -108,7 +108,7 @@ def overfitting(trainer):
         if not math.isfinite(losses[-1]) or losses[-1] < goal or not loss.requires_grad:
             break
         loss.backward()
-        optimizer.step(optimizer.grad_norm(), max_norm=1.0)
+        optimizer.step(norm=optimizer.grad_norm(), max_norm=1.0)
     measured = f"{losses[0]:.2f} to {losses[-1]:.2f} in {len(losses) - 1} steps on {targets.size} tokens"
     if not losses[-1] < goal:
         raise CheckFailed(

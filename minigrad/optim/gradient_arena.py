@@ -1,4 +1,4 @@
-"""What an optimizer works on: groups of named parameters, and the GradientArena that may hold them in flat arrays.
+"""The GradientArena, which may hold an optimizer's parameters and their gradients in flat arrays.
 
 With an arena an optimizer's step is one pass over memory, and backward functions write gradients where the step reads
 them. The price: the parameters move into it, so that an array taken from `p.data` before is no longer the weight, and
@@ -9,6 +9,8 @@ import numpy as np
 
 from kernels.arrays import CACHE_LINE, empty
 from minigrad import graph
+from minigrad.optim.optimizer import gradient_of
+from minigrad.optim.param_groups import as_groups, named_parameters
 
 
 class GradientArena:
@@ -25,8 +27,10 @@ class GradientArena:
 
     def __init__(self, params):
         if hasattr(params, "named_parameters"):
-            params = params.named_parameters()
-        self._lay_out([param for group in grouped(params, 0.0) for param in group["params"].items()])
+            params = list(params.named_parameters())
+        self._lay_out(
+            [pair for i, group in enumerate(as_groups(params)) for pair in named_parameters(group, i).items()]
+        )
 
     def _lay_out(self, named):
         self._named, tied = named, {}  # id of a .data -> the parameters that share it
@@ -103,10 +107,9 @@ class Segment:
                     other.data = self.data
             param.data, self.is_used = self.data, True
         if param.grad is not None and param.grad is not self.grad:
-            if param.grad.shape != self.grad.shape:
-                raise ValueError(f"the gradient of {self.name} is {param.grad.shape}, the parameter {self.grad.shape}")
+            grad = gradient_of(self.name, param)
             graph.mark_written(self.grad)  # a forward pass may have formed a gradient here for a backward to come
-            self.grad[...] = param.grad
+            self.grad[...] = grad
             param.grad = self.grad
         if param.grad_buffer is not self.grad:
             param.grad_buffer, param._pending = self.grad, None
@@ -123,34 +126,3 @@ def zeros(n, like):
     array = empty((n,), like.dtype, like)
     array[...] = 0
     return array
-
-
-_TWICE = "a parameter, or the name of one, stands twice in the optimizer's groups"
-
-
-def grouped(params, weight_decay):
-    """Groups {"name", "params": {name: Parameter}, "weight_decay"} of all that an optimizer takes as `params`."""
-    params = list(params)
-    groups = params if params and isinstance(params[0], dict) else [{"name": "all", "params": params}]
-    groups = [
-        {"name": str(i), "weight_decay": weight_decay, **group, "params": _by_name(group["params"], i)}
-        for i, group in enumerate(groups)
-    ]
-    named = [item for group in groups for item in group["params"].items()]
-    if not named:
-        raise ValueError("an optimizer needs at least one parameter")
-    if len(dict(named)) < len(named) or len({id(param) for _, param in named}) < len(named):
-        raise ValueError(_TWICE)
-    return groups
-
-
-def _by_name(params, group):
-    if isinstance(params, dict):
-        return dict(params)
-    params = list(params)
-    if params and isinstance(params[0], graph.GradSlot):
-        return {f"{group}.{i}": parameter for i, parameter in enumerate(params)}
-    named = dict(params)
-    if len(named) < len(params):
-        raise ValueError(_TWICE)
-    return named

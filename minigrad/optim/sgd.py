@@ -1,0 +1,102 @@
+"""Stochastic gradient descent."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.graph import mark_written
+from minigrad.optim.optimizer import Optimizer, evaluated, fitting, gradient_of, require_fit, require_names
+from minigrad.optim.param_groups import Params, with_older_names
+
+_LR = 1e-3
+
+
+def sgd_step(
+    param, grad, momentum_buffer, learning_rate, momentum, weight_decay, dampening=0.0, nesterov=False, maximize=False
+):
+    """One step of gradient descent in place; weight_decay adds to the gradient, as in PyTorch's SGD.
+
+    momentum_buffer: array like param, updated in place, zeros before the first step, for which dampening must be 0;
+    None without momentum. nesterov: the step looks ahead along the momentum (Sutskever et al. 2013).
+    """
+    if maximize:
+        grad = -grad
+    if weight_decay:
+        grad = grad + weight_decay * param
+    if momentum_buffer is not None:
+        momentum_buffer *= momentum
+        momentum_buffer += (1.0 - dampening) * grad if dampening else grad
+        grad = grad + momentum * momentum_buffer if nesterov else momentum_buffer
+    param -= learning_rate * grad
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum if wanted. Arguments and results are PyTorch's.
+
+    params: see `Optimizer`. lr: the learning rate. weight_decay: what the weights are multiplied by and added to the
+    gradient. dampening: the momentum takes up only 1 - dampening of a gradient, except of the first. maximize: climb.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = _LR,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        **older: Any,
+    ) -> None:
+        settings = {
+            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+            "nesterov": nesterov, "maximize": maximize,
+        }  # fmt: skip
+        with_older_names("SGD", settings, older, _LR)
+        super().__init__(params, settings)
+        self._buffers = {}  # name -> momentum, from the parameter's first step on
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient. Returns what closure(), called before, returned."""
+        loss = evaluated(closure)
+        for group in self.param_groups:
+            settings = [group[key] for key in ("lr", "momentum", "weight_decay")]
+            for name, p in zip(group["param_names"], group["params"], strict=True):
+                grad = gradient_of(name, p)
+                if grad is not None:
+                    buffer, dampening = self._buffer(name, p, group)
+                    sgd_step(p.data, grad, buffer, *settings, dampening, group["nesterov"], group["maximize"])
+                    mark_written(p.data)
+        return loss
+
+    def _buffer(self, name, parameter, group):
+        """A parameter's momentum, None for a group without, and the dampening of the step to come."""
+        if not group["momentum"]:
+            return None, 0.0
+        buffer = self._buffers.get(name)
+        if buffer is None:
+            buffer = self._buffers[name] = np.zeros_like(parameter.data)
+            return buffer, 0.0
+        require_fit(name, parameter, buffer.shape, buffer.dtype)
+        return buffer, group["dampening"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"momentum": {name: array}, "param_groups": settings}; arrays are copies, None before the first step."""
+        buffers = {name: self._buffers.get(name) for name in _with_momentum(self.param_groups)}
+        copies = {name: None if buffer is None else buffer.copy() for name, buffer in buffers.items()}
+        return {"momentum": copies, **super().state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`. ValueError, with nothing changed, for one that does not fit the parameters."""
+        settings = self._saved_settings(state)
+        require_names(state, {"momentum": _with_momentum(settings)})
+        begun = {name: array for name, array in state["momentum"].items() if array is not None}
+        arrays = fitting(begun, "momentum", {name: p.data for name, p in self.named_parameters()})
+        self._take_settings(settings)
+        self._buffers = {name: array.copy() for name, array in arrays.items()}
+
+
+def _with_momentum(groups):
+    return [name for group in groups if group["momentum"] for name in group["param_names"]]
