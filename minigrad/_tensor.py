@@ -8,6 +8,7 @@ import numpy as np
 
 from kernels.arrays import as_array, empty, is_array, on_host
 from minigrad import graph
+from minigrad.hooks import RemovableHandle
 
 
 class Tensor(graph.GradSlot):
@@ -100,9 +101,10 @@ class Tensor(graph.GradSlot):
             raise ValueError(f"grad has shape {grad.shape}; the tensor has {self.shape}")
         return grad
 
-    def accumulate(self, grad):
+    def accumulate(self, grad, totals=None):
         """Add an array to this leaf's `.grad`; the engine calls it once per use of the leaf.
 
+        A leaf with hooks is added to `totals` instead, where a pass gives it, and then once more by its whole gradient.
         The result, whose array is new unless it is said to be another:
 
             .grad is      grad came from output(), sum_buffer()    grad is any other array
@@ -111,6 +113,9 @@ class Tensor(graph.GradSlot):
             another       the sum                                  the sum
         """
         if self.hooks:
+            if totals is not None:
+                totals[self] = as_array(totals[self] + grad) if self in totals else grad
+                return
             grad = graph.run_hooks(self.hooks, grad.copy())
         with graph.accumulating:
             pending, buffer = self._pending_output(), self.grad_buffer
@@ -175,16 +180,18 @@ class Tensor(graph.GradSlot):
         self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
 
     def register_hook(self, hook):
-        """Call hook(grad) when this tensor's gradient is known; what it returns, if anything, replaces it.
+        """Call hook(grad) once in each backward, with all contributions to this tensor's gradient in grad, an array.
 
-        On a leaf the hook sees each use's contribution. Returns a function that removes the hook.
+        What it returns, if anything, takes the gradient's place. A leaf's hooks run at the end of the backward, and do
+        not see what `.grad` held before. Returns a handle: `handle.remove()`, or calling it, removes the hook.
         """
         if not self.requires_grad:
             raise RuntimeError("a hook needs a tensor with requires_grad=True")
+        if not callable(hook):
+            raise TypeError(f"the hook is a {type(hook).__name__}; expected a function of the gradient")
         owner = self if self.node is None else self.node
-        hooks = owner.hooks = owner.hooks or []
-        hooks.append(hook)
-        return lambda: hooks.remove(hook) if hook in hooks else None
+        owner.hooks = owner.hooks or []
+        return RemovableHandle(owner.hooks, hook)
 
     # ---------------------------------------------------------------------------------- operators
 

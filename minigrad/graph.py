@@ -64,8 +64,11 @@ class GradSlot:
 
     __slots__ = ("grad", "hooks")
 
-    def accumulate(self, grad):
-        """Add one contribution, never in place: `grad` may be another input's contribution too."""
+    def accumulate(self, grad, totals=None):
+        """Add one contribution, never in place: `grad` may be another input's contribution too.
+
+        totals: in a pass, {leaf with hooks: the sum of its contributions}, which is added at the end of the pass.
+        """
         self.grad = grad if self.grad is None else as_array(self.grad + grad)
 
     def output(self):
@@ -191,35 +194,37 @@ def steps(root, dout, retain_graph=False, in_place=False):
     be a sum. A node is freed when the next step is asked for, or when its backward function fails; after an exception
     or an iteration that is not finished the nodes that were not reached can still be used.
     """
-    order = ancestors(root)
+    order, totals = ancestors(root), {}
     root.grad = dout
     try:
         for node in order:
             dout = node.take()
             try:
                 if dout is not None:
-                    yield node, *_apply(node, dout, in_place)
+                    yield node, *_apply(node, dout, in_place, totals)
             finally:  # also when it failed: a part of its gradients may have been added
                 if not retain_graph:
                     node._saved, node.parents, node.hooks, node.call = None, (), None, None
+        for leaf, total in totals.items():
+            leaf.accumulate(total)
     finally:
         for node in order:
             node.grad = None  # the sums of an unfinished pass must not enter the next one
 
 
-def _apply(node, dout, in_place):
+def _apply(node, dout, in_place, totals):
     """Run the backward function of one node and add its gradients to the parents' slots.
 
     Returns dout as the node's hooks left it, and the gradients, one per parent.
     """
     try:
-        return _perform(node, dout, in_place)
+        return _perform(node, dout, in_place, totals)
     except Exception as error:
         error.add_note(_describe(node, dout))
         raise
 
 
-def _perform(node, dout, in_place):
+def _perform(node, dout, in_place, totals):
     if node.hooks:
         dout = run_hooks(node.hooks, dout)
     if may_be_stale(node):
@@ -244,7 +249,7 @@ def _perform(node, dout, in_place):
                 f"{node.op}_backward returned a gradient of {grad.shape} {grad.dtype} "
                 f"for an input of {parent.shape} {parent.dtype}"
             )
-        parent.accumulate(grad)
+        parent.accumulate(grad, totals)
     return dout, grads
 
 

@@ -161,18 +161,72 @@ def test_hooks_on_intermediates_see_and_replace_the_whole_gradient():
     assert len(seen) == 4
 
 
-def test_hooks_on_leaves_see_each_use():
+def test_hooks_on_leaves_see_the_gradient_of_a_backward_once():
+    """All uses in one array, without what `.grad` held before: clipping in a hook would else clip each use."""
     x = leaf(2)
     seen = []
-    remove = x.register_hook(lambda grad: seen.append(grad.copy()))
+    handle = x.register_hook(lambda grad: seen.append(grad.copy()))
     x.register_hook(lambda grad: -grad)
-    (x * 3.0 + x * 4.0).sum().backward()
-    assert sorted(float(g[0]) for g in seen) == [3.0, 4.0]
+    loss = (x * 3.0 + x * 4.0).sum()
+    loss.backward(retain_graph=True)
+    np.testing.assert_array_equal(seen, [[7.0, 7.0]])
     np.testing.assert_array_equal(x.grad, [-7.0, -7.0])
-    remove()
+    loss.backward()
+    np.testing.assert_array_equal(seen, [[7.0, 7.0]] * 2)
+    np.testing.assert_array_equal(x.grad, [-14.0, -14.0])
+    handle.remove()
     (x * 3.0).sum().backward()
     assert len(seen) == 2
-    np.testing.assert_array_equal(x.grad, [-10.0, -10.0])
+    np.testing.assert_array_equal(x.grad, [-17.0, -17.0])
+    x.backward(np.ones(2))  # a leaf that is the root
+    np.testing.assert_array_equal(x.grad, [-18.0, -18.0])
+
+
+@pytest.mark.pytorch
+def test_hooks_are_called_as_in_torch():
+    import torch
+
+    def calls(leaf, ones):
+        x, seen = leaf, []
+        for factor in (2.0, 3.0):
+            x.register_hook(lambda grad, factor=factor: (seen.append(("x", grad.sum().item())), grad * factor)[1])
+        y = x * x
+        y.register_hook(lambda grad: seen.append(("y", grad.sum().item())))
+        z = (y * 3.0 + x * y).sum()
+        for _ in range(2):
+            z.backward(retain_graph=True)
+        x.backward(ones)
+        return seen, x.grad.tolist()
+
+    values = np.array([1.0, -2.0, 0.5])
+    ours = calls(mg.tensor(values, requires_grad=True), np.ones(3))
+    assert ours == calls(torch.tensor(values, requires_grad=True), torch.ones(3, dtype=torch.float64))
+
+
+def test_a_hook_is_removed_by_its_handle_and_only_it():
+    x, seen = leaf(2), []
+    first, second = x.register_hook(seen.append), x.register_hook(seen.append)
+    with x.register_hook(lambda grad: grad * 2.0):
+        first.remove()
+        first.remove()  # a second time does no harm to the other
+        x.sum().backward()
+        assert len(seen) == 1
+    second()  # as in older versions
+    x.sum().backward()
+    assert len(seen) == 1 and x.grad.tolist() == [3.0, 3.0]
+
+
+def test_a_hook_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="the hook is a float; expected a function"):
+        leaf(2).register_hook(1.0)
+
+
+def test_a_hook_that_fails_leaves_the_leaf_as_it_was():
+    x, y = leaf(2), leaf(2)
+    x.register_hook(lambda grad: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        (x * y + x).sum().backward()
+    assert x.grad is None
 
 
 @pytest.mark.parametrize("on", [lambda x, y: x, lambda x, y: y], ids=["leaf", "intermediate"])

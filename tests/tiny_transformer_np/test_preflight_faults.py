@@ -231,7 +231,7 @@ def test_a_wrong_fast_kernel(monkeypatch):
 def test_gradients_that_replace_each_other_in_the_optimizers_buffer(monkeypatch):
     """Every backward function is right, and so is every gradient without an optimizer: only sums are not."""
 
-    def accumulate(self, grad):
+    def accumulate(self, grad, totals=None):
         if self.grad_buffer is None:
             self.grad = grad if self.grad is None else self.grad + grad
         else:

@@ -1,0 +1,25 @@
+"""What `Tensor.register_hook` returns."""
+
+
+class RemovableHandle:
+    """Removes a hook: by `remove()`, by a call, or at the end of a `with` block. A second time does no harm."""
+
+    __slots__ = ("_hooks", "_hook")
+
+    def __init__(self, hooks, hook):
+        self._hooks, self._hook = hooks, hook
+        hooks.append(hook)
+
+    def remove(self):
+        """Remove the hook, unless that was done before."""
+        if self._hooks is not None and self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+        self._hooks = None
+
+    __call__ = remove
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.remove()
