@@ -15,13 +15,15 @@ from minigrad import functional, nn, optim, random
 from minigrad.debug import backward_steps, break_on
 from minigrad.gradient_checking import GradcheckError, gradcheck
 from minigrad.graph import no_grad
+from minigrad.runtime import get_num_threads, set_num_threads
 
 renamed_commands.answer({"minigrad.diff": "minigrad.compare_steps", "minigrad.gradcheck": "minigrad.gradient_checking"})
 F = functional
 tensor = Tensor
 
-__all__ = ["F", "GradcheckError", "Tensor", "__version__", "backward_steps", "break_on", "functional", "gradcheck",
-           "nn", "no_grad", "optim", "random", "record", "tensor"]  # fmt: skip
+__all__ = ["F", "GradcheckError", "Tensor", "__version__", "backward_steps", "break_on", "functional",
+           "get_num_threads", "gradcheck", "nn", "no_grad", "optim", "random", "record", "set_num_threads",
+           "tensor"]  # fmt: skip
 
 
 def __getattr__(name):

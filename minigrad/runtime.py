@@ -1,11 +1,13 @@
 """Settings of the process: threads, allocator, precision of matrix products, device. A program calls them at start.
 
-Importing this module changes nothing.
+Importing this module changes nothing. Without a call the first kernel settles how many threads there are and how they
+wait, see `kernels.cpu.threads`.
 """
 
 import contextlib
 import ctypes
 import importlib
+import numbers
 import os
 
 import numpy as np
@@ -13,34 +15,56 @@ from threadpoolctl import threadpool_limits
 
 import kernels
 from kernels import matmul_precision
+from kernels.cpu import threads as cpu_threads
 from kernels.system.errors import DeviceError
+from kernels.system.printable import brief
 
 _MODULES = {"cuda": "kernels.cuda.gpu", "cuda-sim": "kernels.cuda.simulated"}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_SECONDS_AWAKE = 50e-6  # a thread waits this long for work before it sleeps; the next kernel mostly comes sooner
 
 
 def configure(device="cpu", threads=0):
     """Check that `device` can be used, set the numbers of threads, and let the allocator keep its pages.
 
-    threads: for BLAS and the kernels alike; 0 means one for every core this process may use. Returns the number
-    used. Raises DeviceError, before anything is changed.
+    threads: for BLAS and the kernels alike; 0 means one for every core this process may use, or as many as the
+    environment's NUMBA_NUM_THREADS or OMP_NUM_THREADS say. Returns the number used. Raises DeviceError, before anything
+    is changed.
     """
     require(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cpu_threads.cores()
     if threads > cores:
         raise DeviceError(f"threads is {threads}, but this process may use {cores} cores; give at most {cores}")
-    threads = threads or cores
+    threads = threads or cpu_threads.default()
     blas_threads = threads
     if device == "cpu" and kernels.describe() != "reference":  # the reference kernels use no compiler
-        import numba
-
-        _wait_briefly()
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        cpu_threads.select(min(threads, cpu_threads.available()))
+        cpu_threads.get_num_threads()  # settled now
         blas_threads = 1  # else BLAS's threads and Numba's would compete for the cores
     threadpool_limits(blas_threads, user_api="blas")
     _keep_pages()
     return threads
+
+
+def set_num_threads(number: int) -> None:
+    """Let the kernels, and NumPy's BLAS, which computes `a @ b`, use so many threads, whichever thread calls them.
+
+    Without a call the kernels use one for every core this process may use, or as many as the environment's
+    NUMBA_NUM_THREADS or OMP_NUM_THREADS say. The number changes no bit of a kernel's result. Raises TypeError or
+    ValueError for anything but an integer from 1 to the number of cores, or to NUMBA_NUM_THREADS where it is set.
+    """
+    if not isinstance(number, numbers.Integral) or isinstance(number, bool):
+        raise TypeError(f"the number of threads is {brief(number)}; expected an integer")
+    most = cpu_threads.available()
+    if not 1 <= number <= most:
+        limit = "NUMBA_NUM_THREADS" if "NUMBA_NUM_THREADS" in os.environ else "the cores that this process may use"
+        raise ValueError(f"the number of threads is {brief(number)}; expected 1 to {most}, which is {limit}")
+    cpu_threads.select(int(number))
+    threadpool_limits(int(number), user_api="blas")
+
+
+def get_num_threads() -> int:
+    """How many threads the kernels use that this thread calls: see `set_num_threads`."""
+    return cpu_threads.selected()
 
 
 def set_matmul_precision(dtype, device="cpu"):
@@ -79,18 +103,6 @@ def return_pages():
     """Return unused memory of the allocator to the system; for once, after large temporary arrays."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _wait_briefly():
-    """Let idle threads of GCC's OpenMP sleep soon: a thread that spins takes its core from other programs.
-
-    Two trainings of a small model on the same cores are 1.4 to 3 times as fast with it. OpenMP reads GOMP_SPINCOUNT,
-    the number of pauses before a thread sleeps, when Numba starts its threads. The user's own setting is kept.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
-        from kernels.cpu import spin_calibration
-
-        os.environ["GOMP_SPINCOUNT"] = str(spin_calibration.pauses_in(_SECONDS_AWAKE))
 
 
 def _keep_pages():

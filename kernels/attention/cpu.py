@@ -8,7 +8,7 @@ keys, and keeps a running maximum, sum and weighted mean; backward forms the pro
 import math
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import prange
 
 from kernels import matmul_precision
 from kernels.arrays import empty
@@ -43,6 +43,7 @@ from kernels.cpu.blocking import round_up
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.micro_kernel import MR_SMALL, NR_VECTORS
 from kernels.cpu.micro_kernel_bfloat16 import tile_config
+from kernels.cpu.threads import get_num_threads
 from kernels.cpu.vector_copies import Block, fetch_add, lanes
 from kernels.philox import derive_key, keep_threshold
 

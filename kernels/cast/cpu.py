@@ -97,7 +97,7 @@ def _narrow(x, form, bits):
             bits[j] = narrow(round_to_odd(x[j]), form)
 
 
-@jit(parallel=True)
+@jit(parallel=True, mixed=True)
 def _convert(x, out):
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):

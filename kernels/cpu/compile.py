@@ -4,6 +4,7 @@ The cache's folder is named after a hash of all compiled sources. Numba itself l
 function, and would not notice a change in a function that it calls.
 """
 
+import functools
 import hashlib
 import math
 import os
@@ -15,9 +16,10 @@ import llvmlite
 import llvmlite.binding
 import numba
 import numpy as np
+from numba.core.errors import NumbaError
 from numba.extending import overload
 
-from kernels.cpu import forked
+from kernels.cpu import forked, threads
 from kernels.cpu.kernel_cache import KernelCache
 from kernels.system import cache
 
@@ -46,10 +48,14 @@ _whole_registers()  # before the first function is compiled
 _CACHE = _cache_folder()
 
 
-def jit(function=None, *, parallel=False):
-    """`numba.njit` as every kernel uses it. `parallel` turns `prange` loops into threads."""
+def jit(function=None, *, parallel=False, mixed=False):
+    """`numba.njit` as every kernel uses it. `parallel` turns `prange` loops into threads.
+
+    A call from Python with arrays that the kernel is not for raises TypeError in one line. mixed: whether it is for
+    arrays of float32 beside such of float64.
+    """
     if function is None:
-        return lambda f: jit(f, parallel=parallel)
+        return lambda f: jit(f, parallel=parallel, mixed=mixed)
     kernel = numba.njit(
         function,
         parallel=parallel,
@@ -57,9 +63,49 @@ def jit(function=None, *, parallel=False):
         error_model="numpy",
         no_cfunc_wrapper=True,  # for callers in C
     )
+    kernel._compile_for_args = functools.partial(_compiled, function, mixed, kernel._compile_for_args)
     forked.watch(kernel)
     kernel._cache = KernelCache(function, _CACHE)  # where `kernel.enable_caching` would put Numba's own cache
     return kernel
+
+
+def _compiled(function, mixed, compile, *args):
+    """compile(*args), the kernel for the types of these arguments, which a call met for the first time.
+
+    TypeError in one line if there is none. Its `__context__` is the compiler's error, for whoever writes a kernel.
+    """
+    dtypes = [array.dtype for array in _arrays(args)]
+    if not _may_fit(dtypes, mixed):
+        raise TypeError(_refusal(function, dtypes))
+    try:
+        return compile(*args)
+    except NumbaError:
+        raise TypeError(_refusal(function, dtypes)) from None
+
+
+def _arrays(values):
+    """All arrays among the arguments of a kernel, those in tuples too."""
+    for value in values:
+        if isinstance(value, tuple):
+            yield from _arrays(value)
+        elif isinstance(value, np.ndarray):
+            yield value
+
+
+def _may_fit(dtypes, mixed):
+    """Whether there may be a kernel: 16-bit numbers come as bits, uint16, and integers only beside numbers or bits."""
+    floats = {dtype for dtype in dtypes if dtype in (np.float32, np.float64)}
+    known = all(dtype in floats or dtype.kind in "iu" for dtype in dtypes) and (mixed or len(floats) < 2)
+    return known and (not dtypes or bool(floats) or any(dtype.kind == "u" for dtype in dtypes))
+
+
+def _refusal(function, dtypes):
+    given = ", ".join(dict.fromkeys(map(str, dtypes))) or "no arrays"
+    name = f"{function.__module__.removeprefix('kernels.')}.{function.__name__}"
+    return (
+        f"the compiled kernel {name} is for arrays of float32 or of float64, with integers as indices; it was given "
+        f"{given}: convert them, x.astype(np.float32)"
+    )
 
 
 _running = threading.RLock()  # Numba's workqueue layer ends a process in which two threads run kernels at once
@@ -76,14 +122,16 @@ def launch(kernel, nanoseconds, *args):
     One kernel runs at a time; another thread's kernel waits.
     """
     with _running:
+        if threads.thread.settled != threads.choice:
+            threads.settle()
         if nanoseconds >= _WORTH_SHARING:
             return kernel(*args)
-        threads = numba.get_num_threads()
+        before = numba.get_num_threads()
         numba.set_num_threads(1)
         try:
             return kernel(*args)
         finally:
-            numba.set_num_threads(threads)
+            numba.set_num_threads(before)
 
 
 def chunk_rows(n_rows, least):

@@ -27,7 +27,7 @@ from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.serialize import dumps
 
 import kernels
-from kernels.cpu import forked
+from kernels.cpu import forked, threads
 from kernels.system.streams import note
 
 _MAX_WORKERS = 4  # with more the longest kernel still takes as long; a worker takes 250 MB
@@ -82,6 +82,7 @@ def prepare(rehearsal):
 
     Where a kernel is missing, the reference kernel takes its place in the rehearsal. The last rehearsal loads them all.
     """
+    threads.get_num_threads()  # settled now, since in a rehearsal nothing is compiled that is called
     while (tasks := _rehearse(rehearsal)) and _compile_all(tasks):
         pass
     _contents.clear()

@@ -1,12 +1,12 @@
 """Matrix products of float32 and float64 numbers, or of float32 numbers rounded to bfloat16 (`matmul_precision`)."""
 
 import numpy as np
-from numba import get_num_threads
 
 from kernels import matmul_precision
 from kernels.cpu import gemm, gemm_bfloat16
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.micro_kernel_bfloat16 import tile_config
+from kernels.cpu.threads import get_num_threads
 from kernels.cpu.vector_copies import lanes
 
 
