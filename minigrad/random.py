@@ -7,12 +7,14 @@ nothing has to be saved to resume a run.
 
 import functools
 import itertools
+import numbers
 import threading
 from contextlib import contextmanager
 
 import numpy as np
 
 from kernels.philox import derive_key, philox4x32
+from kernels.system.printable import brief
 
 _SHUFFLE = 0x5348  # a stream of its own, so that the order of the data and dropout are independent
 
@@ -31,6 +33,16 @@ _tape = _Tape()
 def seek(seed, step=0, micro_batch=0):
     """Continue from (seed, step); `micro_batch` keeps the passes of one step apart."""
     _tape.position = seed, step, micro_batch << 20
+
+
+def manual_seed(seed: int) -> None:
+    """Begin the random numbers of this thread anew: after the same seed come the same numbers, as in PyTorch.
+
+    seed: an integer; of one outside of 64 bits the last 64 count. Raises TypeError for anything else.
+    """
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
+        raise TypeError(f"the seed is {brief(seed)}; expected an integer")
+    seek(int(seed))
 
 
 @contextmanager
@@ -55,13 +67,13 @@ def generator():
     return np.random.Generator(np.random.Philox(key=derive_key(*next_stream())))
 
 
-def uniform(shape, low=0.0, high=1.0):
-    """float32 array drawn uniformly from [low, high)."""
+def uniform(shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0) -> np.ndarray:
+    """A float32 array of this shape, drawn uniformly from [low, high). Each call takes the next stream of the tape."""
     return generator().uniform(low, high, shape).astype(np.float32)
 
 
-def normal(shape, std=1.0):
-    """float32 array drawn from N(0, std**2)."""
+def normal(shape: int | tuple[int, ...], std: float = 1.0) -> np.ndarray:
+    """A float32 array of this shape, drawn from N(0, std**2). Each call takes the next stream of the tape."""
     return generator().standard_normal(shape, np.float32) * np.float32(std)
 
 

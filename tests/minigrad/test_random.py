@@ -100,3 +100,16 @@ def test_distributions():
     assert 2.99 < even.max() <= 3.0
     assert (even.mean(), even.std()) == (pytest.approx(1.0, abs=0.04), pytest.approx(4 / np.sqrt(12), rel=0.02))
     assert (bell.mean(), bell.std()) == (pytest.approx(0.0, abs=0.06), pytest.approx(2.0, rel=0.02))
+
+
+def test_after_the_same_seed_come_the_same_numbers():
+    drawn = {}
+    for seed in (0, 1, -1, 2**64 - 1, np.int64(1), 1):
+        random.manual_seed(seed)
+        again = random.normal((3,)).tobytes(), random.uniform((2,)).tobytes()
+        assert again[0] != random.normal((3,)).tobytes()
+        assert drawn.setdefault(int(seed) & (2**64 - 1), again) == again
+    assert len(set(drawn.values())) == 3
+    for seed in (1.5, "1", None, True):
+        with pytest.raises(TypeError, match=r"the seed is .*; expected an integer"):
+            random.manual_seed(seed)
