@@ -18,7 +18,6 @@ LARGE_TABLE = 4096  # rows from which on the few that a batch names are added al
 def softmax(input, dim=None, dtype=None, *, axis=None):
     """exp(x) / sum(exp(x)) along `dim`, which NumPy calls `axis`. dtype: the input is converted to it first."""
     x, along, narrow = _softmax_input("softmax", input, dim, axis, dtype)
-    input = x  # check mode repeats the call from what is computed on
     weights = np.exp(x.data - _highest(x.data, along))
     out = weights / accurate_sum(weights, along, keepdims=True)
     return astype(record(out, (x,), softmax_backward, out=out, axis=along), narrow)
@@ -31,7 +30,6 @@ def softmax_backward(dout, out, axis):
 def log_softmax(input, dim=None, dtype=None, *, axis=None):
     """log(softmax(x)), without forming softmax(x) first. Arguments as of `softmax`."""
     x, along, narrow = _softmax_input("log_softmax", input, dim, axis, dtype)
-    input = x
     shifted = x.data - _highest(x.data, along)
     out = shifted - np.log(accurate_sum(np.exp(shifted), along, keepdims=True))
     return astype(record(out, (x,), log_softmax_backward, out=out, axis=along), narrow)
