@@ -36,10 +36,13 @@ def _operator(function):
 #: name in op_db -> how minigrad is called
 OPERATORS = {
     **_elementwise(
-        "abs", "add", "clamp", "cos", "div", "exp", "expm1", "log", "log1p", "masked_fill", "maximum", "minimum", "mul",
-        "neg", "pow", "rsqrt", "sigmoid", "sin", "sqrt", "square", "sub", "tanh", "true_divide",
-        "nn.functional.elu", "nn.functional.gelu", "nn.functional.hardtanh", "nn.functional.leaky_relu",
-        "nn.functional.relu", "nn.functional.silu", "nn.functional.softplus",
+        "abs", "add", "ceil", "clamp", "cos", "div", "exp", "exp2", "expm1", "floor", "isclose", "isfinite", "isinf",
+        "isnan", "log", "log10", "log1p", "log2", "logical_and", "logical_not", "logical_or", "logical_xor",
+        "masked_fill", "maximum", "minimum", "mul", "neg", "pow", "reciprocal", "round", "rsqrt", "sigmoid", "sign",
+        "sin", "sqrt", "square", "sub", "tanh", "true_divide", "trunc",
+        "nn.functional.celu", "nn.functional.elu", "nn.functional.gelu", "nn.functional.hardtanh",
+        "nn.functional.leaky_relu", "nn.functional.logsigmoid", "nn.functional.relu", "nn.functional.relu6",
+        "nn.functional.selu", "nn.functional.silu", "nn.functional.softplus",
     ),
     "where": Operator(call=lambda mg, x, condition, other: mg.where(condition, x, other), elementwise=True),
     # Python's operators
@@ -68,15 +71,20 @@ OPERATORS = {
     "remainder": _operator(lambda mg, x, y: x % y),
     # reductions
     **_plain(
-        "amax", "amin", "argmax", "argmin", "logsumexp", "max", "mean", "min", "norm", "prod", "std", "sum", "var",
+        "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "logsumexp", "max", "mean",
+        "min", "norm", "prod", "std", "sum", "trace", "var",
     ),
     # shapes, order, indices
     **_plain(
-        "broadcast_to", "cat", "chunk", "clone", "cumsum", "flatten", "flip", "gather", "permute", "ravel", "reshape",
-        "roll", "sort", "split", "squeeze", "stack", "take_along_dim", "tile", "topk", "transpose", "tril", "triu",
-        "unbind", "unsqueeze", "nn.functional.one_hot", "nn.functional.pad",
+        "argsort", "broadcast_to", "cat", "chunk", "clone", "cumsum", "diagonal", "flatten", "flip", "gather", "hstack",
+        "index_select", "masked_select", "permute", "ravel", "repeat_interleave", "reshape", "roll", "sort", "split",
+        "squeeze", "stack", "take_along_dim", "tile", "topk", "transpose", "tril", "triu", "unbind", "unflatten",
+        "unsqueeze", "vstack", "nn.functional.one_hot", "nn.functional.pad",
     ),
     "T": Operator(call=lambda mg, x: x.T),
+    "expand_as": Operator(call=lambda mg, x, other: x.expand_as(other)),
+    "reshape_as": Operator(call=lambda mg, x, other: x.reshape_as(other)),
+    "view_as": Operator(call=lambda mg, x, other: x.view_as(other)),
     "expand": Operator(call=lambda mg, x, shape: x.expand(shape)),
     "item": Operator(call=lambda mg, x: x.item()),
     "movedim": Operator("moveaxis"),
@@ -86,7 +94,7 @@ OPERATORS = {
     **_plain("arange", "eye", "full", "ones", "zeros"),
     "randn": Operator(random=True),
     # products
-    **_plain("dot", "matmul", "outer"),
+    **_plain("bmm", "dot", "inner", "matmul", "mm", "mv", "outer", "vdot"),
     "einsum": Operator(call=lambda mg, tensors, equation: mg.einsum(equation, tensors)),
     # neural networks
     **_plain(

@@ -23,3 +23,9 @@ UNFINISHED = frozenset({
     "squeeze multiple", "std", "std unbiased", "take_along_dim", "tile", "topk", "tril", "triu", "unbind", "var",
     "var unbiased", "zeros",
 })  # fmt: skip
+
+#: functions of which some calls with NumPy's keywords do not give NumPy's values
+UNFINISHED_BESIDE_NUMPY = frozenset({
+    "amax", "amin", "clip", "concatenate", "divide", "exp", "log", "max", "mean", "min", "reshape", "split", "sqrt",
+    "stack", "sum", "tanh", "true_divide", "var",
+})  # fmt: skip
