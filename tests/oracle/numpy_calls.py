@@ -157,7 +157,7 @@ def first_arguments(name, dtype):
 
 
 def calls(name, dtype):
-    """(args, kwargs, result) of every call that NumPy's function takes, with at most two keywords that may be left out."""
+    """(args, kwargs, result) of calls that NumPy takes, with at most two of the keywords that may be left out."""
     for args in first_arguments(name, dtype):
         values = {n: VALUES_OF.get((name, n)) or VALUES[n] for n in keywords_of(name, args)}
         for chosen in itertools.product(*values.values()):
