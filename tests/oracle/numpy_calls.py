@@ -71,7 +71,12 @@ VALUES_OF = {
     ("ones", "shape"): ((2, 3), 4, (), (0, 2)),
     ("full", "shape"): ((2, 3), 4, ()),
     ("eye", "dtype"): (ABSENT, np.float64, np.int64),
+    ("repeat", "axis"): (0, 1, -1),  # without it the call is ambiguous
 }
+
+# NumPy's answers that PyTorch's rules exclude
+FLOATS_ONLY = ("reciprocal", "rint", "round", "square")  # of integers and booleans these have PyTorch's dtype
+AXES_ONLY = ("argsort", "cumsum", "sort", "tril", "triu")  # NumPy makes tensors of fewer than two axes larger
 
 # what stands before the keywords: how many arrays a function takes, or which arguments
 ONE, TWO = "one array", "two arrays of one shape"
@@ -125,7 +130,8 @@ def arrays(shape, dtype, count=1):
     rng = np.random.default_rng(sum(shape) + len(shape))
     if np.dtype(dtype).kind == "f":
         return [rng.standard_normal(shape).astype(dtype) for _ in range(count)]
-    return [rng.integers(0, 2 if dtype is bool or dtype == "bool" else 5, shape).astype(dtype) for _ in range(count)]
+    high = 2 if np.dtype(dtype).kind == "b" else 5
+    return [rng.integers(high == 5, high, shape).astype(dtype) for _ in range(count)]
 
 
 def first_arguments(name, dtype):
@@ -142,6 +148,8 @@ def first_arguments(name, dtype):
             yield (equation, *arrays((3, 3), dtype, equation.split("->")[0].count(",") + 1))
     else:
         for shape in SHAPES:
+            if name in AXES_ONLY and len(shape) < 2:
+                continue
             if name == "astype":
                 yield from ((*arrays(shape, dtype), to) for to in kind)
             elif kind == ONE:
@@ -158,13 +166,18 @@ def first_arguments(name, dtype):
 
 def calls(name, dtype):
     """(args, kwargs, result) of calls that NumPy takes, with at most two of the keywords that may be left out."""
+    if name in FLOATS_ONLY and np.dtype(dtype).kind != "f":
+        return
     for args in first_arguments(name, dtype):
         values = {n: VALUES_OF.get((name, n)) or VALUES[n] for n in keywords_of(name, args)}
         for chosen in itertools.product(*values.values()):
             kwargs = {k: v for k, v in zip(values, chosen, strict=True) if v is not ABSENT}
             if sum(ABSENT in values[keyword] for keyword in kwargs) > 2 or {"ddof", "correction"} <= set(kwargs):
                 continue
-            if (result := result_of(getattr(np, name), args, kwargs)) is not None:
+            if name == "clip" and not any(bound is not None for bound in kwargs.values()):
+                continue  # PyTorch needs a bound
+            result = result_of(getattr(np, name), args, kwargs)
+            if result is not None and not (name in ("std", "var") and not np.all(np.isfinite(result))):
                 yield args, kwargs, result
 
 

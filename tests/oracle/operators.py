@@ -11,13 +11,15 @@ from typing import Any
 @dataclass(frozen=True)
 class Operator:
     """path: its name in minigrad, where it is not PyTorch's. call(mg, input, *args, **kwargs): a sample's call in
-    minigrad, where PyTorch's table wraps the function. elementwise: works on float16. random: how results are compared.
+    minigrad, where PyTorch's table wraps the function. elementwise: works on float16. random: draws random numbers.
+    order: its indices say where elements stand in order, of which equal ones have none.
     """
 
     path: str = ""
     call: Any = None
     elementwise: bool = False
     random: bool = False
+    order: bool = False
 
 
 def _elementwise(*names):
@@ -76,11 +78,12 @@ OPERATORS = {
     ),
     # shapes, order, indices
     **_plain(
-        "argsort", "broadcast_to", "cat", "chunk", "clone", "cumsum", "diagonal", "flatten", "flip", "gather", "hstack",
-        "index_select", "masked_select", "permute", "ravel", "repeat_interleave", "reshape", "roll", "sort", "split",
-        "squeeze", "stack", "take_along_dim", "tile", "topk", "transpose", "tril", "triu", "unbind", "unflatten",
+        "broadcast_to", "cat", "chunk", "clone", "cumsum", "diagonal", "flatten", "flip", "gather", "hstack",
+        "index_select", "masked_select", "permute", "ravel", "repeat_interleave", "reshape", "roll", "split",
+        "squeeze", "stack", "take_along_dim", "tile", "transpose", "tril", "triu", "unbind", "unflatten",
         "unsqueeze", "vstack", "nn.functional.one_hot", "nn.functional.pad",
     ),
+    **{name: Operator(order=True) for name in ("argsort", "sort", "topk")},
     "T": Operator(call=lambda mg, x: x.T),
     "expand_as": Operator(call=lambda mg, x, other: x.expand_as(other)),
     "reshape_as": Operator(call=lambda mg, x, other: x.reshape_as(other)),

@@ -1,6 +1,7 @@
 """PyTorch's own samples of an operator, called in PyTorch and in minigrad; values and gradients compared."""
 
 import contextlib
+import functools
 import itertools
 import os
 import random
@@ -123,11 +124,13 @@ def compare(entry, sample, dtype):
     except Exception as error:
         return outcomes.of_error(error)
     ours = flat(out)
-    is_random = operator.random and theirs.is_random(sample)
-    if problem := difference(ours, theirs, dtype, is_random):
+    chance = operator.random and theirs.draws(sample)
+    if problem := difference(ours, theirs, dtype, chance, operator.order and theirs.has_ties(sample)):
         return Outcome(DIFFERENT, problem)
+    if chance or (operator.order and theirs.has_ties(sample)):
+        return Outcome(EQUAL)
     try:
-        return gradient_outcome(ours, translate.leaves(), theirs, dtype, is_random)
+        return gradient_outcome(ours, translate.leaves(), theirs, dtype)
     except Exception as error:
         said = outcomes.of_error(error).detail
         return Outcome(UNCLEAR, f"in backward, {said}")
@@ -140,32 +143,55 @@ class Theirs:
     """
 
     def __init__(self, entry, sample, dtype):
+        self.entry, self.sample = entry, sample
+        self.leaves = [t for t in tensors((sample.input, sample.args, sample.kwargs)) if t.requires_grad]
+        self.upstream = None
+        self.outputs, self.grads = self.results((sample.input, *sample.args), sample.kwargs)
+        if dtype == "float16":
+            self.outputs = [
+                w.to(o.dtype) if hasattr(w, "to") else w for w, o in zip(self.wide[0], self.outputs, strict=True)
+            ]
+            self.grads = self.wide[1]
+
+    def results(self, args, kwargs):
+        """(outputs, gradients of the leaves) of a call."""
         import torch
 
-        def call(of):
-            return flat(entry.op(of.input, *of.args, **of.kwargs))
+        outputs = flat(self.entry.op(*args, **kwargs))
+        differentiable = [o for o in outputs if isinstance(o, torch.Tensor) and o.requires_grad]
+        if self.upstream is None:
+            rng = np.random.default_rng(len(outputs))
+            self.upstream = [np.asarray(rng.standard_normal(o.shape)).astype(array(o).dtype) for o in differentiable]
+        if not differentiable or not self.leaves:
+            return outputs, [None] * len(self.leaves)
+        upstream = [torch.from_numpy(u).to(o.dtype) for u, o in zip(self.upstream, differentiable, strict=True)]
+        return outputs, torch.autograd.grad(differentiable, self.leaves, upstream, allow_unused=True)
 
-        self.leaves = [t for t in tensors((sample.input, sample.args, sample.kwargs)) if t.requires_grad]
-        computed = self.outputs = call(sample)
-        if dtype == "float16":
-            computed = call(sample.transform(lambda t: t.double() if getattr(t, "dtype", None) == torch.half else t))
-            self.outputs = [
-                c.to(o.dtype) if isinstance(c, torch.Tensor) else c for c, o in zip(computed, self.outputs, strict=True)
-            ]
-        differentiable = [o for o in computed if isinstance(o, torch.Tensor) and o.requires_grad]
-        rng = np.random.default_rng(len(computed))
-        self.upstream = [rng.standard_normal(o.shape).astype(dtype) for o in differentiable]
-        self.grads = [None] * len(self.leaves)
-        if differentiable and self.leaves:
-            upstream = [
-                torch.from_numpy(np.asarray(u)).to(o.dtype) for u, o in zip(self.upstream, differentiable, strict=True)
-            ]
-            self.grads = torch.autograd.grad(differentiable, self.leaves, upstream, allow_unused=True)
+    @functools.cached_property
+    def wide(self):
+        """The same results with all floating-point tensors in float64."""
+        import torch
 
-    def is_random(self, sample):
+        made = {}
+
+        def widened(tensor):
+            is_narrow = tensor.dtype in (torch.float16, torch.float32)
+            return made.setdefault(id(tensor), tensor.double() if is_narrow else tensor)
+
+        args, kwargs = mapped((self.sample.input, *self.sample.args), widened), mapped(self.sample.kwargs, widened)
+        return self.results(args, kwargs)
+
+    def draws(self, sample):
         """Whether this call draws random numbers."""
-        p = sample.kwargs.get("p", sample.kwargs.get("dropout_p", 0.5 if sample.kwargs.get("training") else 0.0))
-        return not self.leaves or (p not in (0.0, 1.0) and sample.kwargs.get("training", True))
+        if not self.leaves:
+            return True
+        if self.entry.name == "nn.functional.dropout":
+            return sample.kwargs.get("training", True) and sample.kwargs.get("p", 0.5) not in (0.0, 1.0)
+        return sample.kwargs.get("dropout_p", 0.0) != 0.0
+
+    def has_ties(self, sample):
+        """Whether the order of the input's elements is not unique."""
+        return np.unique(array(sample.input)).size < sample.input.numel()
 
 
 class Translation:
@@ -175,43 +201,38 @@ class Translation:
         self.made = {}
 
     def __call__(self, value):
-        import torch
+        return mapped(value, self.tensor, lambda dtype: np.dtype(str(dtype).removeprefix("torch.")))
 
-        if isinstance(value, torch.Tensor):
-            if id(value) not in self.made:
-                self.made[id(value)] = value, mg.tensor(array(value), requires_grad=value.requires_grad)
-            return self.made[id(value)][1]
-        if isinstance(value, torch.dtype):
-            return np.dtype(str(value).removeprefix("torch."))
-        if isinstance(value, (list, tuple)):
-            return (list if isinstance(value, list) else tuple)(map(self, value))
-        if isinstance(value, dict):
-            return {key: self(v) for key, v in value.items() if key not in WITHOUT_MEANING}
-        if isinstance(value, slice):
-            return slice(*map(self, (value.start, value.stop, value.step)))
-        return value
+    def tensor(self, theirs):
+        if id(theirs) not in self.made:
+            self.made[id(theirs)] = theirs, mg.tensor(array(theirs), requires_grad=theirs.requires_grad)
+        return self.made[id(theirs)][1]
 
     def leaves(self):
         return [ours for theirs, ours in self.made.values() if theirs.requires_grad]
 
 
-def tensors(value):
-    """Every torch tensor in nested arguments, each once, in the order in which Translation meets them."""
+def mapped(value, tensor, dtype=lambda same: same):
+    """Nested arguments with every torch tensor and every torch dtype replaced, and without those that say nothing."""
     import torch
 
+    if isinstance(value, torch.Tensor):
+        return tensor(value)
+    if isinstance(value, torch.dtype):
+        return dtype(value)
+    if isinstance(value, (list, tuple)):
+        return (list if isinstance(value, list) else tuple)(mapped(v, tensor, dtype) for v in value)
+    if isinstance(value, dict):
+        return {key: mapped(v, tensor, dtype) for key, v in value.items() if key not in WITHOUT_MEANING}
+    if isinstance(value, slice):
+        return slice(*(mapped(v, tensor, dtype) for v in (value.start, value.stop, value.step)))
+    return value
+
+
+def tensors(value):
+    """Every torch tensor in nested arguments, each once, in the order in which `mapped` meets them."""
     found = {}
-
-    def visit(part):
-        if isinstance(part, torch.Tensor):
-            found[id(part)] = part
-        elif isinstance(part, (list, tuple)):
-            list(map(visit, part))
-        elif isinstance(part, dict):
-            list(map(visit, part.values()))
-        elif isinstance(part, slice):
-            list(map(visit, (part.start, part.stop, part.step)))
-
-    visit(value)
+    mapped(value, lambda tensor: found.setdefault(id(tensor), tensor))
     return list(found.values())
 
 
@@ -227,61 +248,87 @@ def array(tensor):
 # ------------------------------------------------------------------------------------------ comparison
 
 
-def difference(ours, theirs, dtype, is_random):
-    """What differs between the outputs, in words; None if they are equal."""
+def difference(ours, theirs, dtype, chance, ties):
+    """What differs between the outputs, in words; None if they are equal.
+
+    chance: the values are random. ties: indices may name another of two equal elements. Then shape and dtype count.
+    """
     if len(ours) != len(theirs.outputs):
         return f"{len(ours)} outputs, expected {len(theirs.outputs)}"
-    for mine, other in zip(ours, theirs.outputs, strict=True):
+    for i, (mine, other) in enumerate(zip(ours, theirs.outputs, strict=True)):
         if not hasattr(other, "requires_grad"):  # a number
             if type(mine) is not type(other) or not np.allclose(mine, other, 1e-6, 0, equal_nan=True):
                 return f"{mine!r}, expected {other!r}"
             continue
         if not isinstance(mine, mg.Tensor):
             return f"a {type(mine).__name__}, expected a Tensor"
-        if problem := array_difference(mine.data, array(other), dtype, is_random):
+        any_value = chance or (ties and not other.is_floating_point())
+        reference = functools.partial(lambda i: array(theirs.wide[0][i]), i)
+        if problem := array_difference(mine.data, array(other), dtype, None if any_value else reference):
             return problem
         if other.requires_grad and not mine.requires_grad:
             return "no gradient"
     return None
 
 
-def gradient_outcome(ours, leaves, theirs, dtype, is_random):
+def gradient_outcome(ours, leaves, theirs, dtype):
     """The Outcome of backward, from a random gradient of each output."""
-    differentiable = [mine for mine, other in zip(ours, theirs.outputs, strict=True)
-                      if getattr(other, "requires_grad", False)]  # fmt: skip
     if not theirs.leaves:
         return Outcome(EQUAL)
+    differentiable = [mine for mine, other in zip(ours, theirs.outputs, strict=True)
+                      if getattr(other, "requires_grad", False)]  # fmt: skip
     for out, upstream in zip(differentiable, theirs.upstream, strict=True):
-        out.backward(upstream, retain_graph=True)
-    for mine, other in zip(leaves, theirs.grads, strict=True):
+        out.backward(upstream.astype(out.dtype), retain_graph=True)
+    scale = max(map(largest, [*theirs.upstream, *(array(g) for g in theirs.grads if g is not None)]), default=0)
+    for i, (mine, other) in enumerate(zip(leaves, theirs.grads, strict=True)):
         expected = np.zeros(mine.shape, mine.dtype) if other is None else array(other)
         found = np.zeros(mine.shape, mine.dtype) if mine.grad is None else mine.grad
-        if problem := array_difference(found, expected, dtype, is_random):
+        reference = functools.partial(lambda i: array(theirs.wide[1][i]), i)
+        if problem := array_difference(found, expected, dtype, reference, scale):
             return Outcome(DIFFERENT, f"gradient: {problem}")
     return Outcome(EQUAL)
 
 
-def array_difference(found, expected, dtype, is_random=False):
-    """What differs between two arrays, in words; None if nothing does. Random ones: shape and dtype alone."""
+def array_difference(found, expected, dtype, reference, scale=0.0):
+    """What differs between two arrays, in words; None if nothing does.
+
+    reference() gives the result computed in float64: what is no farther from it than 4 times PyTorch's own largest
+    error is equal. Without a reference only shape and dtype count. scale: what an error of rounding is relative to,
+    unless the array has larger elements.
+    """
     if found.shape != expected.shape:
         return f"shape {found.shape}, expected {expected.shape}"
     if found.dtype != expected.dtype:
         return f"{found.dtype}, expected {expected.dtype}"
-    if is_random or not found.size:
+    if reference is None or not found.size:
         return None
     if expected.dtype.kind != "f":
         wrong = found != expected
     else:
-        relative, of_largest = TOLERANCES[dtype]
-        mine, other = found.astype(np.float64), expected.astype(np.float64)
-        finite = np.abs(other[np.isfinite(other)])
-        bound = relative * np.abs(other) + of_largest * (finite.max() if finite.size else 0)
-        same = (mine == other) | (np.isnan(mine) & np.isnan(other))
-        wrong = ~same & ~(np.isfinite(other) & (np.abs(mine - other) <= bound))
+        relative, of_largest = max(TOLERANCES[d] for d in (dtype, str(expected.dtype)) if d in TOLERANCES)
+        rounding = of_largest * max(scale, largest(expected))
+        wrong = differs(found, expected, relative, rounding)
+        if wrong.any() and expected.dtype != np.float64:
+            exact = reference()
+            own_error = largest(expected - exact)
+            wrong &= differs(found, exact, relative, rounding + 4 * own_error)
     if wrong.any():
         at = tuple(map(int, np.argwhere(wrong)[0]))
         return f"{found[at]} at {at}, expected {expected[at]} ({wrong.sum()} of {wrong.size} elements)"
     return None
+
+
+def differs(found, expected, relative, absolute):
+    """Where two arrays differ by more than that."""
+    mine, other = found.astype(np.float64), expected.astype(np.float64)
+    same = (mine == other) | (np.isnan(mine) & np.isnan(other))
+    return ~same & ~(np.isfinite(other) & (np.abs(mine - other) <= relative * np.abs(other) + absolute))
+
+
+def largest(values):
+    """The largest finite magnitude in an array."""
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max()) if finite.size else 0.0
 
 
 # ------------------------------------------------------------------------------------------ words

@@ -18,7 +18,7 @@ DIFFERENT = "different"  # another value, gradient, shape or dtype, without a wo
 OUTCOMES = (EQUAL, AMBIGUOUS, REFUSED, MISSING, UNCLEAR, DIFFERENT)
 
 HOME = tuple(str(Path(package.__file__).parent) for package in (minigrad, kernels))
-CLEAR = (TypeError, ValueError, NotImplementedError, IndexError, RuntimeError)
+CLEAR = (TypeError, ValueError, NotImplementedError, IndexError, RuntimeError, ZeroDivisionError)
 WORDS_OF_PYTHON = re.compile(r"unexpected keyword argument|positional argument|multiple values for argument")
 WORDS_OF_NUMPY = re.compile(
     r"could not be broadcast|is out of bounds for|cannot reshape array"

@@ -8,7 +8,8 @@ import collections
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[2]))
 
 import opinfo
 from outcomes import AMBIGUOUS, EQUAL, OUTCOMES

@@ -49,11 +49,11 @@ def difference(mine, other, args, kwargs):
         return None if mine == other.item() else f"{mine}, expected {other}"
     if not isinstance(mine, mg.Tensor):
         return f"a {type(mine).__name__}, expected a Tensor"
-    rtol = RTOL.get(str(other.dtype), 0)
     if other.dtype.kind == "f" and "dtype" not in kwargs and not any(map(is_floating, args)):
         other = other.astype(np.float32)
     if mine.shape != other.shape or mine.dtype != other.dtype:
         return f"{mine.dtype} {mine.shape}, expected {other.dtype} {other.shape}"
+    rtol = RTOL.get(str(other.dtype), 0)
     if not np.allclose(mine.data, other, rtol, rtol, equal_nan=True):
         return f"{mine.data.ravel()[:4]} ..., expected {other.ravel()[:4]} ..."
     return None
