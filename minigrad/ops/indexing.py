@@ -13,7 +13,7 @@ import numpy as np
 from kernels.arrays import is_array
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.ambiguous import refuse
-from minigrad.argument_types import TensorLike
+from minigrad.argument_types import DType, TensorLike
 from minigrad.keywords import numpy_keywords
 from minigrad.ops.elementwise import astype, where
 from minigrad.ops.reduce import sum
@@ -199,6 +199,6 @@ def diagonal(input: TensorLike, offset: int = 0, dim1: int = 0, dim2: int = 1) -
 
 
 @numpy_keywords(axis1="dim1", axis2="dim2")
-def trace(input: TensorLike, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The sum of the diagonal."""
-    return sum(diagonal(input, offset, dim1, dim2), dim=-1)
+def trace(input: TensorLike, offset: int = 0, dim1: int = 0, dim2: int = 1, *, dtype: DType = None) -> Tensor:
+    """The sum of the diagonal, in dtype."""
+    return sum(diagonal(input, offset, dim1, dim2), dim=-1, dtype=dtype)

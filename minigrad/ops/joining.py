@@ -10,7 +10,7 @@ import numpy as np
 
 from kernels.arrays import on_host
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import Axes, Ints, TensorLike
+from minigrad.argument_types import Axes, DType, Ints, TensorLike
 from minigrad.keywords import numpy_keywords, two_meanings
 from minigrad.ops.elementwise import astype
 from minigrad.ops.indexing import getitem
@@ -18,9 +18,9 @@ from minigrad.ops.shape import broadcast_to, one_tuple, reshape
 
 
 @numpy_keywords(axis="dim", arrays="tensors")
-def concatenate(tensors: Sequence[TensorLike], dim: int | None = 0) -> Tensor:
-    """Join along an axis that exists; dim=None joins all elements in one row, as in NumPy."""
-    tensors, axis = _of_one_dtype(tensors), 0 if dim is None else dim
+def concatenate(tensors: Sequence[TensorLike], dim: int | None = 0, *, dtype: DType = None) -> Tensor:
+    """Join along an axis that exists; dim=None joins all elements in one row, and dtype converts, as in NumPy."""
+    tensors, axis = _of_one_dtype(tensors, dtype), 0 if dim is None else dim
     if dim is None:
         tensors = [reshape(t, -1) for t in tensors]
     if builtins.any(t.ndim > 1 for t in tensors):
@@ -34,9 +34,9 @@ def concatenate_backward(dout, sizes, axis):
 
 
 @numpy_keywords(axis="dim", arrays="tensors")
-def stack(tensors: Sequence[TensorLike], dim: int = 0) -> Tensor:
-    """Join along a new axis."""
-    tensors = _of_one_dtype(tensors)
+def stack(tensors: Sequence[TensorLike], dim: int = 0, *, dtype: DType = None) -> Tensor:
+    """Join along a new axis. dtype: converted first, as in NumPy."""
+    tensors = _of_one_dtype(tensors, dtype)
     return record(np.stack([t.data for t in tensors], axis=dim), tensors, stack_backward, axis=dim)
 
 
@@ -44,22 +44,22 @@ def stack_backward(dout, axis):
     return tuple(np.moveaxis(dout, axis, 0))
 
 
-def _of_one_dtype(tensors):
+def _of_one_dtype(tensors, dtype=None):
     parts = [as_tensor(t) for t in tensors]
-    common = np.result_type(*(t.dtype for t in parts)) if parts else None
+    common = np.result_type(*(t.dtype for t in parts)) if parts and dtype is None else dtype
     return [astype(t, common) for t in parts]
 
 
-def vstack(tensors: Sequence[TensorLike]) -> Tensor:
-    """Join rows: along axis 0, vectors as rows."""
+def vstack(tensors: Sequence[TensorLike], *, dtype: DType = None) -> Tensor:
+    """Join rows: along axis 0, vectors as rows. dtype: converted first, as in NumPy."""
     parts = [as_tensor(t) for t in tensors]
-    return concatenate([reshape(t, (1, t.size)) if t.ndim < 2 else t for t in parts], 0)
+    return concatenate([reshape(t, (1, t.size)) if t.ndim < 2 else t for t in parts], 0, dtype=dtype)
 
 
-def hstack(tensors: Sequence[TensorLike]) -> Tensor:
-    """Join columns: along axis 1, of vectors along axis 0."""
+def hstack(tensors: Sequence[TensorLike], *, dtype: DType = None) -> Tensor:
+    """Join columns: along axis 1, of vectors along axis 0. dtype: converted first, as in NumPy."""
     parts = [reshape(t, 1) if t.ndim == 0 else t for t in map(as_tensor, tensors)]
-    return concatenate(parts, 0 if parts and parts[0].ndim == 1 else 1)
+    return concatenate(parts, 0 if parts and parts[0].ndim == 1 else 1, dtype=dtype)
 
 
 # ---- cut
@@ -189,6 +189,7 @@ def roll(input: TensorLike, shifts: Ints, dims: Axes = None) -> Tensor:
         return reshape(roll(reshape(x, -1), builtins.sum(one_tuple((shifts,))), 0), x.shape)
     moves, axes = one_tuple((shifts,)), one_tuple((dims,))
     moves = moves * len(axes) if len(moves) == 1 else moves
+    axes = axes * len(moves) if len(axes) == 1 else axes  # as in NumPy
     if len(moves) != len(axes):
         raise ValueError(f"roll: {len(moves)} shifts for {len(axes)} axes")
     for shift, dim in zip(moves, axes, strict=True):

@@ -24,8 +24,10 @@ def one_tuple(values, keyword=None, name="shape"):
         if values:
             raise TypeError(f"{name} is given twice, by position and by keyword")
         values = (keyword,)
-    if len(values) == 1:
-        return values if isinstance(values[0], (int, np.integer)) else tuple(values[0])
+    if len(values) == 1 and not isinstance(values[0], (int, np.integer)):
+        if not hasattr(values[0], "__iter__"):
+            raise TypeError(f"{name} is {values[0]!r}; expected one tuple or several ints")
+        return tuple(values[0])
     if not values:
         raise TypeError(f"{name} is missing; give one tuple or several ints")
     return values

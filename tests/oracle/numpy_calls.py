@@ -15,13 +15,10 @@ REFUSED = ("out", "where", "casting", "order", "subok", "layout", "pin_memory", 
 NOT_TAKEN = {
     "initial": "a reduction begins at its identity",
     "mean": "var and std compute the mean themselves",
-    "kind": "there is one algorithm",
-    "stable": "NumPy's sort= is a choice of speed; every sort here is stable",
     "copy": "a Tensor is never written in place",
     "like": "NumPy's protocol for other arrays",
     "optimize": "operands are multiplied from left to right",
     "signature": "of ufuncs: dtypes of the compiled loop",
-    "axes": "of matmul alone",
 }
 ABSENT = object()  # the keyword is left out
 SHAPES = ((3, 4), (2, 3, 4), (5,), (1, 3, 1), ())
@@ -34,6 +31,8 @@ VALUES = {
     "ddof": (ABSENT, 0, 1),
     "correction": (ABSENT, 1),
     "k": (ABSENT, 0, 1, -2),
+    "kind": (ABSENT, "stable"),
+    "stable": (ABSENT, True),
     "axes": (ABSENT, None, (1, 0), (2, 0, 1), (-1, 0, 1)),
     "decimals": (ABSENT, 0, 1),
     "offset": (ABSENT, 0, 1, -1),
@@ -75,8 +74,8 @@ VALUES_OF = {
 }
 
 # NumPy's answers that PyTorch's rules exclude
-FLOATS_ONLY = ("reciprocal", "rint", "round", "square")  # of integers and booleans these have PyTorch's dtype
-AXES_ONLY = ("argsort", "cumsum", "sort", "tril", "triu")  # NumPy makes tensors of fewer than two axes larger
+FLOATS_ONLY = ("argsort", "reciprocal", "rint", "round", "square")  # ties; integers have PyTorch's dtype
+AXES_ONLY = ("argsort", "cumsum", "repeat", "sort", "tril", "triu")  # NumPy makes tensors of fewer than two axes larger
 
 # what stands before the keywords: how many arrays a function takes, or which arguments
 ONE, TWO = "one array", "two arrays of one shape"

@@ -22,7 +22,7 @@ CLEAR = (TypeError, ValueError, NotImplementedError, IndexError, RuntimeError, Z
 WORDS_OF_PYTHON = re.compile(r"unexpected keyword argument|positional argument|multiple values for argument")
 WORDS_OF_NUMPY = re.compile(
     r"could not be broadcast|is out of bounds for|cannot reshape array"
-    r"|repeated axis|duplicate value in|axes don't match"
+    r"|repeated axis|duplicate value in|axes don't match|an integer is required"
 )
 
 
