@@ -1,7 +1,7 @@
 """What test_opinfo.py asks of PyTorch's samples at present. An operator that is finished leaves UNFINISHED."""
 
 #: dtype -> the part of the calls that must be equal, without those that the table of ambiguous calls refuses
-LEAST_EQUAL = {"float64": 0.30, "float32": 0.30, "float16 elementwise": 0.30}
+LEAST_EQUAL = {"float64": 0.70, "float32": 0.70, "float16 elementwise": 0.30}
 
 #: operators of which some calls still end in another result, in an unclear error, or in a name that is missing
 UNFINISHED = frozenset({
@@ -18,11 +18,10 @@ UNFINISHED = frozenset({
 
 #: functions of which some calls with NumPy's keywords do not give NumPy's values
 UNFINISHED_BESIDE_NUMPY = frozenset({
-    "clip", "concat", "concatenate", "divide", "exp", "hstack", "log", "roll", "sqrt", "stack", "tanh", "trace",
-    "true_divide", "vstack",
+    "clip", "divide", "exp", "log", "sqrt", "tanh", "true_divide",
 })  # fmt: skip
 
 #: names of which some calls without keywords end in another result, or in an unclear error
 UNFINISHED_WITHOUT_KEYWORDS = frozenset({
-    "clip", "flatten", "repeat", "reshape", "roll", "tile", "view",
+    "clip",
 })  # fmt: skip
