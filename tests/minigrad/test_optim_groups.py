@@ -5,7 +5,7 @@ import pytest
 from small_net import in_arena
 
 import minigrad as mg
-from minigrad import nn, optim
+from minigrad import nn, optim, runtime
 
 MAKERS = {"SGD": optim.SGD, "Adam": optim.Adam, "AdamW": optim.AdamW, "in an arena": in_arena}
 every_optimizer = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -238,3 +238,26 @@ def test_a_gradient_that_is_no_array_is_refused(make, grad):
     p.grad = grad
     with pytest.raises(TypeError, match=r"the gradient of 0\.0 is .*; expected an array"):
         make([p]).step()
+
+
+@pytest.mark.compiler
+def test_every_setting_and_clipping_works_on_a_device():
+    placed = runtime.asarray("cuda-sim")
+    settings = {
+        optim.SGD: {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "maximize": True},
+        optim.Adam: {"weight_decay": 0.1, "amsgrad": True, "maximize": True},
+        optim.AdamW: {},
+    }
+    for make, setting in settings.items():
+        params = [nn.Parameter(array) for array in (np.ones(3, np.float32), placed(np.ones(3, np.float32)))]
+        for p in params:
+            optimizer = make([p], lr=0.1, **setting)
+            for norm_type in (2.0, 1.0, "inf"):
+                p.grad = p.data * 0 + np.asarray([3.0, -2.0, 1.0], np.float32, like=p.data)
+                optim.clip_grad_norm_(p, 2.0, norm_type)
+                optim.clip_grad_value_(p, 1.0)
+                optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+            optimizer.zero_grad(set_to_none=False)
+            optimizer.step()
+        np.testing.assert_allclose(params[1].data.get(), params[0].data, rtol=1e-6)
