@@ -1,16 +1,20 @@
 """What `Tensor.register_hook` returns."""
 
+from collections.abc import Callable
+from typing import Any
+
 
 class RemovableHandle:
     """Removes a hook: by `remove()`, by a call, or at the end of a `with` block. A second time does no harm."""
 
     __slots__ = ("_hooks", "_hook")
 
-    def __init__(self, hooks, hook):
-        self._hooks, self._hook = hooks, hook
+    def __init__(self, hooks: list[Callable[[Any], Any]], hook: Callable[[Any], Any]) -> None:
+        self._hooks: list[Callable[[Any], Any]] | None = hooks
+        self._hook = hook
         hooks.append(hook)
 
-    def remove(self):
+    def remove(self) -> None:
         """Remove the hook, unless that was done before."""
         if self._hooks is not None and self._hook in self._hooks:
             self._hooks.remove(self._hook)

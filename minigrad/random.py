@@ -30,7 +30,7 @@ class _Tape(threading.local):
 _tape = _Tape()
 
 
-def seek(seed, step=0, micro_batch=0):
+def seek(seed: int, step: int = 0, micro_batch: int = 0) -> None:
     """Continue from (seed, step); `micro_batch` keeps the passes of one step apart."""
     _tape.position = seed, step, micro_batch << 20
 
@@ -55,14 +55,14 @@ def kept():
         _tape.position = before
 
 
-def next_stream():
+def next_stream() -> tuple[int, int, int]:
     """(seed, step, stream) for one use of randomness; each call gives another stream."""
     seed, step, stream = _tape.position
     _tape.position = seed, step, stream + 1
     return seed, step, stream
 
 
-def generator():
+def generator() -> np.random.Generator:
     """A NumPy generator for one use of randomness on the host, such as drawing initial weights."""
     return np.random.Generator(np.random.Philox(key=derive_key(*next_stream())))
 

@@ -23,7 +23,7 @@ _MODULES = {"cuda": "kernels.cuda.gpu", "cuda-sim": "kernels.cuda.simulated"}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
-def configure(device="cpu", threads=0):
+def configure(device: str = "cpu", threads: int = 0) -> int:
     """Check that `device` can be used, set the numbers of threads, and let the allocator keep its pages.
 
     threads: for BLAS and the kernels alike; 0 means one for every core this process may use, or as many as the
@@ -67,7 +67,7 @@ def get_num_threads() -> int:
     return cpu_threads.selected()
 
 
-def set_matmul_precision(dtype, device="cpu"):
+def set_matmul_precision(dtype: str, device: str = "cpu") -> str:
     """Round the operands of float32 matrix products to dtype, "float32" or "bfloat16"; all else stays float32.
 
     Returns the dtype in use: float32 where the processor has no instruction for the other, which the reference
@@ -83,7 +83,7 @@ def set_matmul_precision(dtype, device="cpu"):
     return dtype
 
 
-def require(device):
+def require(device: str) -> None:
     """DeviceError unless `device` can be used."""
     if device != "cpu":
         module(device).require()
@@ -99,7 +99,7 @@ def asarray(device):
     return np.asarray if device == "cpu" else module(device).asarray
 
 
-def return_pages():
+def return_pages() -> None:
     """Return unused memory of the allocator to the system; for once, after large temporary arrays."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)

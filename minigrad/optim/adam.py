@@ -95,7 +95,7 @@ class Adam(Optimizer):
                     "behind; make the arena of all parameters of the optimizer"
                 )
 
-    def grad_norm(self):
+    def grad_norm(self) -> Any:
         """The norm of all gradients together: a float, or on a device a () array, so that the host does not wait."""
         spans = [each.flat.grad[span] for each in self._moments for span, *_ in each.runs()]
         return kernels.for_array(self._moments[0].m).global_norm(spans)
@@ -123,7 +123,7 @@ class Adam(Optimizer):
         Where a group has amsgrad also "max_v": {name: array}, of its parameters. Arrays are copies, on the host.
         """
         names = {key: [name for name, _ in self.named_parameters()] for key in ("step", "m", "v")}
-        found = {key: {} for key in names}
+        found: dict[str, dict[str, Any]] = {key: {} for key in names}
         if largest := _with_amsgrad(self.param_groups):
             names["max_v"], found["max_v"] = largest, {}
         for each in self._moments:
@@ -143,7 +143,7 @@ class Adam(Optimizer):
         largest = _with_amsgrad(settings)
         require_names(state, {"step": params, "m": params, "v": params, **({"max_v": largest} if largest else {})})
         for name, step in state["step"].items():
-            if not isinstance(step, numbers.Integral) or isinstance(step, bool) or not 0 <= step < 1 << 63:
+            if not isinstance(step, numbers.Integral) or isinstance(step, bool) or not 0 <= int(step) < 1 << 63:
                 raise ValueError(f"optimizer state 'step' of {name} is {brief(step)}; expected an integer, 0 or more")
         into = {name: p.data for name, p in params.items()}
         arrays = {key: fitting(state[key], key, into) for key in ("m", "v", "max_v") if key in state}

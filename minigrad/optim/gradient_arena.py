@@ -9,8 +9,9 @@ import numpy as np
 
 from kernels.arrays import CACHE_LINE, empty
 from minigrad import graph
+from minigrad.nn import Module
 from minigrad.optim.optimizer import gradient_of
-from minigrad.optim.param_groups import as_groups, named_parameters
+from minigrad.optim.param_groups import Params, as_groups, named_parameters
 
 
 class GradientArena:
@@ -25,8 +26,8 @@ class GradientArena:
     in before the next step.
     """
 
-    def __init__(self, params):
-        if hasattr(params, "named_parameters"):
+    def __init__(self, params: Params | Module) -> None:
+        if isinstance(params, Module):
             params = list(params.named_parameters())
         self._lay_out(
             [pair for i, group in enumerate(as_groups(params)) for pair in named_parameters(group, i).items()]
@@ -42,7 +43,7 @@ class GradientArena:
         dtypes = sorted({param.dtype for _, param in named}, key=str)
         self.flats = [Flat([each for each in tied.values() if each[0][1].dtype == dtype]) for dtype in dtypes]
 
-    def gather(self):
+    def gather(self) -> "GradientArena":
         """Move the parameters in, or those whose `.data` or `.grad` is another array by now. Returns the arena."""
         for flat in self.flats:
             for segment in flat.segments:

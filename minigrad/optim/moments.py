@@ -15,8 +15,20 @@ from minigrad.optim.optimizer import gradient_of, require_fit
 
 
 def adam_step(
-    param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight_decay, decoupled=False, max_v=None, maximize=False
-):
+    param: Any,
+    grad: Any,
+    m: Any,
+    v: Any,
+    step: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool = False,
+    max_v: Any = None,
+    maximize: bool = False,
+) -> None:
     """One step of Adam (Kingma & Ba 2015, algorithm 1) in place on param, m and v, all of one shape.
 
     step counts from 1. weight_decay is added to the gradient or, if decoupled, scales the weights (Loshchilov & Hutter
@@ -57,7 +69,8 @@ class Rule(NamedTuple):
         decay, decoupled = group["weight_decay"], group["decoupled_weight_decay"]
         amsgrad, maximize = group["amsgrad"], group["maximize"]
         is_fused = not (amsgrad or maximize) and (decoupled or not decay)
-        return cls(group["lr"], *group["betas"], group["eps"], decay, decoupled, amsgrad, maximize, is_fused)
+        beta1, beta2 = group["betas"]
+        return cls(group["lr"], beta1, beta2, group["eps"], decay, decoupled, amsgrad, maximize, is_fused)
 
     @staticmethod
     def kinds(rules: "list[Rule]") -> list[int]:

@@ -27,7 +27,8 @@ def decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
     that is rarely seen.
     """
     embeddings = {id(module.weight) for _, module in model.named_modules() if isinstance(module, Embedding)}
-    decay, keep = {}, {}
+    decay: dict[str, Tensor] = {}
+    keep: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         (keep if parameter.ndim < 2 or id(parameter) in embeddings else decay)[name] = parameter
     return [

@@ -13,8 +13,16 @@ _LR = 1e-3
 
 
 def sgd_step(
-    param, grad, momentum_buffer, learning_rate, momentum, weight_decay, dampening=0.0, nesterov=False, maximize=False
-):
+    param: Any,
+    grad: Any,
+    momentum_buffer: Any,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+) -> None:
     """One step of gradient descent in place; weight_decay adds to the gradient, as in PyTorch's SGD.
 
     momentum_buffer: array like param, updated in place, zeros before the first step, for which dampening must be 0;
@@ -56,18 +64,19 @@ class SGD(Optimizer):
         }  # fmt: skip
         with_older_names("SGD", settings, older, _LR)
         super().__init__(params, settings)
-        self._buffers = {}  # name -> momentum, from the parameter's first step on
+        self._buffers: dict[str, Any] = {}  # name -> momentum, from the parameter's first step on
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. Returns what closure(), called before, returned."""
         loss = evaluated(closure)
         for group in self.param_groups:
-            settings = [group[key] for key in ("lr", "momentum", "weight_decay")]
+            lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
             for name, p in zip(group["param_names"], group["params"], strict=True):
                 grad = gradient_of(name, p)
                 if grad is not None:
                     buffer, dampening = self._buffer(name, p, group)
-                    sgd_step(p.data, grad, buffer, *settings, dampening, group["nesterov"], group["maximize"])
+                    nesterov, maximize = group["nesterov"], group["maximize"]
+                    sgd_step(p.data, grad, buffer, lr, momentum, decay, dampening, nesterov, maximize)
                     mark_written(p.data)
         return loss
 
