@@ -13,9 +13,9 @@ from minigrad.ops.elementwise import _if_wanted, _operands, astype, mul, unbroad
 from minigrad.ops.shape import reshape, swapaxes
 
 
-def matmul(a: TensorLike, b: TensorLike) -> Tensor:
-    """a @ b. (..., M, K) @ (..., K, N) -> (..., M, N); a one-dimensional side is a row or a column."""
-    a, b = _operands(a, b)
+def matmul(input: TensorLike, other: TensorLike) -> Tensor:
+    """input @ other. (..., M, K) @ (..., K, N) -> (..., M, N); a one-dimensional side is a row or a column."""
+    a, b = input, other = _operands(input, other)
     return record(
         a.data @ b.data, (a, b), matmul_backward,
         a=_if_wanted(a.data, b), b=_if_wanted(b.data, a), a_shape=a.shape, b_shape=b.shape,
@@ -124,24 +124,24 @@ def _spelled_out(equation, ndims):
     return subscripts, out_labels
 
 
-def dot(a: TensorLike, b: TensorLike) -> Tensor:
-    """Of vectors the sum of products; else numpy.dot: a number scales, a matrix b is multiplied as by matmul."""
-    a, b = _operands(a, b)
+def dot(input: TensorLike, tensor: TensorLike) -> Tensor:
+    """Of vectors the sum of products; else numpy.dot: a number scales, a matrix `tensor` is multiplied as by matmul."""
+    a, b = _operands(input, tensor)
     if a.ndim == 0 or b.ndim == 0:
         return mul(a, b)
     if b.ndim > 2:
-        raise ValueError(f"dot: b has {b.ndim} axes, expected at most 2; say matmul or einsum")
+        raise ValueError(f"dot: the second tensor has {b.ndim} axes, expected at most 2; say matmul or einsum")
     return matmul(a, b)
 
 
-def vdot(a: TensorLike, b: TensorLike) -> Tensor:
+def vdot(input: TensorLike, other: TensorLike) -> Tensor:
     """The sum of the products of all elements."""
-    return matmul(reshape(a, -1), reshape(b, -1))
+    return matmul(reshape(input, -1), reshape(other, -1))
 
 
-def inner(a: TensorLike, b: TensorLike) -> Tensor:
+def inner(input: TensorLike, other: TensorLike) -> Tensor:
     """The sums of products along the last axes of both; a number scales."""
-    a, b = _operands(a, b)
+    a, b = _operands(input, other)
     if a.ndim == 0 or b.ndim == 0:
         return mul(a, b)
     if b.ndim == 1 or (a.ndim == 1 and b.ndim == 2):
@@ -150,9 +150,9 @@ def inner(a: TensorLike, b: TensorLike) -> Tensor:
     return reshape(rows, (*a.shape[:-1], *b.shape[:-1]))
 
 
-def outer(a: TensorLike, b: TensorLike) -> Tensor:
-    """The products of every element of a with every one of b, (M,) and (N,) -> (M, N)."""
-    return mul(reshape(a, (-1, 1)), reshape(b, -1))
+def outer(input: TensorLike, vec2: TensorLike) -> Tensor:
+    """The products of every element of input with every one of vec2, (M,) and (N,) -> (M, N)."""
+    return mul(reshape(input, (-1, 1)), reshape(vec2, -1))
 
 
 def _checked(name, input, other, *ndims):
