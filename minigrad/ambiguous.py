@@ -2,12 +2,12 @@
 
 A keyword that only one library has (`axis`, `keepdims`, `ddof`: NumPy; `dim`, `keepdim`: PyTorch) tells whose function
 is meant. The table below has every name of which a call without such a keyword is ambiguous, as a function or as a
-method; `tests/minigrad/test_ambiguous_calls.py` compares the two libraries and finds no other one.
+method; `tests/oracle/test_positional.py` compares the two libraries and finds no other one.
 """
 
 AMBIGUOUS = {
     "all_axes": "say dim=() for a reduction over all axes (PyTorch), or axis=() for one over none (NumPy)",
-    "getitem": "take the int first, as in x[0][:, [1, 2]], for PyTorch's order of axes, or say np.moveaxis for NumPy's",
+    "getitem": "take the int first, as in x[0][:, [1, 2]], for PyTorch's order of axes; moveaxis then gives NumPy's",
     "max": "say dim= for PyTorch's (values, indices), or axis= for NumPy's values",
     "min": "say dim= for PyTorch's (values, indices), or axis= for NumPy's values",
     "pad": "say pad= for PyTorch's list, which begins with the last axis, or pad_width= for NumPy's",
