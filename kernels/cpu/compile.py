@@ -48,18 +48,19 @@ _whole_registers()  # before the first function is compiled
 _CACHE = _cache_folder()
 
 
-def jit(function=None, *, parallel=False, mixed=False):
+def jit(function=None, *, parallel=False, mixed=False, reorder=True):
     """`numba.njit` as every kernel uses it. `parallel` turns `prange` loops into threads.
 
     A call from Python with arrays that the kernel is not for raises TypeError in one line. mixed: whether it is for
-    arrays of float32 beside such of float64.
+    arrays of float32 beside such of float64. reorder: whether sums and products may be formed in another order than is
+    written; False: a product is not moved to where it overflows or vanishes.
     """
     if function is None:
-        return lambda f: jit(f, parallel=parallel, mixed=mixed)
+        return lambda f: jit(f, parallel=parallel, mixed=mixed, reorder=reorder)
     kernel = numba.njit(
         function,
         parallel=parallel,
-        fastmath=FASTMATH,
+        fastmath=FASTMATH if reorder else FASTMATH - {"reassoc", "arcp"},
         error_model="numpy",
         no_cfunc_wrapper=True,  # for callers in C
     )
@@ -153,20 +154,35 @@ def exp(x):
     return np.exp(x)
 
 
+def exp_in_range(x):
+    """exp(x) for x from -88.02 to 88.7228, or a NaN: the limits to which `exp` brings its argument first."""
+    return np.exp(x)
+
+
 @overload(exp)
 def _exp(x):
     if x != numba.float32:
         return lambda x: math.exp(x)
 
     def exp_float32(x):
+        t = np.float32(-88.02) if x < np.float32(-88.02) else x
+        return exp_in_range(np.float32(88.7228) if t > np.float32(88.7228) else t)
+
+    return exp_float32
+
+
+@overload(exp_in_range)
+def _exp_in_range(x):
+    if x != numba.float32:
+        return lambda x: math.exp(x)
+
+    def exp_float32(x):
         # x = k ln 2 + r with |r| <= ln 2 / 2. At 1.5 * 2**23 a float32 number has no bits for a fraction: adding it
         # to x / ln 2 leaves k in the last bits. 127 more is the bias of exponents, so that shifted into their place
-        # these bits are 2**k: 0 for k = -127, infinite for 128. A NaN passes both limits and stays in r.
-        t = np.float32(-88.02) if x < np.float32(-88.02) else x
-        t = np.float32(88.7228) if t > np.float32(88.7228) else t
-        bits = np.float32(t * np.float32(1.44269504088896341) + np.float32(12582912 + 127)).view(np.int32)
+        # these bits are 2**k: 0 for k = -127, infinite for 128. A NaN stays in r.
+        bits = np.float32(x * np.float32(1.44269504088896341) + np.float32(12582912 + 127)).view(np.int32)
         k = np.float32(np.int32(bits - np.int32(0x4B400000 + 127)))  # the bits of 1.5 * 2**23 + 127
-        r = t - k * np.float32(0.693359375)
+        r = x - k * np.float32(0.693359375)
         r = r + k * np.float32(2.12194440e-4)
         y = np.float32(1.3344575219e-3)  # (e**r - 1 - r) / r**2, by Remez' exchange; its part in the error is 2.5e-8
         y = y * r + np.float32(8.3592588287e-3)

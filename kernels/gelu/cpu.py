@@ -1,6 +1,6 @@
-"""GELU, exact and in GPT-2's tanh form, in one pass over the elements.
+"""GELU, exact and in GPT-2's tanh form, in one pass over the elements; `kernels.gelu.reference` explains the formulas.
 
-The tanh form uses 0.5 * (1 + tanh(u)) = sigmoid(2u), which needs one exponential and has no cancellation.
+The tanh form needs one exponential. The exact one is computed in float64, since that is what erfc takes.
 """
 
 import math
@@ -9,17 +9,20 @@ import numpy as np
 from numba import prange
 
 from kernels.arrays import empty
-from kernels.cpu.compile import exp, jit, launch
+from kernels.cpu.compile import exp_in_range, jit, launch
 
-LINEAR = 2.0 * math.sqrt(2.0 / math.pi)
-CUBIC = LINEAR * 0.044715  # 2u = LINEAR * x + CUBIC * x**3
+LINEAR = math.sqrt(2.0 / math.pi)
+CUBIC = LINEAR * 0.044715  # u = LINEAR * x + CUBIC * x**3
 SQRT_HALF = math.sqrt(0.5)
 INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
+HIGHEST = 8.7  # above, out is x
 _CHUNK = 4096
 
 
 def gelu_forward(x, approximate):
     """x of any shape; approximate "none" (erf) or "tanh" -> shaped like x."""
+    if x.dtype == np.float16:  # which Numba has not
+        return gelu_forward(x.astype(np.float32), approximate).astype(np.float16)
     out = empty(x.shape, x.dtype)
     run = _forward_tanh if approximate == "tanh" else _forward_exact
     launch(run, 1.5 * x.size, np.ascontiguousarray(x).reshape(-1), out.reshape(-1))
@@ -28,6 +31,12 @@ def gelu_forward(x, approximate):
 
 def gelu_backward(dout, x, approximate, overwrite=False):
     """-> dx, shaped like x; written over x, a contiguous array, if `overwrite`."""
+    if x.dtype == np.float16:
+        wide = gelu_backward(dout.astype(np.float32), x.astype(np.float32), approximate)
+        if not overwrite:
+            return wide.astype(np.float16)
+        x[...] = wide
+        return x
     dx = x if overwrite else empty(x.shape, x.dtype)
     run = _backward_tanh if approximate == "tanh" else _backward_exact
     dout, x = np.ascontiguousarray(dout), np.ascontiguousarray(x)
@@ -46,11 +55,21 @@ def _forward_tanh(x, out):
         _forward_tanh_chunk(x[chunk], out[chunk])
 
 
-@jit
+@jit(reorder=False)
 def _forward_tanh_chunk(x, out):
     one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR), x.dtype.type(CUBIC)
+    lowest, highest = x.dtype.type(_lowest(x.itemsize)), x.dtype.type(HIGHEST)
     for j in range(x.size):
-        out[j] = x[j] / (one + exp(-x[j] * (linear + cubic * (x[j] * x[j]))))
+        limited = lowest if x[j] < lowest else x[j]
+        limited = highest if limited > highest else limited
+        root = exp_in_range(limited * (linear + cubic * (limited * limited)))
+        out[j] = x[j] * (root / (one + root * root)) * root
+
+
+@jit
+def _lowest(itemsize):
+    """The lowest number that is computed with: of the gate and its derivative nothing is left there."""
+    return -12.9525 if itemsize == 4 else -30.0  # u = -87.9, and exp(u) is 0
 
 
 @jit(parallel=True)
@@ -61,26 +80,38 @@ def _backward_tanh(dout, x, overwrite, dx):
         _backward_tanh_chunk(dout[chunk], x[chunk].copy() if overwrite else x[chunk], dx[chunk])
 
 
-@jit
+@jit(reorder=False)
 def _backward_tanh_chunk(dout, x, dx):
     one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR), x.dtype.type(CUBIC)
+    linear2, cubic6 = x.dtype.type(2.0 * LINEAR), x.dtype.type(6.0 * CUBIC)
+    lowest, highest = x.dtype.type(_lowest(x.itemsize)), x.dtype.type(HIGHEST)
     for j in range(x.size):
-        square = x[j] * x[j]
-        s = one / (one + exp(-x[j] * (linear + cubic * square)))
-        du2 = linear + x.dtype.type(3) * cubic * square
-        dx[j] = dout[j] * (s + x[j] * s * (one - s) * du2)
+        limited = lowest if x[j] < lowest else x[j]
+        limited = highest if limited > highest else limited
+        square = limited * limited
+        root = exp_in_range(limited * (linear + cubic * square))
+        ratio = root / (one + root * root)
+        dx[j] = dout[j] * ratio * (root + limited * ratio * (linear2 + cubic6 * square))
 
 
-@jit(parallel=True)
+@jit(parallel=True, reorder=False)
 def _forward_exact(x, out):
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
-            out[j] = x[j] * 0.5 * math.erfc(-x[j] * SQRT_HALF)
+            v = np.float64(x[j])
+            if v < -37.0:
+                root, q = math.exp(-0.25 * v * v), 1.0 / (v * v)
+                series = 1.0 - q * (1.0 - 3.0 * q * (1.0 - 5.0 * q * (1.0 - 7.0 * q)))
+                out[j] = -root * INV_SQRT_2PI * series * root
+            else:
+                out[j] = v * 0.5 * math.erfc(-v * SQRT_HALF)
 
 
-@jit(parallel=True)
+@jit(parallel=True, reorder=False)
 def _backward_exact(dout, x, _, dx):  # the same arguments as _backward_tanh
     for i in prange((x.size + _CHUNK - 1) // _CHUNK):
         for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
-            cdf = 0.5 * math.erfc(-x[j] * SQRT_HALF)
-            dx[j] = dout[j] * (cdf + x[j] * exp(x.dtype.type(-0.5) * x[j] * x[j]) * INV_SQRT_2PI)
+            v, d = np.float64(x[j]), np.float64(dout[j])
+            v = -1e3 if v < -1e3 else v
+            root = math.exp(-0.25 * v * v)
+            dx[j] = d * (0.5 * math.erfc(-v * SQRT_HALF)) + d * v * root * INV_SQRT_2PI * root

@@ -84,7 +84,7 @@ def div(a, b):
 
 def div_backward(dout, a, b, a_shape):
     da = unbroadcast(dout / b, a_shape)
-    db = None if a is None else unbroadcast(-dout * a / (b * b), b.shape)
+    db = None if a is None else unbroadcast(-dout * (a / b) / b, b.shape)  # b * b might overflow
     return da, db
 
 
@@ -152,26 +152,33 @@ def abs_backward(dout, x):
 
 def tanh(x):
     """Hyperbolic tangent."""
-    out = np.tanh(x.data)
-    return record(out, (x,), tanh_backward, out=out)
+    return record(np.tanh(x.data), (x,), tanh_backward, x=x.data)
 
 
-def tanh_backward(dout, out):
-    return dout * (1.0 - out * out)
+def tanh_backward(dout, x):
+    sech = 2.0 * _half_sech(x)
+    return dout * sech * sech  # 1 - tanh**2, which cancels where tanh is near 1
+
+
+def _half_sech(x):
+    """1 / (exp(x) + exp(-x)); no overflow."""
+    small = np.exp(-np.abs(x))
+    return small / (1.0 + small * small)
 
 
 def _sigmoid(x):
-    return 0.5 * (1.0 + np.tanh(0.5 * x))  # exact identity; unlike 1 / (1 + exp(-x)) it cannot overflow
+    # 1 / (1 + exp(-x)), or exp(x) / (1 + exp(x)) for x < 0, where exp(-x) would overflow
+    return np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-np.abs(x)))
 
 
 def sigmoid(x):
     """1 / (1 + exp(-x))."""
-    out = _sigmoid(x.data)
-    return record(out, (x,), sigmoid_backward, out=out)
+    return record(_sigmoid(x.data), (x,), sigmoid_backward, x=x.data)
 
 
-def sigmoid_backward(dout, out):
-    return dout * out * (1.0 - out)
+def sigmoid_backward(dout, x):
+    root = _half_sech(0.5 * x)
+    return dout * root * root  # out * (1 - out), which cancels where out is near 1
 
 
 def relu(x):
@@ -185,12 +192,29 @@ def relu_backward(dout, x):
 
 def silu(x):
     """x * sigmoid(x)."""
-    return record(x.data * _sigmoid(x.data), (x,), silu_backward, x=x.data)
+    return record(_silu(x.data), (x,), silu_backward, x=x.data)
 
 
 def silu_backward(dout, x):
-    s = _sigmoid(x)
-    return dout * (s + x * s * (1.0 - s))
+    x = np.minimum(x, _saturation(x))
+    root, ratio = _sigmoid_factors(x)
+    return dout * ratio * (root + x * ratio)  # sigmoid + x * sigmoid * (1 - sigmoid)
+
+
+def _silu(x):
+    root, ratio = _sigmoid_factors(np.minimum(x, _saturation(x)))
+    return x * ratio * root
+
+
+def _sigmoid_factors(x):
+    """exp(x / 2) and sigmoid(x) / exp(x / 2): x times both keeps its digits where the sigmoid itself is subnormal."""
+    root = np.exp(0.5 * x)
+    return root, root / (1.0 + root * root)
+
+
+def _saturation(x):
+    """A number from which on sigmoid(x) rounds to 1, and whose exponential is no overflow yet."""
+    return 11.0 if x.dtype == np.float16 else 40.0
 
 
 def maximum(a, b):
@@ -200,7 +224,9 @@ def maximum(a, b):
 
 
 def maximum_backward(dout, a, b):
-    return unbroadcast(dout * _share(a > b, a == b), a.shape), unbroadcast(dout * _share(b > a, a == b), b.shape)
+    tied = a == b
+    da, db = dout * _share(a > b, tied, dout.dtype), dout * _share(b > a, tied, dout.dtype)
+    return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
 
 
 def minimum(a, b):
@@ -210,11 +236,13 @@ def minimum(a, b):
 
 
 def minimum_backward(dout, a, b):
-    return unbroadcast(dout * _share(a < b, a == b), a.shape), unbroadcast(dout * _share(b < a, a == b), b.shape)
+    tied = a == b
+    da, db = dout * _share(a < b, tied, dout.dtype), dout * _share(b < a, tied, dout.dtype)
+    return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
 
 
-def _share(chosen, tied):
-    return np.where(tied, np.float32(0.5), chosen.astype(np.float32))  # float32 never widens a dtype
+def _share(chosen, tied, dtype):
+    return np.where(tied, dtype.type(0.5), chosen.astype(dtype))
 
 
 def where(condition, a, b):

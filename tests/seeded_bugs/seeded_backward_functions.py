@@ -5,7 +5,7 @@ from seeded import Bug
 
 from minigrad import ops
 from minigrad.opcases import OpCase
-from minigrad.ops.elementwise import unbroadcast
+from minigrad.ops.elementwise import _sigmoid, unbroadcast
 
 ELEMENTWISE, REDUCE, SHAPE, JOINING, INDEXING, LINALG, NN, ATTENTION, LOSS, CONV = (
     f"minigrad.ops.{name}."
@@ -142,8 +142,8 @@ BACKWARD_FUNCTIONS = [
     wrong("1 / x forgotten", "log", lambda dout, x: dout, "scale forgotten", ELEMENTWISE),
     wrong("one half forgotten", "sqrt", lambda dout, out: dout / out, "factor 2", ELEMENTWISE),
     wrong("sign(x) forgotten", "abs", lambda dout, x: dout, "sign", ELEMENTWISE),
-    wrong("1 - out for 1 - out * out", "tanh", lambda dout, out: dout * (1 - out), "wrong term", ELEMENTWISE),
-    wrong("dout ignored", "sigmoid", lambda dout, out: out * (1 - out), "right only for all-ones upstream",
+    wrong("1 - tanh for 1 - tanh**2", "tanh", lambda dout, x: dout * (1 - np.tanh(x)), "wrong term", ELEMENTWISE),
+    wrong("dout ignored", "sigmoid", lambda dout, x: _sigmoid(x) * _sigmoid(-x), "right only for all-ones upstream",
           ELEMENTWISE),
     wrong("mask dropped in backward", "relu", lambda dout, x: dout, "mask forgotten", ELEMENTWISE),
     wrong("one of two terms forgotten", "silu", lambda dout, x: dout * 0.5 * (1 + np.tanh(0.5 * x)),

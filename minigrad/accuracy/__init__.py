@@ -1,0 +1,6 @@
+"""Every elementwise function against mpmath over the whole range of its dtype; `python -m minigrad.accuracy`.
+
+functions.py    the table: an operation, what mpmath computes for it and for its derivative
+formats.py      the floating-point formats; the numbers at which a function is tried
+measure.py      errors, in units of rounding
+"""

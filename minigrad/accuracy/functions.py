@@ -1,0 +1,123 @@
+"""The table of elementwise functions: each operation, and what mpmath computes for it and for its derivative.
+
+A new function is one more line of FUNCTIONS.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import mpmath
+from mpmath import mpf
+
+from minigrad import functional as F
+
+EVERYWHERE = (-math.inf, math.inf)
+POSITIVE = (0.0, math.inf)
+
+
+class Function(NamedTuple):
+    """A function of one number."""
+
+    name: str
+    call: Callable | None  # of a Tensor; None: it has kernels
+    value: Callable  # what it computes, in mpmath
+    derivative: Callable
+    domain: tuple = EVERYWHERE
+    around: tuple = ()  # roots of both, and numbers at which the code goes another way
+    plain: bool = False  # forward is held in ulp too
+    kernel: tuple = ()  # the kernels' name and their setting: a row for every backend
+
+
+class Exemption(NamedTuple):
+    """A function that may exceed the bound, by how much, and why."""
+
+    function: str
+    direction: str  # "forward" or "backward"
+    formats: tuple[str, ...]
+    reason: str
+    allowed: float = 4.0  # units of rounding
+    steps: float = 1.0  # between subnormal numbers
+
+
+def _sigmoid(x):
+    return 1 / (1 + mpmath.exp(-x))
+
+
+def _normal_cdf(x):
+    if abs(x) > 1e4:  # mpmath's erfc takes no larger numbers
+        return mpf(x > 0)
+    return mpmath.erfc(-x / mpmath.sqrt(2)) / 2
+
+
+def _normal_density(x):
+    return mpmath.exp(-x * x / 2) / mpmath.sqrt(2 * mpmath.pi)
+
+
+_TWICE_ROOT, _CUBIC = 2 * mpmath.sqrt(2 / mpmath.pi), mpf("0.044715")
+
+
+def _tanh_gelu_gate(x):
+    return _sigmoid(_TWICE_ROOT * (x + _CUBIC * x**3))
+
+
+def _tanh_gelu_derivative(x):
+    s, t = _tanh_gelu_gate(x), _tanh_gelu_gate(-x)  # t = 1 - s, all of whose digits count
+    return s + x * s * t * _TWICE_ROOT * (1 + 3 * _CUBIC * x * x)
+
+
+def _sign(x):
+    return mpf(mpmath.sign(x))
+
+
+def _zero(x):
+    return mpf(0)
+
+
+def _one(x):
+    return mpf(1)
+
+
+FUNCTIONS = (
+    Function("exp", F.exp, mpmath.exp, mpmath.exp, plain=True),
+    Function("log", F.log, mpmath.log, lambda x: 1 / x, POSITIVE, (1.0,), plain=True),
+    Function("sqrt", F.sqrt, mpmath.sqrt, lambda x: 0.5 / mpmath.sqrt(x), POSITIVE, plain=True),
+    Function("tanh", F.tanh, mpmath.tanh, lambda x: mpmath.sech(x) ** 2, plain=True),
+    Function("sigmoid", F.sigmoid, _sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x), plain=True),
+    Function("silu", F.silu, lambda x: x * _sigmoid(x), lambda x: _sigmoid(x) * (1 + x * _sigmoid(-x)),
+             around=(-1.278464542761074, 11.0, 40.0)),
+    Function("gelu", None, lambda x: x * _normal_cdf(x), lambda x: _normal_cdf(x) + x * _normal_density(x),
+             around=(-0.7517915246935645, -1.4142135623730951, -13.0, -37.0), kernel=("gelu", "none")),
+    Function("gelu, tanh", None, lambda x: x * _tanh_gelu_gate(x), _tanh_gelu_derivative,
+             around=(-0.7524614220710162, -1.45, -12.9525, 8.7), kernel=("gelu", "tanh")),
+    Function("relu", F.relu, lambda x: max(x, mpf(0)), lambda x: mpf(x > 0)),
+    Function("abs", F.abs, abs, _sign),
+    Function("neg", F.neg, lambda x: -x, lambda x: mpf(-1)),
+    Function("clip(-2, 3)", lambda x: F.clip(x, -2, 3), lambda x: min(max(x, mpf(-2)), mpf(3)),
+             lambda x: mpf(-2 <= x <= 3), around=(-2.0, 3.0)),
+    Function("maximum(x, 1.5)", lambda x: F.maximum(x, 1.5), lambda x: max(x, mpf(1.5)),
+             lambda x: mpf(0.5 + 0.5 * _sign(x - 1.5)), around=(1.5,)),
+    Function("x + 1.5", lambda x: x + 1.5, lambda x: x + 1.5, _one, around=(-1.5,)),
+    Function("1.5 - x", lambda x: 1.5 - x, lambda x: 1.5 - x, lambda x: mpf(-1), around=(1.5,)),
+    Function("x * 1.5", lambda x: x * 1.5, lambda x: x * 1.5, lambda x: mpf(1.5)),
+    Function("x / 1.5", lambda x: x / 1.5, lambda x: x / 1.5, lambda x: 1 / mpf(1.5)),
+    Function("1.5 / x", lambda x: 1.5 / x, lambda x: 1.5 / x, lambda x: -1.5 / x**2, POSITIVE),
+    Function("x ** 2", lambda x: x**2, lambda x: x**2, lambda x: 2 * x),
+    Function("x ** 3", lambda x: x**3, lambda x: x**3, lambda x: 3 * x**2),
+    Function("x ** -1.5", lambda x: x**-1.5, lambda x: x ** mpf(-1.5), lambda x: -1.5 * x ** mpf(-2.5), POSITIVE),
+    Function("1.5 ** x", lambda x: 1.5**x, lambda x: mpf(1.5) ** x, lambda x: mpf(1.5) ** x * mpmath.log(1.5)),
+)  # fmt: skip
+
+_CANCELS = (
+    "near {} the derivative has a slope of 0 and is the difference of two terms, one of them larger than itself: the "
+    "mixed error is the relative error of that difference"
+)
+_ROUNDED_FIRST = "the power is rounded to a subnormal number before it is multiplied by the exponent"
+#: At most ten.
+EXEMPTIONS = (
+    Exemption("gelu", "backward", ("float64", "float32"), _CANCELS.format("x = -1.4"), allowed=7.0),
+    Exemption("gelu, tanh", "backward", ("float64", "float32"), _CANCELS.format("x = -1.4"), allowed=7.0),
+    Exemption("silu", "backward", ("float64", "float32", "float16"), _CANCELS.format("x = -2.4"), allowed=7.0),
+    Exemption("x ** 3", "backward", ("float64", "float32", "float16"), _ROUNDED_FIRST, steps=2.0),
+    Exemption("x ** -1.5", "backward", ("float64", "float32", "float16"), _ROUNDED_FIRST, steps=2.0),
+)
