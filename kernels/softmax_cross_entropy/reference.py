@@ -7,15 +7,18 @@ def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
     """-log softmax(logits)[target], over all rows whose target is not ignore_index.
 
     logits (..., V), targets (...) of integers, reduction "mean" or "sum"
-    -> loss (), logsumexp (...), divisor (): the number of rows that count, or 1 for "sum".
+    -> loss (), logsumexp (2, ...), divisor (): the number of rows that count, or 1 for "sum".
+    logsumexp: each row's largest logit, and log(sum(exp(logits - largest))). Their sum, rounded, would lack the digits
+    that a difference from other large logits needs.
     With no row that counts the loss is 0 (and so is its gradient), not NaN.
     """
     highest = logits.max(axis=-1)
-    logsumexp = highest + np.log(np.exp(logits - highest[..., None]).sum(axis=-1))
+    log_sum = np.log(np.exp(logits - highest[..., None]).sum(axis=-1))
     counted = targets != ignore_index
     chosen = np.take_along_axis(logits, np.where(counted, targets, 0)[..., None], axis=-1)[..., 0]
     divisor = max(int(counted.sum()), 1) if reduction == "mean" else 1
-    loss = np.where(counted, logsumexp - chosen, 0.0).sum(dtype=np.float64) / divisor
+    loss = np.where(counted, (highest - chosen) + log_sum, 0.0).sum(dtype=np.float64) / divisor
+    logsumexp = np.stack([highest, log_sum])
     return np.asarray(loss, dtype=logits.dtype, like=logits), logsumexp, np.asarray(divisor, like=logits)
 
 
@@ -25,7 +28,8 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
     dout (). overwrite: write it over `logits`, so that no second array of that size exists.
     """
     dlogits = logits if overwrite else np.empty(logits.shape, logits.dtype, like=logits)
-    np.exp(logits - logsumexp[..., None], out=dlogits)
+    highest, log_sum = logsumexp[..., None]
+    np.exp((logits - highest) - log_sum, out=dlogits)
     counted = targets != ignore_index
     chosen = np.where(counted, targets, 0)[..., None]  # (..., 1)
     np.put_along_axis(dlogits, chosen, np.take_along_axis(dlogits, chosen, axis=-1) - 1.0, axis=-1)

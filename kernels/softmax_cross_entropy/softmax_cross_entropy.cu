@@ -52,8 +52,9 @@ __device__ inline online_softmax include(online_softmax so_far, const accum (&x)
 // How many of the vecs that a thread reads first stay in its registers until it computes the gradient.
 #define REGISTER_VECS (sizeof(scalar) == 8 ? 2 : 4)
 
-// log(sum(exp(row))), the same in every thread. The order of the sum depends on the row's alignment and V alone.
-__device__ inline accum row_logsumexp(const scalar* row, int V, vec (&in_registers)[REGISTER_VECS], accum* scratch) {
+// The largest number of a row and the sum of exp(x - largest), the same in every thread. The order of the sum depends on
+// the row's alignment and V alone.
+__device__ inline online_softmax row_softmax(const scalar* row, int V, vec (&in_registers)[REGISTER_VECS], accum* scratch) {
   middle part = aligned_middle(row, V);
   online_softmax state = {-infinity(), 0};
   int i = part.begin + VEC * threadIdx.x, step = VEC * blockDim.x;
@@ -71,14 +72,14 @@ __device__ inline accum row_logsumexp(const scalar* row, int V, vec (&in_registe
     state = include(state, x);
   }
   accum highest = block_max(state.highest, scratch), offset = exponent_offset(highest);
-  return highest + log(block_sum(state.sum * exp(state.highest - offset), scratch));
+  return {highest, block_sum(state.sum * exp(state.highest - offset), scratch)};
 }
 
 struct gradient {  // (softmax(row) - onehot(target)) * scale
-  accum logsumexp, scale;
+  accum highest, share, scale;  // share: 1 / sum(exp(row - highest))
   long long target;
   __device__ scalar of(scalar x, int i) const {
-    return to_scalar((exp(to_accum(x) - logsumexp) - (i == target ? 1 : 0)) * scale);
+    return to_scalar((exp(to_accum(x) - highest) * share - (i == target ? 1 : 0)) * scale);
   }
   __device__ vec of(vec v, int i) const {
     for (int j = 0; j < VEC; j++) v.at[j] = of(v.at[j], i + j);
@@ -86,7 +87,7 @@ struct gradient {  // (softmax(row) - onehot(target)) * scale
   }
 };
 
-// The gradient into drow, which may be row itself. in_registers: from `row_logsumexp`, or null.
+// The gradient into drow, which may be row itself. in_registers: from `row_softmax`, or null.
 __device__ inline void row_gradient(scalar* drow, const scalar* row, int V, const vec* in_registers, gradient d) {
   middle part = aligned_middle(row, V);
   if (((unsigned long long)drow - (unsigned long long)row) % 16 != 0) part = {V, V};  // never both aligned
@@ -114,13 +115,15 @@ __device__ inline void zero_row(scalar* drow, int V) {
 }
 
 // A target outside of the vocabulary makes the loss NaN: a kernel cannot raise, and must not read outside of the row.
-__device__ inline double row_loss(const scalar* row, int V, accum logsumexp, long long target) {
+__device__ inline double row_loss(const scalar* row, int V, online_softmax softmax, long long target) {
   if (target < 0 || target >= V) return not_a_number();
-  return (double)logsumexp - (double)to_accum(row[target]);
+  return (double)softmax.highest - (double)to_accum(row[target]) + (double)log(softmax.sum);
 }
 
 // --------------------------------------------------------------------------------------------- the kernels
 
+// logsumexp (2, N): of each row the largest number, and the logarithm of the sum of exp(x - largest). Added, they would
+// lose the digits that a difference from other large numbers needs.
 extern "C" __global__ void __launch_bounds__(512)
     softmax_cross_entropy_forward(double* losses, accum* logsumexp, const scalar* logits, const long long* targets,
                                   long long ignore_index, int V) {
@@ -128,11 +131,11 @@ extern "C" __global__ void __launch_bounds__(512)
   long long n = gridDim.x - 1 - blockIdx.x;
   const scalar* row = logits + n * V;
   vec unused[REGISTER_VECS];
-  accum lse = row_logsumexp(row, V, unused, scratch);
+  online_softmax softmax = row_softmax(row, V, unused, scratch);
   if (threadIdx.x == 0) {
     long long target = targets[n];
-    logsumexp[n] = lse;
-    losses[n] = target == ignore_index ? 0 : row_loss(row, V, lse, target);
+    logsumexp[n] = softmax.highest, logsumexp[gridDim.x + n] = log(softmax.sum);
+    losses[n] = target == ignore_index ? 0 : row_loss(row, V, softmax, target);
   }
 }
 
@@ -145,7 +148,8 @@ extern "C" __global__ void __launch_bounds__(512)
     zero_row(drow, V);
     return;
   }
-  row_gradient(drow, logits + n * V, V, nullptr, {logsumexp[n], dout[0] / (accum)divisor[0], target});
+  accum share = exp(-logsumexp[gridDim.x + n]), scale = dout[0] / (accum)divisor[0];
+  row_gradient(drow, logits + n * V, V, nullptr, {logsumexp[n], share, scale, target});
 }
 
 // Loss and gradient at once. The gradient, for an upstream one of grad_scale, overwrites the logits.
@@ -161,10 +165,11 @@ extern "C" __global__ void __launch_bounds__(512)
     return;
   }
   vec in_registers[REGISTER_VECS];
-  accum lse = row_logsumexp(row, V, in_registers, scratch);
-  if (threadIdx.x == 0) losses[n] = row_loss(row, V, lse, target);
+  online_softmax softmax = row_softmax(row, V, in_registers, scratch);
+  if (threadIdx.x == 0) losses[n] = row_loss(row, V, softmax, target);
   __syncthreads();  // the target's logit is read before its gradient is written there
-  row_gradient(row, row, V, in_registers, {lse, (accum)(grad_scale / (double)divisor[0]), target});
+  accum scale = (accum)(grad_scale / (double)divisor[0]);
+  row_gradient(row, row, V, in_registers, {softmax.highest, 1 / softmax.sum, scale, target});
 }
 
 // divisor = the number of targets that are not ignored, at least 1; or 1 if the losses are not averaged. One block.

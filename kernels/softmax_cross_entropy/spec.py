@@ -11,9 +11,10 @@ def _forward(s, rng, dtype):
 
 
 def _backward(s, rng, dtype):
-    """dout (), logits (N, V), targets (N,), logsumexp (N,), divisor (), the target to ignore, overwrite."""
+    """dout (), logits (N, V), targets (N,), logsumexp (2, N), divisor (), the target to ignore, overwrite."""
     logits, targets, ignore_index, _ = _forward(s, rng, dtype)
-    logsumexp = np.full(s.N, np.log(s.V) + 0.5, accum(dtype))  # as expected of normal logits
+    highest, log_sum = logits.max(axis=-1).astype(accum(dtype)), np.log(s.V) + 0.5  # as expected of normal logits
+    logsumexp = np.stack([highest, log_sum - highest])
     return np.asarray(0.7, accum(dtype)), logits, targets, logsumexp, np.asarray(s.N), ignore_index, False
 
 
