@@ -28,6 +28,17 @@ def on_host(x):
     return x.get() if hasattr(x, "get") else x
 
 
+def row_scale(x):
+    """What to divide each row of x (..., C) by before its numbers are squared -> (..., 1).
+
+    1, or the row's largest magnitude where squares would overflow or vanish.
+    """
+    largest = np.abs(x).max(axis=-1, keepdims=True)
+    low, high = (2.0**-50, 2.0**50) if x.dtype.itemsize <= 4 else (2.0**-400, 2.0**400)
+    extreme = (largest < low) & (largest > 0) | (largest > high) & (largest < np.inf)
+    return np.where(extreme, largest, largest.dtype.type(1))
+
+
 def empty(shape, dtype, like=None):
     """`np.empty`, beginning at a cache line, so that no vector load or store crosses one.
 

@@ -131,7 +131,8 @@ __device__ inline T warp_sum(T x) {  // the same in every lane, always in the sa
   return x;
 }
 
-__device__ inline accum warp_max(accum x) {
+template <typename T>
+__device__ inline T warp_max(T x) {
   for (int lane = WARP / 2; lane > 0; lane /= 2) x = fmax(x, __shfl_xor_sync(FULL_WARP, x, lane));
   return x;
 }
@@ -149,7 +150,8 @@ __device__ inline T block_sum(T x, T* scratch) {
   return x;
 }
 
-__device__ inline accum block_max(accum x, accum* scratch) {
+template <typename T>
+__device__ inline T block_max(T x, T* scratch) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, n_warps = blockDim.x / WARP;
   x = warp_max(x);
   if (lane == 0) scratch[warp] = x;

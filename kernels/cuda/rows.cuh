@@ -26,6 +26,21 @@ __device__ inline void take_row(vec now[ITEMS], vec next[ITEMS], const scalar* x
   if (another) load_row(next, x + C, C, wide);
 }
 
+// Whether a sum of squares has neither overflowed nor lost digits to subnormal numbers; false for a NaN.
+__device__ inline bool in_range(accum squares) {
+  return squares > (accum)(sizeof(accum) == 8 ? 1e-290 : 1e-30) && squares - squares == 0;
+}
+
+// The largest magnitude of a row, to divide by; 1 where that is 0 or not finite. The same in every thread.
+__device__ inline accum largest_magnitude(const vec row[ITEMS], accum* scratch) {
+  accum largest = 0;
+#pragma unroll
+  for (int k = 0; k < ITEMS; k++)
+    for (int j = 0; j < VEC; j++) largest = fmax(largest, fabs(to_accum(row[k].at[j])));
+  largest = block_max(largest, scratch);
+  return largest > 0 && largest - largest == 0 ? largest : (accum)1;
+}
+
 // Sums of a and of b over the block, the same in every thread. scratch: shared memory, 2 * WARP numbers;
 // the caller may use it again afterwards.
 __device__ inline void block_sums(accum& a, accum& b, accum* scratch) {

@@ -6,13 +6,23 @@ import numpy as np
 from numba import prange
 
 from kernels.cpu.compile import jit, launch
+from kernels.cpu.squares import in_range, largest_magnitude
 
 _CHUNK = 16384
 
 
 def global_norm(arrays):
     """sqrt of the sum of all squares over a list of arrays -> Python float."""
-    return math.sqrt(sum(launch(_sum_of_squares, 0.1 * a.size, np.ascontiguousarray(a).reshape(-1)) for a in arrays))
+    flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
+    total, scale = _sum(flat), 1.0
+    if not in_range(total, 8):  # float64 numbers above 1e154 or below 1e-145, zeros, a number that is not finite
+        scale = max((float(largest_magnitude(a)) for a in flat), default=1.0)
+        total = _sum([a / scale for a in flat])
+    return scale * math.sqrt(total)
+
+
+def _sum(flat):
+    return sum(launch(_sum_of_squares, 0.1 * a.size, a) for a in flat)
 
 
 @jit(parallel=True)

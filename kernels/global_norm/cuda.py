@@ -4,8 +4,8 @@ import numpy as np
 
 from kernels.cuda.launch import Kernel, blocks, contiguous, empty
 
-_squares = Kernel("global_norm/global_norm.cu", "sum_of_squares")
-_root = Kernel("global_norm/global_norm.cu", "root_of_sum")
+_norms = Kernel("global_norm/global_norm.cu", "norms_of_blocks")
+_join = Kernel("global_norm/global_norm.cu", "norm_of_norms")
 _BLOCK_ELEMENTS = 16384  # as in the source
 
 
@@ -17,8 +17,8 @@ def global_norm(arrays):
     partial = empty(arrays[0], (sum(counts),), np.float64)
     start = 0
     for a, count in zip(arrays, counts, strict=True):
-        _squares.launch(count, 256, partial[start : start + count], contiguous(a), a.size, dtype=a.dtype)
+        _norms.launch(count, 256, partial[start : start + count], contiguous(a), a.size, dtype=a.dtype)
         start += count
     norm = empty(arrays[0], (), np.float64)
-    _root.launch(1, 1024, norm, partial, partial.size, dtype=arrays[0].dtype)
+    _join.launch(1, 1024, norm, partial, partial.size, dtype=arrays[0].dtype)
     return norm

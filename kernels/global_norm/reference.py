@@ -7,4 +7,7 @@ import numpy as np
 
 def global_norm(arrays):
     """sqrt of the sum of all squares over a list of arrays, summed in float64 -> Python float."""
-    return math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
+    scale = max((float(np.abs(a).max(initial=0)) for a in arrays), default=0.0)
+    if 1e-140 < scale < 1e140 or scale == 0 or not math.isfinite(scale):
+        scale = 1.0  # squares neither overflow nor vanish, or nothing helps
+    return scale * math.sqrt(sum(float(np.square(a / scale, dtype=np.float64).sum()) for a in arrays))

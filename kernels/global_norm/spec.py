@@ -12,7 +12,7 @@ def _arguments(s, rng, dtype):
 
 KERNELS = (Kernel("global_norm", _arguments, (2e-15, 2e-15)),)  # float64 whatever the input
 GRADIENTS = ()
-SOURCES = {"global_norm.cu": Source(kernels={"sum_of_squares": SUMS, "root_of_sum": FEW})}
+SOURCES = {"global_norm.cu": Source(kernels={"norms_of_blocks": SUMS, "norm_of_norms": FEW})}
 BUGS = (
     Bug("root forgotten", "cpu", "global_norm", lambda right, arrays: right(arrays) ** 2),
     Bug("summed in float32", "reference", "global_norm",

@@ -7,6 +7,7 @@ from numba import prange
 
 from kernels.cpu.aligned_allocation import aligned_empty_like
 from kernels.cpu.compile import chunk_rows, jit, launch
+from kernels.cpu.squares import in_range, largest_magnitude
 
 
 def layernorm_forward(x, weight, bias, eps):
@@ -42,10 +43,26 @@ def _forward(x, weight, bias, eps):
         for c in range(C):
             square += (x[n, c] - mu) * (x[n, c] - mu)
         r = x.dtype.type(1.0 / math.sqrt(square / C + eps))
+        if not in_range(square, x.itemsize):
+            mu, r = _statistics_of_scaled(x[n], eps)
         for c in range(C):
             out[n, c] = (x[n, c] - mu) * r * weight[c] + bias[c]
         mean[n], rstd[n] = mu, r
     return out, mean, rstd
+
+
+@jit(reorder=False)
+def _statistics_of_scaled(row, eps):
+    """Mean and 1 / sqrt(variance + eps) of a row whose squares overflow or vanish: divided by its largest number."""
+    scale, mean, square = largest_magnitude(row), 0.0, 0.0
+    for c in range(row.size):
+        mean += np.float64(row[c]) / scale
+    mean /= row.size
+    for c in range(row.size):
+        deviation = np.float64(row[c]) / scale - mean
+        square += deviation * deviation
+    r = 1.0 / math.hypot(math.sqrt(square / row.size) * scale, math.sqrt(eps))
+    return row.dtype.type(mean * scale), row.dtype.type(r)
 
 
 @jit(parallel=True)

@@ -5,22 +5,33 @@
 
 // -------------------------------------------------------------------------------------------------- forward
 
-// Mean and 1 / sqrt(variance + eps) of a row that lies in the registers of the block.
-__device__ inline void statistics(accum& m, accum& r, const vec row[ITEMS], accum eps, int C,
-                                  accum* scratch) {
+// Mean of a row / scale, which lies in the registers of the block; returns the sum of squared deviations from it.
+__device__ inline accum deviations(accum& m, const vec row[ITEMS], accum scale, int C, accum* scratch) {
   accum sum = 0;
 #pragma unroll
   for (int k = 0; k < ITEMS; k++)
-    for (int j = 0; j < VEC; j++) sum += to_accum(row[k].at[j]);  // past column C it is 0
+    for (int j = 0; j < VEC; j++) sum += to_accum(row[k].at[j]) / scale;  // past column C it is 0
   m = block_sum(sum, scratch) / C;
   accum squares = 0;  // of deviations: the mean of squares would cancel for rows far from 0
 #pragma unroll
   for (int k = 0; k < ITEMS; k++)
     for (int j = 0; j < VEC; j++) {
-      accum d = to_accum(row[k].at[j]) - m;
+      accum d = to_accum(row[k].at[j]) / scale - m;
       if (column(k) + j < C) squares += d * d;
     }
-  r = (accum)1 / sqrt(block_sum(squares, scratch) / C + eps);
+  return block_sum(squares, scratch);
+}
+
+// Mean and 1 / sqrt(variance + eps) of a row. Where squares overflow or vanish the row is divided by its largest number.
+__device__ inline void statistics(accum& m, accum& r, const vec row[ITEMS], accum eps, int C,
+                                  accum* scratch) {
+  accum squares = deviations(m, row, 1, C, scratch);
+  r = (accum)1 / sqrt(squares / C + eps);
+  if (in_range(squares)) return;
+  accum scale = largest_magnitude(row, scratch);
+  squares = deviations(m, row, scale, C, scratch);
+  m *= scale;
+  r = 1 / hypot(sqrt(squares / C) * scale, sqrt(eps));
 }
 
 __device__ inline void normalise(scalar* out, const vec row[ITEMS], accum m, accum r, const vec weight[ITEMS],

@@ -1,6 +1,10 @@
 """Layer normalisation in plain array code: the reference for the fast kernels."""
 
+import math
+
 import numpy as np
+
+from kernels.arrays import row_scale
 
 
 def layernorm_forward(x, weight, bias, eps):
@@ -8,13 +12,16 @@ def layernorm_forward(x, weight, bias, eps):
 
     -> out (..., C), mean (...), rstd (...): 1 / sqrt(variance + eps).
     """
-    mean = x.mean(axis=-1)
-    centred = x - mean[..., None]
-    rstd = 1.0 / np.sqrt((centred * centred).mean(axis=-1) + eps)
-    out = centred * rstd[..., None] * weight
+    scale = row_scale(x)
+    scaled = x / scale
+    mean = scaled.mean(axis=-1, keepdims=True)
+    centred = scaled - mean
+    deviation = np.sqrt((centred * centred).mean(axis=-1, keepdims=True)) * scale
+    rstd = 1.0 / np.hypot(deviation, math.sqrt(eps))
+    out = centred * (scale * rstd) * weight
     if bias is not None:
         out += bias
-    return out, mean, rstd
+    return out, (mean * scale)[..., 0], rstd[..., 0]
 
 
 def layernorm_backward(dout, x, weight, mean, rstd, dresidual=None):

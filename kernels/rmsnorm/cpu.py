@@ -7,6 +7,7 @@ from numba import prange
 
 from kernels.cpu.aligned_allocation import aligned_empty_like
 from kernels.cpu.compile import chunk_rows, jit, launch
+from kernels.cpu.squares import in_range, largest_magnitude
 
 
 def rmsnorm_forward(x, weight, eps):
@@ -34,10 +35,22 @@ def _forward(x, weight, eps):
         for c in range(C):
             square += x[n, c] * x[n, c]
         r = x.dtype.type(1.0 / math.sqrt(square / C + eps))
+        if not in_range(square, x.itemsize):
+            r = _rstd_of_scaled(x[n], eps)
         for c in range(C):
             out[n, c] = x[n, c] * r * weight[c]
         rstd[n] = r
     return out, rstd
+
+
+@jit(reorder=False)
+def _rstd_of_scaled(row, eps):
+    """1 / sqrt(mean of squares + eps) of a row whose squares overflow or vanish: divided by its largest number."""
+    scale, square = largest_magnitude(row), 0.0
+    for c in range(row.size):
+        scaled = np.float64(row[c]) / scale
+        square += scaled * scaled
+    return row.dtype.type(1.0 / math.hypot(math.sqrt(square / row.size) * scale, math.sqrt(eps)))
 
 
 @jit(parallel=True)

@@ -1,6 +1,10 @@
 """RMSNorm in plain array code: the reference for the fast kernels."""
 
+import math
+
 import numpy as np
+
+from kernels.arrays import row_scale
 
 
 def rmsnorm_forward(x, weight, eps):
@@ -8,8 +12,11 @@ def rmsnorm_forward(x, weight, eps):
 
     -> out (..., C), rstd (...): 1 / sqrt(mean of squares + eps).
     """
-    rstd = 1.0 / np.sqrt((x * x).mean(axis=-1) + eps)
-    return x * rstd[..., None] * weight, rstd
+    scale = row_scale(x)
+    scaled = x / scale
+    root_mean_square = np.sqrt((scaled * scaled).mean(axis=-1, keepdims=True)) * scale
+    rstd = 1.0 / np.hypot(root_mean_square, math.sqrt(eps))
+    return scaled * (scale * rstd) * weight, rstd[..., 0]
 
 
 def rmsnorm_backward(dout, x, weight, rstd):

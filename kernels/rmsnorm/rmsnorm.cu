@@ -3,6 +3,25 @@
 // Each array is read once: a row stays in registers from the first pass over it to the last, see rows.cuh.
 #include "rows.cuh"
 
+__device__ inline accum sum_of_squares(const vec row[ITEMS], accum scale, accum* scratch) {
+  accum squares = 0;
+#pragma unroll
+  for (int k = 0; k < ITEMS; k++)
+    for (int j = 0; j < VEC; j++) {
+      accum x = to_accum(row[k].at[j]) / scale;  // past column C: 0
+      squares += x * x;
+    }
+  return block_sum(squares, scratch);
+}
+
+// 1 / sqrt(mean of squares + eps) of a row. Where squares overflow or vanish it is divided by its largest number.
+__device__ inline accum reciprocal_norm(const vec row[ITEMS], accum eps, int C, accum* scratch) {
+  accum squares = sum_of_squares(row, 1, scratch);
+  if (in_range(squares)) return (accum)1 / sqrt(squares / C + eps);
+  accum scale = largest_magnitude(row, scratch);
+  return 1 / hypot(sqrt(sum_of_squares(row, scale, scratch) / C) * scale, sqrt(eps));
+}
+
 extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
     rmsnorm_forward(scalar* out, accum* rstd, const scalar* x, const scalar* weight, accum eps, long long N, int C,
                     int rows) {
@@ -14,11 +33,7 @@ extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
   if (ITEMS == 1) load_row(next, x + row * C, C, wide);
   for (; row < last; row++) {
     take_row(now, next, x + row * C, row + 1 < last, C, wide);
-    accum squares = 0;
-#pragma unroll
-    for (int k = 0; k < ITEMS; k++)
-      for (int j = 0; j < VEC; j++) squares += to_accum(now[k].at[j]) * to_accum(now[k].at[j]);  // past column C: 0
-    accum r = (accum)1 / sqrt(block_sum(squares, scratch) / C + eps);
+    accum r = reciprocal_norm(now, eps, C, scratch);
 #pragma unroll
     for (int k = 0; k < ITEMS; k++) {
       vec y;

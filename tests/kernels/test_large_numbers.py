@@ -69,3 +69,90 @@ def test_a_common_offset_of_logits_does_not_spoil_the_gradient_of_the_fused_head
     assert abs(loss - exact_loss) <= 4 * UNIT[dtype] * exact_loss
     for grad, left, right in ((dx, dlogits, weight), (dweight, dlogits.T, x)):
         assert np.abs(grad - left @ right).max() <= 16 * UNIT[dtype] * (np.abs(left) @ np.abs(right)).max()
+
+
+# ------------------------------------------------------------------------------------------ normalised rows
+
+
+def exact_norm(x, weight, bias, eps, centre):
+    wide = x.astype(np.longdouble)
+    centred = wide - wide.mean(axis=-1, keepdims=True) * centre
+    rstd = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + np.longdouble(eps))
+    return centred * rstd * weight + bias, rstd[:, 0]
+
+
+def exact_gradient(dout, x, weight, eps, centre):
+    xhat, rstd = exact_norm(x, 1, 0, eps, centre)
+    dxhat = dout.astype(np.longdouble) * weight
+    mean = dxhat.mean(axis=-1, keepdims=True) * centre
+    return (dxhat - mean - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)) * rstd[:, None]
+
+
+#: a size of the numbers, eps; right up to 1e38 in float32, and where eps is less than their squares
+EXTREME = {
+    np.float32: [(1e17, 1e-5), (1e19, 1e-5), (1e25, 1e-5), (3e37, 1e-5), (1e-18, 0.0), (1e-25, 0.0), (1e-25, 1e-5)],
+    np.float64: [(1e152, 1e-5), (1e160, 1e-5), (1e307, 1e-5), (1e-150, 0.0), (1e-170, 0.0), (1e-170, 1e-5)],
+}
+
+
+@SETS
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+@pytest.mark.parametrize(
+    ("dtype", "size", "eps"), [(dtype, *case) for dtype, cases in EXTREME.items() for case in cases]
+)
+def test_rows_of_very_large_or_very_small_numbers_are_normalised(kernels, norm, dtype, size, eps):
+    rng = np.random.default_rng(2)
+    x, dout = (size * rng.uniform(-1, 1, (4, 37))).astype(dtype), rng.standard_normal((4, 37)).astype(dtype)
+    x[1] = rng.standard_normal(37)  # an ordinary row beside the others
+    weight, bias = (rng.standard_normal(37).astype(dtype) for _ in range(2))
+    centre = norm == "layernorm"
+    args = (x, weight, bias, eps) if centre else (x, weight, eps)
+    out, *statistics = run(kernels, f"{norm}_forward", *args)
+    exact, rstd = exact_norm(x, weight, bias if centre else 0, eps, centre)
+    assert np.abs(out - exact).max() <= 32 * UNIT[dtype] * np.abs(exact).max()
+    np.testing.assert_allclose(statistics[-1], rstd.astype(dtype), rtol=16 * UNIT[dtype])
+    dx = run(kernels, f"{norm}_backward", dout, x, weight, *statistics)[0]
+    exact = exact_gradient(dout, x, weight, eps, centre)
+    allowed = 64 * UNIT[dtype] * np.abs(exact).max(axis=-1, keepdims=True) + np.finfo(dtype).smallest_subnormal
+    assert (np.abs(dx - exact) <= allowed).all()
+
+
+@SETS
+@DTYPES
+def test_norms_of_rows_of_one_value_and_of_numbers_that_are_not_finite(kernels, dtype):
+    x, weight = np.full((4, 5), 3.0, dtype), np.ones(5, dtype)
+    x[1], x[2, 3], x[3, 3] = 0, np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        out = run(kernels, "layernorm_forward", x, weight, None, 1e-5)[0]
+        rms = run(kernels, "rmsnorm_forward", x, weight, 1e-5)[0]
+    assert not out[:2].any() and np.isnan(out[2:]).all()
+    assert np.allclose(rms[0], 1, atol=1e-5) and not rms[1].any() and np.isnan(rms[2:]).any(axis=1).all()
+
+
+# ------------------------------------------------------------------------------------------------ one norm of all
+
+
+@SETS
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [(np.float32, s) for s in (1e-44, 1e-30, 1.0, 1e25, 3e38)] + [(np.float64, s) for s in (1e-300, 1.0, 1e200, 1e306)],
+)
+def test_the_norm_of_very_large_or_very_small_gradients(kernels, dtype, size):
+    rng = np.random.default_rng(3)
+    arrays = [(size * rng.uniform(0.1, 1, n)).astype(dtype) for n in (7, 40000)]
+    exact = np.sqrt(sum((a.astype(np.longdouble) ** 2).sum() for a in arrays))
+    assert norm(kernels, arrays) == pytest.approx(float(exact), rel=1e-14)
+
+
+@SETS
+def test_the_norm_of_zeros_and_of_numbers_that_are_not_finite(kernels):
+    zeros = np.zeros(5)
+    assert norm(kernels, [zeros]) == 0
+    assert norm(kernels, [zeros, np.array([np.inf, 1e200])]) == np.inf
+    assert np.isnan(norm(kernels, [np.array([1e200, np.nan])]))
+
+
+def norm(kernels, arrays):
+    place = runtime.asarray("cuda-sim" if kernels == "cuda-sim" else "cpu")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(backend("cuda" if kernels == "cuda-sim" else kernels).global_norm([place(a) for a in arrays]))
