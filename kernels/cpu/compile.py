@@ -135,14 +135,6 @@ def launch(kernel, nanoseconds, *args):
             numba.set_num_threads(before)
 
 
-def chunk_rows(n_rows, least):
-    """How many rows a chunk of a parallel reduction holds: at least `least`, and at most 64 chunks.
-
-    That depends on the shape alone, not on the number of threads, so any machine forms the same sums.
-    """
-    return max(least, -(-n_rows // 64))
-
-
 # -------------------------------------------------------------------------------------------- exp
 
 

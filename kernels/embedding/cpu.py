@@ -4,6 +4,7 @@ import numpy as np
 from numba import prange
 
 from kernels.cpu.compile import jit, launch
+from kernels.cpu.row_sums import LONGEST
 
 _COLUMNS = 64  # of the table in a task: no two threads add to the same numbers
 
@@ -27,16 +28,25 @@ def embedding_backward(dout, ids, num_embeddings, into=None):
 
 @jit(parallel=True)
 def _add_sums(dout, ids, order, dweight):
-    """order: positions sorted by id. The rows of equal ids are summed first, then the sum is added to dweight."""
+    """order: positions sorted by id. The rows of equal ids are summed first, then the sum is added to dweight.
+
+    A long list is summed in stretches: the error of adding one by one grows with the number of rows.
+    """
     C = dout.shape[1]
     for block in prange((C + _COLUMNS - 1) // _COLUMNS):
         first, last = block * _COLUMNS, min(C, (block + 1) * _COLUMNS)
-        total = np.zeros(_COLUMNS, dout.dtype)
+        total, stretch, begin = np.zeros(_COLUMNS, dout.dtype), np.zeros(_COLUMNS, dout.dtype), 0
         for i in range(order.size):
             row, source = dweight[ids[order[i]], first:last], dout[order[i], first:last]
             for c in range(last - first):
-                total[c] += source[c]
-            if i + 1 == order.size or ids[order[i + 1]] != ids[order[i]]:
+                stretch[c] += source[c]
+            last_of_id = i + 1 == order.size or ids[order[i + 1]] != ids[order[i]]
+            if last_of_id or i + 1 - begin == LONGEST:
+                for c in range(last - first):
+                    total[c] += stretch[c]
+                    stretch[c] = 0
+                begin = i + 1
+            if last_of_id:
                 for c in range(last - first):
                     row[c] += total[c]
                     total[c] = 0

@@ -10,6 +10,7 @@
 
 #define LONG_LIST 64        // longer lists are summed by a whole block
 #define WARPS_PER_LIST 16  // of such a block
+#define STRETCH 256
 
 extern "C" __global__ void __launch_bounds__(256)
     embedding_forward(scalar* __restrict__ out, const scalar* __restrict__ weight,
@@ -108,7 +109,8 @@ extern "C" __global__ void __launch_bounds__(256)
   write_row(dweight, sum, id, c, C, wide);
 }
 
-// The long lists. Each of WARPS_PER_LIST warps sums every WARPS_PER_LIST-th row, then the first adds up those sums.
+// The long lists. Each of WARPS_PER_LIST warps sums every WARPS_PER_LIST-th row, then the first adds up those sums. A warp
+// adds STRETCH rows at most one by one: the error of that grows with their number.
 extern "C" __global__ void __launch_bounds__(512)
     embedding_sum_long(scalar* __restrict__ dweight, const scalar* __restrict__ dout,
                        const int* __restrict__ order, const int* __restrict__ lists,
@@ -118,8 +120,13 @@ extern "C" __global__ void __launch_bounds__(512)
   int id = long_ids[blockIdx.x], c = (blockIdx.y * WARP + threadIdx.x) * VEC;
   bool wide = C % VEC == 0 && aligned(dweight) && aligned(dout);
   accum sum[VEC] = {};
-  if (c < C)
-    add_rows(sum, dout, order + lists[2 * id], threadIdx.y, lists[2 * id + 1], WARPS_PER_LIST, c, C, wide);
+  int length = lists[2 * id + 1], step = STRETCH * WARPS_PER_LIST;
+  for (int begin = 0; c < C && begin < length; begin += step) {
+    accum part[VEC] = {};
+    int end = length - begin < step ? length : begin + step;
+    add_rows(part, dout, order + lists[2 * id], begin + threadIdx.y, end, WARPS_PER_LIST, c, C, wide);
+    for (int j = 0; j < VEC; j++) sum[j] += part[j];
+  }
   for (int j = 0; j < VEC; j++) sums[threadIdx.y][j][threadIdx.x] = sum[j];
   __syncthreads();
   if (threadIdx.y > 0 || c >= C) return;

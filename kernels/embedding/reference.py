@@ -13,6 +13,7 @@ def embedding_backward(dout, ids, num_embeddings, into=None):
 
     Where the array `into` is given, dweight is added to it, and it is returned.
     """
-    dweight = np.zeros((num_embeddings, dout.shape[-1]), dtype=dout.dtype, like=dout)
-    np.add.at(dweight, ids.reshape(-1), dout.reshape(-1, dout.shape[-1]))
+    sums = np.zeros((num_embeddings, dout.shape[-1]), np.float64, like=dout)  # an id may occur very often
+    np.add.at(sums, ids.reshape(-1), dout.reshape(-1, dout.shape[-1]))
+    dweight = sums.astype(dout.dtype, copy=False)
     return dweight if into is None else np.add(into, dweight, out=into)

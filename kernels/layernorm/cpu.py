@@ -6,7 +6,8 @@ import numpy as np
 from numba import prange
 
 from kernels.cpu.aligned_allocation import aligned_empty_like
-from kernels.cpu.compile import chunk_rows, jit, launch
+from kernels.cpu.compile import jit, launch
+from kernels.cpu.row_sums import chunk_rows, sum_chunks
 from kernels.cpu.squares import in_range, largest_magnitude
 
 
@@ -92,9 +93,7 @@ def _backward(dout, x, weight, mean, rstd, dresidual, chunk):
             if len(dresidual) > 0:
                 for c in range(C):
                     dx[n, c] += dresidual[n, c]
-    dweight, dbias = np.zeros(C, x.dtype), np.zeros(C, x.dtype)
-    for i in range(n_chunks):
-        for c in range(C):
-            dweight[c] += dweights[i, c]
-            dbias[c] += dbiases[i, c]
+    dweight, dbias = np.empty(C, x.dtype), np.empty(C, x.dtype)
+    sum_chunks(dweights, dweight)
+    sum_chunks(dbiases, dbias)
     return dx, dweight, dbias

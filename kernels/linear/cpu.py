@@ -4,8 +4,9 @@ import numpy as np
 from numba import prange
 
 from kernels.arrays import empty
-from kernels.cpu.compile import chunk_rows, jit, launch
+from kernels.cpu.compile import jit, launch
 from kernels.cpu.matmul import multiply, multiply_operands, nanoseconds, settings
+from kernels.cpu.row_sums import chunk_rows, sum_chunks
 
 
 def linear_forward(x, weight, bias):
@@ -61,7 +62,4 @@ def _sum_rows(rows, chunk, total):
         for n in range(i * chunk, min(N, (i + 1) * chunk)):
             for c in range(C):
                 partial[i, c] += rows[n, c]
-    total[:] = 0
-    for i in range(n_chunks):
-        for c in range(C):
-            total[c] += partial[i, c]
+    sum_chunks(partial, total)

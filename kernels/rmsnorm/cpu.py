@@ -6,7 +6,8 @@ import numpy as np
 from numba import prange
 
 from kernels.cpu.aligned_allocation import aligned_empty_like
-from kernels.cpu.compile import chunk_rows, jit, launch
+from kernels.cpu.compile import jit, launch
+from kernels.cpu.row_sums import chunk_rows, sum_chunks
 from kernels.cpu.squares import in_range, largest_magnitude
 
 
@@ -69,8 +70,6 @@ def _backward(dout, x, weight, rstd, chunk):
             along_xhat /= x.dtype.type(C)
             for c in range(C):
                 dx[n, c] = (dout[n, c] * weight[c] - x[n, c] * r * along_xhat) * r
-    dweight = np.zeros(C, x.dtype)
-    for i in range(n_chunks):
-        for c in range(C):
-            dweight[c] += dweights[i, c]
+    dweight = np.empty(C, x.dtype)
+    sum_chunks(dweights, dweight)
     return dx, dweight

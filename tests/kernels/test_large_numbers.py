@@ -156,3 +156,45 @@ def norm(kernels, arrays):
     place = runtime.asarray("cuda-sim" if kernels == "cuda-sim" else "cpu")
     with np.errstate(over="ignore", invalid="ignore"):
         return float(backend("cuda" if kernels == "cuda-sim" else kernels).global_norm([place(a) for a in arrays]))
+
+
+# -------------------------------------------------------------------------------------------- sums of many rows
+
+MANY = 300_001
+
+
+@pytest.mark.parametrize("kernels", ["reference", "cpu"])
+@pytest.mark.parametrize("kind", ["equal", "positive", "normal"])
+def test_sums_over_very_many_rows_do_not_lose_what_is_small_beside_them(kernels, kind):
+    """One by one, a million equal float32 rows would be 1 % off."""
+    rng = np.random.default_rng(4)
+    dout = {
+        "equal": np.full((MANY, 3), 0.1),
+        "positive": rng.random((MANY, 3)),
+        "normal": rng.standard_normal((MANY, 3)),
+    }
+    dout = dout[kind].astype(np.float32)
+    x, weight = rng.standard_normal((MANY, 3)).astype(np.float32), np.ones(3, np.float32)
+    assert_sums_are_close(run(kernels, "linear_backward", dout, None, None, weight)[2], dout)
+    xhat, mean, rstd = run(kernels, "layernorm_forward", x, weight, None, 1e-5)
+    _, dweight, dbias = run(kernels, "layernorm_backward", dout, x, weight, mean, rstd)
+    assert_sums_are_close(dweight, dout * xhat)
+    assert_sums_are_close(dbias, dout)
+    xhat, rstd = run(kernels, "rmsnorm_forward", x, weight, 1e-5)
+    assert_sums_are_close(run(kernels, "rmsnorm_backward", dout, x, weight, rstd)[1], dout * xhat)
+
+
+@SETS
+def test_the_gradient_of_an_embedding_that_is_used_very_often(kernels):
+    ids = np.zeros(60_000 if kernels == "cuda-sim" else MANY, np.int64)
+    ids[::1000] = 2
+    dout = np.full((len(ids), 3), 0.1, np.float32)
+    dweight = run(kernels, "embedding_backward", dout, ids, 4)
+    for i in (0, 2):
+        assert_sums_are_close(dweight[i], dout[ids == i])
+    assert not dweight[[1, 3]].any()
+
+
+def assert_sums_are_close(sums, rows):
+    exact, size = rows.sum(axis=0, dtype=np.float64), np.abs(rows).sum(axis=0, dtype=np.float64)
+    assert (np.abs(sums - exact) <= 2e-5 * np.maximum(np.abs(exact), size / 30)).all()
