@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from kernels.arrays import row_scale
+from kernels.arrays import accurate_sum, row_scale
 
 
 def layernorm_forward(x, weight, bias, eps):
@@ -37,4 +37,4 @@ def layernorm_backward(dout, x, weight, mean, rstd, dresidual=None):
     if dresidual is not None:
         dx += dresidual
     leading = tuple(range(x.ndim - 1))
-    return dx, (dout * xhat).sum(axis=leading), dout.sum(axis=leading)
+    return dx, accurate_sum(dout * xhat, leading), accurate_sum(dout, leading)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kernels.arrays import accurate_sum
 from kernels.matmul_precision import rounded
 
 
@@ -24,5 +25,5 @@ def linear_backward(dout, x, weight, bias, into=None):
     left = rounded(rows)
     dx = None if weight is None else (left @ rounded(weight)).reshape(*dout.shape[:-1], weight.shape[1])
     dweight = None if x is None else np.matmul(left.T, rounded(x).reshape(-1, x.shape[-1]), out=into)
-    dbias = None if bias is None else rows.sum(axis=0)
+    dbias = None if bias is None else accurate_sum(rows, 0)
     return dx, dweight, dbias

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from kernels.arrays import row_scale
+from kernels.arrays import accurate_sum, row_scale
 
 
 def rmsnorm_forward(x, weight, eps):
@@ -25,4 +25,4 @@ def rmsnorm_backward(dout, x, weight, rstd):
     dxhat = dout * weight
     # x moves its root mean square too: take out dxhat's component along xhat
     dx = (dxhat - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)) * rstd[..., None]
-    return dx, (dout * xhat).sum(axis=tuple(range(x.ndim - 1)))
+    return dx, accurate_sum(dout * xhat, tuple(range(x.ndim - 1)))
