@@ -12,6 +12,9 @@ def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight
 
     step counts from 1. grad_scale multiplies the gradient first (clipping); decay is decoupled from it.
     """
+    learning_rate, beta1, beta2, eps, weight_decay, grad_scale = map(
+        float, (learning_rate, beta1, beta2, eps, weight_decay, grad_scale)
+    )  # NumPy's scalars would widen float32
     g = grad * grad_scale
     m *= beta1
     m += (1.0 - beta1) * g

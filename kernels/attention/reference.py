@@ -12,7 +12,7 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     q (B, H, T, D), k and v (B, H, S, D) -> out (B, H, T, D), logsumexp (B, H, T) of the scaled scores.
     causal: query i sees keys 0..i. (T == S is not required without it.)
     """
-    scores = _scores(q, k, scale, causal)  # (B, H, T, S)
+    scores = _scores(q, k, float(scale), causal)  # (B, H, T, S); NumPy's scalars would widen float32
     highest = scores.max(axis=-1, keepdims=True)
     weights = np.exp(scores - highest)
     total = weights.sum(axis=-1, keepdims=True)
@@ -25,6 +25,7 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
 
     The probabilities are formed again from logsumexp, so forward saves nothing of size T * S.
     """
+    scale = float(scale)
     probs = np.exp(_scores(q, k, scale, causal) - logsumexp[..., None])  # (B, H, T, S)
     mask = _attention_mask(probs.shape, p, seed, step, stream, q)
     dv = rounded(probs * mask).swapaxes(-1, -2) @ rounded(dout)
@@ -54,4 +55,4 @@ def _attention_mask(shape, p, seed, step, stream, q):
     j4, i, bh = np.arange((S + 3) // 4), np.arange(T)[:, None], np.arange(B * H)[:, None, None]
     words = np.stack(philox4x32(j4, i, bh, 0, *derive_key(seed, step, stream)), axis=-1)
     kept = words.reshape(B, H, T, -1)[..., :S] < keep_threshold(p)
-    return np.asarray(kept, like=q).astype(q.dtype) * (1.0 / (1.0 - p))
+    return np.asarray(kept, like=q).astype(q.dtype) * (1.0 / (1.0 - float(p)))

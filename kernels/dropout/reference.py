@@ -9,7 +9,7 @@ def dropout_forward(x, p, seed, step, stream):
     """Zero elements with probability p, divide the rest by 1 - p. Element i uses random word i. Any shape."""
     words = random_bits(x.size, seed, step, stream).reshape(x.shape)
     kept = np.asarray(words < keep_threshold(p), like=x)
-    return np.where(kept, x * (1.0 / (1.0 - p)), 0.0).astype(x.dtype, copy=False)
+    return np.where(kept, x * (1.0 / (1.0 - float(p))), 0.0).astype(x.dtype, copy=False)
 
 
 def dropout_backward(dout, p, seed, step, stream):

@@ -25,7 +25,7 @@ def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, gr
 
 def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
     """Forward's dx and dweight, scaled from grad_scale to dout () -> dx, dweight; in place if `overwrite`."""
-    factor = float(dout) / grad_scale
+    factor = float(dout) / float(grad_scale)
     if not overwrite:
         return dx * factor, dweight * factor
     dx *= factor

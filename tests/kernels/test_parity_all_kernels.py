@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parity import IN_PLACE, check, check_in_place
+from parity import IN_PLACE, assert_same_bits, check, check_in_place
 
 import kernels
 from kernels import spec
@@ -32,6 +32,18 @@ def test_cpu(name, dtype):
     for sizes in SIZES:
         arguments = spec.kernels()[name].arguments(sizes, np.random.default_rng(1), np.dtype(dtype))
         (check_in_place if name in IN_PLACE else check)(name, *arguments)
+
+
+@KERNELS
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_settings_of_numpys_float64_neither_fail_nor_widen(name, backend):
+    """As in scale=1 / np.sqrt(D)."""
+    kernel, results = getattr(kernels.backend(backend), name), []
+    for convert in (float, np.float64):
+        arguments = spec.kernels()[name].arguments(SIZES[1], np.random.default_rng(1), np.dtype(np.float32))
+        arguments = [convert(a) if isinstance(a, float) else a for a in arguments]
+        results.append((kernel(*arguments), arguments if name in IN_PLACE else ()))
+    assert_same_bits(results[0], results[1])
 
 
 @cuda_parity.ON_DEVICE
