@@ -25,13 +25,12 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
 
     The probabilities are formed again from logsumexp, so forward saves nothing of size T * S.
     """
-    scale = float(scale)
-    probs = np.exp(_scores(q, k, scale, causal) - logsumexp[..., None])  # (B, H, T, S)
+    probs = np.exp(_scores(q, k, float(scale), causal) - logsumexp[..., None])  # (B, H, T, S)
     mask = _attention_mask(probs.shape, p, seed, step, stream, q)
     dv = rounded(probs * mask).swapaxes(-1, -2) @ rounded(dout)
     dprobs = (rounded(dout) @ rounded(v).swapaxes(-1, -2)) * mask
     # softmax: dscores = probs * (dprobs - sum(probs * dprobs)); that sum equals sum(dout * out)
-    dscores = rounded(probs * (dprobs - (dout * out).sum(axis=-1, keepdims=True)) * scale)
+    dscores = rounded(probs * (dprobs - (dout * out).sum(axis=-1, keepdims=True)) * float(scale))
     dq, dk = dscores @ rounded(k), dscores.swapaxes(-1, -2) @ rounded(q)
     if into is None:
         return dq, dk, dv

@@ -13,8 +13,8 @@ def _forward(s, rng, dtype):
 def _backward(s, rng, dtype):
     """dout (), logits (N, V), targets (N,), logsumexp (2, N), divisor (), the target to ignore, overwrite."""
     logits, targets, ignore_index, _ = _forward(s, rng, dtype)
-    highest, log_sum = logits.max(axis=-1).astype(accum(dtype)), np.log(s.V) + 0.5  # as expected of normal logits
-    logsumexp = np.stack([highest, log_sum - highest])
+    highest, expected = logits.max(axis=-1).astype(np.float64), np.log(s.V) + 0.5  # of normal logits
+    logsumexp = np.stack([highest, expected - highest]).astype(accum(dtype))
     return np.asarray(0.7, accum(dtype)), logits, targets, logsumexp, np.asarray(s.N), ignore_index, False
 
 
