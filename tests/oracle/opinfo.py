@@ -147,11 +147,14 @@ class Theirs:
         self.leaves = [t for t in tensors((sample.input, sample.args, sample.kwargs)) if t.requires_grad]
         self.upstream = None
         self.outputs, self.grads = self.results((sample.input, *sample.args), sample.kwargs)
+        self.own = None
         if dtype == "float16":
-            self.outputs = [
-                w.to(o.dtype) if hasattr(w, "to") else w for w, o in zip(self.wide[0], self.outputs, strict=True)
-            ]
-            self.grads = self.wide[1]
+            self.own, (outputs, self.grads) = (self.outputs, self.grads), self.wide
+            self.outputs = [w.to(o.dtype) if hasattr(w, "to") else w for w, o in zip(outputs, self.own[0], strict=True)]
+
+    def reference(self):
+        """The other results: those computed in float64, or, beside these, PyTorch's own of float16."""
+        return self.own or self.wide
 
     def results(self, args, kwargs):
         """(outputs, gradients of the leaves) of a call."""
@@ -263,7 +266,7 @@ def difference(ours, theirs, dtype, chance, ties):
         if not isinstance(mine, mg.Tensor):
             return f"a {type(mine).__name__}, expected a Tensor"
         any_value = chance or (ties and not other.is_floating_point())
-        reference = functools.partial(lambda i: array(theirs.wide[0][i]), i)
+        reference = functools.partial(lambda i: array(theirs.reference()[0][i]), i)
         if problem := array_difference(mine.data, array(other), dtype, None if any_value else reference):
             return problem
         if other.requires_grad and not mine.requires_grad:
@@ -283,7 +286,7 @@ def gradient_outcome(ours, leaves, theirs, dtype):
     for i, (mine, other) in enumerate(zip(leaves, theirs.grads, strict=True)):
         expected = np.zeros(mine.shape, mine.dtype) if other is None else array(other)
         found = np.zeros(mine.shape, mine.dtype) if mine.grad is None else mine.grad
-        reference = functools.partial(lambda i: array(theirs.wide[1][i]), i)
+        reference = functools.partial(lambda i: array(theirs.reference()[1][i]), i)
         if problem := array_difference(found, expected, dtype, reference, scale):
             return Outcome(DIFFERENT, f"gradient: {problem}")
     return Outcome(EQUAL)
@@ -309,9 +312,8 @@ def array_difference(found, expected, dtype, reference, scale=0.0):
         rounding = of_largest * max(scale, largest(expected))
         wrong = differs(found, expected, relative, rounding)
         if wrong.any() and expected.dtype != np.float64:
-            exact = reference()
-            own_error = largest(expected - exact)
-            wrong &= differs(found, exact, relative, rounding + 4 * own_error)
+            other = reference()
+            wrong &= differs(found, other, relative, rounding + 4 * largest(expected - other))
     if wrong.any():
         at = tuple(map(int, np.argwhere(wrong)[0]))
         return f"{found[at]} at {at}, expected {expected[at]} ({wrong.sum()} of {wrong.size} elements)"

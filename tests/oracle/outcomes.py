@@ -23,6 +23,7 @@ WORDS_OF_PYTHON = re.compile(r"unexpected keyword argument|positional argument|m
 WORDS_OF_NUMPY = re.compile(
     r"could not be broadcast|is out of bounds for|cannot reshape array"
     r"|repeated axis|duplicate value in|axes don't match|an integer is required"
+    r"|Integers to negative integer powers"
 )
 
 

@@ -49,11 +49,12 @@ def difference(mine, other, args, kwargs):
         return None if mine == other.item() else f"{mine}, expected {other}"
     if not isinstance(mine, mg.Tensor):
         return f"a {type(mine).__name__}, expected a Tensor"
-    if other.dtype.kind == "f" and "dtype" not in kwargs and not any(map(is_floating, args)):
-        other = other.astype(np.float32)
+    rtol = RTOL.get(str(other.dtype), 0)
+    if "dtype" not in kwargs and not any(map(is_floating, args)):  # of booleans NumPy makes float16 and int8
+        other = other.astype({"f": np.float32, "i": mine.dtype}.get(other.dtype.kind, other.dtype))
     if mine.shape != other.shape or mine.dtype != other.dtype:
         return f"{mine.dtype} {mine.shape}, expected {other.dtype} {other.shape}"
-    rtol = RTOL.get(str(other.dtype), 0)
+    rtol = max(rtol, RTOL.get(str(other.dtype), 0))
     if not np.allclose(mine.data, other, rtol, rtol, equal_nan=True):
         return f"{mine.data.ravel()[:4]} ..., expected {other.ravel()[:4]} ..."
     return None
