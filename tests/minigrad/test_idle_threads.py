@@ -68,9 +68,13 @@ def test_threads_without_work_go_to_sleep_soon(code, given, spins):
 @pytest.mark.two_threads
 @pytest.mark.parametrize(
     ("given", "number"),
-    [({"NUMBA_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "1,4"}, 1),
-     ({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}, 2), ({"OMP_NUM_THREADS": "500"}, None)],
-)  # fmt: skip
+    [
+        ({"OMP_NUM_THREADS": "1,4"}, 1),
+        ({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}, 2),
+        pytest.param({"NUMBA_NUM_THREADS": "1"}, 1, marks=pytest.mark.slow),
+        pytest.param({"OMP_NUM_THREADS": "500"}, None, marks=pytest.mark.slow),
+    ],
+)
 def test_the_environment_says_how_many_threads_there_are(given, number):
     code = FIRST_KERNEL + "before = mg.get_num_threads(); compute(); in_a_thread(); print(before, *numbers)"
     most = len(os.sched_getaffinity(0))
