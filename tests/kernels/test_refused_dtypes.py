@@ -13,7 +13,8 @@ from kernels.spec import kernels as all_kernels
 SMALL = RAGGED._replace(B=2, T=3, C=8, V=11, P=20)
 PLAIN = {"embedding_forward", "linear_cross_entropy_backward"}  # array code, for any numbers
 TAKE = {
-    "float16": PLAIN | {"fused_adamw_step", "scale_and_check", "cast"},  # it is the storage type of these
+    # the storage type of the first three; GELU computes it in float32
+    "float16": PLAIN | {"fused_adamw_step", "scale_and_check", "cast", "gelu_forward", "gelu_backward"},
     "int64": PLAIN | {"fused_adamw_step"},  # no parameter holds integers: a Tensor refuses to learn them
     "int32": PLAIN | {"fused_adamw_step"},
     "complex64": PLAIN,
