@@ -7,11 +7,12 @@ from contextlib import contextmanager
 import numpy as np
 
 from kernels.arrays import as_array, empty, is_array, on_host
-from minigrad import graph
+from minigrad import dtypes, graph
 from minigrad.hooks import RemovableHandle
+from minigrad.tensor_protocols import Protocols
 
 
-class Tensor(graph.GradSlot):
+class Tensor(graph.GradSlot, Protocols):
     """An array, NumPy's or a device's, that remembers how it was made.
 
     data           the array itself
@@ -23,57 +24,56 @@ class Tensor(graph.GradSlot):
     recompute      a graph.Recompute of data, if that costs so little that no operation needs to save data; else None
     grad_buffer    the view of a GradientArena that this leaf's gradient is summed in; None without an arena
 
-    Python and NumPy scalars and lists of floats become float32; arrays keep their dtype.
+    Python's floats and lists of them become float32; arrays and NumPy's scalars keep their dtype. `dtypes` says what is
+    refused.
     """
 
     __slots__ = ("data", "requires_grad", "node", "recompute", "grad_buffer", "_pending", "__weakref__")
-    __array_priority__ = 1000  # so that ndarray + Tensor comes here
-    __array_ufunc__ = None
 
     def __init__(self, data, requires_grad=False, dtype=None):
         if isinstance(data, Tensor):
             data = data.data
         if not is_array(data):
-            data = np.asarray(data, dtype=dtype)
-            if dtype is None and data.dtype == np.float64:
-                data = data.astype(np.float32)
-        elif dtype is not None:
-            data = data.astype(dtype, copy=False)
-        if requires_grad and data.dtype.kind != "f":
-            raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
-        self.data, self.requires_grad = data, requires_grad
+            data = dtypes.from_python(data, dtype)
+        else:
+            data = dtypes.checked(data)
+            data = data if dtype is None else data.astype(dtype, copy=False)
+        self.data, self.requires_grad = data, requires_grad and _differentiable(data)
         self.grad = self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
 
     shape = property(lambda self: self.data.shape)
     dtype = property(lambda self: self.data.dtype)
     ndim = property(lambda self: self.data.ndim)
-    size = property(lambda self: self.data.size)
     is_leaf = property(lambda self: self.node is None)
 
     def __repr__(self):
         made = f", made by {self.node!r}" if self.node else ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor({np.array2string(on_host(self.data), precision=4, threshold=20)}, {self.dtype}{made})"
 
-    def __len__(self):
-        return len(self.data)
-
-    def __bool__(self):
-        return bool(self.data)
-
-    def __iter__(self):
-        return (self[i] for i in range(len(self)))
-
-    def numpy(self):
-        """The array itself, not a copy."""
-        return self.data
-
-    def item(self):
-        """The only element as a Python number."""
-        return self.data.item()
+    def requires_grad_(self, requires_grad=True):
+        """Say whether this leaf needs a gradient. Returns the tensor."""
+        if self.node is not None and not requires_grad:
+            raise RuntimeError("only a leaf can give up its gradient; x.detach() is a tensor without one")
+        self.requires_grad = requires_grad and _differentiable(self.data)
+        return self
 
     def detach(self):
         """The same array, cut off from the graph."""
         return Tensor(self.data)
+
+    # ---------------------------------------------------------------------------------- dtypes
+
+    # fmt: off
+    def to(self, dtype): return F.astype(self, dtype.dtype if isinstance(dtype, Tensor) else dtype)
+    def type(self, dtype): return F.astype(self, dtype)
+    def type_as(self, other): return F.astype(self, other.dtype)
+    def half(self): return F.astype(self, np.float16)
+    def float(self): return F.astype(self, np.float32)
+    def double(self): return F.astype(self, np.float64)
+    def int(self): return F.astype(self, np.int32)
+    def long(self): return F.astype(self, np.int64)
+    def bool(self): return F.astype(self, np.bool)
+    # fmt: on
 
     # ---------------------------------------------------------------------------------- gradients
 
@@ -211,10 +211,24 @@ class Tensor(graph.GradSlot):
     def __neg__(self): return F.neg(self)
     def __abs__(self): return F.abs(self)
     def __getitem__(self, index): return F.getitem(self, index)
-    def __lt__(self, other): return self.data < _array(other)
-    def __le__(self, other): return self.data <= _array(other)
-    def __gt__(self, other): return self.data > _array(other)
-    def __ge__(self, other): return self.data >= _array(other)
+    def __pos__(self): return self
+    def __floordiv__(self, other): return F.floor_divide(self, other)
+    def __rfloordiv__(self, other): return F.floor_divide(other, self)
+    def __mod__(self, other): return F.remainder(self, other)
+    def __rmod__(self, other): return F.remainder(other, self)
+    def __and__(self, other): return F.bitwise_and(self, other)
+    def __rand__(self, other): return F.bitwise_and(other, self)
+    def __or__(self, other): return F.bitwise_or(self, other)
+    def __ror__(self, other): return F.bitwise_or(other, self)
+    def __xor__(self, other): return F.bitwise_xor(self, other)
+    def __rxor__(self, other): return F.bitwise_xor(other, self)
+    def __invert__(self): return F.bitwise_not(self)
+    def __eq__(self, other): return F.eq(self, other) if _is_number_like(other) else NotImplemented
+    def __ne__(self, other): return F.ne(self, other) if _is_number_like(other) else NotImplemented
+    def __lt__(self, other): return F.lt(self, other) if _is_number_like(other) else NotImplemented
+    def __le__(self, other): return F.le(self, other) if _is_number_like(other) else NotImplemented
+    def __gt__(self, other): return F.gt(self, other) if _is_number_like(other) else NotImplemented
+    def __ge__(self, other): return F.ge(self, other) if _is_number_like(other) else NotImplemented
     # fmt: on
 
     @property
@@ -222,9 +236,29 @@ class Tensor(graph.GradSlot):
         """All axes reversed, as in NumPy."""
         return F.transpose(self)
 
+    @property
+    def mT(self):
+        """The last two axes exchanged: a matrix, or each of a stack, transposed."""
+        return F.swapaxes(self, -2, -1)
 
-def _array(value):
-    return value.data if isinstance(value, Tensor) else value
+    def t(self):
+        """A matrix transposed; a vector as it is."""
+        if self.ndim > 2:
+            raise RuntimeError(f"t() takes a matrix, this tensor has {self.ndim} axes; say x.mT or x.swapaxes(i, j)")
+        return F.transpose(self)
+
+    __hash__ = object.__hash__  # a tensor is a key of its own, although == compares elements
+
+
+def _is_number_like(value):
+    """Whether == compares elements; beside anything else, None for instance, a tensor is just another object."""
+    return isinstance(value, (Tensor, int, float, list, tuple, np.generic)) or is_array(value)
+
+
+def _differentiable(data):
+    if data.dtype.kind != "f":
+        raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
+    return True
 
 
 @contextmanager
@@ -243,15 +277,20 @@ def gradients_aside(leaves):
             leaf.grad, leaf.grad_buffer, leaf._pending = kept
 
 
-def as_tensor(value, like=None):
-    """`value` as a Tensor. Scalars, NumPy's included, take the dtype of a float `like`: float32 stays float32."""
+def as_tensor(value, dtype=None, like=None):
+    """`value` as a Tensor; what is no array yet has that dtype, and lies where the array `like` does."""
     if isinstance(value, Tensor):
         return value
-    if like is not None and np.ndim(value) == 0:
-        # beside integers the scalar's kind counts: 0.5 must not become 0
-        dtype = like.dtype if like.dtype.kind == "f" else np.result_type(like.dtype, np.asarray(value).item())
-        return Tensor(np.asarray(value, dtype=dtype, like=_array(like)))
-    return Tensor(value)
+    if like is not None and not is_array(value):
+        value = np.asarray(value, dtype=dtype, like=like)
+    return Tensor(value, dtype=dtype)
+
+
+def constant(value, like):
+    """A number as a Tensor without axes, of the dtype of the array `like` and where that is."""
+    if type(like) is np.ndarray:
+        return Tensor(np.array(value, like.dtype))
+    return Tensor(np.asarray(value, like.dtype, like=like))
 
 
 def record(out, parents, backward, /, **saved):

@@ -77,10 +77,15 @@ CASES = [
     OpCase("where", "broadcast", lambda a, b, c: ops.where(c, a, b),
            and_then(normals((2, 3), (3,)), [[True, False, True], [False, False, True]])),
     *[OpCase(op, "plain", getattr(ops, op), normals((5, 3)))
-      for op in ("neg", "exp", "tanh", "sigmoid", "silu")],
-    *[OpCase(op, "plain", getattr(ops, op), positive((5, 3))) for op in ("log", "sqrt")],
-    *[OpCase(op, "plain", getattr(ops, op), off_zero((5, 3))) for op in ("abs", "relu")],
+      for op in ("neg", "exp", "exp2", "expm1", "sin", "cos", "tanh", "sigmoid", "silu", "softplus", "logsigmoid")],
+    *[OpCase(op, "plain", getattr(ops, op), positive((5, 3)))
+      for op in ("log", "log2", "log10", "log1p", "sqrt", "rsqrt")],
+    *[OpCase(op, "plain", getattr(ops, op), off_zero((5, 3))) for op in ("abs", "relu", "elu")],
+    OpCase("softplus", "threshold", lambda x: ops.softplus(x, beta=3.0, threshold=1.0), off_zero((5, 3))),
+    OpCase("elu", "scaled", lambda x: ops.elu(x, 1.5, 2.0), off_zero((5, 3))),
+    OpCase("remainder", "broadcast", ops.remainder, lambda rng: [rng.uniform(3.2, 3.8, (5, 3)), [1.0, -2.0, 2.0]]),
     OpCase("clip", "both", lambda x: ops.clip(x, -0.28, 0.47), distinct((5, 3))),
+    OpCase("clip", "tensors", ops.clip, lambda rng: [[-1.0, 0.3, 2.0, 0.5, 1.5], [-0.5, 0.0, 0.0, 0.9, 0.8], [0.7]]),
     OpCase("astype", "there-and-back", lambda x: ops.astype(ops.astype(x, np.longdouble), x.dtype), normals((5, 3)),
            host_only=True),
     OpCase("matmul", "matrices", ops.matmul, normals((5, 3), (3, 7))),

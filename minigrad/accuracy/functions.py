@@ -78,6 +78,17 @@ def _one(x):
     return mpf(1)
 
 
+def _log1p_exp(x):
+    return mpmath.log1p(mpmath.exp(x)) if x < 200 else x + mpmath.exp(-x)
+
+
+def _softplus(x):
+    return x if x > 20 else _log1p_exp(x)
+
+
+#: alpha and scale of Klambauer et al. 2017
+_SELU = mpf("1.6732632423543772848170429916717"), mpf("1.0507009873554804934193349852946")
+
 FUNCTIONS = (
     Function("exp", F.exp, mpmath.exp, mpmath.exp, plain=True),
     Function("log", F.log, mpmath.log, lambda x: 1 / x, POSITIVE, (1.0,), plain=True),
@@ -90,6 +101,25 @@ FUNCTIONS = (
              around=(-0.7517915246935645, -1.4142135623730951, -13.0, -37.0), kernel=("gelu", "none")),
     Function("gelu, tanh", None, lambda x: x * _tanh_gelu_gate(x), _tanh_gelu_derivative,
              around=(-0.7524614220710162, -1.45, -12.9525, 8.7), kernel=("gelu", "tanh")),
+    Function("exp2", F.exp2, lambda x: mpf(2) ** x, lambda x: mpf(2) ** x * mpmath.log(2)),
+    Function("expm1", F.expm1, mpmath.expm1, mpmath.exp),
+    Function("log2", F.log2, lambda x: mpmath.log(x, 2), lambda x: 1 / (x * mpmath.log(2)), POSITIVE, (1.0,)),
+    Function("log10", F.log10, mpmath.log10, lambda x: 1 / (x * mpmath.log(10)), POSITIVE, (1.0,)),
+    Function("log1p", F.log1p, mpmath.log1p, lambda x: 1 / (1 + x), (-1.0, math.inf)),
+    Function("rsqrt", F.rsqrt, lambda x: 1 / mpmath.sqrt(x), lambda x: -0.5 / (x * mpmath.sqrt(x)), POSITIVE),
+    Function("reciprocal", F.reciprocal, lambda x: 1 / x, lambda x: -1 / x**2, POSITIVE),
+    Function("square", F.square, lambda x: x**2, lambda x: 2 * x),
+    Function("sin", F.sin, mpmath.sin, mpmath.cos, around=(math.pi, math.pi / 2)),
+    Function("cos", F.cos, mpmath.cos, lambda x: -mpmath.sin(x), around=(math.pi, math.pi / 2)),
+    Function("softplus", F.softplus, _softplus, lambda x: mpf(1) if x > 20 else _sigmoid(x), around=(20.0,)),
+    Function("logsigmoid", F.logsigmoid, lambda x: -_log1p_exp(-x), lambda x: _sigmoid(-x)),
+    Function("elu", F.elu, lambda x: x if x > 0 else mpmath.expm1(x), lambda x: mpf(1) if x > 0 else mpmath.exp(x)),
+    Function("selu", F.selu, lambda x: _SELU[1] * (x if x > 0 else _SELU[0] * mpmath.expm1(x)),
+             lambda x: _SELU[1] * (1 if x > 0 else _SELU[0] * mpmath.exp(x))),
+    Function("leaky_relu", F.leaky_relu, lambda x: x if x > 0 else x * mpf(0.01), lambda x: mpf(1 if x > 0 else 0.01)),
+    Function("hardtanh", F.hardtanh, lambda x: min(max(x, mpf(-1)), mpf(1)), lambda x: mpf(-1 < x < 1),
+             around=(-1.0, 1.0)),
+    Function("x % 1.5", lambda x: x % 1.5, lambda x: mpmath.fmod(x, 1.5) + 1.5 * (mpmath.fmod(x, 1.5) < 0), _one),
     Function("relu", F.relu, lambda x: max(x, mpf(0)), lambda x: mpf(x > 0)),
     Function("abs", F.abs, abs, _sign),
     Function("neg", F.neg, lambda x: -x, lambda x: mpf(-1)),
@@ -112,12 +142,14 @@ _CANCELS = (
     "near {} the derivative has a slope of 0 and is the difference of two terms, one of them larger than itself: the "
     "mixed error is the relative error of that difference"
 )
-_ROUNDED_FIRST = "the power is rounded to a subnormal number before it is multiplied by the exponent"
+_ROUNDED_FIRST = "the power is rounded to a subnormal number before it is multiplied by a constant"
 #: At most ten.
 EXEMPTIONS = (
     Exemption("gelu", "backward", ("float64", "float32"), _CANCELS.format("x = -1.4"), allowed=7.0),
     Exemption("gelu, tanh", "backward", ("float64", "float32"), _CANCELS.format("x = -1.4"), allowed=7.0),
     Exemption("silu", "backward", ("float64", "float32", "float16"), _CANCELS.format("x = -2.4"), allowed=7.0),
+    Exemption("exp2", "backward", ("float64", "float32", "float16"), _ROUNDED_FIRST, steps=2.0),
+    Exemption("selu", "backward", ("float64", "float32", "float16"), _ROUNDED_FIRST, steps=2.0),
     Exemption("x ** 3", "backward", ("float64", "float32", "float16"), _ROUNDED_FIRST, steps=2.0),
     Exemption("x ** -1.5", "backward", ("float64", "float32", "float16"), _ROUNDED_FIRST, steps=2.0),
 )

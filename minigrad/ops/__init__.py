@@ -4,6 +4,11 @@ A backward function is a function of arrays: op_backward(dout, **saved) -> one g
 that needs none. It can be called without a graph, in a debugger for instance.
 """
 
+from minigrad.ops.activation import (
+    elu,
+    logsigmoid,
+    softplus,
+)
 from minigrad.ops.attention import causal_self_attention, flash_attention
 from minigrad.ops.conv import sliding_windows
 from minigrad.ops.elementwise import (
@@ -20,6 +25,7 @@ from minigrad.ops.elementwise import (
     neg,
     pow,
     relu,
+    rsqrt,
     sigmoid,
     silu,
     sqrt,
@@ -55,6 +61,9 @@ from minigrad.ops.reduce import (
     sum,
     var,
 )
+from minigrad.ops.rounding import (
+    remainder,
+)
 from minigrad.ops.shape import (
     broadcast_to,
     expand_dims,
@@ -62,6 +71,15 @@ from minigrad.ops.shape import (
     squeeze,
     swapaxes,
     transpose,
+)
+from minigrad.ops.transcendental import (
+    cos,
+    exp2,
+    expm1,
+    log1p,
+    log2,
+    log10,
+    sin,
 )
 
 __all__ = [
@@ -74,12 +92,16 @@ __all__ = [
     "causal_self_attention",
     "clip",
     "concatenate",
+    "cos",
     "cumsum",
     "div",
     "einsum",
+    "elu",
     "embedding",
     "exp",
+    "exp2",
     "expand_dims",
+    "expm1",
     "flash_attention",
     "gelu",
     "getitem",
@@ -87,7 +109,11 @@ __all__ = [
     "linear",
     "linear_cross_entropy",
     "log",
+    "log1p",
+    "log2",
+    "log10",
     "log_softmax",
+    "logsigmoid",
     "matmul",
     "maximum",
     "mean",
@@ -98,14 +124,18 @@ __all__ = [
     "pow",
     "prod",
     "relu",
+    "remainder",
     "reshape",
     "rmsnorm",
+    "rsqrt",
     "seeded_dropout",
     "sigmoid",
     "silu",
+    "sin",
     "sliding_windows",
     "softmax",
     "softmax_cross_entropy",
+    "softplus",
     "split",
     "sqrt",
     "squeeze",

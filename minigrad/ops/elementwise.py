@@ -1,11 +1,13 @@
 """Operations on one element at a time, broadcasting as NumPy does."""
 
-import builtins
+import math
 
 import numpy as np
 
-from kernels.arrays import accurate_sum
-from minigrad._tensor import as_tensor, record
+from kernels.arrays import accurate_sum, as_array, is_array
+from minigrad import dtypes
+from minigrad._tensor import Tensor, as_tensor, constant, record
+from minigrad.keywords import numpy_keywords
 
 
 def unbroadcast(grad, shape):
@@ -17,13 +19,34 @@ def unbroadcast(grad, shape):
     return accurate_sum(grad, tuple(range(added)) + stretched).reshape(shape)
 
 
+_SCALARS = {int, float, bool}
+
+
 def _operands(a, b):
-    """Two Tensors of one dtype: scalars follow the tensor, arrays are promoted as NumPy does."""
-    a, b = as_tensor(a, like=b if hasattr(b, "dtype") else None), as_tensor(b, like=a if hasattr(a, "dtype") else None)
-    if a.dtype != b.dtype:
-        common = np.result_type(a.dtype, b.dtype)
-        a, b = astype(a, common), astype(b, common)
-    return a, b
+    """Two Tensors of one dtype: `promoted`, with a short way for the frequent cases."""
+    if isinstance(a, Tensor):
+        if isinstance(b, Tensor):
+            if a.data.dtype == b.data.dtype:
+                return a, b
+        elif type(b) in _SCALARS and a.data.dtype.kind == "f":
+            return a, constant(b, a.data)
+    elif isinstance(b, Tensor) and type(a) in _SCALARS and b.data.dtype.kind == "f":
+        return constant(a, b.data), b
+    return promoted(a, b)
+
+
+def promoted(*values):
+    """Tensors of the common dtype: the rule of `minigrad.dtypes`."""
+    dtype = dtypes.result_type(*values)
+    like = next((v.data if isinstance(v, Tensor) else v for v in values if isinstance(v, Tensor) or is_array(v)), None)
+    return [astype(as_tensor(value, dtype, like), dtype) for value in values]
+
+
+def floating(x):
+    """x as a Tensor of floats: what functions of real numbers compute with. Integers and booleans become float32."""
+    if not isinstance(x, Tensor):
+        x = as_tensor(x)
+    return x if x.data.dtype.kind == "f" else astype(x, np.float32)
 
 
 def _if_wanted(array, other):
@@ -31,18 +54,29 @@ def _if_wanted(array, other):
     return array if other.requires_grad else None
 
 
-def astype(x, dtype):
-    """Convert to another floating-point dtype."""
-    dtype = np.dtype(dtype)
-    return x if x.dtype == dtype else record(x.data.astype(dtype), (x,), astype_backward, dtype=x.dtype)
+def astype(x, dtype, copy=False):
+    """Convert to another dtype. Integers and booleans have no gradient. copy: also if x has that dtype."""
+    x, dtype = as_tensor(x), np.dtype(dtype)
+    if x.dtype == dtype and not copy:
+        return x
+    if dtype.kind != "f":
+        return Tensor(x.data.astype(dtype))
+    return record(x.data.astype(dtype), (x,), astype_backward, dtype=x.dtype)
 
 
 def astype_backward(dout, dtype):
     return dout.astype(dtype)
 
 
-def add(a, b):
-    """a + b."""
+def clone(x):
+    """A copy, through which gradients flow."""
+    return astype(x, as_tensor(x).dtype, copy=True)
+
+
+def add(a, b, *, alpha=1):
+    """a + alpha * b."""
+    if alpha != 1:
+        return add(a, _scaled(b, alpha))
     a, b = _operands(a, b)
     return record(a.data + b.data, (a, b), add_backward, a_shape=a.shape, b_shape=b.shape)
 
@@ -51,14 +85,24 @@ def add_backward(dout, a_shape, b_shape):
     return unbroadcast(dout, a_shape), unbroadcast(dout, b_shape)
 
 
-def sub(a, b):
-    """a - b."""
+def sub(a, b, *, alpha=1):
+    """a - alpha * b."""
+    if alpha != 1:
+        return sub(a, _scaled(b, alpha))
     a, b = _operands(a, b)
     return record(a.data - b.data, (a, b), sub_backward, a_shape=a.shape, b_shape=b.shape)
 
 
 def sub_backward(dout, a_shape, b_shape):
     return unbroadcast(dout, a_shape), unbroadcast(-dout, b_shape)
+
+
+def _scaled(b, alpha):
+    """alpha * b, for `add` and `sub`."""
+    b = as_tensor(b)
+    if b.dtype.kind != "f" and isinstance(alpha, (float, np.floating)):
+        raise TypeError(f"alpha is {alpha}; beside {b.dtype} it must be an integer")
+    return mul(b, alpha)
 
 
 def mul(a, b):
@@ -76,9 +120,15 @@ def mul_backward(dout, a, b, a_shape, b_shape):
     return da, db
 
 
-def div(a, b):
-    """a / b."""
-    a, b = _operands(a, b)
+def div(a, b, *, rounding_mode=None):
+    """a / b. rounding_mode: "floor" or "trunc", towards 0, for whole quotients, of which integers stay integers."""
+    if rounding_mode == "floor":
+        return floor_divide(a, b)
+    if rounding_mode == "trunc":
+        return trunc_divide(a, b)
+    if rounding_mode is not None:
+        raise ValueError(f'div: rounding_mode is {rounding_mode!r}; expected None, "floor" or "trunc"')
+    a, b = map(floating, _operands(a, b))
     return record(a.data / b.data, (a, b), div_backward, a=_if_wanted(a.data, b), b=b.data, a_shape=a.shape)
 
 
@@ -98,13 +148,14 @@ def pow(a, b):
 def pow_backward(dout, a, b, out):
     # b = 0 must give 0 even where a = 0, and 0 * 0 ** -1 would be NaN
     da = unbroadcast(dout * np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)), a.shape)
-    # a = 0: out does not change with b > 0, and 0 * log 0 would be NaN
-    db = None if out is None else unbroadcast(dout * out * np.log(np.where(out == 0, 1, a)), b.shape)
+    # a = 0: out does not change with b >= 0, and 0 * log 0 would be NaN
+    db = None if out is None else unbroadcast(dout * out * np.log(np.where((a == 0) & (b >= 0), 1, a)), b.shape)
     return da, db
 
 
 def neg(x):
     """-x."""
+    x = as_tensor(x)
     return record(-x.data, (x,), neg_backward)
 
 
@@ -114,6 +165,7 @@ def neg_backward(dout):
 
 def exp(x):
     """e ** x."""
+    x = floating(x)
     out = np.exp(x.data)
     return record(out, (x,), exp_backward, out=out)
 
@@ -124,6 +176,7 @@ def exp_backward(dout, out):
 
 def log(x):
     """Natural logarithm."""
+    x = floating(x)
     return record(np.log(x.data), (x,), log_backward, x=x.data)
 
 
@@ -133,6 +186,7 @@ def log_backward(dout, x):
 
 def sqrt(x):
     """Square root."""
+    x = floating(x)
     out = np.sqrt(x.data)
     return record(out, (x,), sqrt_backward, out=out)
 
@@ -141,17 +195,49 @@ def sqrt_backward(dout, out):
     return dout * 0.5 / out
 
 
+def rsqrt(x):
+    """1 / sqrt(x)."""
+    x = floating(x)
+    out = 1.0 / np.sqrt(x.data)
+    return record(out, (x,), rsqrt_backward, x=x.data, out=out)
+
+
+def rsqrt_backward(dout, x, out):
+    return dout * (-0.5 * out / np.abs(x))  # out ** 3 might underflow on the way; abs: 1 / -0.0 has another sign
+
+
+def square(x):
+    """x * x."""
+    return mul(x, x)
+
+
+def reciprocal(x):
+    """1 / x."""
+    return div(1.0, x)
+
+
+def sign_of(x):
+    """The signs of an array's numbers; 0 for NaN, where NumPy has NaN."""
+    if x.dtype.kind != "f":
+        return x if x.dtype.kind == "b" else np.sign(x)
+    signs = as_array(np.sign(x))
+    signs[signs != signs] = 0
+    return signs
+
+
 def abs(x):
     """|x|; the gradient at 0 is 0."""
+    x = as_tensor(x)
     return record(np.abs(x.data), (x,), abs_backward, x=x.data)
 
 
 def abs_backward(dout, x):
-    return dout * np.sign(x)
+    return dout * sign_of(x)
 
 
 def tanh(x):
     """Hyperbolic tangent."""
+    x = floating(x)
     return record(np.tanh(x.data), (x,), tanh_backward, x=x.data)
 
 
@@ -173,6 +259,7 @@ def _sigmoid(x):
 
 def sigmoid(x):
     """1 / (1 + exp(-x))."""
+    x = floating(x)
     return record(_sigmoid(x.data), (x,), sigmoid_backward, x=x.data)
 
 
@@ -183,15 +270,17 @@ def sigmoid_backward(dout, x):
 
 def relu(x):
     """max(x, 0); the gradient at 0 is 0."""
+    x = as_tensor(x)
     return record(np.maximum(x.data, 0), (x,), relu_backward, x=x.data)
 
 
 def relu_backward(dout, x):
-    return dout * (x > 0)
+    return dout * ~(x <= 0)  # and not x > 0: where x is NaN the gradient passes, as in PyTorch
 
 
 def silu(x):
     """x * sigmoid(x)."""
+    x = floating(x)
     return record(_silu(x.data), (x,), silu_backward, x=x.data)
 
 
@@ -225,7 +314,7 @@ def maximum(a, b):
 
 def maximum_backward(dout, a, b):
     tied = a == b
-    da, db = dout * _share(a > b, tied, dout.dtype), dout * _share(b > a, tied, dout.dtype)
+    da, db = dout * _share(a < b, tied, dout.dtype), dout * _share(b < a, tied, dout.dtype)
     return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
 
 
@@ -237,16 +326,19 @@ def minimum(a, b):
 
 def minimum_backward(dout, a, b):
     tied = a == b
-    da, db = dout * _share(a < b, tied, dout.dtype), dout * _share(b < a, tied, dout.dtype)
+    da, db = dout * _share(a > b, tied, dout.dtype), dout * _share(b > a, tied, dout.dtype)
     return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
 
 
-def _share(chosen, tied, dtype):
-    return np.where(tied, dtype.type(0.5), chosen.astype(dtype))
+def _share(lost, tied, dtype):
+    """0, 1/2 or 1. Where one is NaN neither has lost, and both get the whole gradient, as in PyTorch."""
+    return np.where(tied, dtype.type(0.5), (~lost).astype(dtype))
 
 
-def where(condition, a, b):
-    """a where condition holds, else b. condition: a boolean array, no gradient."""
+def where(condition, a=None, b=None):
+    """a where condition holds, else b. condition: booleans, no gradient. where(condition) alone: see `nonzero`."""
+    if a is None and b is None:
+        return tuple(map(Tensor, as_tensor(condition).data.nonzero()))
     a, b = _operands(a, b)
     # a copy: the caller may write into its array before backward
     condition = np.array(condition.data if hasattr(condition, "node") else condition, dtype=bool, like=a.data)
@@ -260,12 +352,44 @@ def where_backward(dout, condition, a_shape, b_shape):
     return unbroadcast(da, a_shape), unbroadcast(db, b_shape)
 
 
+@numpy_keywords(a_min="min", a_max="max")
 def clip(x, min=None, max=None):
-    """x limited to [min, max], either of which may be None; the gradient is 0 outside."""
-    low = -np.inf if min is None else builtins.float(min)
-    high = np.inf if max is None else builtins.float(max)
-    return record(np.clip(x.data, low, high), (x,), clip_backward, x=x.data, low=low, high=high)
+    """x limited to [min, max], either of which may be None or an array; `max`, where it is the smaller one.
+
+    The gradient goes to x inside of the bounds and on them, outside to the bound that is the result.
+    """
+    if min is None and max is None:
+        raise ValueError("clip needs min or max")
+    if isinstance(x, Tensor) and x.dtype.kind == "f" and _is_scalar(min) and _is_scalar(max):
+        low, high = -math.inf if min is None else min, math.inf if max is None else max
+        return record(np.minimum(np.maximum(x.data, low), high), (x,), clip_backward, x=x.data, low=low, high=high)
+    x, *bounds = promoted(x, *(bound for bound in (min, max) if bound is not None))
+    least, greatest = _limits(x)
+    min, max = least if min is None else bounds[0], greatest if max is None else bounds[-1]
+    out = np.minimum(np.maximum(x.data, min.data), max.data)
+    return record(out, (x, min, max), clip_backward, x=x.data, low=min.data, high=max.data)
 
 
 def clip_backward(dout, x, low, high):
-    return dout * ((x >= low) & (x <= high))
+    dx = unbroadcast(dout * ((x >= low) & (x <= high)), x.shape)
+    if not is_array(low):  # both bounds are numbers
+        return dx
+    dlow = unbroadcast(dout * ((x < low) & (low < high)), low.shape)
+    dhigh = unbroadcast(dout * ((x > high) | (low > high)), high.shape)
+    return dx, dlow, dhigh
+
+
+def _is_scalar(bound):
+    return bound is None or type(bound) in _SCALARS
+
+
+def _limits(x):
+    """The least and the greatest number of x's dtype, as Tensors."""
+    if x.dtype.kind == "f":
+        limits = -math.inf, math.inf
+    else:
+        limits = (False, True) if x.dtype.kind == "b" else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+    return [constant(limit, x.data) for limit in limits]
+
+
+from minigrad.ops.rounding import floor_divide, trunc_divide  # at the end: these need the functions above

@@ -12,7 +12,7 @@ from kernels.arrays import on_host
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.argument_types import Axes, DType, Ints, TensorLike
 from minigrad.keywords import numpy_keywords, two_meanings
-from minigrad.ops.elementwise import astype
+from minigrad.ops.elementwise import astype, promoted
 from minigrad.ops.indexing import getitem
 from minigrad.ops.shape import broadcast_to, one_tuple, reshape
 
@@ -45,9 +45,10 @@ def stack_backward(dout, axis):
 
 
 def _of_one_dtype(tensors, dtype=None):
-    parts = [as_tensor(t) for t in tensors]
-    common = np.result_type(*(t.dtype for t in parts)) if parts and dtype is None else dtype
-    return [astype(t, common) for t in parts]
+    parts = list(tensors)
+    if dtype is not None:
+        return [astype(t, dtype) for t in parts]
+    return promoted(*parts) if parts else []
 
 
 def vstack(tensors: Sequence[TensorLike], *, dtype: DType = None) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from kernels.arrays import accurate_sum, as_array
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.argument_types import TensorLike
-from minigrad.ops.elementwise import _if_wanted, _operands, astype, mul, unbroadcast
+from minigrad.ops.elementwise import _if_wanted, _operands, mul, promoted, unbroadcast
 from minigrad.ops.shape import reshape, swapaxes
 
 
@@ -48,9 +48,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         operands = tuple(operands[0])
     if not isinstance(equation, str) or not operands:
         raise TypeError('einsum takes an equation and its operands, as in einsum("ij,jk->ik", a, b)')
-    operands = tuple([as_tensor(t) for t in operands])
-    common = np.result_type(*(t.dtype for t in operands))
-    operands = tuple([astype(t, common) for t in operands])
+    operands = tuple(promoted(*operands))
     subscripts, out_labels = _spelled_out(equation, [t.ndim for t in operands])
     arrays = tuple(t.data for t in operands)
     out = _contract(subscripts, arrays, out_labels)

@@ -68,6 +68,15 @@ def binary_rows(op, build):
     return [Row(op, case, fn, build(*shapes)) for case, shapes in BROADCASTS.items()]
 
 
+def of_torch_nn(op):
+    return lambda t, x: getattr(t.nn.functional, op)(x)
+
+
+def between_multiples(first, second):
+    """Numbers that are far from a multiple of the second ones, where the remainder jumps."""
+    return lambda rng: [rng.uniform(3.2, 3.8, first), rng.choice([1.0, 2.0, -1.0, -2.0], second)]
+
+
 def unary_rows(op, build, torch=SAME):
     fn = lambda m, x: getattr(m, op)(x)  # noqa: E731
     return [Row(op, case, fn, build(shape), torch) for case, shape in UNARY_SHAPES.items()]
@@ -93,6 +102,21 @@ ELEMENTWISE = [
     Row("clip", "both", lambda m, x: m.clip(x, -0.13, 0.52), distinct((3, 5))),
     Row("clip", "low", lambda m, x: m.clip(x, min=-0.13), distinct((13,))),
     Row("clip", "high", lambda m, x: m.clip(x, max=0.52), distinct((1, 7))),
+    *[Row("clip", case, lambda m, x, low, high: m.clip(x, low, high), distinct(*shapes))
+      for case, shapes in (("tensors", ((3, 5), (5,), (3, 1))), ("tensors-0d", ((2, 3), (), ())))],
+    Row("clip", "tensor-low", lambda m, x, low: m.clip(x, min=low), distinct((3, 5), (5,))),
+    Row("clip", "tensor-high", lambda m, x, high: m.clip(x, max=high), distinct((3, 5), (3, 1))),
+    *unary_rows("exp2", normal), *unary_rows("expm1", normal), *unary_rows("log2", positive),
+    *unary_rows("log10", positive), *unary_rows("log1p", positive), *unary_rows("rsqrt", positive),
+    *unary_rows("sin", normal), *unary_rows("cos", normal),
+    *[row for op in ("softplus", "logsigmoid", "elu") for row in unary_rows(op, off_zero, of_torch_nn(op))],
+    Row("softplus", "threshold", lambda m, x: m.softplus(x, 3.0, 1.0), off_zero((13,)),
+        lambda t, x: t.nn.functional.softplus(x, 3.0, 1.0)),
+    Row("elu", "alpha", lambda m, x: m.elu(x, 0.3), off_zero((13,)), lambda t, x: t.nn.functional.elu(x, 0.3)),
+    Row("elu", "selu", lambda m, x: m.selu(x), off_zero((13,)), of_torch_nn("selu")),
+    *binary_rows("remainder", between_multiples),
+    *[Row("where", op, lambda m, x, op=op: getattr(m, op)(x), off_zero((2, 3)))
+      for op in ("floor", "ceil", "round", "trunc", "sign")],
     # np.longdouble is at least as wide as float64, so nothing is lost on the way there and back
     Row("astype", "there-and-back", lambda m, x: m.astype(m.astype(x, np.longdouble) * 3.0, np.float64),
         normal((2, 3)), None),

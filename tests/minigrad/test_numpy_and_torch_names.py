@@ -98,13 +98,6 @@ def test_a_name_that_does_not_exist_is_said_to_be_missing():
         _ = mg.sofmax
 
 
-def test_comparisons_give_plain_boolean_arrays():
-    x = x3()
-    for out, expected in ((x > 1, x.data > 1), (x <= x, x.data <= x.data), (x < 1, x.data < 1), (x >= 1, x.data >= 1)):
-        assert type(out) is np.ndarray
-        np.testing.assert_array_equal(out, expected)
-
-
 def test_a_tensor_behaves_like_a_sequence_and_a_number():
     x = x3()
     assert len(x) == 2

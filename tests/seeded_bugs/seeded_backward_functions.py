@@ -11,6 +11,9 @@ ELEMENTWISE, REDUCE, SHAPE, JOINING, INDEXING, LINALG, NN, ATTENTION, LOSS, CONV
     f"minigrad.ops.{name}."
     for name in ("elementwise", "reduce", "shape", "joining", "indexing", "linalg", "nn", "attention", "loss", "conv")
 )
+ACTIVATION, ROUNDING, TRANSCENDENTAL = (
+    f"minigrad.ops.{name}." for name in ("activation", "rounding", "transcendental")
+)
 
 
 def wrong(name, op, function, cause, module, case=None):
@@ -63,6 +66,10 @@ def first_entries_only(grad, shape):
 
 def replacing(self, grad, totals=None):
     self.grad = grad.copy()  # a leaf that is used twice keeps only one gradient
+
+
+def limits_forgotten(dout, x, low, high):
+    return (dout, 0.0 * low, 0.0 * high) if hasattr(low, "shape") else dout
 
 
 def random_mask(dout, p, seed, step, stream):
@@ -141,6 +148,18 @@ BACKWARD_FUNCTIONS = [
     Bug("a stray double widens float32", f"{ELEMENTWISE}exp_backward", with_float64_constant, "exp"),
     wrong("1 / x forgotten", "log", lambda dout, x: dout, "scale forgotten", ELEMENTWISE),
     wrong("one half forgotten", "sqrt", lambda dout, out: dout / out, "factor 2", ELEMENTWISE),
+    wrong("log(2) forgotten", "exp2", lambda dout, x: dout * np.exp2(x), "scale forgotten", TRANSCENDENTAL),
+    wrong("the output for e ** x", "expm1", lambda dout, x: dout * np.expm1(x), "", TRANSCENDENTAL),
+    wrong("log(2) forgotten", "log2", lambda dout, x: dout / x, "scale forgotten", TRANSCENDENTAL),
+    wrong("log(10) forgotten", "log10", lambda dout, x: dout / x, "scale forgotten", TRANSCENDENTAL),
+    wrong("1 / x for 1 / (1 + x)", "log1p", lambda dout, x: dout / x, "", TRANSCENDENTAL),
+    wrong("out cubed without one half", "rsqrt", lambda dout, x, out: -dout * out / x, "factor 2", ELEMENTWISE),
+    wrong("minus cosine", "sin", lambda dout, x: -dout * np.cos(x), "sign", TRANSCENDENTAL),
+    wrong("minus sign lost", "cos", lambda dout, x: dout * np.sin(x), "sign", TRANSCENDENTAL),
+    after("beta as a factor, which cancels", "softplus", lambda dx: 3.0 * dx, "scale forgotten", ACTIVATION),
+    after("the inner minus sign forgotten", "logsigmoid", lambda dx: -dx, "sign", ACTIVATION),
+    wrong("the slope of x > 0 everywhere", "elu", lambda dout, x, alpha, scale: dout * scale, "", ACTIVATION),
+    after("the divisor's gradient forgotten", "remainder", lambda g: (g[0], 0.0 * g[1]), "", ROUNDING),
     wrong("sign(x) forgotten", "abs", lambda dout, x: dout, "sign", ELEMENTWISE),
     wrong("1 - tanh for 1 - tanh**2", "tanh", lambda dout, x: dout * (1 - np.tanh(x)), "wrong term", ELEMENTWISE),
     wrong("dout ignored", "sigmoid", lambda dout, x: _sigmoid(x) * _sigmoid(-x), "right only for all-ones upstream",
@@ -156,7 +175,7 @@ BACKWARD_FUNCTIONS = [
     Bug("condition negated", f"{ELEMENTWISE}where_backward",
         lambda right: lambda dout, condition, a_shape, b_shape: right(dout, ~condition, a_shape, b_shape), "where",
         "mask inverted"),
-    wrong("limits forgotten", "clip", lambda dout, x, low, high: dout, "mask forgotten", ELEMENTWISE),
+    wrong("limits forgotten", "clip", limits_forgotten, "mask forgotten", ELEMENTWISE),
     wrong("gradient left in the other dtype", "astype", lambda dout, dtype: dout, "dtype", ELEMENTWISE),
     wrong("b for its transpose", "matmul", lambda dout, a, b, a_shape, b_shape: (dout @ b, a.T @ dout), "transposed",
          LINALG, _SQUARE),

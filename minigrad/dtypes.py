@@ -1,0 +1,78 @@
+"""Which dtype a result has, and what a Tensor can be made of. One rule, PyTorch's, for every operation:
+
+Operands are promoted to one dtype. Floats outrank integers, integers outrank booleans; of one kind the wider wins. Only
+operands of the highest of these three ranks are asked, unless a lower rank is of a higher kind:
+
+    1. tensors and arrays with axes
+    2. tensors without axes
+    3. Python's and NumPy's scalars, and lists: they count as float32, int64 or bool
+
+So float32 * 2.0, float32 * np.float64(2), float32 * [1, 2] and float32 * tensor(2) stay float32; float32 with float64
+gives float64; integers with 2.5 or with float32 give float32, whatever their width. A list of floats becomes float32 by
+itself, and has the dtype of the tensor beside it where that holds floats.
+
+A function of real numbers (`exp`, `div`, `gelu` ...) takes integers and booleans as float32. Comparisons give booleans.
+"""
+
+import numpy as np
+
+from kernels.arrays import is_array
+
+_ORDER = {"b": 0, "i": 1, "u": 1, "f": 2}  # NumPy's letters for kinds
+_WEAK = {"b": np.dtype(np.bool), "i": np.dtype(np.int64), "u": np.dtype(np.int64), "f": np.dtype(np.float32)}
+
+
+def promote_types(a, b):
+    """The dtype that holds both: as NumPy's, but integers beside floats do not widen these."""
+    if a.kind != b.kind and "f" in (a.kind, b.kind):
+        return a if a.kind == "f" else b
+    return np.promote_types(a, b)
+
+
+def result_type(*values):
+    """The common dtype of Tensors, arrays, scalars and lists: the rule above."""
+    ranks = [None, None, None]
+    for value in values:
+        if hasattr(value, "node"):
+            rank, dtype = int(value.ndim == 0), value.dtype
+        else:
+            dtype = checked(value if is_array(value) else np.asarray(value)).dtype
+            rank = 0 if is_array(value) and value.ndim else 2
+            dtype = _WEAK[dtype.kind] if rank else dtype
+        ranks[rank] = dtype if ranks[rank] is None else promote_types(ranks[rank], dtype)
+    result, *lower = [dtype for dtype in ranks if dtype is not None]
+    for dtype in lower:
+        if _ORDER[dtype.kind] > _ORDER[result.kind]:
+            result = promote_types(result, dtype)
+    return result
+
+
+def from_python(value, dtype=None):
+    """An array of what is none: Python's floats and lists of them become float32, NumPy's scalars keep their dtype."""
+    array = checked(np.asarray(value))
+    if dtype is None and array.dtype == np.float64 and not _holds_float64(value):
+        dtype = np.float32
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _holds_float64(value):
+    """Whether anything in a nested list is NumPy's float64, or an array of it; Python's floats do not count."""
+    if not isinstance(value, (list, tuple)):
+        return type(value) is not float and np.asarray(value).dtype == np.float64
+    return not {*map(type, value)} <= {float, int, bool} and any(map(_holds_float64, value))
+
+
+def checked(array):
+    """`array` as Tensors hold it: in the machine's byte order, of the class ndarray; a view where that is possible.
+
+    Raises TypeError for complex numbers, objects, text, and for masked arrays, whose mask would be lost.
+    """
+    if isinstance(array, np.ndarray) and type(array) is not np.ndarray:  # np.memmap, np.matrix
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError("a tensor has no mask: fill the masked array first, array.filled(value)")
+        array = array.view(np.ndarray)
+    dtype = array.dtype
+    if dtype.kind not in _ORDER:
+        hint = {"c": "take array.real or array.imag", "O": "convert it first, array.astype(np.float32)"}.get(dtype.kind)
+        raise TypeError(f"a tensor holds floats, integers or booleans, not {dtype}" + (f"; {hint}" if hint else ""))
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))

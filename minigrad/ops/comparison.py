@@ -1,0 +1,125 @@
+"""Comparisons and logic. Results hold booleans (bitwise ones integers too) and have no gradient."""
+
+import numpy as np
+
+from kernels.arrays import is_array
+from minigrad._tensor import Tensor, as_tensor
+from minigrad.ops.elementwise import _operands, floating
+
+
+def _compared(ufunc, a, b):
+    # Python's scalars as they are: NumPy compares 300 or 0.5 with any integer by value
+    if isinstance(b, (int, float)) and (isinstance(a, Tensor) or is_array(a)):
+        return Tensor(np.asarray(ufunc(as_tensor(a).data, b), like=as_tensor(a).data))
+    a, b = _operands(a, b)
+    return Tensor(np.asarray(ufunc(a.data, b.data), like=a.data))
+
+
+def eq(a, b):
+    """a == b, element by element."""
+    return _compared(np.equal, a, b)
+
+
+def ne(a, b):
+    """a != b, element by element."""
+    return _compared(np.not_equal, a, b)
+
+
+def lt(a, b):
+    """a < b, element by element."""
+    return _compared(np.less, a, b)
+
+
+def le(a, b):
+    """a <= b, element by element."""
+    return _compared(np.less_equal, a, b)
+
+
+def gt(a, b):
+    """a > b, element by element."""
+    return _compared(np.greater, a, b)
+
+
+def ge(a, b):
+    """a >= b, element by element."""
+    return _compared(np.greater_equal, a, b)
+
+
+def isclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """|a - b| <= atol + rtol * |b|, element by element; equal infinities are close, NaNs where `equal_nan` says so."""
+    a, b = (floating(x).data for x in _operands(a, b))
+    with np.errstate(invalid="ignore"):  # inf - inf, where a == b decides
+        close = (a == b) | ((np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b))
+    return Tensor(np.asarray(close | ((a != a) & (b != b)) if equal_nan else close, like=a))
+
+
+def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """Whether all elements are close, as in `isclose`: a Python bool."""
+    return bool(isclose(a, b, rtol, atol, equal_nan).data.all())
+
+
+def isnan(x):
+    """Where x is NaN."""
+    return _tested(np.isnan, x)
+
+
+def isinf(x):
+    """Where x is infinite, of either sign."""
+    return _tested(np.isinf, x)
+
+
+def isfinite(x):
+    """Where x is neither infinite nor NaN."""
+    return _tested(np.isfinite, x)
+
+
+def _tested(ufunc, x):
+    x = as_tensor(x)
+    return Tensor(np.asarray(ufunc(x.data), like=x.data))
+
+
+def logical_and(a, b):
+    """Where both are true, that is, not 0."""
+    return _compared(np.logical_and, a, b)
+
+
+def logical_or(a, b):
+    """Where either is true, that is, not 0."""
+    return _compared(np.logical_or, a, b)
+
+
+def logical_xor(a, b):
+    """Where exactly one is true, that is, not 0."""
+    return _compared(np.logical_xor, a, b)
+
+
+def logical_not(x):
+    """Where x is 0 or False."""
+    return _tested(np.logical_not, x)
+
+
+def bitwise_and(a, b):
+    """a & b, of integers or booleans."""
+    return _bitwise(np.bitwise_and, a, b)
+
+
+def bitwise_or(a, b):
+    """a | b, of integers or booleans."""
+    return _bitwise(np.bitwise_or, a, b)
+
+
+def bitwise_xor(a, b):
+    """a ^ b, of integers or booleans; of booleans, where exactly one is true."""
+    return _bitwise(np.bitwise_xor, a, b)
+
+
+def bitwise_not(x):
+    """~x: the opposite of booleans, all bits of integers exchanged."""
+    return _bitwise(np.invert, x)
+
+
+def _bitwise(ufunc, *values):
+    tensors = _operands(*values) if len(values) == 2 else [as_tensor(values[0])]
+    if tensors[0].dtype.kind == "f":
+        raise TypeError(f"{ufunc.__name__} takes integers or booleans, not {tensors[0].dtype}; a mask is (x != 0)")
+    return Tensor(np.asarray(ufunc(*(t.data for t in tensors)), like=tensors[0].data))

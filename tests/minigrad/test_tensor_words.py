@@ -1,0 +1,116 @@
+"""The words of a tensor beside its operators: numbers, formats, arrays, copies, sizes."""
+
+import contextlib
+import copy
+import warnings
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+with contextlib.suppress(ImportError):  # then the marker leaves the tests out
+    import torch
+
+
+def test_a_loss_is_printed_and_taken_as_a_number():
+    loss = (mg.tensor([1.0, 2.5], requires_grad=True) ** 2).mean()
+    assert f"{loss:.4f}" == "3.6250" and f"{loss}" == "3.625" and format(loss, ".1e") == "3.6e+00"
+    assert float(loss) == 3.625 and int(loss) == 3 and loss.item() == 3.625 and bool(loss)
+    assert float(mg.tensor([[2.0]])) == 2.0
+    with pytest.raises(ValueError, match="size 1"):
+        float(mg.tensor([1.0, 2.0]))
+    with pytest.raises(TypeError, match=r"the format '.2f' needs a tensor without axes; this one has shape \(2,\)"):
+        f"{mg.tensor([1.0, 2.0]):.2f}"
+    assert f"{mg.tensor([1.0])}" == repr(mg.tensor([1.0]))
+
+
+def test_one_integer_is_an_index():
+    i = mg.tensor(2)
+    assert "abc"[i] == "c" and list(range(i)) == [0, 1] and np.arange(5)[i] == 2 and [7, 8, 9][mg.tensor([1])] == 8
+    for bad in (mg.tensor(1.0), mg.tensor([1, 2])):
+        with pytest.raises(TypeError, match="only a tensor of one integer can be an index"):
+            _ = "abc"[bad]
+
+
+def test_numpy_takes_a_tensor_unless_a_gradient_would_be_lost():
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"an array has no gradient; say x.detach\(\)"):
+        np.asarray(x)
+    with pytest.raises(RuntimeError, match=r"x.detach\(\)"):
+        mg.tensor([x[0], x[1]])
+    np.testing.assert_array_equal(np.asarray(x.detach()), x.data, strict=True)
+    assert np.asarray(x.detach()) is x.data and np.array(x.detach()) is not x.data
+    assert np.asarray(x.detach(), dtype=np.float64).dtype == np.float64
+    with mg.no_grad():
+        assert np.mean(np.asarray(x)) == 1.5
+
+
+def test_a_tensor_is_made_of_tensors_arrays_and_numbers():
+    a, b = mg.tensor(1.0), mg.tensor(2.0)
+    assert mg.tensor([a, b]).tolist() == [1.0, 2.0] and mg.tensor([a, b]).dtype == np.float32
+    assert mg.tensor([mg.tensor([1, 2]), mg.tensor([3, 4])]).tolist() == [[1, 2], [3, 4]]
+    assert mg.tensor([np.float32(1), 2]).dtype == np.float32
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("data", [
+    1, 1.0, True, [1, 2], [1.0, 2], [True, False], [[1], [2]], [], np.float64(1), np.float32(1), np.int32(1),
+    [np.float64(1)], [1.0, np.float64(2)], [np.float16(1)], np.ones(2), np.ones(2, np.float16), np.array(2.0),
+    np.ones(2, np.int32), [np.ones(2), np.ones(2)],
+], ids=repr)  # fmt: skip
+def test_the_dtype_of_a_new_tensor_is_torch_s(data):
+    with warnings.catch_warnings(action="ignore"):
+        expected = torch.tensor(np.stack(data) if isinstance(data, list) and data and np.ndim(data[0]) else data)
+    assert str(mg.tensor(data).dtype) == str(expected.dtype).removeprefix("torch.")
+    assert mg.tensor(data).shape == tuple(expected.shape)
+
+
+def test_a_clone_has_memory_of_its_own_and_hands_gradients_on():
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    y = x.clone()
+    assert y.data is not x.data and y.tolist() == x.tolist()
+    (y * 3).sum().backward()
+    assert x.grad.tolist() == [3, 3]
+    assert mg.tensor([1, 2]).clone().tolist() == [1, 2]
+    assert copy.deepcopy(x).tolist() == [1, 2]
+
+
+def test_requires_grad_can_be_switched_on_leaves():
+    x = mg.tensor([1.0])
+    assert x.requires_grad_() is x and x.requires_grad and not x.requires_grad_(False).requires_grad
+    y = mg.tensor([1.0], requires_grad=True) * 2
+    assert y.requires_grad_() is y
+    with pytest.raises(RuntimeError, match="only a leaf can give up its gradient"):
+        y.requires_grad_(False)
+    with pytest.raises(TypeError, match="only floating-point tensors can require gradients, not int64"):
+        mg.tensor([1]).requires_grad_()
+
+
+def test_elements_cannot_be_assigned_and_the_message_says_what_to_do():
+    x = mg.tensor([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"not changed in place; say x = mg.where\(mask, value, x\)"):
+        x[0] = 3.0
+    y = x
+    y += 1  # a new tensor under the name y
+    assert x.tolist() == [1, 2] and y.tolist() == [2, 3]
+
+
+def test_size_is_numpy_s_number_and_torch_s_method():
+    x = mg.tensor(np.zeros((2, 3)))
+    assert x.size == 6 and x.size + 1 == 7 and x.size() == (2, 3) and x.size(0) == 2 and x.size(dim=-1) == 3
+    assert (x.numel(), x.dim(), x.is_floating_point()) == (6, 2, True)
+    with pytest.raises(IndexError):
+        x.size(2)
+    assert not mg.tensor([1]).is_floating_point()
+
+
+def test_matrices_are_transposed():
+    x = mg.tensor(np.arange(24.0).reshape(2, 3, 4))
+    np.testing.assert_array_equal(x.mT.data, x.data.swapaxes(1, 2))
+    np.testing.assert_array_equal(x[0].t().data, x.data[0].T)
+    assert x[0, 0].t().shape == (4,)
+    with pytest.raises(RuntimeError, match="takes a matrix, this tensor has 3 axes"):
+        x.t()
+    with pytest.raises(ValueError, match="axis"):
+        _ = x[0, 0].mT
