@@ -13,13 +13,35 @@ from minigrad._tensor import Tensor, record  # isort: skip  first: it finishes i
 from kernels.system import renamed_commands
 from minigrad import functional, nn, optim, random
 from minigrad.debug import backward_steps, break_on
+from minigrad.factories import (  # noqa: F401
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    manual_seed,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    tensor,
+    zeros,
+    zeros_like,
+)
 from minigrad.gradient_checking import GradcheckError, gradcheck
 from minigrad.graph import no_grad
 from minigrad.runtime import get_num_threads, set_num_threads
 
 renamed_commands.answer({"minigrad.diff": "minigrad.compare_steps", "minigrad.gradcheck": "minigrad.gradient_checking"})
 F = functional
-tensor = Tensor
 
 __all__ = ["F", "GradcheckError", "Tensor", "__version__", "backward_steps", "break_on", "functional",
            "get_num_threads", "gradcheck", "nn", "no_grad", "optim", "random", "record", "set_num_threads",

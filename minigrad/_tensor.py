@@ -25,7 +25,7 @@ class Tensor(graph.GradSlot, Protocols):
     grad_buffer    the view of a GradientArena that this leaf's gradient is summed in; None without an arena
 
     Python's floats and lists of them become float32; arrays and NumPy's scalars keep their dtype. `dtypes` says what is
-    refused.
+    refused. The array is not copied; `minigrad.tensor` copies it, as PyTorch's does.
     """
 
     __slots__ = ("data", "requires_grad", "node", "recompute", "grad_buffer", "_pending", "__weakref__")

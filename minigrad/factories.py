@@ -1,0 +1,196 @@
+"""Tensors from nothing: PyTorch's factories with its arguments. Floats are float32 unless `dtype` says otherwise.
+
+Sizes are several ints or one tuple: `zeros(2, 3)`, `zeros((2, 3))`, and `zeros(size=(2, 3))` or NumPy's `shape=`.
+Random numbers come from the position on the tape of `minigrad.random`; `manual_seed` sets it for this thread.
+"""
+
+import math
+import operator
+
+import numpy as np
+
+from minigrad import random
+from minigrad._tensor import Tensor
+from minigrad.random import manual_seed  # noqa: F401
+
+
+def tensor(data, *, dtype=None, requires_grad=False):
+    """A leaf that holds a copy of `data`: an array, a Tensor, a number, or nested lists of these.
+
+    Python's floats become float32, its ints int64; arrays and NumPy's scalars keep their dtype. TypeError for what no
+    tensor holds (objects, complex numbers, text), RuntimeError for a list of tensors that need gradients: say `stack`.
+    """
+    array = Tensor(data, dtype=dtype).data
+    made_here = isinstance(data, (list, tuple, int, float, np.generic))
+    return Tensor(array if made_here else array.copy(), requires_grad)
+
+
+def as_tensor(data, dtype=None):
+    """`data` as a Tensor: itself, if it is one of that dtype; an array is shared, not copied."""
+    return data.to(dtype or data.dtype) if isinstance(data, Tensor) else Tensor(data, dtype=dtype)
+
+
+def from_numpy(array):
+    """A Tensor that shares the memory of an array."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy takes an array, not a {type(array).__name__}; say tensor(data)")
+    return Tensor(array)
+
+
+def zeros(*sizes, size=None, shape=None, dtype=np.float32, requires_grad=False):
+    """Zeros of a size."""
+    return Tensor(np.zeros(_shape("zeros", sizes, size, shape), dtype or np.float32), requires_grad)
+
+
+def ones(*sizes, size=None, shape=None, dtype=np.float32, requires_grad=False):
+    """Ones of a size."""
+    return Tensor(np.ones(_shape("ones", sizes, size, shape), dtype or np.float32), requires_grad)
+
+
+def empty(*sizes, size=None, shape=None, dtype=np.float32, requires_grad=False):
+    """An array of a size, with any contents."""
+    return Tensor(np.empty(_shape("empty", sizes, size, shape), dtype or np.float32), requires_grad)
+
+
+def full(size=None, fill_value=None, *, shape=None, dtype=None, requires_grad=False):
+    """One number everywhere. dtype: that of the number, float32, int64 or bool, unless it is given."""
+    if fill_value is None:
+        raise TypeError("full() needs a fill_value, as in full((2, 3), 1.0)")
+    value = Tensor(fill_value, dtype=dtype).data
+    return Tensor(np.full(_shape("full", (), size, shape), value), requires_grad)
+
+
+def arange(start=None, end=None, step=1, *, stop=None, dtype=None, requires_grad=False):
+    """start, start + step, ... below `end`, NumPy's `stop`; one number is the end. int64 if all three are integers.
+
+    ValueError if `step` leads away from `end`: NumPy's is empty there, PyTorch's is refused.
+    """
+    if stop is not None:
+        if end is not None:
+            raise TypeError("arange: give end or stop, not both")
+        end = stop
+    if end is None:
+        start, end = None, start
+    if end is None:
+        raise TypeError("arange() needs an end")
+    start, end, step = (_number(x) for x in (0 if start is None else start, end, step))
+    if step == 0 or (end - start) / step < 0:
+        raise ValueError(f"arange: from {start} one does not come to {end} in steps of {step}")
+    n = math.ceil((end - start) / step)
+    whole = all(isinstance(x, int) for x in (start, end, step))
+    values = start + step * np.arange(n, dtype=np.int64 if whole else np.float64)
+    return Tensor(values.astype(dtype or (np.int64 if whole else np.float32)), requires_grad)
+
+
+def linspace(start, end=None, steps=None, *, stop=None, num=None, dtype=np.float32, requires_grad=False):
+    """`steps` evenly spaced numbers from `start` to `end` inclusive; `stop` and `num` are NumPy's names for these."""
+    end, steps = stop if end is None else end, num if steps is None else steps
+    if end is None or steps is None:
+        raise TypeError("linspace() needs an end and the number of steps, as in linspace(0, 1, 11)")
+    values = np.linspace(_number(start), _number(end), int(steps))
+    return Tensor(values.astype(dtype or np.float32), requires_grad)
+
+
+def eye(n, m=None, *, dtype=np.float32, requires_grad=False):
+    """Ones on the diagonal of a matrix (n, m), square unless m is given; zeros elsewhere."""
+    return Tensor(np.eye(n, m, dtype=dtype or np.float32), requires_grad)
+
+
+def zeros_like(x, *, dtype=None, requires_grad=False):
+    """Zeros of x's shape, dtype and device."""
+    return _like(x, 0, dtype, requires_grad)
+
+
+def ones_like(x, *, dtype=None, requires_grad=False):
+    """Ones of x's shape, dtype and device."""
+    return _like(x, 1, dtype, requires_grad)
+
+
+def empty_like(x, *, dtype=None, requires_grad=False):
+    """An array of x's shape, dtype and device, with any contents."""
+    return _like(x, 0, dtype, requires_grad)
+
+
+def full_like(x, fill_value, *, dtype=None, requires_grad=False):
+    """One number everywhere, in x's shape, dtype and device."""
+    return _like(x, fill_value, dtype, requires_grad)
+
+
+def _like(x, value, dtype, requires_grad):
+    data = as_tensor(x).data
+    new = np.zeros(data.shape, dtype or data.dtype, like=data)
+    if value != 0:
+        new += np.asarray(value, new.dtype, like=new)
+    return Tensor(new, requires_grad)
+
+
+def rand(*sizes, size=None, shape=None, dtype=np.float32, requires_grad=False):
+    """Drawn uniformly from [0, 1)."""
+    wide = _drawn_dtype("rand", dtype)
+    values = random.generator().random(_shape("rand", sizes, size, shape), wide)
+    return Tensor(_as_drawn(values, dtype), requires_grad)
+
+
+def randn(*sizes, size=None, shape=None, dtype=np.float32, requires_grad=False):
+    """Drawn from the normal distribution of mean 0 and variance 1."""
+    wide = _drawn_dtype("randn", dtype)
+    values = random.generator().standard_normal(_shape("randn", sizes, size, shape), wide)
+    return Tensor(_as_drawn(values, dtype), requires_grad)
+
+
+def randint(low, high=None, size=None, *, shape=None, dtype=np.int64, requires_grad=False):
+    """Integers drawn uniformly from low <= i < high; `randint(high, size)` begins at 0."""
+    if size is None and shape is None and isinstance(high, (tuple, list)):
+        size, high = high, None
+    low, high = (0, low) if high is None else (low, high)
+    if not low < high:
+        raise ValueError(f"randint: there is no integer from {low} to below {high}")
+    values = random.generator().integers(low, high, _shape("randint", (), size, shape))
+    return Tensor(values.astype(dtype or np.int64), requires_grad)
+
+
+def randperm(n, *, dtype=np.int64):
+    """The integers 0..n-1 in random order."""
+    return Tensor(random.generator().permutation(n).astype(dtype or np.int64))
+
+
+def rand_like(x, *, dtype=None, requires_grad=False):
+    """`rand` of x's shape and dtype."""
+    x = as_tensor(x)
+    return rand(size=x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad)
+
+
+def randn_like(x, *, dtype=None, requires_grad=False):
+    """`randn` of x's shape and dtype."""
+    x = as_tensor(x)
+    return randn(size=x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad)
+
+
+def _shape(name, sizes, size, shape):
+    """The shape that a factory was asked for, as a tuple of ints."""
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    given = [tuple(x) if isinstance(x, (tuple, list)) else (x,) for x in (size, shape) if x is not None]
+    if len(given) + bool(sizes) > 1:
+        raise TypeError(f"{name}: give the size once, as in {name}(2, 3), {name}((2, 3)) or {name}(size=(2, 3))")
+    try:
+        return tuple(operator.index(n) for n in (given[0] if given else sizes))
+    except TypeError:
+        raise TypeError(f"{name}: a size is made of ints, not {given or sizes}; say dtype=... for the dtype") from None
+
+
+def _number(x):
+    """A bound as Python's number."""
+    return x if type(x) in (int, float) else np.asarray(x).item()
+
+
+def _drawn_dtype(name, dtype):
+    """The dtype in which NumPy draws: float32 and float64 are drawn as they are, float16 by way of float32."""
+    dtype = np.dtype(dtype or np.float32)
+    if dtype.kind != "f":
+        raise TypeError(f"{name} draws floats, not {dtype}; say randint for integers")
+    return np.float64 if dtype.itemsize > 4 else np.float32
+
+
+def _as_drawn(values, dtype):
+    return np.asarray(values).astype(dtype or np.float32, copy=False)
