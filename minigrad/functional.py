@@ -28,6 +28,7 @@ from minigrad.ops import (  # noqa: F401
     where,
 )
 from minigrad.ops.activation import (  # noqa: F401
+    celu,
     elu,
     hardtanh,
     leaky_relu,
@@ -146,6 +147,7 @@ from minigrad.ops.rounding import (  # noqa: F401
     floor,
     floor_divide,
     remainder,
+    rint,
     round,
     sign,
     trunc,
@@ -195,7 +197,7 @@ cat = concat = concatenate
 unsqueeze, clamp = expand_dims, clip
 movedim = moveaxis
 not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
-invert, rint, mod = bitwise_not, round, remainder
+invert, mod = bitwise_not, remainder
 
 
 def __getattr__(name):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minigrad._tensor import as_tensor, record
-from minigrad.ops.elementwise import _sigmoid, clip, mul, where
+from minigrad.ops.elementwise import _sigmoid, clip, div, mul, where
 
 
 def softplus(x, beta=1.0, threshold=20.0):
@@ -48,6 +48,12 @@ def elu_backward(dout, x, alpha, scale):
 def selu(x):
     """elu with the constants that keep mean 0 and variance 1. Klambauer et al. 2017."""
     return elu(x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
+
+
+def celu(x, alpha=1.0):
+    """x where x > 0, else alpha * (exp(x / alpha) - 1). Barron 2017."""
+    x = _floats("celu", x)
+    return where(x.data > 0, x, mul(elu(div(x, alpha)), alpha))
 
 
 def leaky_relu(x, negative_slope=0.01):

@@ -54,10 +54,10 @@ def _if_wanted(array, other):
     return array if other.requires_grad else None
 
 
-def astype(x, dtype, copy=False):
-    """Convert to another dtype. Integers and booleans have no gradient. copy: also if x has that dtype."""
+def astype(x, dtype):
+    """Convert to another dtype. Integers and booleans have no gradient."""
     x, dtype = as_tensor(x), np.dtype(dtype)
-    if x.dtype == dtype and not copy:
+    if x.dtype == dtype:
         return x
     if dtype.kind != "f":
         return Tensor(x.data.astype(dtype))
@@ -70,7 +70,8 @@ def astype_backward(dout, dtype):
 
 def clone(x):
     """A copy, through which gradients flow."""
-    return astype(x, as_tensor(x).dtype, copy=True)
+    x = as_tensor(x)
+    return record(x.data.copy(), (x,), astype_backward, dtype=x.dtype)
 
 
 def add(a, b, *, alpha=1):

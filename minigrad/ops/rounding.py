@@ -22,6 +22,8 @@ def trunc_divide(a, b):
 
 def _divisible(a, b):
     a, b = _operands(a, b)
+    if a.dtype.kind == "b":
+        raise TypeError("two booleans are divided; convert one to integers, x.long()")
     if a.dtype.kind != "f" and not b.data.all():
         raise ZeroDivisionError("an integer is divided by 0; convert it for inf and NaN, x.float()")
     return a, b
@@ -75,6 +77,11 @@ def round(x, decimals=0):
         return _rounded(np.rint, x) if decimals >= 0 else Tensor(np.round(x.data, decimals))
     tens = 10.0 ** np.abs(decimals).item()
     return div(round(mul(x, tens)), tens) if decimals > 0 else mul(round(div(x, tens)), tens)
+
+
+def rint(x):
+    """NumPy's name for `round`, to whole numbers alone."""
+    return round(x)
 
 
 def sign(x):

@@ -30,6 +30,10 @@ def _plain(*names):
     return {name: Operator() for name in names}
 
 
+def _method(name):
+    return Operator(call=lambda mg, x, *args, **kwargs: getattr(x, name)(*args, **kwargs), elementwise=True)
+
+
 def _operator(function):
     """An operator of Python: the sample's input comes second for those that begin with __r."""
     return Operator(call=function, elementwise=True)
@@ -85,6 +89,10 @@ OPERATORS = {
     ),
     **{name: Operator(order=True) for name in ("argsort", "sort", "topk")},
     "T": Operator(call=lambda mg, x: x.T),
+    "mT": Operator(call=lambda mg, x: x.mT),
+    "t": Operator(call=lambda mg, x: x.t()),
+    # dtypes
+    **{name: _method(name) for name in ("bool", "double", "float", "half", "int", "long")},
     "expand_as": Operator(call=lambda mg, x, other: x.expand_as(other)),
     "reshape_as": Operator(call=lambda mg, x, other: x.reshape_as(other)),
     "view_as": Operator(call=lambda mg, x, other: x.view_as(other)),
@@ -113,4 +121,7 @@ OPERATORS = {
 }  # fmt: skip
 
 #: names that minigrad and PyTorch's table have for different things
-NOT_COMMON = {"take": "Tensor.take belongs to the engine: it hands over a gradient (graph.GradSlot)"}
+NOT_COMMON = {
+    "to": "its samples name devices",
+    "take": "Tensor.take belongs to the engine: it hands over a gradient (graph.GradSlot)",
+}

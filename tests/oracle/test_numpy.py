@@ -5,6 +5,7 @@ where NumPy makes them float64, and so do numbers that come from nothing (`zeros
 """
 
 import inspect
+import itertools
 import warnings
 
 import numpy as np
@@ -105,10 +106,15 @@ def test_every_name_that_minigrad_and_numpy_share_is_called():
     assert shared - set(FUNCTIONS) == set()
 
 
+def an_example(name):
+    """Arguments that NumPy's function takes: of bitwise operations they are integers."""
+    return next(itertools.chain(numpy_calls.calls(name, "float64"), numpy_calls.calls(name, "int64")))[0]
+
+
 @pytest.mark.parametrize("keyword", REFUSED)
 def test_keywords_about_where_a_result_is_stored_are_refused_by_name(keyword):
     for name in PUBLIC:
-        args = next(numpy_calls.calls(name, "float64"))[0] if name in FUNCTIONS else ()
+        args = an_example(name) if name in FUNCTIONS else ()
         with pytest.raises(TypeError, match=f"'?{keyword}'?"):
             getattr(mg, name)(*args, **{keyword: None})
 
@@ -116,6 +122,6 @@ def test_keywords_about_where_a_result_is_stored_are_refused_by_name(keyword):
 @pytest.mark.parametrize("keyword", NOT_TAKEN)
 def test_keywords_that_minigrad_does_not_have_are_refused_by_name(keyword):
     for name in COMMON:
-        args = next(numpy_calls.calls(name, "float64"))[0]
+        args = an_example(name)
         with pytest.raises(TypeError, match=f"'?{keyword}'?"):
             getattr(mg, name)(*args, **{keyword: None})
