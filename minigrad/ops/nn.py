@@ -13,6 +13,7 @@ from minigrad.ops.elementwise import astype, mul
 from minigrad.ops.shape import reshape
 
 LARGE_TABLE = 4096  # rows from which on the few that a batch names are added alone
+_KERNEL_DTYPES = {np.dtype(np.float32), np.dtype(np.float64)}  # of which there are kernels on the CPU
 
 
 def softmax(input, dim=None, dtype=None, *, axis=None):
@@ -261,11 +262,25 @@ def _on_cpu(x):
 
 def layer_inputs(layer, **inputs):
     """The inputs as Tensors, None staying None; TypeError unless they have one dtype, of which there are kernels."""
+    given, dtype = inputs.values(), None
+    for x in given:  # nearly always nothing is to be done
+        if x is None:
+            continue
+        if not isinstance(x, Tensor):
+            break
+        if dtype is None:
+            dtype = x.data.dtype
+            if dtype not in _KERNEL_DTYPES:
+                break
+        elif x.data.dtype is not dtype:
+            break
+    else:
+        return given
     like = next((x for x in inputs.values() if hasattr(x, "dtype")), None)
     tensors = {name: x if x is None else as_tensor(x, like) for name, x in inputs.items()}
     check_floats(layer, **tensors)
     first = next(iter(tensors.values()))
-    if first.dtype not in (np.float32, np.float64) and _on_cpu(first):
+    if first.dtype not in _KERNEL_DTYPES and _on_cpu(first):
         raise TypeError(f"{layer}: no kernels for {first.dtype} on the CPU; convert with .astype(np.float32)")
     return tensors.values()
 
