@@ -113,6 +113,7 @@ from minigrad.ops.linalg import (  # noqa: F401
     vdot,
 )
 from minigrad.ops.loss import (  # noqa: F401
+    binary_cross_entropy_with_logits,
     cross_entropy,
     kl_div,
     l1_loss,

@@ -12,13 +12,18 @@ utils.py        clipping of gradients
 
 from minigrad.nn import utils
 from minigrad.nn.activations import (
+    ELU,
     GELU,
+    Hardtanh,
     Identity,
+    LeakyReLU,
+    LogSigmoid,
     LogSoftmax,
     ReLU,
     Sigmoid,
     SiLU,
     Softmax,
+    Softplus,
     Tanh,
 )
 from minigrad.nn.attention import (
@@ -61,6 +66,7 @@ from minigrad.nn.module import (
 )
 
 __all__ = [
+    "ELU",
     "GELU",
     "AvgPool1d",
     "AvgPool2d",
@@ -71,11 +77,14 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "Hardtanh",
     "Identity",
     "KLDivLoss",
     "L1Loss",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
     "MaxPool1d",
@@ -92,6 +101,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
     "copyable",
     "misfit",

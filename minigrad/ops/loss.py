@@ -11,6 +11,7 @@ import numpy as np
 import kernels
 from minigrad import graph
 from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.ops.activation import logsigmoid
 from minigrad.ops.elementwise import abs, add, div, exp, log, mul, neg, sub, where
 from minigrad.ops.indexing import getitem
 from minigrad.ops.nn import check_floats, checked_ids, integers, layer_inputs, linear, log_softmax, refuse
@@ -277,3 +278,22 @@ def _check_reduction(name, reduction, *more):
 
 def _reduced(losses, reduction):
     return losses if reduction == "none" else sum(losses) if reduction == "sum" else mean(losses)
+
+
+def binary_cross_entropy_with_logits(
+    input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None
+):
+    """-pos_weight target log(sigmoid(input)) - (1 - target) log(1 - sigmoid(input)), exact in both tails.
+
+    target: probabilities, of input's shape. weight: a factor of each entry; pos_weight: of the positive class.
+    """
+    name = "binary_cross_entropy_with_logits"
+    refuse(name, size_average=size_average is not None, reduce=reduce is not None)
+    _check_reduction(name, reduction)
+    input, target = as_tensor(input), as_tensor(target, as_tensor(input))
+    check_floats(name, input=input, target=target)
+    if input.shape != target.shape:
+        raise ValueError(f"{name}: target has shape {target.shape}, expected that of input, {input.shape}")
+    positive = target if pos_weight is None else mul(target, pos_weight)
+    losses = neg(add(mul(positive, logsigmoid(input)), mul(sub(1.0, target), logsigmoid(neg(input)))))
+    return _reduced(losses if weight is None else mul(losses, weight), reduction)

@@ -243,6 +243,25 @@ def test_losses_of_two_arrays(reduction):
         np.testing.assert_allclose(ours.data, theirs.numpy(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_binary_cross_entropy(reduction):
+    x, p, weight = normal(4, 3) * 20, RNG.random((4, 3)), RNG.random((4, 3))
+    for setting in product(weight=[None, weight], pos_weight=[None, weight[0] * 3]):
+        for target in (p, (p > 0.5).astype(float)):
+            compare("binary_cross_entropy_with_logits", x, target, reduction=reduction, **setting)
+    check_modules(nn.BCEWithLogitsLoss(weight, reduction=reduction, pos_weight=weight[0]), torch.nn.BCEWithLogitsLoss(
+        torch.tensor(weight), reduction=reduction, pos_weight=torch.tensor(weight[0])), x, p)  # fmt: skip
+
+
+def test_the_loss_of_a_sure_and_right_answer_is_not_zero():
+    """exp(-50), where PyTorch's formula for a negative logit gives 0; so are gradients."""
+    for x, target in ((50.0, 1.0), (-50.0, 0.0)):
+        logit = mg.tensor(np.array([x]), requires_grad=True)
+        loss = mg.F.binary_cross_entropy_with_logits(logit, np.array([target]))
+        loss.backward()
+        np.testing.assert_allclose([loss.data, np.abs(logit.grad[0])], np.exp(-50.0), rtol=1e-14)
+
+
 def test_one_hot():
     ids = np.array([[1, 0], [3, 1]])
     for n in (-1, 4, 6):
@@ -365,7 +384,8 @@ MODULES = {
     "MaxPool1d": ((3, 2, 1), (2, 3, 9)), "MaxPool2d": ((2,), (2, 3, 6, 6)), "AvgPool1d": ((3, 2, 1), (2, 3, 9)),
     "AvgPool2d": ((2,), (2, 3, 6, 6)), "ReLU": ((), (3, 4)), "GELU": ((), (3, 4)), "SiLU": ((), (3, 4)),
     "Tanh": ((), (3, 4)), "Sigmoid": ((), (3, 4)), "Softmax": ((1,), (3, 4)), "LogSoftmax": ((1,), (3, 4)),
-    "Identity": ((54,), (3, 4)), "Flatten": ((), (2, 3, 4)), "Dropout": ((0.0,), (3, 4)),
+    "LeakyReLU": ((0.2,), (3, 4)), "ELU": ((0.7,), (3, 4)), "Softplus": ((2.0,), (3, 4)), "Hardtanh": ((), (3, 4)),
+    "LogSigmoid": ((), (3, 4)), "Identity": ((54,), (3, 4)), "Flatten": ((), (2, 3, 4)), "Dropout": ((0.0,), (3, 4)),
 }  # fmt: skip
 
 
