@@ -12,9 +12,18 @@ import kernels
 from minigrad import graph
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.ops.activation import logsigmoid
-from minigrad.ops.elementwise import abs, add, div, exp, log, mul, neg, sub, where
+from minigrad.ops.elementwise import abs, add, astype, div, exp, log, mul, neg, sub, where
 from minigrad.ops.indexing import getitem
-from minigrad.ops.nn import check_floats, checked_ids, integers, layer_inputs, linear, log_softmax, refuse
+from minigrad.ops.nn import (
+    check_floats,
+    checked_ids,
+    integers,
+    layer_inputs,
+    linear,
+    log_softmax,
+    refuse,
+    tensor_beside,
+)
 from minigrad.ops.reduce import mean, sum
 from minigrad.ops.shape import permute, reshape
 
@@ -198,7 +207,7 @@ def _inverse(n):
 def _class_weight(name, weight, log_probs):
     if weight is None:
         return None
-    weight = as_tensor(weight, log_probs)
+    weight = tensor_beside(weight, log_probs)
     check_floats(name, input=log_probs, weight=weight)
     if weight.shape != log_probs.shape[-1:]:
         raise ValueError(f"{name}: weight has shape {weight.shape}, expected {log_probs.shape[-1:]}")
@@ -219,7 +228,7 @@ def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", wei
 def _weighted(losses, weight, reduction):
     if weight is None:
         return _reduced(losses, reduction)
-    weight = as_tensor(weight, losses)
+    weight = tensor_beside(weight, losses)
     if weight.shape != losses.shape:
         raise ValueError(f"weight has shape {weight.shape}, expected that of input, {losses.shape}")
     weighted = mul(losses, weight)
@@ -262,8 +271,8 @@ def _difference(name, input, target, size_average, reduce, reduction):
 
 def _pair(name, input, target):
     """Both as Tensors. A warning if they differ in shape: (N, 1) and (N,) would make a loss of (N, N)."""
-    input = as_tensor(input, target if hasattr(target, "dtype") else None)
-    target = as_tensor(target, input)
+    input = tensor_beside(input, target if hasattr(target, "dtype") else None)
+    target = tensor_beside(target, input)
     if input.shape != target.shape:
         shapes = f"{name}: input has shape {input.shape}, target {target.shape}"
         warnings.warn(f"{shapes}: they are broadcast, which is rarely meant", stacklevel=4)
@@ -290,10 +299,14 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     refuse(name, size_average=size_average is not None, reduce=reduce is not None)
     _check_reduction(name, reduction)
-    input, target = as_tensor(input), as_tensor(target, as_tensor(input))
+    input = as_tensor(input)
+    target = tensor_beside(target, input)
     check_floats(name, input=input, target=target)
     if input.shape != target.shape:
         raise ValueError(f"{name}: target has shape {target.shape}, expected that of input, {input.shape}")
+    dtype = input.dtype
+    if dtype == np.float16:  # the factors would be rounded
+        input, target = astype(input, np.float32), astype(target, np.float32)
     positive = target if pos_weight is None else mul(target, pos_weight)
     losses = neg(add(mul(positive, logsigmoid(input)), mul(sub(1.0, target), logsigmoid(neg(input)))))
-    return _reduced(losses if weight is None else mul(losses, weight), reduction)
+    return astype(_reduced(losses if weight is None else mul(losses, weight), reduction), dtype)

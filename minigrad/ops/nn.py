@@ -277,12 +277,19 @@ def layer_inputs(layer, **inputs):
     else:
         return given
     like = next((x for x in inputs.values() if hasattr(x, "dtype")), None)
-    tensors = {name: x if x is None else as_tensor(x, like) for name, x in inputs.items()}
+    tensors = {name: x if x is None else tensor_beside(x, like) for name, x in inputs.items()}
     check_floats(layer, **tensors)
     first = next(iter(tensors.values()))
     if first.dtype not in _KERNEL_DTYPES and _on_cpu(first):
         raise TypeError(f"{layer}: no kernels for {first.dtype} on the CPU; convert with .astype(np.float32)")
     return tensors.values()
+
+
+def tensor_beside(value, like):
+    """`value` as a Tensor; what is no array yet, a list for instance, gets the dtype of the Tensor or array `like`."""
+    if isinstance(value, Tensor) or like is None or is_array(value):
+        return as_tensor(value)
+    return Tensor(np.asarray(value, dtype=like.dtype, like=like.data if isinstance(like, Tensor) else like))
 
 
 def check_floats(layer, **tensors):
