@@ -10,7 +10,8 @@ import numpy as np
 import kernels
 from kernels.arrays import empty
 from minigrad import random
-from minigrad._tensor import as_tensor, record
+from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.argument_types import TensorLike
 from minigrad.ops.elementwise import add, astype, mul, where
 from minigrad.ops.linalg import matmul
 from minigrad.ops.nn import dropout, layer_inputs, saved_array, softmax
@@ -18,8 +19,15 @@ from minigrad.ops.shape import broadcast_to, expand_dims, reshape, swapaxes
 
 
 def scaled_dot_product_attention(
-    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
-):
+    query: TensorLike,
+    key: TensorLike,
+    value: TensorLike,
+    attn_mask: TensorLike | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
     """softmax(query key^T * scale + attn_mask) value: PyTorch's function. Vaswani et al. 2017.
 
     query (..., T, D), key (..., S, D), value (..., S, E) -> (..., T, E); the leading axes broadcast.
@@ -93,7 +101,17 @@ def add_mask(what, scores, mask, visible=True):
     return add(scores, astype(mask, scores.dtype))
 
 
-def flash_attention(q, k, v, causal=True, scale=None, p=0.0, seed=0, step=0, stream=0):
+def flash_attention(
+    q: TensorLike,
+    k: TensorLike,
+    v: TensorLike,
+    causal: bool = True,
+    scale: float | None = None,
+    p: float = 0.0,
+    seed: int = 0,
+    step: int = 0,
+    stream: int = 0,
+) -> Tensor:
     """softmax(q k^T * scale) v. q (B, H, T, D), k and v (B, H, S, D) -> (B, H, T, D).
 
     causal: query i sees keys 0..i. scale: 1 / sqrt(D) unless given. p: dropout on the probabilities, with
@@ -115,7 +133,9 @@ def flash_attention_backward(dout, q, k, v, out, logsumexp, **setting):
     return kernels.for_array(dout).attention_backward(dout, q, k, v, out, logsumexp, **setting)
 
 
-def causal_self_attention(qkv, n_head, p=0.0, seed=0, step=0, stream=0):
+def causal_self_attention(
+    qkv: TensorLike, n_head: int, p: float = 0.0, seed: int = 0, step: int = 0, stream: int = 0
+) -> Tensor:
     """Attention of a sequence to its own past. qkv (B, T, 3 C): queries, keys, values -> (B, T, C).
 
     The same kernel as `flash_attention`, which reads and writes the packed array here instead of three separate ones.

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.argument_types import Ints, TensorLike
 from minigrad.ops.elementwise import add, astype, mul
 from minigrad.ops.indexing import getitem
 from minigrad.ops.linalg import matmul
@@ -71,13 +72,29 @@ def _elements(shape, kernel_size, stride, dilation):
 # ------------------------------------------------------------------------------------------- convolution
 
 
-def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def conv1d(
+    input: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+) -> Tensor:
     """Cross-correlation along the last axis, as in PyTorch. input (N, C, L), or without N; weight (O, C / groups, k),
     bias (O,) -> (N, O, positions). padding: an int, "same" or "valid"."""
     return _convolution("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def conv2d(
+    input: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+) -> Tensor:
     """Cross-correlation over the last two axes, as in PyTorch. input (N, C, H, W), or without N; weight
     (O, C / groups, kH, kW), bias (O,) -> (N, O, positions, positions). stride, padding, dilation: an int or a pair;
     padding also "same" or "valid"."""
@@ -121,7 +138,15 @@ def _around(name, padding, kernel_size, stride, dilation):
 # ------------------------------------------------------------------------------------------- pooling
 
 
-def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def max_pool1d(
+    input: TensorLike,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """The largest element of each window, whose first occurrence gets the gradient. input (N, C, L), or without N.
 
     stride: kernel_size unless given. ceil_mode: a window may begin inside and reach outside. return_indices: also where
@@ -130,7 +155,15 @@ def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     return _max_pool("max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def max_pool2d(
+    input: TensorLike,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """The largest element of each window, whose first occurrence gets the gradient. input (N, C, H, W), or without N.
 
     Arguments as of `max_pool1d`, an int or a pair; the indices count through H * W.
@@ -171,14 +204,27 @@ def _places(best, x_shape, kernel_size, stride, around, dilation):
     return place
 
 
-def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+def avg_pool1d(
+    input: TensorLike,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
     """The mean of each window. input (N, C, L), or without N. count_include_pad: padding counts as elements."""
     return _avg_pool("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
 def avg_pool2d(
-    input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
-):
+    input: TensorLike,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
     """The mean of each window. input (N, C, H, W), or without N. Arguments as of `avg_pool1d`, an int or a pair.
 
     divisor_override: what the sum of a window is divided by, instead of the number of its elements.

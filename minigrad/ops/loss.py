@@ -5,12 +5,14 @@ PyTorch's take `reduction`: "mean", "sum" or "none". Their arguments `size_avera
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 
 import kernels
 from minigrad import graph
 from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.argument_types import TensorLike
 from minigrad.ops.activation import logsigmoid
 from minigrad.ops.elementwise import abs, add, astype, div, exp, log, mul, neg, sub, where
 from minigrad.ops.indexing import getitem
@@ -28,7 +30,9 @@ from minigrad.ops.reduce import mean, sum
 from minigrad.ops.shape import permute, reshape
 
 
-def softmax_cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
+def softmax_cross_entropy(
+    logits: TensorLike, targets: TensorLike, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
     """-log softmax(logits)[target], averaged or summed over the rows whose target is not ignore_index.
 
     logits (..., V), targets (...) an integer array, reduction "mean" or "sum" -> (). If no row counts, the
@@ -57,9 +61,18 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
 
 
 def linear_cross_entropy(
-    input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean", ignore_index=-100,
-    label_smoothing=0.0, options=None, grad_scale=1.0,
-):  # fmt: skip
+    input: TensorLike,
+    linear_weight: TensorLike,
+    target: TensorLike,
+    *,
+    linear_bias: TensorLike | None = None,
+    weight: TensorLike | None = None,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+    grad_scale: float = 1.0,
+) -> Tensor:
     """cross_entropy(linear(input, linear_weight, linear_bias), target), where the logits never exist all at once.
 
     input (..., K), linear_weight (V, K), target (...) an integer array -> (). Both gradients are formed in forward,
@@ -115,8 +128,15 @@ def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, slot=graph.NO_S
 
 
 def cross_entropy(
-    input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0
-):
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """-log softmax(input)[target] over axis 1, the classes, or over the only axis.
 
     input (N, V, ...) or (V,). target (N, ...) of integers, or probabilities of input's shape. weight (V,): of each
@@ -144,7 +164,15 @@ def is_probabilities(target):
     return integers(target).dtype.kind == "f"
 
 
-def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+def nll_loss(
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """-input[target] over axis 1: `cross_entropy` of log-probabilities."""
     refuse("nll_loss", size_average=size_average is not None, reduce=reduce is not None)
     _check_reduction("nll_loss", reduction)
@@ -214,13 +242,27 @@ def _class_weight(name, weight, log_probs):
     return Tensor(weight.data)  # no gradient, as in PyTorch
 
 
-def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+def mse_loss(
+    input: TensorLike,
+    target: TensorLike,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: TensorLike | None = None,
+) -> Tensor:
     """(input - target)**2. weight: a factor of each entry; the mean then divides by its sum."""
     difference = _difference("mse_loss", input, target, size_average, reduce, reduction)
     return _weighted(mul(difference, difference), weight, reduction)
 
 
-def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+def l1_loss(
+    input: TensorLike,
+    target: TensorLike,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: TensorLike | None = None,
+) -> Tensor:
     """|input - target|. weight as in `mse_loss`."""
     return _weighted(abs(_difference("l1_loss", input, target, size_average, reduce, reduction)), weight, reduction)
 
@@ -235,7 +277,14 @@ def _weighted(losses, weight, reduction):
     return div(sum(weighted), sum(weight)) if reduction == "mean" else _reduced(weighted, reduction)
 
 
-def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
+def kl_div(
+    input: TensorLike,
+    target: TensorLike,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
     """target (log(target) - input): input holds log-probabilities, and target too if log_target.
 
     reduction "batchmean": the sum divided by the length of the first axis.
@@ -252,7 +301,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     return mul(sum(losses), _inverse(input.shape[0] if input.ndim else 1))
 
 
-def one_hot(tensor, num_classes=-1):
+def one_hot(tensor: TensorLike, num_classes: int = -1) -> Tensor:
     """int64 (..., num_classes): 1 at each class of `tensor` (...), else 0. -1: as many classes as occur."""
     classes = integers(tensor)
     if num_classes == -1:
@@ -290,8 +339,14 @@ def _reduced(losses, reduction):
 
 
 def binary_cross_entropy_with_logits(
-    input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None
-):
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: TensorLike | None = None,
+) -> Tensor:
     """-pos_weight target log(sigmoid(input)) - (1 - target) log(1 - sigmoid(input)), exact in both tails.
 
     target: probabilities, of input's shape. weight: a factor of each entry; pos_weight: of the positive class.

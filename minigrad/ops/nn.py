@@ -9,6 +9,7 @@ from kernels import matmul_precision
 from kernels.arrays import accurate_sum, is_array
 from minigrad import graph, random
 from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.argument_types import DType, Ints, TensorLike
 from minigrad.ops.elementwise import astype, mul
 from minigrad.ops.shape import reshape
 
@@ -16,7 +17,7 @@ LARGE_TABLE = 4096  # rows from which on the few that a batch names are added al
 _KERNEL_DTYPES = {np.dtype(np.float32), np.dtype(np.float64)}  # of which there are kernels on the CPU
 
 
-def softmax(input, dim=None, dtype=None, *, axis=None):
+def softmax(input: TensorLike, dim: int | None = None, dtype: DType = None, *, axis: int | None = None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`, which NumPy calls `axis`. dtype: the input is converted to it first."""
     x, along, narrow = _softmax_input("softmax", input, dim, axis, dtype)
     weights = np.exp(x.data - _highest(x.data, along))
@@ -28,7 +29,7 @@ def softmax_backward(dout, out, axis):
     return out * (dout - accurate_sum(dout * out, axis, keepdims=True))
 
 
-def log_softmax(input, dim=None, dtype=None, *, axis=None):
+def log_softmax(input: TensorLike, dim: int | None = None, dtype: DType = None, *, axis: int | None = None) -> Tensor:
     """log(softmax(x)), without forming softmax(x) first. Arguments as of `softmax`."""
     x, along, narrow = _softmax_input("log_softmax", input, dim, axis, dtype)
     shifted = x.data - _highest(x.data, along)
@@ -54,7 +55,7 @@ def _softmax_input(name, x, dim, axis, dtype):
     return astype(x, wide), axis if dim is None else dim, x.dtype
 
 
-def linear(input, weight, bias=None):
+def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
     """input @ weight.T + bias. input (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
     x, weight, bias = layer_inputs("linear", input=input, weight=weight, bias=bias)
     if weight.ndim != 2:
@@ -79,7 +80,7 @@ def linear_backward(dout, x, weight, has_bias, slot=graph.NO_SLOT):
     return grads if has_bias else grads[:2]
 
 
-def layernorm(x, weight, bias=None, eps=1e-5):
+def layernorm(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, eps: float = 1e-5) -> Tensor:
     """Normalise the last axis. x (..., C), weight (C,), bias (C,) or None -> (..., C). Ba et al. 2016."""
     x, weight, bias = layer_inputs("layernorm", x=x, weight=weight, bias=bias)
     _check_vector("layernorm: weight", weight, x.shape[-1])
@@ -104,7 +105,13 @@ def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True, slot=graph.NO
     return (dx, dweight, dbias) if has_bias else (dx, dweight)
 
 
-def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+def layer_norm(
+    input: TensorLike,
+    normalized_shape: Ints,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
     """`layernorm` of the last axes, whose sizes are normalized_shape, an int or a tuple; weight and bias have this
     shape, or are None. PyTorch's function."""
     x, weight, bias = layer_inputs("layer_norm", input=input, weight=weight, bias=bias)
@@ -112,7 +119,9 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     return reshape(layernorm(rows, weight, bias, eps), x.shape)
 
 
-def rms_norm(input, normalized_shape, weight=None, eps=None):
+def rms_norm(
+    input: TensorLike, normalized_shape: Ints, weight: TensorLike | None = None, eps: float | None = None
+) -> Tensor:
     """`rmsnorm` of the last axes, whose sizes are normalized_shape, an int or a tuple; weight has this shape, or is
     None. PyTorch's function."""
     x, weight = layer_inputs("rms_norm", input=input, weight=weight)
@@ -134,7 +143,7 @@ def _last_axes_as_one(name, x, normalized_shape, weight, *bias):
     return rows, weight, *(vector if vector is None else reshape(vector, C) for vector in bias)
 
 
-def rmsnorm(x, weight, eps=None):
+def rmsnorm(x: TensorLike, weight: TensorLike, eps: float | None = None) -> Tensor:
     """Divide the last axis by its root mean square. x (..., C), weight (C,) -> (..., C). Zhang & Sennrich 2019.
 
     eps: added to the mean of squares; None: the rounding unit of x's dtype, as in PyTorch.
@@ -150,7 +159,7 @@ def rmsnorm_backward(dout, x, weight, rstd):
     return kernels.for_array(dout).rmsnorm_backward(dout, x, weight, rstd)  # dx, dweight
 
 
-def gelu(input, approximate="none"):
+def gelu(input: TensorLike, approximate: str = "none") -> Tensor:
     """x * Phi(x); approximate="tanh" is GPT-2's form. Hendrycks & Gimpel 2016."""
     x = as_tensor(input)
     if approximate not in ("none", "tanh"):
@@ -170,7 +179,15 @@ def gelu_backward(dout, x, approximate, x_is_new=False):
     return kernels.for_array(dout).gelu_backward(dout, x, approximate, x_is_new)
 
 
-def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+def embedding(
+    input: TensorLike,
+    weight: TensorLike,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
     """Rows of a table. input: ids (...), an integer array; weight (V, C) -> (..., C). IndexError outside 0..V-1.
 
     The ids may be on the host, wherever the weight is: there they are checked without waiting for a device.
@@ -196,7 +213,7 @@ def embedding_backward(dout, ids, num_embeddings, padding_idx=None, slot=graph.N
     return kernels.for_array(dout).embedding_backward(dout, ids, num_embeddings, buffer)
 
 
-def dropout(input, p=0.5, training=True, inplace=False):
+def dropout(input: TensorLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """`seeded_dropout` with the next stream of `minigrad.random`; the input itself unless `training`."""
     refuse("dropout", inplace=inplace)
     if not 0.0 <= p <= 1.0:
@@ -208,7 +225,7 @@ def dropout(input, p=0.5, training=True, inplace=False):
     return seeded_dropout(input, p, *random.next_stream())
 
 
-def seeded_dropout(x, p, seed, step, stream):
+def seeded_dropout(x: TensorLike, p: float, seed: int, step: int, stream: int) -> Tensor:
     """Zero elements with probability p and divide the rest by 1 - p.
 
     The mask is a function of (seed, step, stream) and the element's index (Philox4x32-10), so the same
