@@ -309,6 +309,27 @@ def test_double_input_of_a_float_layer_and_integers_are_refused_in_forward(layer
             assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+def test_settings_given_as_numbers_of_numpy_do_not_widen_float32(kernel_set):
+    """`scale=1 / np.sqrt(D)` is a float64 scalar of NumPy."""
+    x, half = mg.tensor(normal(3, 3).astype(np.float32), requires_grad=True), np.float64(0.5)
+    ones = np.ones(3, np.float32)
+    with kernels.use(kernel_set):
+        for out in (
+            mg.F.scaled_dot_product_attention(x, x, x, scale=half), mg.F.softmax(x, dim=np.int64(0)),
+            mg.F.scaled_dot_product_attention(x, x, x, np.tri(3, dtype=bool), scale=half, dropout_p=half),
+            mg.F.layer_norm(x, np.int64(3), eps=half), mg.F.rms_norm(x, (3,), eps=half), mg.F.dropout(x, half),
+            mg.F.cross_entropy(x, [0, 1, 2], label_smoothing=half), mg.F.layernorm(x, ones, ones, half),
+        ):  # fmt: skip
+            x.grad = None
+            out.sum().backward()
+            assert (out.dtype, x.grad.dtype) == (np.float32, np.float32)
+
+
+def test_gelu_of_integers_is_not_truncated():
+    np.testing.assert_allclose(mg.gelu([1, 2, 3]).data, mg.gelu([1.0, 2.0, 3.0]).data)
+
+
 # ------------------------------------------------------------------------------------------------ convolution, pooling
 
 
