@@ -301,7 +301,7 @@ def record(out, parents, backward, /, **saved):
     backward  the backward function, of a module: backward(dout, **saved) -> one gradient per parent
     saved     what the backward function needs, by name: raw arrays and settings, never a Tensor
     """
-    if not is_array(out):
+    if type(out) is not np.ndarray and not is_array(out):  # the first test is the cheaper one
         out = np.asarray(out)
     result = Tensor.__new__(Tensor)
     result.data = out
