@@ -4,9 +4,7 @@
 LEAST_EQUAL = {"float64": 0.70, "float32": 0.70, "float16 elementwise": 0.30}
 
 #: operators of which some calls still end in another result, in an unclear error, or in a name that is missing
-UNFINISHED = frozenset({
-    "nn.functional.binary_cross_entropy_with_logits",
-})  # fmt: skip
+UNFINISHED = frozenset()
 
 #: functions of which some calls with NumPy's keywords do not give NumPy's values
 UNFINISHED_BESIDE_NUMPY = frozenset()
