@@ -74,6 +74,8 @@ def arange(start=None, end=None, step=1, *, stop=None, dtype=None, requires_grad
     if end is None:
         raise TypeError("arange() needs an end")
     start, end, step = (_number(x) for x in (0 if start is None else start, end, step))
+    if dtype is not None and np.dtype(dtype).kind in "iu":
+        start, end, step = int(start), int(end), int(step)  # as PyTorch does
     if step == 0 or (end - start) / step < 0:
         raise ValueError(f"arange: from {start} one does not come to {end} in steps of {step}")
     n = math.ceil((end - start) / step)

@@ -67,6 +67,8 @@ def hardtanh(x, min_val=-1.0, max_val=1.0):
     if min_val > max_val:
         raise ValueError(f"hardtanh: min_val {min_val} exceeds max_val {max_val}")
     x = as_tensor(x)
+    if x.dtype.kind != "f":
+        min_val, max_val = int(min_val), int(max_val)
     limited = clip(x, min_val, max_val)
     return where((x.data <= min_val) | (x.data >= max_val), limited.detach(), limited)
 

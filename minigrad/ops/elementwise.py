@@ -208,7 +208,9 @@ def rsqrt_backward(dout, x, out):
 
 
 def square(x):
-    """x * x."""
+    """x * x; of booleans an integer."""
+    x = as_tensor(x)
+    x = astype(x, np.int64) if x.dtype.kind == "b" else x
     return mul(x, x)
 
 

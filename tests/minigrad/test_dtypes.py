@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +87,11 @@ def test_functions_take_integers_arrays_lists_and_half_precision(op):
     assert getattr(mg, op)([1, 2, 3]).dtype == (np.float32 if op in REAL else np.int64)
 
 
+def test_squares_of_booleans_and_bounds_of_integers():
+    assert mg.square([True, False]).dtype == np.int64
+    assert mg.hardtanh([-3, 0, 3], -1.5, 1.5).tolist() == [-1, 0, 1]
+
+
 @pytest.mark.parametrize("op", ["softplus", "logsigmoid", "elu", "leaky_relu"])
 def test_activations_that_torch_refuses_for_integers_are_refused(op):
     with pytest.raises(TypeError, match=rf"{op} takes floats, not int64; say x.float\(\)"):
@@ -147,3 +154,10 @@ def test_mixed_floats_give_each_operand_a_gradient_of_its_own_dtype(op):
     out = call(mg, op, a, b)
     out.sum().backward()
     assert (out.dtype, a.grad.dtype, b.grad.dtype) == (np.float64, np.float32, np.float64)
+
+
+def test_the_page_tells_the_truth():
+    page = (Path(__file__).parents[2] / "docs" / "dtypes.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert program.count("assert") == 7
+    exec(program, {})

@@ -16,7 +16,7 @@ CALLS = {
     "full-int": lambda m: m.full((2,), 3), "full-bool": lambda m: m.full((2, 1), True),
     "arange": lambda m: m.arange(5), "arange-two": lambda m: m.arange(2, 7),
     "arange-step": lambda m: m.arange(7, 1, -2), "arange-float": lambda m: m.arange(0.0, 1.0, 0.1),
-    "arange-half": lambda m: m.arange(2.5),
+    "arange-cut": lambda m: m.arange(-0.9, 2.1, 2.0, dtype=m.tensor([1]).dtype), "arange-half": lambda m: m.arange(2.5),
     "arange-end": lambda m: m.arange(end=4), "arange-empty": lambda m: m.arange(0),
     "linspace": lambda m: m.linspace(0, 1, 5), "linspace-steps": lambda m: m.linspace(-1.0, 2.0, steps=4),
     "linspace-one": lambda m: m.linspace(3, 9, 1), "eye": lambda m: m.eye(3), "eye-wide": lambda m: m.eye(2, 4),
