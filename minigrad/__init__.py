@@ -13,6 +13,16 @@ from minigrad._tensor import Tensor, record  # isort: skip  first: it finishes i
 from kernels.system import renamed_commands
 from minigrad import functional, nn, optim, random
 from minigrad.debug import backward_steps, break_on
+from minigrad.dtypes import (  # noqa: F401
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
 from minigrad.factories import (  # noqa: F401
     arange,
     as_tensor,

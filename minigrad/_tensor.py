@@ -73,6 +73,7 @@ class Tensor(graph.GradSlot, Protocols):
     def int(self): return F.astype(self, np.int32)
     def long(self): return F.astype(self, np.int64)
     def bool(self): return F.astype(self, np.bool)
+    def where(self, condition, other): return F.where(condition, self, other)
     # fmt: on
 
     # ---------------------------------------------------------------------------------- gradients

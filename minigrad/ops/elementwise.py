@@ -339,7 +339,10 @@ def _share(lost, tied, dtype):
 
 
 def where(condition, a=None, b=None):
-    """a where condition holds, else b. condition: booleans, no gradient. where(condition) alone: see `nonzero`."""
+    """a where condition holds, else b. condition: booleans, no gradient.
+
+    where(condition) alone gives the places where it holds: for each axis a tensor of indices.
+    """
     if a is None and b is None:
         return tuple(map(Tensor, as_tensor(condition).data.nonzero()))
     a, b = _operands(a, b)

@@ -54,6 +54,7 @@ def test_an_accuracy_is_counted_and_a_mask_chooses():
     assert out.tolist() == [-1.0, 7.0, 2.0] and x.grad.tolist() == [1, 0, 1]
     assert mg.where((x > -2) & ~(x == 0) | (x > 5), 1, 0).tolist() == [1, 0, 1]
     assert [t.tolist() for t in mg.where(x > -0.5)] == [[1, 2]]
+    assert x.where(x > 0, -1.0).tolist() == [-1.0, -1.0, 2.0]  # the method asks for the condition second
     assert x[x > -0.5].tolist() == [0.0, 2.0]
     assert np.where(x.detach() > 0, 1, 0).tolist() == [0, 0, 1]
 

@@ -87,6 +87,11 @@ def test_functions_take_integers_arrays_lists_and_half_precision(op):
     assert getattr(mg, op)([1, 2, 3]).dtype == (np.float32 if op in REAL else np.int64)
 
 
+def test_dtypes_have_the_names_of_both_libraries():
+    assert mg.zeros(2, dtype=mg.float64).dtype == mg.float64 == np.float64
+    assert mg.tensor([1.5]).to(mg.int64).dtype == np.int64 and mg.ones(1, dtype=mg.float16).double().dtype == mg.float64
+
+
 def test_squares_of_booleans_and_bounds_of_integers():
     assert mg.square([True, False]).dtype == np.int64
     assert mg.hardtanh([-3, 0, 3], -1.5, 1.5).tolist() == [-1, 0, 1]
