@@ -56,6 +56,11 @@ SUPPLIES = {
         lambda: nvrtc.missing() is None and importlib.util.find_spec("cupy") is not None,
         f"{PIP} -e '.[gpu-check]'",
     ),
+    "docs": Supply(
+        "the extra docs",
+        lambda: all(importlib.util.find_spec(name) for name in ("nbclient", "ipykernel", "pdoc")),
+        f"{PIP} -e '.[docs]'",
+    ),
     "compiler": Supply("g++", lambda: shutil.which("g++") is not None, "apt install g++"),
     "cuda_sim": Supply("--device cuda-sim", lambda: on_device("cuda-sim"), "unset MINIGRAD_TEST_DEVICE"),
     "gpu": Supply("an NVIDIA GPU", lambda: gpu.problem() is None),
