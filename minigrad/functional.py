@@ -5,7 +5,6 @@ something else: max(x, dim=0) is (values, indices), max(x, axis=0) the values. A
 answer differently is refused (`minigrad/ambiguous.py`). Nearly every function is a method of Tensor as well.
 """
 
-from minigrad import ops
 from minigrad.ops import (  # noqa: F401
     abs,
     add,
@@ -37,7 +36,11 @@ from minigrad.ops.activation import (  # noqa: F401
     selu,
     softplus,
 )
-from minigrad.ops.attention import scaled_dot_product_attention  # noqa: F401
+from minigrad.ops.attention import (  # noqa: F401
+    causal_self_attention,
+    flash_attention,
+    scaled_dot_product_attention,
+)
 from minigrad.ops.comparison import (  # noqa: F401
     allclose,
     bitwise_and,
@@ -66,6 +69,7 @@ from minigrad.ops.conv import (  # noqa: F401
     conv2d,
     max_pool1d,
     max_pool2d,
+    sliding_windows,
 )
 from minigrad.ops.elementwise import (  # noqa: F401
     clone,
@@ -117,15 +121,23 @@ from minigrad.ops.loss import (  # noqa: F401
     cross_entropy,
     kl_div,
     l1_loss,
+    linear_cross_entropy,
     mse_loss,
     nll_loss,
     one_hot,
+    softmax_cross_entropy,
 )
 from minigrad.ops.nn import (  # noqa: F401
     dropout,
+    embedding,
+    gelu,
     layer_norm,
+    layernorm,
+    linear,
     log_softmax,
     rms_norm,
+    rmsnorm,
+    seeded_dropout,
     softmax,
 )
 from minigrad.ops.reduce import (  # noqa: F401
@@ -201,16 +213,7 @@ not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
 invert, mod = bitwise_not, remainder
 
 
-def __getattr__(name):
-    """The operations of neural networks are those of `minigrad.ops` as they are."""
-    if name in ops.__all__:
-        return getattr(ops, name)
-    raise AttributeError(f"module 'minigrad.functional' has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted({*globals(), *ops.__all__})
-
+__all__ = sorted(name for name, value in globals().items() if callable(value) and not name.startswith("_"))
 
 METHODS = (
     "abs",
