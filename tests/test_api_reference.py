@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -25,11 +26,12 @@ def test_the_reference_has_every_public_name(tmp_path):
     for module in (minigrad, functional):
         name = module.__name__
         page = (tmp_path / f"{name.replace('.', '/')}.html").read_text(encoding="utf-8")
-        missing = [word for word in module.__all__ if f'id="{word}"' not in page and f'{name}/{word}.html"' not in page]
+        words = [word for word in module.__all__ if not isinstance(getattr(module, word), ModuleType)]
+        missing = [word for word in words if f'id="{word}"' not in page]
         assert not missing, (name, missing)
 
 
 @pytest.mark.parametrize("module", [minigrad, functional], ids=lambda module: module.__name__)
 def test_every_public_function_says_what_it_does(module):
-    silent = [name for name in module.__all__ if callable(getattr(module, name)) and not getattr(module, name).__doc__]
+    silent = [name for name in module.__all__ if not getattr(module, name).__doc__]
     assert not silent, silent
