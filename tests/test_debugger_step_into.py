@@ -21,7 +21,7 @@ FLAGS = ["--n-layer", "2", "--n-embd", str(C), "--n-head", str(H), "--seq-len", 
          "--max-steps", "2", "--sample-tokens", "0", "--kernels", "reference", "--no-preflight"]  # fmt: skip
 # backward function -> shapes of what it saved; in the order in which backward calls them
 SAVED = {
-    "softmax_cross_entropy_backward": {"logits": (B, T, V), "targets": (B, T), "logsumexp": (2, B, T), "divisor": ()},
+    "softmax_cross_entropy_backward": {"logits": (B, T, V), "targets": (B, T), "logsumexp": (B, T, 2), "divisor": ()},
     "layernorm_backward": {"x": (B, T, C), "weight": (C,), "mean": (B, T), "rstd": (B, T)},
     "causal_self_attention_backward": {"qkv": (B, T, 3 * C), "out": (B, T, C), "logsumexp": (B, H, T)},
 }

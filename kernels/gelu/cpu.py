@@ -113,5 +113,9 @@ def _backward_exact(dout, x, _, dx):  # the same arguments as _backward_tanh
         for j in range(i * _CHUNK, min(x.size, (i + 1) * _CHUNK)):
             v, d = np.float64(x[j]), np.float64(dout[j])
             v = -1e3 if v < -1e3 else v
-            root = math.exp(-0.25 * v * v)
-            dx[j] = d * (0.5 * math.erfc(-v * SQRT_HALF)) + d * v * root * INV_SQRT_2PI * root
+            if v < -37.0:
+                root = math.exp(-0.25 * v * v)
+                slope = d * v * root * INV_SQRT_2PI * root
+            else:
+                slope = d * v * math.exp(-0.5 * v * v) * INV_SQRT_2PI
+            dx[j] = d * (0.5 * math.erfc(-v * SQRT_HALF)) + slope

@@ -39,8 +39,10 @@ __device__ inline accum gelu_gradient(accum dout, accum x, int tanh_form) {
     return dout * g.ratio * (g.root + g.limited * g.ratio * (LINEAR + SQUARE * g.square));
   }
   x = x < -1000 ? (accum)-1000 : x;  // whose square is no overflow
-  accum root = exp((accum)-0.25 * x * x), cdf = (accum)0.5 * erfc(-x * (accum)0.7071067811865476);
-  return dout * cdf + dout * x * root * INV_SQRT_2PI * root;
+  bool far = x < ERFC_VANISHES;  // there half of the exponent, twice
+  accum root = exp((far ? (accum)-0.25 : (accum)-0.5) * x * x);
+  accum cdf = (accum)0.5 * erfc(-x * (accum)0.7071067811865476);
+  return dout * cdf + dout * x * root * INV_SQRT_2PI * (far ? root : 1);
 }
 
 extern "C" __global__ void __launch_bounds__(256)

@@ -39,8 +39,10 @@ def gelu_backward(dout, x, approximate, overwrite=False):
         dx = wide_dout * ratio * (root + wide * ratio * du2)  # s + x * s * (1 - s) * du2
     else:
         wide = np.maximum(wide, -1e3)  # whose square does not overflow
-        root = np.exp(-0.25 * wide * wide)  # of the density times sqrt(2 pi)
-        dx = wide_dout * _normal_cdf(wide) + wide_dout * wide * root * _INV_SQRT_2PI * root
+        exponent = np.where(wide < _ERFC_VANISHES, -0.25, -0.5) * wide * wide  # far in the tail half of it, twice
+        density = np.exp(exponent) * _INV_SQRT_2PI
+        rest = np.where(wide < _ERFC_VANISHES, np.exp(exponent), 1.0)
+        dx = wide_dout * _normal_cdf(wide) + wide_dout * wide * density * rest
     if not overwrite:
         return dx.astype(x.dtype, copy=False)
     x[...] = dx

@@ -17,13 +17,13 @@ _VOCAB_BLOCK = 512  # logits of a row; a block stays in the first-level cache be
 
 
 def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
-    """logits (..., V), targets (...), reduction "mean" | "sum" -> loss (), logsumexp (2, ...), divisor ()."""
+    """logits (..., V), targets (...), reduction "mean" | "sum" -> loss (), logsumexp (..., 2), divisor ()."""
     rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
     targets = np.ascontiguousarray(targets).reshape(-1)
     losses, logsumexp, counted = launch(_forward, 0.7 * rows.size, rows, targets, ignore_index, lanes(rows.dtype))
     divisor = max(counted, 1) if reduction == "mean" else 1
     loss = np.asarray(losses.sum() / divisor, dtype=logits.dtype)
-    return loss, logsumexp.reshape(2, *logits.shape[:-1]), np.asarray(divisor)
+    return loss, logsumexp.reshape(*logits.shape[:-1], 2), np.asarray(divisor)
 
 
 def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index, overwrite):
@@ -31,7 +31,7 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
     rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
     dlogits = rows if overwrite else empty(rows.shape, rows.dtype)
     scale = logits.dtype.type(float(dout) / float(divisor))
-    targets, logsumexp = targets.reshape(-1), logsumexp.reshape(2, -1)
+    targets, logsumexp = targets.reshape(-1), logsumexp.reshape(-1, 2)
     launch(_backward, 0.9 * rows.size, rows, targets, logsumexp, scale, ignore_index, dlogits)
     return dlogits.reshape(logits.shape)
 
@@ -39,7 +39,7 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
 @jit(parallel=True)
 def _forward(logits, targets, ignore_index, lanes):
     (N, V), flat = logits.shape, logits.reshape(-1)
-    losses, logsumexp = np.zeros(N, np.float64), np.empty((2, N), logits.dtype)
+    losses, logsumexp = np.zeros(N, np.float64), np.empty((N, 2), logits.dtype)
     counted = 0
     for n in prange(N):
         highest = logits.dtype.type(-np.inf)
@@ -57,7 +57,7 @@ def _forward(logits, targets, ignore_index, lanes):
             total = total * exp(highest - shift) + _sum_exp(logits[n, start:stop], shift)
             highest = block_highest
         log_sum = math.log(np.float64(total))
-        logsumexp[0, n], logsumexp[1, n] = highest, log_sum
+        logsumexp[n, 0], logsumexp[n, 1] = highest, log_sum
         if targets[n] != ignore_index:
             losses[n] = _loss(np.float64(highest), np.float64(logits[n, targets[n]]), log_sum)
             counted += 1
@@ -86,8 +86,8 @@ def _backward(logits, targets, logsumexp, scale, ignore_index, dlogits):
             for i in range(V):
                 dlogits[n, i] = 0
         else:
-            highest = logsumexp[0, n]
-            share = scale * logits.dtype.type(math.exp(-np.float64(logsumexp[1, n])))
+            highest = logsumexp[n, 0]
+            share = scale * logits.dtype.type(math.exp(-np.float64(logsumexp[n, 1])))
             for i in range(V):
                 dlogits[n, i] = exp(logits[n, i] - highest) * share
             dlogits[n, targets[n]] -= scale

@@ -18,12 +18,12 @@ _ONE_BLOCK = 1024  # threads of the kernels that one block runs
 
 
 def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
-    """logits (..., V), targets (...), reduction "mean" | "sum" -> loss (), logsumexp (2, ...), divisor ()."""
+    """logits (..., V), targets (...), reduction "mean" | "sum" -> loss (), logsumexp (..., 2), divisor ()."""
     if logits.dtype.name not in STORAGE:
         raise TypeError(f"no kernels for logits of {logits.dtype}; there are {', '.join(STORAGE)}")
     rows, targets = as_matrix(logits), as_targets(targets)
     losses = empty(rows, targets.shape, np.float64)
-    logsumexp = empty(rows, (2, *logits.shape[:-1]), accum_dtype(logits.dtype))
+    logsumexp = empty(rows, (*logits.shape[:-1], 2), accum_dtype(logits.dtype))
     V = rows.shape[1]
     _forward.launch(
         len(rows), _threads(V, rows.dtype), losses, logsumexp, rows, targets, ignore_index, V, dtype=rows.dtype

@@ -7,7 +7,7 @@ def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
     """-log softmax(logits)[target], over all rows whose target is not ignore_index.
 
     logits (..., V), targets (...) of integers, reduction "mean" or "sum"
-    -> loss (), logsumexp (2, ...), divisor (): the number of rows that count, or 1 for "sum".
+    -> loss (), logsumexp (..., 2), divisor (): the number of rows that count, or 1 for "sum".
     logsumexp: each row's largest logit, and log(sum(exp(logits - largest))). Their sum, rounded, would lack the digits
     that a difference from other large logits needs.
     With no row that counts the loss is 0 (and so is its gradient), not NaN.
@@ -18,7 +18,7 @@ def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
     chosen = np.take_along_axis(logits, np.where(counted, targets, 0)[..., None], axis=-1)[..., 0]
     divisor = max(int(counted.sum()), 1) if reduction == "mean" else 1
     loss = np.where(counted, (highest - chosen) + log_sum, 0.0).sum(dtype=np.float64) / divisor
-    logsumexp = np.stack([highest, log_sum])
+    logsumexp = np.stack([highest, log_sum], axis=-1)
     return np.asarray(loss, dtype=logits.dtype, like=logits), logsumexp, np.asarray(divisor, like=logits)
 
 
@@ -28,7 +28,7 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
     dout (). overwrite: write it over `logits`, so that no second array of that size exists.
     """
     dlogits = logits if overwrite else np.empty(logits.shape, logits.dtype, like=logits)
-    highest, log_sum = logsumexp[..., None]
+    highest, log_sum = logsumexp[..., :1], logsumexp[..., 1:]
     np.exp((logits - highest) - log_sum, out=dlogits)
     counted = targets != ignore_index
     chosen = np.where(counted, targets, 0)[..., None]  # (..., 1)

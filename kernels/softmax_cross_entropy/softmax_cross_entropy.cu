@@ -122,7 +122,7 @@ __device__ inline double row_loss(const scalar* row, int V, online_softmax softm
 
 // --------------------------------------------------------------------------------------------- the kernels
 
-// logsumexp (2, N): of each row the largest number, and the logarithm of the sum of exp(x - largest). Added, they would
+// logsumexp (N, 2): of each row the largest number, and the logarithm of the sum of exp(x - largest). Added, they would
 // lose the digits that a difference from other large numbers needs.
 extern "C" __global__ void __launch_bounds__(512)
     softmax_cross_entropy_forward(double* losses, accum* logsumexp, const scalar* logits, const long long* targets,
@@ -134,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(512)
   online_softmax softmax = row_softmax(row, V, unused, scratch);
   if (threadIdx.x == 0) {
     long long target = targets[n];
-    logsumexp[n] = softmax.highest, logsumexp[gridDim.x + n] = log(softmax.sum);
+    store_part<2>(logsumexp + 2 * n, pack<accum, 2>{softmax.highest, log(softmax.sum)}, 2);
     losses[n] = target == ignore_index ? 0 : row_loss(row, V, softmax, target);
   }
 }
@@ -148,8 +148,9 @@ extern "C" __global__ void __launch_bounds__(512)
     zero_row(drow, V);
     return;
   }
-  accum share = exp(-logsumexp[gridDim.x + n]), scale = dout[0] / (accum)divisor[0];
-  row_gradient(drow, logits + n * V, V, nullptr, {logsumexp[n], share, scale, target});
+  pack<accum, 2> lse = load_part<2>(logsumexp + 2 * n, 2);
+  accum scale = dout[0] / (accum)divisor[0];
+  row_gradient(drow, logits + n * V, V, nullptr, {lse.at[0], exp(-lse.at[1]), scale, target});
 }
 
 // Loss and gradient at once. The gradient, for an upstream one of grad_scale, overwrites the logits.

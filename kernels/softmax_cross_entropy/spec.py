@@ -11,10 +11,10 @@ def _forward(s, rng, dtype):
 
 
 def _backward(s, rng, dtype):
-    """dout (), logits (N, V), targets (N,), logsumexp (2, N), divisor (), the target to ignore, overwrite."""
+    """dout (), logits (N, V), targets (N,), logsumexp (N, 2), divisor (), the target to ignore, overwrite."""
     logits, targets, ignore_index, _ = _forward(s, rng, dtype)
     highest, expected = logits.max(axis=-1).astype(np.float64), np.log(s.V) + 0.5  # of normal logits
-    logsumexp = np.stack([highest, expected - highest]).astype(accum(dtype))
+    logsumexp = np.stack([highest, expected - highest], axis=-1).astype(accum(dtype))
     return np.asarray(0.7, accum(dtype)), logits, targets, logsumexp, np.asarray(s.N), ignore_index, False
 
 
