@@ -74,6 +74,7 @@ class Tensor(graph.GradSlot, Protocols):
     def long(self): return F.astype(self, np.int64)
     def bool(self): return F.astype(self, np.bool)
     def where(self, condition, other): return F.where(condition, self, other)
+    def contiguous(self): return self  # operations take any strides
     # fmt: on
 
     # ---------------------------------------------------------------------------------- gradients

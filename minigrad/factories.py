@@ -6,15 +6,17 @@ Random numbers come from the position on the tape of `minigrad.random`; `manual_
 
 import math
 import operator
+from typing import Any
 
 import numpy as np
 
 from minigrad import random
 from minigrad._tensor import Tensor
+from minigrad.argument_types import DType, Ints, TensorLike
 from minigrad.random import manual_seed  # noqa: F401
 
 
-def tensor(data, *, dtype=None, requires_grad=False):
+def tensor(data: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
     """A leaf that holds a copy of `data`: an array, a Tensor, a number, or nested lists of these.
 
     Python's floats become float32, its ints int64; arrays and NumPy's scalars keep their dtype. TypeError for what no
@@ -25,34 +27,59 @@ def tensor(data, *, dtype=None, requires_grad=False):
     return Tensor(array if made_here else array.copy(), requires_grad)
 
 
-def as_tensor(data, dtype=None):
+def as_tensor(data: TensorLike, dtype: DType = None) -> Tensor:
     """`data` as a Tensor: itself, if it is one of that dtype; an array is shared, not copied."""
     return data.to(dtype or data.dtype) if isinstance(data, Tensor) else Tensor(data, dtype=dtype)
 
 
-def from_numpy(array):
+def from_numpy(array: np.ndarray) -> Tensor:
     """A Tensor that shares the memory of an array."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy takes an array, not a {type(array).__name__}; say tensor(data)")
     return Tensor(array)
 
 
-def zeros(*sizes, size=None, shape=None, dtype=np.float32, requires_grad=False):
+def zeros(
+    *sizes: Any,
+    size: Ints | None = None,
+    shape: Ints | None = None,
+    dtype: DType = np.float32,
+    requires_grad: bool = False,
+) -> Tensor:
     """Zeros of a size."""
     return Tensor(np.zeros(_shape("zeros", sizes, size, shape), dtype or np.float32), requires_grad)
 
 
-def ones(*sizes, size=None, shape=None, dtype=np.float32, requires_grad=False):
+def ones(
+    *sizes: Any,
+    size: Ints | None = None,
+    shape: Ints | None = None,
+    dtype: DType = np.float32,
+    requires_grad: bool = False,
+) -> Tensor:
     """Ones of a size."""
     return Tensor(np.ones(_shape("ones", sizes, size, shape), dtype or np.float32), requires_grad)
 
 
-def empty(*sizes, size=None, shape=None, dtype=np.float32, requires_grad=False):
+def empty(
+    *sizes: Any,
+    size: Ints | None = None,
+    shape: Ints | None = None,
+    dtype: DType = np.float32,
+    requires_grad: bool = False,
+) -> Tensor:
     """An array of a size, with any contents."""
     return Tensor(np.empty(_shape("empty", sizes, size, shape), dtype or np.float32), requires_grad)
 
 
-def full(size=None, fill_value=None, *, shape=None, dtype=None, requires_grad=False):
+def full(
+    size: Ints | None = None,
+    fill_value: float | None = None,
+    *,
+    shape: Ints | None = None,
+    dtype: DType = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """One number everywhere. dtype: that of the number, float32, int64 or bool, unless it is given."""
     if fill_value is None:
         raise TypeError("full() needs a fill_value, as in full((2, 3), 1.0)")
@@ -60,7 +87,15 @@ def full(size=None, fill_value=None, *, shape=None, dtype=None, requires_grad=Fa
     return Tensor(np.full(_shape("full", (), size, shape), value), requires_grad)
 
 
-def arange(start=None, end=None, step=1, *, stop=None, dtype=None, requires_grad=False):
+def arange(
+    start: float | None = None,
+    end: float | None = None,
+    step: float = 1,
+    *,
+    stop: float | None = None,
+    dtype: DType = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """start, start + step, ... below `end`, NumPy's `stop`; one number is the end. int64 if all three are integers.
 
     ValueError if `step` leads away from `end`: NumPy's is empty there, PyTorch's is refused.
@@ -84,7 +119,16 @@ def arange(start=None, end=None, step=1, *, stop=None, dtype=None, requires_grad
     return Tensor(values.astype(dtype or (np.int64 if whole else np.float32)), requires_grad)
 
 
-def linspace(start, end=None, steps=None, *, stop=None, num=None, dtype=np.float32, requires_grad=False):
+def linspace(
+    start: float | None,
+    end: float | None = None,
+    steps: int | None = None,
+    *,
+    stop: float | None = None,
+    num: int | None = None,
+    dtype: DType = np.float32,
+    requires_grad: bool = False,
+) -> Tensor:
     """`steps` evenly spaced numbers from `start` to `end` inclusive; `stop` and `num` are NumPy's names for these."""
     end, steps = stop if end is None else end, num if steps is None else steps
     if end is None or steps is None:
@@ -93,27 +137,27 @@ def linspace(start, end=None, steps=None, *, stop=None, num=None, dtype=np.float
     return Tensor(values.astype(dtype or np.float32), requires_grad)
 
 
-def eye(n, m=None, *, dtype=np.float32, requires_grad=False):
+def eye(n: int, m: int | None = None, *, dtype: DType = np.float32, requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal of a matrix (n, m), square unless m is given; zeros elsewhere."""
     return Tensor(np.eye(n, m, dtype=dtype or np.float32), requires_grad)
 
 
-def zeros_like(x, *, dtype=None, requires_grad=False):
+def zeros_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
     """Zeros of x's shape, dtype and device."""
     return _like(x, 0, dtype, requires_grad)
 
 
-def ones_like(x, *, dtype=None, requires_grad=False):
+def ones_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
     """Ones of x's shape, dtype and device."""
     return _like(x, 1, dtype, requires_grad)
 
 
-def empty_like(x, *, dtype=None, requires_grad=False):
+def empty_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
     """An array of x's shape, dtype and device, with any contents."""
     return _like(x, 0, dtype, requires_grad)
 
 
-def full_like(x, fill_value, *, dtype=None, requires_grad=False):
+def full_like(x: TensorLike, fill_value: float, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
     """One number everywhere, in x's shape, dtype and device."""
     return _like(x, fill_value, dtype, requires_grad)
 
@@ -126,43 +170,62 @@ def _like(x, value, dtype, requires_grad):
     return Tensor(new, requires_grad)
 
 
-def rand(*sizes, size=None, shape=None, dtype=np.float32, requires_grad=False):
+def rand(
+    *sizes: Any,
+    size: Ints | None = None,
+    shape: Ints | None = None,
+    dtype: DType = np.float32,
+    requires_grad: bool = False,
+) -> Tensor:
     """Drawn uniformly from [0, 1)."""
     wide = _drawn_dtype("rand", dtype)
     values = random.generator().random(_shape("rand", sizes, size, shape), wide)
     return Tensor(_as_drawn(values, dtype), requires_grad)
 
 
-def randn(*sizes, size=None, shape=None, dtype=np.float32, requires_grad=False):
+def randn(
+    *sizes: Any,
+    size: Ints | None = None,
+    shape: Ints | None = None,
+    dtype: DType = np.float32,
+    requires_grad: bool = False,
+) -> Tensor:
     """Drawn from the normal distribution of mean 0 and variance 1."""
     wide = _drawn_dtype("randn", dtype)
     values = random.generator().standard_normal(_shape("randn", sizes, size, shape), wide)
     return Tensor(_as_drawn(values, dtype), requires_grad)
 
 
-def randint(low, high=None, size=None, *, shape=None, dtype=np.int64, requires_grad=False):
+def randint(
+    low: int,
+    high: int | Ints | None = None,
+    size: Ints | None = None,
+    *,
+    shape: Ints | None = None,
+    dtype: DType = np.int64,
+    requires_grad: bool = False,
+) -> Tensor:
     """Integers drawn uniformly from low <= i < high; `randint(high, size)` begins at 0."""
-    if size is None and shape is None and isinstance(high, (tuple, list)):
-        size, high = high, None
-    low, high = (0, low) if high is None else (low, high)
+    if not isinstance(high, int | np.integer):  # randint(high), randint(high, size)
+        low, high, size = 0, low, size if high is None else high
     if not low < high:
         raise ValueError(f"randint: there is no integer from {low} to below {high}")
     values = random.generator().integers(low, high, _shape("randint", (), size, shape))
     return Tensor(values.astype(dtype or np.int64), requires_grad)
 
 
-def randperm(n, *, dtype=np.int64):
+def randperm(n: int, *, dtype: DType = np.int64) -> Tensor:
     """The integers 0..n-1 in random order."""
     return Tensor(random.generator().permutation(n).astype(dtype or np.int64))
 
 
-def rand_like(x, *, dtype=None, requires_grad=False):
+def rand_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
     """`rand` of x's shape and dtype."""
     x = as_tensor(x)
     return rand(size=x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
-def randn_like(x, *, dtype=None, requires_grad=False):
+def randn_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
     """`randn` of x's shape and dtype."""
     x = as_tensor(x)
     return randn(size=x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad)

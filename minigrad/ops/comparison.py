@@ -4,6 +4,7 @@ import numpy as np
 
 from kernels.arrays import is_array
 from minigrad._tensor import Tensor, as_tensor
+from minigrad.argument_types import TensorLike
 from minigrad.ops.elementwise import _operands, floating
 
 
@@ -15,37 +16,37 @@ def _compared(ufunc, a, b):
     return Tensor(np.asarray(ufunc(a.data, b.data), like=a.data))
 
 
-def eq(a, b):
+def eq(a: TensorLike, b: TensorLike) -> Tensor:
     """a == b, element by element."""
     return _compared(np.equal, a, b)
 
 
-def ne(a, b):
+def ne(a: TensorLike, b: TensorLike) -> Tensor:
     """a != b, element by element."""
     return _compared(np.not_equal, a, b)
 
 
-def lt(a, b):
+def lt(a: TensorLike, b: TensorLike) -> Tensor:
     """a < b, element by element."""
     return _compared(np.less, a, b)
 
 
-def le(a, b):
+def le(a: TensorLike, b: TensorLike) -> Tensor:
     """a <= b, element by element."""
     return _compared(np.less_equal, a, b)
 
 
-def gt(a, b):
+def gt(a: TensorLike, b: TensorLike) -> Tensor:
     """a > b, element by element."""
     return _compared(np.greater, a, b)
 
 
-def ge(a, b):
+def ge(a: TensorLike, b: TensorLike) -> Tensor:
     """a >= b, element by element."""
     return _compared(np.greater_equal, a, b)
 
 
-def isclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
+def isclose(a: TensorLike, b: TensorLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """|a - b| <= atol + rtol * |b|, element by element; equal infinities are close, NaNs where `equal_nan` says so."""
     a, b = (floating(x).data for x in _operands(a, b))
     with np.errstate(invalid="ignore"):  # inf - inf, where a == b decides
@@ -53,22 +54,22 @@ def isclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
     return Tensor(np.asarray(close | ((a != a) & (b != b)) if equal_nan else close, like=a))
 
 
-def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
+def allclose(a: TensorLike, b: TensorLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are close, as in `isclose`: a Python bool."""
     return bool(isclose(a, b, rtol, atol, equal_nan).data.all())
 
 
-def isnan(x):
+def isnan(x: TensorLike) -> Tensor:
     """Where x is NaN."""
     return _tested(np.isnan, x)
 
 
-def isinf(x):
+def isinf(x: TensorLike) -> Tensor:
     """Where x is infinite, of either sign."""
     return _tested(np.isinf, x)
 
 
-def isfinite(x):
+def isfinite(x: TensorLike) -> Tensor:
     """Where x is neither infinite nor NaN."""
     return _tested(np.isfinite, x)
 
@@ -78,42 +79,42 @@ def _tested(ufunc, x):
     return Tensor(np.asarray(ufunc(x.data), like=x.data))
 
 
-def logical_and(a, b):
+def logical_and(a: TensorLike, b: TensorLike) -> Tensor:
     """Where both are true, that is, not 0."""
     return _compared(np.logical_and, a, b)
 
 
-def logical_or(a, b):
+def logical_or(a: TensorLike, b: TensorLike) -> Tensor:
     """Where either is true, that is, not 0."""
     return _compared(np.logical_or, a, b)
 
 
-def logical_xor(a, b):
+def logical_xor(a: TensorLike, b: TensorLike) -> Tensor:
     """Where exactly one is true, that is, not 0."""
     return _compared(np.logical_xor, a, b)
 
 
-def logical_not(x):
+def logical_not(x: TensorLike) -> Tensor:
     """Where x is 0 or False."""
     return _tested(np.logical_not, x)
 
 
-def bitwise_and(a, b):
+def bitwise_and(a: TensorLike, b: TensorLike) -> Tensor:
     """a & b, of integers or booleans."""
     return _bitwise(np.bitwise_and, a, b)
 
 
-def bitwise_or(a, b):
+def bitwise_or(a: TensorLike, b: TensorLike) -> Tensor:
     """a | b, of integers or booleans."""
     return _bitwise(np.bitwise_or, a, b)
 
 
-def bitwise_xor(a, b):
+def bitwise_xor(a: TensorLike, b: TensorLike) -> Tensor:
     """a ^ b, of integers or booleans; of booleans, where exactly one is true."""
     return _bitwise(np.bitwise_xor, a, b)
 
 
-def bitwise_not(x):
+def bitwise_not(x: TensorLike) -> Tensor:
     """~x: the opposite of booleans, all bits of integers exchanged."""
     return _bitwise(np.invert, x)
 

@@ -1,12 +1,15 @@
 """Operations on one element at a time, broadcasting as NumPy does."""
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.arrays import accurate_sum, as_array, is_array
 from minigrad import dtypes
 from minigrad._tensor import Tensor, as_tensor, constant, record
+from minigrad.argument_types import TensorLike
 from minigrad.keywords import numpy_keywords
 
 
@@ -42,7 +45,7 @@ def promoted(*values):
     return [astype(as_tensor(value, dtype, like), dtype) for value in values]
 
 
-def floating(x):
+def floating(x: TensorLike) -> Tensor:
     """x as a Tensor of floats: what functions of real numbers compute with. Integers and booleans become float32."""
     if not isinstance(x, Tensor):
         x = as_tensor(x)
@@ -54,7 +57,7 @@ def _if_wanted(array, other):
     return array if other.requires_grad else None
 
 
-def astype(x, dtype):
+def astype(x: TensorLike, dtype: npt.DTypeLike) -> Tensor:
     """Convert to another dtype. Integers and booleans have no gradient."""
     x, dtype = as_tensor(x), np.dtype(dtype)
     if x.dtype == dtype:
@@ -68,13 +71,13 @@ def astype_backward(dout, dtype):
     return dout.astype(dtype)
 
 
-def clone(x):
+def clone(x: TensorLike) -> Tensor:
     """A copy, through which gradients flow."""
     x = as_tensor(x)
     return record(x.data.copy(), (x,), astype_backward, dtype=x.dtype)
 
 
-def add(a, b, *, alpha=1):
+def add(a: TensorLike, b: TensorLike, *, alpha: float = 1) -> Tensor:
     """a + alpha * b."""
     if alpha != 1:
         return add(a, _scaled(b, alpha))
@@ -86,7 +89,7 @@ def add_backward(dout, a_shape, b_shape):
     return unbroadcast(dout, a_shape), unbroadcast(dout, b_shape)
 
 
-def sub(a, b, *, alpha=1):
+def sub(a: TensorLike, b: TensorLike, *, alpha: float = 1) -> Tensor:
     """a - alpha * b."""
     if alpha != 1:
         return sub(a, _scaled(b, alpha))
@@ -106,7 +109,7 @@ def _scaled(b, alpha):
     return mul(b, alpha)
 
 
-def mul(a, b):
+def mul(a: TensorLike, b: TensorLike) -> Tensor:
     """a * b."""
     a, b = _operands(a, b)
     return record(
@@ -121,7 +124,7 @@ def mul_backward(dout, a, b, a_shape, b_shape):
     return da, db
 
 
-def div(a, b, *, rounding_mode=None):
+def div(a: TensorLike, b: TensorLike, *, rounding_mode: str | None = None) -> Tensor:
     """a / b. rounding_mode: "floor" or "trunc", towards 0, for whole quotients, of which integers stay integers."""
     if rounding_mode == "floor":
         return floor_divide(a, b)
@@ -139,7 +142,7 @@ def div_backward(dout, a, b, a_shape):
     return da, db
 
 
-def pow(a, b):
+def pow(a: TensorLike, b: TensorLike) -> Tensor:
     """a ** b. The gradient of b needs a > 0."""
     a, b = _operands(a, b)
     out = a.data**b.data
@@ -154,7 +157,7 @@ def pow_backward(dout, a, b, out):
     return da, db
 
 
-def neg(x):
+def neg(x: TensorLike) -> Tensor:
     """-x."""
     x = as_tensor(x)
     return record(-x.data, (x,), neg_backward)
@@ -164,7 +167,7 @@ def neg_backward(dout):
     return -dout
 
 
-def exp(x):
+def exp(x: TensorLike) -> Tensor:
     """e ** x."""
     x = floating(x)
     out = np.exp(x.data)
@@ -175,7 +178,7 @@ def exp_backward(dout, out):
     return dout * out
 
 
-def log(x):
+def log(x: TensorLike) -> Tensor:
     """Natural logarithm."""
     x = floating(x)
     return record(np.log(x.data), (x,), log_backward, x=x.data)
@@ -185,7 +188,7 @@ def log_backward(dout, x):
     return dout / x
 
 
-def sqrt(x):
+def sqrt(x: TensorLike) -> Tensor:
     """Square root."""
     x = floating(x)
     out = np.sqrt(x.data)
@@ -196,7 +199,7 @@ def sqrt_backward(dout, out):
     return dout * 0.5 / out
 
 
-def rsqrt(x):
+def rsqrt(x: TensorLike) -> Tensor:
     """1 / sqrt(x)."""
     x = floating(x)
     out = 1.0 / np.sqrt(x.data)
@@ -207,14 +210,14 @@ def rsqrt_backward(dout, x, out):
     return dout * (-0.5 * out / np.abs(x))  # out ** 3 might underflow on the way; abs: 1 / -0.0 has another sign
 
 
-def square(x):
+def square(x: TensorLike) -> Tensor:
     """x * x; of booleans an integer."""
     x = as_tensor(x)
     x = astype(x, np.int64) if x.dtype.kind == "b" else x
     return mul(x, x)
 
 
-def reciprocal(x):
+def reciprocal(x: TensorLike) -> Tensor:
     """1 / x."""
     return div(1.0, x)
 
@@ -228,7 +231,7 @@ def sign_of(x):
     return signs
 
 
-def abs(x):
+def abs(x: TensorLike) -> Tensor:
     """|x|; the gradient at 0 is 0."""
     x = as_tensor(x)
     return record(np.abs(x.data), (x,), abs_backward, x=x.data)
@@ -238,7 +241,7 @@ def abs_backward(dout, x):
     return dout * sign_of(x)
 
 
-def tanh(x):
+def tanh(x: TensorLike) -> Tensor:
     """Hyperbolic tangent."""
     x = floating(x)
     return record(np.tanh(x.data), (x,), tanh_backward, x=x.data)
@@ -260,7 +263,7 @@ def _sigmoid(x):
     return np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-np.abs(x)))
 
 
-def sigmoid(x):
+def sigmoid(x: TensorLike) -> Tensor:
     """1 / (1 + exp(-x))."""
     x = floating(x)
     return record(_sigmoid(x.data), (x,), sigmoid_backward, x=x.data)
@@ -271,7 +274,7 @@ def sigmoid_backward(dout, x):
     return dout * root * root  # out * (1 - out), which cancels where out is near 1
 
 
-def relu(x):
+def relu(x: TensorLike) -> Tensor:
     """max(x, 0); the gradient at 0 is 0."""
     x = as_tensor(x)
     return record(np.maximum(x.data, 0), (x,), relu_backward, x=x.data)
@@ -281,7 +284,7 @@ def relu_backward(dout, x):
     return dout * ~(x <= 0)  # and not x > 0: where x is NaN the gradient passes, as in PyTorch
 
 
-def silu(x):
+def silu(x: TensorLike) -> Tensor:
     """x * sigmoid(x)."""
     x = floating(x)
     return record(_silu(x.data), (x,), silu_backward, x=x.data)
@@ -309,7 +312,7 @@ def _saturation(x):
     return 11.0 if x.dtype == np.float16 else 40.0
 
 
-def maximum(a, b):
+def maximum(a: TensorLike, b: TensorLike) -> Tensor:
     """The larger of the two; where they are equal each gets half of the gradient."""
     a, b = _operands(a, b)
     return record(np.maximum(a.data, b.data), (a, b), maximum_backward, a=a.data, b=b.data)
@@ -321,7 +324,7 @@ def maximum_backward(dout, a, b):
     return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
 
 
-def minimum(a, b):
+def minimum(a: TensorLike, b: TensorLike) -> Tensor:
     """The smaller of the two; where they are equal each gets half of the gradient."""
     a, b = _operands(a, b)
     return record(np.minimum(a.data, b.data), (a, b), minimum_backward, a=a.data, b=b.data)
@@ -338,7 +341,7 @@ def _share(lost, tied, dtype):
     return np.where(tied, dtype.type(0.5), (~lost).astype(dtype))
 
 
-def where(condition, a=None, b=None):
+def where(condition: TensorLike, a: TensorLike = None, b: TensorLike = None) -> Any:
     """a where condition holds, else b. condition: booleans, no gradient.
 
     where(condition) alone gives the places where it holds: for each axis a tensor of indices.
@@ -359,14 +362,14 @@ def where_backward(dout, condition, a_shape, b_shape):
 
 
 @numpy_keywords(a_min="min", a_max="max")
-def clip(x, min=None, max=None):
+def clip(x: TensorLike, min: TensorLike = None, max: TensorLike = None) -> Tensor:
     """x limited to [min, max], either of which may be None or an array; `max`, where it is the smaller one.
 
     The gradient goes to x inside of the bounds and on them, outside to the bound that is the result.
     """
     if min is None and max is None:
         raise ValueError("clip needs min or max")
-    if isinstance(x, Tensor) and x.dtype.kind == "f" and _is_scalar(min) and _is_scalar(max):
+    if isinstance(x, Tensor) and x.dtype.kind == "f" and {type(min), type(max)} <= {*_SCALARS, type(None)}:
         low, high = -math.inf if min is None else min, math.inf if max is None else max
         return record(np.minimum(np.maximum(x.data, low), high), (x,), clip_backward, x=x.data, low=low, high=high)
     x, *bounds = promoted(x, *(bound for bound in (min, max) if bound is not None))
@@ -383,10 +386,6 @@ def clip_backward(dout, x, low, high):
     dlow = unbroadcast(dout * ((x < low) & (low < high)), low.shape)
     dhigh = unbroadcast(dout * ((x > high) | (low > high)), high.shape)
     return dx, dlow, dhigh
-
-
-def _is_scalar(bound):
-    return bound is None or type(bound) in _SCALARS
 
 
 def _limits(x):

@@ -3,10 +3,11 @@
 import numpy as np
 
 from minigrad._tensor import Tensor, as_tensor, record
+from minigrad.argument_types import TensorLike
 from minigrad.ops.elementwise import _if_wanted, _operands, div, mul, sign_of, unbroadcast, where
 
 
-def floor_divide(a, b):
+def floor_divide(a: TensorLike, b: TensorLike) -> Tensor:
     """a // b, the quotient rounded down; the gradient is 0. ZeroDivisionError for an integer divided by 0."""
     a, b = _divisible(a, b)
     return _constant(np.floor_divide(a.data, b.data), a, b)
@@ -29,7 +30,7 @@ def _divisible(a, b):
     return a, b
 
 
-def remainder(a, b):
+def remainder(a: TensorLike, b: TensorLike) -> Tensor:
     """a % b = a - b * floor(a / b), with the sign of b. ZeroDivisionError for an integer divided by 0."""
     a, b = _divisible(a, b)
     return record(
@@ -55,22 +56,22 @@ def _rounded(ufunc, x):
     return _constant(ufunc(x.data), x) if x.dtype.kind == "f" else x
 
 
-def floor(x):
+def floor(x: TensorLike) -> Tensor:
     """The largest whole number <= x; the gradient is 0."""
     return _rounded(np.floor, x)
 
 
-def ceil(x):
+def ceil(x: TensorLike) -> Tensor:
     """The smallest whole number >= x; the gradient is 0."""
     return _rounded(np.ceil, x)
 
 
-def trunc(x):
+def trunc(x: TensorLike) -> Tensor:
     """x rounded towards 0; the gradient is 0."""
     return _rounded(np.trunc, x)
 
 
-def round(x, decimals=0):
+def round(x: TensorLike, decimals: int = 0) -> Tensor:
     """x rounded to `decimals` places, which may be negative, halves to the even neighbour; the gradient is 0."""
     x = as_tensor(x)
     if decimals == 0 or x.dtype.kind != "f":
@@ -79,12 +80,12 @@ def round(x, decimals=0):
     return div(round(mul(x, tens)), tens) if decimals > 0 else mul(round(div(x, tens)), tens)
 
 
-def rint(x):
+def rint(x: TensorLike) -> Tensor:
     """NumPy's name for `round`, to whole numbers alone."""
     return round(x)
 
 
-def sign(x):
+def sign(x: TensorLike) -> Tensor:
     """-1, 0 or 1, and 0 for NaN as in PyTorch; the gradient is 0."""
     x = as_tensor(x)
     return _constant(sign_of(x.data), x)

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 
-from minigrad._tensor import record
+from minigrad._tensor import Tensor, record
+from minigrad.argument_types import TensorLike
 from minigrad.ops.elementwise import floating
 
 
-def exp2(x):
+def exp2(x: TensorLike) -> Tensor:
     """2 ** x."""
     x = floating(x)
     return record(np.exp2(x.data), (x,), exp2_backward, x=x.data)
@@ -18,7 +19,7 @@ def exp2_backward(dout, x):
     return dout * (np.exp2(x - 1.0) * (2.0 * math.log(2.0)))  # 2 ** x * log(2), where 2 ** x alone might overflow
 
 
-def expm1(x):
+def expm1(x: TensorLike) -> Tensor:
     """e ** x - 1, exact also where x is near 0."""
     x = floating(x)
     return record(np.expm1(x.data), (x,), expm1_backward, x=x.data)
@@ -28,7 +29,7 @@ def expm1_backward(dout, x):
     return dout * np.exp(x)  # out + 1 would have lost the digits of a small exp(x)
 
 
-def log2(x):
+def log2(x: TensorLike) -> Tensor:
     """Logarithm to the base 2."""
     x = floating(x)
     return record(np.log2(x.data), (x,), log2_backward, x=x.data)
@@ -38,7 +39,7 @@ def log2_backward(dout, x):
     return dout / math.log(2.0) / x  # x * log(2) might be subnormal, which has fewer digits
 
 
-def log10(x):
+def log10(x: TensorLike) -> Tensor:
     """Logarithm to the base 10."""
     x = floating(x)
     return record(np.log10(x.data), (x,), log10_backward, x=x.data)
@@ -48,7 +49,7 @@ def log10_backward(dout, x):
     return dout / math.log(10.0) / x
 
 
-def log1p(x):
+def log1p(x: TensorLike) -> Tensor:
     """log(1 + x), exact also where x is near 0."""
     x = floating(x)
     return record(np.log1p(x.data), (x,), log1p_backward, x=x.data)
@@ -58,7 +59,7 @@ def log1p_backward(dout, x):
     return dout / (1.0 + x)
 
 
-def sin(x):
+def sin(x: TensorLike) -> Tensor:
     """Sine of x in radians."""
     x = floating(x)
     return record(np.sin(x.data), (x,), sin_backward, x=x.data)
@@ -68,7 +69,7 @@ def sin_backward(dout, x):
     return dout * np.cos(x)
 
 
-def cos(x):
+def cos(x: TensorLike) -> Tensor:
     """Cosine of x in radians."""
     x = floating(x)
     return record(np.cos(x.data), (x,), cos_backward, x=x.data)
