@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 import outcomes
-from operators import NOT_COMMON, OPERATORS
+from operators import NOT_COMMON, OPERATORS, Operator
 from outcomes import DIFFERENT, EQUAL, MISSING, UNCLEAR, Outcome
 
 import minigrad as mg
@@ -107,13 +107,13 @@ def outcomes_of(entry, dtype, at_most=None):
             yield written(entry, sample), outcome
 
 
-def compare(entry, sample, dtype):
-    """The Outcome of a sample; None if PyTorch cannot compute it."""
+def compare(entry, sample, dtype, alias=None):
+    """The Outcome of a sample; None if PyTorch cannot compute it. alias: minigrad's function, if it is another."""
     try:
         theirs = Theirs(entry, sample, dtype)
     except (RuntimeError, NotImplementedError):  # no such kernel for this dtype
         return None
-    operator = OPERATORS[entry.name]
+    operator = OPERATORS[entry.name] if alias is None else Operator(alias)
     name = operator.path or entry.name.rpartition(".")[2]
     if operator.call is None and not hasattr(mg, name):
         return Outcome(MISSING, f"minigrad has no {name}")
@@ -128,12 +128,19 @@ def compare(entry, sample, dtype):
     if problem := difference(ours, theirs, dtype, chance, operator.order and theirs.has_ties(sample)):
         return Outcome(DIFFERENT, problem)
     if chance or (operator.order and theirs.has_ties(sample)):
-        return Outcome(EQUAL)
+        wrong = entry.name == "nn.functional.dropout" and not is_dropped_out(ours[0].data, sample)
+        return Outcome(DIFFERENT, "neither 0 nor x / (1 - p)") if wrong else Outcome(EQUAL)
     try:
         return gradient_outcome(ours, translate.leaves(), theirs, dtype)
     except Exception as error:
         said = outcomes.of_error(error).detail
         return Outcome(UNCLEAR, f"in backward, {said}")
+
+
+def is_dropped_out(out, sample):
+    """Whether every element of `out` is 0, or the input's divided by 1 - p."""
+    kept = array(sample.input) / (1 - sample.kwargs.get("p", 0.5))
+    return bool(np.all((out == 0) | np.isclose(out, kept, 1e-3 if out.dtype == np.float16 else 1e-6)))
 
 
 class Theirs:

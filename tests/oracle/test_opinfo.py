@@ -10,7 +10,7 @@ import opinfo
 import pytest
 import thresholds
 from operators import OPERATORS
-from outcomes import DIFFERENT, EQUAL, MISSING, REFUSED, UNCLEAR, Outcome, of_error
+from outcomes import AMBIGUOUS, DIFFERENT, EQUAL, MISSING, REFUSED, UNCLEAR, Outcome, of_error
 from report import line, share
 
 import minigrad as mg
@@ -64,6 +64,21 @@ def test_float16_works_in_elementwise_operators_and_elsewhere_ends_in_one_clear_
 
 def test_every_name_that_minigrad_and_pytorchs_table_share_is_listed():
     assert opinfo.unlisted(opinfo.load_op_db()) == set()
+
+
+def test_other_names_of_an_operator_give_the_same():
+    """PyTorch's table names aliases: clip is clamp, swapaxes is transpose."""
+    called = set()
+    for entry in opinfo.entries():
+        for alias in entry.aliases:
+            name = alias.name.rpartition(".")[2]
+            if hasattr(mg, name) and OPERATORS[entry.name].call is None:
+                called.add(name)
+                for sample in opinfo.samples(entry, "float64", 2):
+                    outcome = opinfo.compare(entry, sample, "float64", name)
+                    bad = outcome.kind not in (EQUAL, REFUSED, AMBIGUOUS)
+                    assert not bad or opinfo.title(entry) in thresholds.UNFINISHED, (name, outcome)
+    assert {"absolute", "concatenate", "layer_norm", "multiply", "negative", "swapaxes"} <= called
 
 
 # ------------------------------------------------------------------------------------------ the check itself
