@@ -19,7 +19,7 @@ FLOATS = ("float64", "float32")
 INTEGER_OPERATORS = {"bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "__rand__", "__ror__", "__rxor__",
                      "nn.functional.one_hot"}  # fmt: skip
 IN_COMPLEX_NUMBERS = {("nn.functional.silu", "complex")}
-WITHOUT_MEANING = {"device", "options"}  # keywords about where and how, not about what: minigrad has one way
+WITHOUT_MEANING = {"device", "memory_format", "options"}  # where and how, not what: minigrad has one way
 #: dtype -> largest error, relative to the element and to the largest element
 TOLERANCES = {
     "float64": (1e-9, 1e-11),
