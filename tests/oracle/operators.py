@@ -93,6 +93,7 @@ OPERATORS = {
     "t": Operator(call=lambda mg, x: x.t()),
     # dtypes
     **{name: _method(name) for name in ("bool", "double", "float", "half", "int", "long")},
+    "contiguous": Operator(call=lambda mg, x, **keywords: x.contiguous(**keywords)),
     "expand_as": Operator(call=lambda mg, x, other: x.expand_as(other)),
     "reshape_as": Operator(call=lambda mg, x, other: x.reshape_as(other)),
     "view_as": Operator(call=lambda mg, x, other: x.view_as(other)),
