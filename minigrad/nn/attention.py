@@ -99,7 +99,7 @@ class MultiheadAttention(Module):
         """Both masks as one array to be added to the scores (N, H, T, S), or None."""
         if attn_mask is None and key_padding_mask is None:
             return None
-        N, H, T, S = *q.shape[:3], k.shape[2]
+        (N, H, T), S = q.shape[:3], k.shape[2]
         mask = Tensor(np.zeros((1, 1, T, S), q.dtype, like=q.data))
         if attn_mask is not None:
             attn_mask = as_tensor(attn_mask)

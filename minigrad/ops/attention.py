@@ -51,8 +51,10 @@ def scaled_dot_product_attention(
     fits = q.shape[:-2] == k.shape[:-2] and k.shape == v.shape and q.size and k.size
     if attn_mask is None and fits and dropout_p < 1.0:
         tape = random.next_stream() if dropout_p else (0, 0, 0)
-        four = (reshape(x, (1, math.prod(x.shape[:-2]), *x.shape[-2:])) if x.ndim != 4 else x for x in (q, k, v))
-        return reshape(flash_attention(*four, is_causal, scale, dropout_p, *tape), q.shape)
+        shape = q.shape
+        if q.ndim != 4:
+            q, k, v = (reshape(x, (1, math.prod(x.shape[:-2]), *x.shape[-2:])) for x in (q, k, v))
+        return reshape(flash_attention(q, k, v, is_causal, scale, dropout_p, *tape), shape)
     scores = mul(matmul(q, swapaxes(k, -1, -2)), scale)  # (..., T, S)
     return matmul(dropout(_weights(scores, attn_mask, is_causal), dropout_p), v)
 

@@ -178,7 +178,7 @@ def _max_pool(name, n, input, kernel_size, stride, padding, dilation, ceil_mode,
     around = _with_ceil(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     _check_windows(name, x.shape, kernel_size, around, dilation)
     windows = sliding_windows(x, kernel_size, stride, around, dilation, fill=-math.inf)
-    N, C, positions = *x.shape[:2], windows.shape[2 + n :]
+    (N, C), positions = x.shape[:2], windows.shape[2 + n :]
     windows = reshape(windows, (N, C, math.prod(kernel_size), math.prod(positions)))
     best = windows.data.argmax(axis=2)  # (N, C, positions); of NaN the first
     rows, columns, places = np.ogrid[:N, :C, : math.prod(positions)]
