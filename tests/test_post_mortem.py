@@ -35,7 +35,7 @@ def test_divergence_is_located_saved_and_entered(tmp_path):
     arrays, meta = checkpoint.load(dump)
     assert meta["step"] == 1 and all(np.isfinite(a).all() for a in arrays.values())
 
-    entered = run("--post-mortem", dump, stdin="args\np ('finite inputs', bool(np.isfinite(x.data).all()))\nquit\n")
+    entered = run("--post-mortem", dump, stdin="args\np ('finite inputs', bool(np.isfinite(input.data).all()))\nquit\n")
     assert entered.returncode == 0, entered.stderr
     assert "is the first that is not finite" in entered.stdout and "(Pdb)" in entered.stdout
     assert "('finite inputs', True)" in entered.stdout
