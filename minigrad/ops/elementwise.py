@@ -270,8 +270,8 @@ def sigmoid(x: TensorLike) -> Tensor:
 
 
 def sigmoid_backward(dout, x):
-    root = _half_sech(0.5 * x)
-    return dout * root * root  # out * (1 - out), which cancels where out is near 1
+    small = np.exp(-np.abs(x))
+    return dout * small / (1.0 + small) ** 2  # out * (1 - out), which cancels where out is near 1
 
 
 def relu(x: TensorLike) -> Tensor:
