@@ -65,7 +65,8 @@ def _rows_of(function, form, count, device, seed):
     for backend in backends:
         out, gradients = _computed(function, x, backend)
         backward = [
-            _backward_error(function, form, x, dout, dx, derivatives, curvatures) for dout, dx in gradients.items()
+            _backward_error(function, form, x, dout, dx, (values, derivatives, curvatures))
+            for dout, dx in gradients.items()
         ]
         yield Row(
             function.name, form.name, backend,
@@ -75,9 +76,14 @@ def _rows_of(function, form, count, device, seed):
         )  # fmt: skip
 
 
-def _backward_error(function, form, x, dout, dx, derivatives, curvatures):
-    """The mixed error of dx for dout f'(x). Where f'(x) alone overflows, a smaller product of it may."""
-    keep = [i for i, d in enumerate(derivatives) if dout == 1.0 or abs(d) < measure.overflow(form)]
+def _backward_error(function, form, x, dout, dx, exact):
+    """The mixed error of dx for dout f'(x). exact: f(x), f'(x), x f''(x).
+
+    Where f(x) or f'(x) alone overflows, a smaller product of it may be infinite too.
+    """
+    values, derivatives, curvatures = exact
+    large = [max(abs(f), abs(d)) >= measure.overflow(form) for f, d in zip(values, derivatives, strict=True)]
+    keep = [i for i in range(len(x)) if not (large[i] and np.isinf(float(dx[i])))]
     expected, slopes = ([dout * numbers[i] for i in keep] for numbers in (derivatives, curvatures))
     steps = allowed(function.name, "backward", form.name)[1]
     return measure.mixed_error(form, x[keep], dx[keep], expected, slopes, steps)

@@ -260,7 +260,8 @@ def _half_sech(x):
 
 def _sigmoid(x):
     # 1 / (1 + exp(-x)), or exp(x) / (1 + exp(x)) for x < 0, where exp(-x) would overflow
-    return np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-np.abs(x)))
+    small = np.exp(-np.abs(x))
+    return np.maximum(np.sign(x), small) / (1.0 + small)
 
 
 def sigmoid(x: TensorLike) -> Tensor:
