@@ -45,7 +45,7 @@ def accepts(op, shape, n):
 
 #: op -> how many inputs with gradients it has, where there are several
 SEVERAL = {case.op: n for case in CASES if (n := sum(a.dtype.kind == "f" for a in case.arrays())) > 1}
-for op in SEVERAL.keys() - {name.split(",")[0] for name in CALLS}:
+for op in sorted(SEVERAL.keys() - {name.split(",")[0] for name in CALLS}):
     shape = next(shape for shape in ((4, 4), (4,), (1, 2, 4, 3)) if accepts(op, shape, SEVERAL[op]))
     CALLS[op] = shape, SEVERAL[op], getattr(ops, op)
 
