@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numba
+import numpy as np
 import pytest
 
 import kernels
@@ -60,6 +61,9 @@ SUPPLIES = {
         "the extra docs",
         lambda: all(importlib.util.find_spec(name) for name in ("nbclient", "ipykernel", "pdoc")),
         f"{PIP} -e '.[docs]'",
+    ),
+    "numpy21": Supply(
+        "NumPy 2.1 or newer", lambda: np.lib.NumpyVersion(np.__version__) >= "2.1.0", f"{PIP} 'numpy>=2.1'"
     ),
     "compiler": Supply("g++", lambda: shutil.which("g++") is not None, "apt install g++"),
     "cuda_sim": Supply("--device cuda-sim", lambda: on_device("cuda-sim"), "unset MINIGRAD_TEST_DEVICE"),

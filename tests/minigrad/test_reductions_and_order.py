@@ -91,6 +91,7 @@ def forms(x):
                     ("trace", {"offset": -1, "axis1": 1, "axis2": 0})]  # fmt: skip
 
 
+@pytest.mark.numpy21
 def test_moving_elements_by_numpys_keywords_gives_its_values():
     for x in inputs("flip"):
         for name, keywords in forms(x):
