@@ -23,7 +23,14 @@ GRADIENTS = (Gradient("embedding", "repeated", lambda rng: [np.array([[1, 4, 1],
 
 _SORTS = MachineCode("none", why="sorts token ids, which stand anywhere")
 SOURCES = {
-    "embedding.cu": Source(kernels=dict.fromkeys(("embedding_count", "embedding_lists", "embedding_order"), _SORTS)),
+    "embedding.cu": Source(
+        kernels={
+            **dict.fromkeys(("embedding_count", "embedding_lists", "embedding_order"), _SORTS),
+            "embedding_sum_long": MachineCode(
+                local_outside_loops=True, why="two sums of VEC columns leave too few registers for the list's length"
+            ),
+        }
+    ),
 }
 
 

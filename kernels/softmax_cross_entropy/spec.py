@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels.spec import FEW, IGNORE, SUMS, Bug, Gradient, Kernel, Source, accum, and_then, normal, normals
+from kernels.spec import FEW, IGNORE, SUMS, Bug, Gradient, Kernel, MachineCode, Source, accum, and_then, normal, normals
 
 
 def _forward(s, rng, dtype):
@@ -28,7 +28,14 @@ GRADIENTS = (
 )
 SOURCES = {
     "softmax_cross_entropy.cu": Source(
-        kernels={"softmax_cross_entropy_forward": SUMS, "count_targets": FEW, "sum_losses": FEW}
+        kernels={
+            "softmax_cross_entropy_forward": SUMS,
+            "softmax_cross_entropy_in_place": MachineCode(
+                local_outside_loops=True, why="the two parts of logsumexp are read at once and kept aside"
+            ),
+            "count_targets": FEW,
+            "sum_losses": FEW,
+        }
     )
 }
 

@@ -145,7 +145,7 @@ def test_a_limit_of_the_address_space_is_found():
         (["--n-layer", "9" * 5000], ["--n-layer", "(5,0"]),
         (
             ["--batch-size", "100000000"],
-            ["about 207 TB", "most of it for the step", "lower batch_size"],
+            ["about 348 TB", "most of it for the step", "lower batch_size"],
         ),
         (
             ["--batch-size", "500000"],

@@ -23,7 +23,8 @@ _PROGRAM = {"fast": 200 * _MB, "reference": 85 * _MB}  # Python, its libraries, 
 _COMPILER = 105 * _MB  # Numba
 _LAYER = 32 << 10  # Python objects of a layer and of its graph
 _CHUNK_ROWS = 512  # of logits that exist at once where the vocabulary is large
-_STEP, _EVALUATION = 13, 12  # temporary arrays (tokens, n_embd), besides those saved for backward
+# temporary arrays (tokens, n_embd), besides those saved for backward; the reference GELU computes in float64
+_STEP, _EVALUATION = {"fast": 13, "reference": 56}, {"fast": 12, "reference": 40}
 _PREFLIGHT, _SHORT_PREFLIGHT = 46, 8  # bytes a parameter: copies in float64, and gradients
 _ON_HOST = ("program", "text", "batches", "first weights", "resuming", "saving")  # also for a GPU
 _ON_GPU = ("weights", "gradients", "moments", "step", "evaluation", "preflight")
@@ -100,13 +101,13 @@ def _step(model, config, kept):
     # a layer saves both norms' inputs (2 C), queries, keys and values (3 C), attention's output (C), GELU's input (4 C)
     # and, always in float32, two numbers for each norm and one for each head
     layers = model.n_layer * (10 * C * kept + 4 * (4 + model.n_head)) * N
-    return layers + 4 * _STEP * N * C + _logits(model, N) + _scores(model, config, B)
+    return layers + 4 * _STEP[config.kernels] * N * C + _logits(model, N) + _scores(model, config, B)
 
 
 def _forward(model, config, rows):
     """Bytes of a forward pass without a graph."""
     N = rows * config.seq_len
-    return 4 * _EVALUATION * N * model.n_embd + _logits(model, N) + _scores(model, config, rows)
+    return 4 * _EVALUATION[config.kernels] * N * model.n_embd + _logits(model, N) + _scores(model, config, rows)
 
 
 def _logits(model, N):
