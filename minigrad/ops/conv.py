@@ -38,7 +38,7 @@ def sliding_windows(x, kernel_size, stride, padding, dilation, fill=0.0):
 
 def sliding_windows_backward(dout, x_shape, kernel_size, stride, padding, dilation):
     before, after = zip(*padding, strict=True)
-    padded = [n + a + b for n, a, b in zip(x_shape[2:], before, after, strict=True)]
+    padded = np.add(x_shape[2:], before) + after
     dx = np.zeros((*x_shape[:2], *padded), dout.dtype, like=dout)
     for element, seen in _elements(dout.shape, kernel_size, stride, dilation):
         dx[seen] += dout[element]  # windows overlap, but one element of all windows sees no place twice

@@ -48,8 +48,8 @@ def _rows(x, dim):
     return data, np.lib.array_utils.normalize_axis_index(dim, data.ndim)
 
 
-def _numpy_argsort(a, axis=-1, kind=None, *, stable=True):
-    return argsort(a, dim=axis)
+def _numpy_argsort(a, axis=-1, kind=None, *, stable=True, descending=False):
+    return argsort(a, dim=axis, descending=descending)
 
 
 def _whose_argsort(input, dim=-1, descending=False, *, stable=True):
@@ -65,9 +65,9 @@ def argsort(input: TensorLike, dim: int | None = -1, descending: bool = False, *
     return Tensor(_order(data, dim, descending).reshape(x.shape))
 
 
-def _numpy_sort(a, axis=-1, kind=None, *, stable=True):
-    x = as_tensor(a)
-    return (sort(reshape(x, -1), dim=0) if axis is None else sort(x, dim=axis)).values
+def _numpy_sort(a, axis=-1, kind=None, *, stable=True, descending=False):  # the last is in NumPy since 2.5
+    x, axis = (reshape(as_tensor(a), -1), 0) if axis is None else (as_tensor(a), axis)
+    return sort(x, dim=axis, descending=descending).values
 
 
 def _whose_sort(input, *args, **keywords):

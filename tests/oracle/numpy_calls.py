@@ -33,6 +33,7 @@ VALUES = {
     "k": (ABSENT, 0, 1, -2),
     "kind": (ABSENT, "stable"),
     "stable": (ABSENT, True),
+    "descending": (ABSENT, False, True),
     "axes": (ABSENT, None, (1, 0), (2, 0, 1), (-1, 0, 1)),
     "decimals": (ABSENT, 0, 1),
     "offset": (ABSENT, 0, 1, -1),
@@ -111,7 +112,10 @@ COMPILED = {
 
 
 def keywords_of(name, args):
-    """NumPy's keywords that may follow these arguments, without those that REFUSED and NOT_TAKEN name."""
+    """NumPy's keywords that may follow these arguments, without those that REFUSED and NOT_TAKEN name.
+
+    Keywords that a later NumPy adds are not in VALUES, and are left out.
+    """
     function = getattr(np, name)
     if isinstance(function, np.ufunc):
         return []
@@ -122,7 +126,7 @@ def keywords_of(name, args):
         parameters = inspect.signature(function).parameters.values()
         names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)][len(args) :]
     names = [*names, "constant_values"] if name == "pad" else names
-    return [n for n in names if n not in REFUSED and n not in NOT_TAKEN]
+    return [n for n in names if n not in REFUSED and n not in NOT_TAKEN and (n in VALUES or (name, n) in VALUES_OF)]
 
 
 def arrays(shape, dtype, count=1):
