@@ -6,29 +6,34 @@ operation on both kinds raises.
 """
 
 import math
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = np.ndarray  # for type hints; an array of a device is taken by the same functions
+Shape: TypeAlias = tuple[int, ...]
 
 CACHE_LINE = 64  # bytes, of a CPU
 _PADDING, _MALLOC_HEADER = 1024, 16  # 1/1024 of a large array's bytes is padding; bytes that malloc adds to them
 
 
-def is_array(x):
+def is_array(x: object) -> bool:
     """Whether x is an array, on whichever device; not so for NumPy's scalars and for Tensors."""
     return type(x) is np.ndarray or hasattr(x, "__array_function__")
 
 
-def as_array(x):
+def as_array(x: Array | np.generic) -> Array:
     """x, or a 0-d array in place of the scalar that NumPy makes of a 0-d result."""
     return np.asarray(x) if isinstance(x, np.generic) else x
 
 
-def on_host(x):
+def on_host(x: Array) -> Array:
     """x as a NumPy array; from a device that is a copy, for which the host waits."""
     return x.get() if hasattr(x, "get") else x
 
 
-def row_scale(x):
+def row_scale(x: Array) -> Array:
     """What to divide each row of x (..., C) by before its numbers are squared -> (..., 1).
 
     1, or the row's largest magnitude where squares would overflow or vanish.
@@ -39,7 +44,7 @@ def row_scale(x):
     return np.where(extreme, largest, largest.dtype.type(1))
 
 
-def empty(shape, dtype, like=None):
+def empty(shape: Shape, dtype: npt.DTypeLike, like: Array | None = None) -> Array:
     """`np.empty`, beginning at a cache line, so that no vector load or store crosses one.
 
     The array is on `like`'s device, where every array is aligned.
@@ -59,7 +64,7 @@ def empty(shape, dtype, like=None):
 _SUM_BLOCK = 128  # elements that are added one after another, as in NumPy's pairwise sum
 
 
-def accurate_sum(x, axis=None, keepdims=False):
+def accurate_sum(x: Array, axis: int | Shape | None = None, keepdims: bool = False) -> Array:
     """`x.sum(axis, keepdims=keepdims)` in x's floating dtype, whose error grows with log n along every axis.
 
     axis: None for all, an int, or a tuple. NumPy adds pairwise along the axis whose elements lie closest in memory, and
@@ -83,7 +88,7 @@ def accurate_sum(x, axis=None, keepdims=False):
     return np.expand_dims(x, axes) if keepdims else x
 
 
-def _sum_along(x, i):
+def _sum_along(x: Array, i: int) -> Array:
     """The sum along axis i >= 0."""
     while (n := x.shape[i]) > _SUM_BLOCK and not _is_fastest(x, i):
         rest = n % _SUM_BLOCK
@@ -94,7 +99,7 @@ def _sum_along(x, i):
     return x.sum(axis=i)
 
 
-def _is_fastest(x, i):
+def _is_fastest(x: Array, i: int) -> bool:
     """Whether the elements along axis i lie closest in memory: NumPy's inner loop runs there, and adds pairwise."""
     step = abs(x.strides[i])
     return step > 0 and all(step <= abs(s) for s, n in zip(x.strides, x.shape, strict=True) if n > 1)
