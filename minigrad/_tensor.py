@@ -2,12 +2,15 @@
 
 import sys
 import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from kernels.arrays import as_array, empty, is_array, on_host
 from minigrad import dtypes, graph
+from minigrad.argument_types import Array, DType, TensorLike
 from minigrad.hooks import RemovableHandle
 from minigrad.tensor_protocols import Protocols
 
@@ -252,19 +255,19 @@ class Tensor(graph.GradSlot, Protocols):
     __hash__ = object.__hash__  # a tensor is a key of its own, although == compares elements
 
 
-def _is_number_like(value):
+def _is_number_like(value: object) -> bool:
     """Whether == compares elements; beside anything else, None for instance, a tensor is just another object."""
     return isinstance(value, (Tensor, int, float, list, tuple, np.generic)) or is_array(value)
 
 
-def _differentiable(data):
+def _differentiable(data: Array) -> bool:
     if data.dtype.kind != "f":
         raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
     return True
 
 
 @contextmanager
-def gradients_aside(leaves):
+def gradients_aside(leaves: Iterable[Tensor]) -> Iterator[None]:
     """Inside, these leaf Tensors have no gradients, and backward writes none into an optimizer's arena.
 
     Afterwards the gradients are what they were before, whatever was added meanwhile.
@@ -279,7 +282,7 @@ def gradients_aside(leaves):
             leaf.grad, leaf.grad_buffer, leaf._pending = kept
 
 
-def as_tensor(value, dtype=None, like=None):
+def as_tensor(value: TensorLike, dtype: DType = None, like: Array | None = None) -> Tensor:
     """`value` as a Tensor; what is no array yet has that dtype, and lies where the array `like` does."""
     if isinstance(value, Tensor):
         return value
@@ -288,14 +291,14 @@ def as_tensor(value, dtype=None, like=None):
     return Tensor(value, dtype=dtype)
 
 
-def constant(value, like):
+def constant(value: float, like: Array) -> Tensor:
     """A number as a Tensor without axes, of the dtype of the array `like` and where that is."""
     if type(like) is np.ndarray:
         return Tensor(np.array(value, like.dtype))
     return Tensor(np.asarray(value, like.dtype, like=like))
 
 
-def record(out, parents, backward, /, **saved):
+def record(out: Array, parents: Sequence[Tensor], backward: Callable[..., Any], /, **saved: Any) -> Tensor:
     """The Tensor of an operation's result.
 
     out       the array computed from the parents' data

@@ -5,6 +5,8 @@ is meant. The table below has every name of which a call without such a keyword 
 method; `tests/oracle/test_positional.py` compares the two libraries and finds no other one.
 """
 
+from typing import NoReturn
+
 AMBIGUOUS = {
     "all_axes": "say dim=() for a reduction over all axes (PyTorch), or axis=() for one over none (NumPy)",
     "getitem": "take the int first, as in x[0][:, [1, 2]], for PyTorch's order of axes; moveaxis then gives NumPy's",
@@ -20,6 +22,6 @@ AMBIGUOUS = {
 }
 
 
-def refuse(name, entry=None):
+def refuse(name: str, entry: str | None = None) -> NoReturn:
     """Raise the TypeError for an ambiguous call of `name`; entry: its key in the table, if that is another."""
     raise TypeError(f"{name}: NumPy and PyTorch answer this call differently; {AMBIGUOUS[entry or name]}")

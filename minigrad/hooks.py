@@ -1,7 +1,7 @@
 """What `Tensor.register_hook` returns."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 
 class RemovableHandle:
@@ -22,8 +22,8 @@ class RemovableHandle:
 
     __call__ = remove
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.remove()

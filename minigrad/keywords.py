@@ -1,29 +1,53 @@
-"""Decorators for operations: NumPy's keywords beside PyTorch's, and one name for a function of each library."""
+"""Decorators for operations: NumPy's keywords beside PyTorch's, and one name for a function of each library.
+
+How these are hinted. A function with optional PyTorch keywords ends its parameters with NumPy's,
+`**numpy: Unpack[AxisKeepdims]` (a TypedDict of `argument_types`, or one beside the function); a type checker then takes
+`axis=` and `keepdims=` of that type, and no other. The dict is always empty when the function runs: the decorator has
+renamed what was in it. Where a renamed argument is required, or the result's type depends on the keyword, the function
+has one `typing.overload` for each library instead; `numpy_keywords(overloads=True, ...)` and `two_meanings` leave the
+checking of calls to these:
+
+    @overload
+    def max(input: TensorLike, dim: int, keepdim: bool = False) -> ValuesAndIndices: ...
+    @overload
+    def max(input: TensorLike, *, axis: Axes, keepdims: bool = False) -> Tensor: ...
+    @two_meanings(_numpy_max, _whose_extremum)
+    def max(input: TensorLike, dim: Any = None, keepdim: bool = False) -> Tensor | ValuesAndIndices:
+"""
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import numpy as np
 
 from minigrad.ambiguous import refuse
 
 Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
 NO_AXES = range(0)  # NumPy's axis=(): over none. PyTorch's dim=() means over all
 
 
-def numpy_keywords(**torch_names: str) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+@overload
+def numpy_keywords(
+    *, overloads: Literal[True], **torch_names: str
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]: ...
+@overload
+def numpy_keywords(**torch_names: str) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]: ...
+def numpy_keywords(*, overloads: Any = False, **torch_names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The operation, which has PyTorch's keywords, takes NumPy's as well: numpy_keywords(axis="dim").
 
-    TypeError if both are given.
+    TypeError if both are given. overloads: see above, nothing to the running function.
     """
 
-    def decorate(op):
+    def decorate(op: Callable[..., Any]) -> Callable[..., Any]:
+        known = _keywords(op)
+
         @functools.wraps(op)
-        def spelled(*args, **kwargs):
+        def spelled(*args: Any, **kwargs: Any) -> Any:
             if kwargs:
-                kwargs = _renamed(op.__name__, kwargs, torch_names)
+                kwargs = _renamed(op.__name__, kwargs, torch_names, known)
             return op(*args, **kwargs)
 
         return spelled
@@ -31,20 +55,30 @@ def numpy_keywords(**torch_names: str) -> Callable[[Callable[..., Result]], Call
     return decorate
 
 
-def _renamed(name, kwargs, torch_names):
+def _keywords(op: Callable[..., Any]) -> set[str]:
+    """What may be given by keyword, without the names that only the decorator takes."""
+    parameters = inspect.signature(op).parameters.values()
+    return {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+
+
+def _renamed(name: str, kwargs: dict[str, Any], torch_names: dict[str, str], known: set[str]) -> dict[str, Any]:
     for numpy_name in torch_names.keys() & kwargs.keys():
         torch_name = torch_names[numpy_name]
         if torch_name in kwargs:
             raise TypeError(f"{name}: give {numpy_name} or {torch_name}, not both")
         kwargs[torch_name] = kwargs.pop(numpy_name)
+    unknown = kwargs.keys() - known
+    if unknown:
+        raise TypeError(f"{name}() got an unexpected keyword argument {min(unknown)!r}")
     return kwargs
 
 
-def reduction(op: Callable[..., Result]) -> Callable[..., Result]:
+def reduction(op: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """A reduction (x, dim, keepdim, ...) also takes NumPy's `axis` and `keepdims`. An empty tuple must be named."""
+    known = _keywords(op)
 
     @functools.wraps(op)
-    def spelled(*args, **kwargs):
+    def spelled(*args: Any, **kwargs: Any) -> Any:
         if len(args) > 1 and args[1].__class__ is tuple and not args[1]:
             refuse(op.__name__, "all_axes")
         if len(args) > 2 and not isinstance(args[2], (bool, np.bool_)):  # NumPy's dtype stands here
@@ -52,7 +86,7 @@ def reduction(op: Callable[..., Result]) -> Callable[..., Result]:
         if kwargs:
             if kwargs.get("axis") == ():
                 kwargs["axis"] = NO_AXES
-            kwargs = _renamed(op.__name__, kwargs, {"axis": "dim", "keepdims": "keepdim"})
+            kwargs = _renamed(op.__name__, kwargs, {"axis": "dim", "keepdims": "keepdim"}, known)
         return op(*args, **kwargs)
 
     return spelled
@@ -67,11 +101,11 @@ def two_meanings(
     that is ambiguous, which is refused. Where both give the same result, it may say either.
     """
 
-    def decorate(torch_op):
-        torch, numpy = (set(inspect.signature(op).parameters) for op in (torch_op, numpy_op))
+    def decorate(torch_op: Callable[..., Any]) -> Callable[..., Any]:
+        torch, numpy = _keywords(torch_op), _keywords(numpy_op)
 
         @functools.wraps(torch_op)
-        def chosen(*args, **kwargs):
+        def chosen(*args: Any, **kwargs: Any) -> Any:
             of_torch, of_numpy = kwargs.keys() & (torch - numpy), kwargs.keys() & (numpy - torch)
             if of_torch and of_numpy:
                 raise TypeError(

@@ -71,6 +71,8 @@ def try_the_wheel(stranger):
     python = "import kernels, minigrad, tiny_transformer_np as t; print(t.__version__, kernels.__file__)"
     printed = stranger.run(f"python -c '{python}'")
     assert str(stranger.root / "env") in printed, printed
+    for package in ("cudasim", "kernels", "minigrad", "tiny_transformer_np"):  # type checkers read their hints
+        stranger.run(f"""python -c 'import {package} as p, pathlib; pathlib.Path(p.__path__[0], "py.typed").stat()'""")
     stranger.run("python -c 'import train'", status=1)
     stranger.say(f"imported: {printed.strip()}")
 

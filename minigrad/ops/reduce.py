@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import builtins
 import math
+from typing import Unpack
 
 import numpy as np
 
 from kernels.arrays import accurate_sum, as_array
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import Axes, DType, TensorLike
+from minigrad.argument_types import Axes, AxisKeepdims, DType, TensorLike
 from minigrad.keywords import NO_AXES, numpy_keywords, reduction, two_meanings
 from minigrad.ops.elementwise import astype, exp, log, sqrt, where
 from minigrad.ops.shape import reshape
@@ -69,7 +70,9 @@ def _wide(array):
 
 
 @reduction
-def sum(input: TensorLike, dim: Axes = None, keepdim: bool = False, *, dtype: DType = None) -> Tensor:
+def sum(
+    input: TensorLike, dim: Axes = None, keepdim: bool = False, *, dtype: DType = None, **numpy: Unpack[AxisKeepdims]
+) -> Tensor:
     """Sum over `dim`; dtype: the input is converted to it first. Integers and booleans give int64."""
     x = input = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
@@ -83,7 +86,9 @@ def sum_backward(dout, x_shape, axis):
 
 
 @reduction
-def mean(input: TensorLike, dim: Axes = None, keepdim: bool = False, *, dtype: DType = None) -> Tensor:
+def mean(
+    input: TensorLike, dim: Axes = None, keepdim: bool = False, *, dtype: DType = None, **numpy: Unpack[AxisKeepdims]
+) -> Tensor:
     """Mean over `dim`, NaN of no elements; dtype: the input is converted to it first. Integers give float32."""
     x = input = _input(input, dtype or (np.float32 if as_tensor(input).dtype.kind in "bui" else None))
     axis = _normalised(dim, x.ndim)
@@ -178,7 +183,7 @@ def std(
 
 
 @reduction
-def amax(input: TensorLike, dim: Axes = None, keepdim: bool = False) -> Tensor:
+def amax(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Unpack[AxisKeepdims]) -> Tensor:
     """Largest element over `dim`; equal ones share the gradient, and NaNs have it."""
     x = as_tensor(input)
     axis = _normalised(dim, x.ndim)
@@ -193,7 +198,7 @@ def amax_backward(dout, x, out, axis):
 
 
 @reduction
-def amin(input: TensorLike, dim: Axes = None, keepdim: bool = False) -> Tensor:
+def amin(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Unpack[AxisKeepdims]) -> Tensor:
     """Smallest element over `dim`; equal ones share the gradient, and NaNs have it."""
     x = as_tensor(input)
     axis = _normalised(dim, x.ndim)
@@ -206,7 +211,9 @@ def amin_backward(dout, x, out, axis):
 
 
 @reduction
-def prod(input: TensorLike, dim: Axes = None, keepdim: bool = False, *, dtype: DType = None) -> Tensor:
+def prod(
+    input: TensorLike, dim: Axes = None, keepdim: bool = False, *, dtype: DType = None, **numpy: Unpack[AxisKeepdims]
+) -> Tensor:
     """Product over `dim`; dtype: the input is converted to it first. Integers and booleans give int64."""
     x = input = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
@@ -317,7 +324,9 @@ def any(input: TensorLike, dim: Axes = None, keepdim: bool = False) -> Tensor:
 
 
 @reduction
-def count_nonzero(input: TensorLike, dim: Axes = None, *, keepdim: bool = False) -> Tensor:
+def count_nonzero(
+    input: TensorLike, dim: Axes = None, *, keepdim: bool = False, **numpy: Unpack[AxisKeepdims]
+) -> Tensor:
     """The number of elements over `dim` that are not 0, as int64; without a gradient."""
     x = as_tensor(input)
     return Tensor(as_array((x.data != 0).sum(axis=_normalised(dim, x.ndim), keepdims=keepdim)))
