@@ -117,12 +117,8 @@ from minigrad.ops.linalg import (  # noqa: F401
     vdot,
 )
 from minigrad.ops.loss import (  # noqa: F401
-    binary_cross_entropy_with_logits,
     cross_entropy,
-    kl_div,
-    l1_loss,
     linear_cross_entropy,
-    mse_loss,
     nll_loss,
     one_hot,
     softmax_cross_entropy,
@@ -139,6 +135,15 @@ from minigrad.ops.nn import (  # noqa: F401
     rmsnorm,
     seeded_dropout,
     softmax,
+)
+from minigrad.ops.pointwise_loss import (  # noqa: F401
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    smooth_l1_loss,
 )
 from minigrad.ops.reduce import (  # noqa: F401
     all,

@@ -81,6 +81,8 @@ CASES = [
     *[OpCase(op, "plain", getattr(ops, op), positive((5, 3)))
       for op in ("log", "log2", "log10", "log1p", "sqrt", "rsqrt")],
     *[OpCase(op, "plain", getattr(ops, op), off_zero((5, 3))) for op in ("abs", "relu", "elu")],
+    OpCase("binary_cross_entropy", "plain", lambda x, y: ops.binary_cross_entropy(x, y, reduction="none"),
+           lambda rng: [rng.uniform(0.1, 0.9, (5, 3)), rng.uniform(0.1, 0.9, (5, 3))]),
     OpCase("softplus", "threshold", lambda x: ops.softplus(x, beta=3.0, threshold=1.0), off_zero((5, 3))),
     OpCase("elu", "scaled", lambda x: ops.elu(x, 1.5, 2.0), off_zero((5, 3))),
     OpCase("remainder", "broadcast", ops.remainder, lambda rng: [rng.uniform(3.2, 3.8, (5, 3)), [1.0, -2.0, 2.0]]),

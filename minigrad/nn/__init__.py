@@ -51,12 +51,15 @@ from minigrad.nn.layers import (
     RMSNorm,
 )
 from minigrad.nn.losses import (
+    BCELoss,
     BCEWithLogitsLoss,
     CrossEntropyLoss,
+    HuberLoss,
     KLDivLoss,
     L1Loss,
     MSELoss,
     NLLLoss,
+    SmoothL1Loss,
 )
 from minigrad.nn.module import (
     Module,
@@ -70,6 +73,7 @@ __all__ = [
     "GELU",
     "AvgPool1d",
     "AvgPool2d",
+    "BCELoss",
     "BCEWithLogitsLoss",
     "Conv1d",
     "Conv2d",
@@ -78,6 +82,7 @@ __all__ = [
     "Embedding",
     "Flatten",
     "Hardtanh",
+    "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
@@ -100,6 +105,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
     "Softmax",
     "Softplus",
     "Tanh",

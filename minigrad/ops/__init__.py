@@ -51,6 +51,7 @@ from minigrad.ops.nn import (
     seeded_dropout,
     softmax,
 )
+from minigrad.ops.pointwise_loss import binary_cross_entropy
 from minigrad.ops.reduce import (
     amax,
     amin,
@@ -88,6 +89,7 @@ __all__ = [
     "amax",
     "amin",
     "astype",
+    "binary_cross_entropy",
     "broadcast_to",
     "causal_self_attention",
     "clip",

@@ -1,10 +1,6 @@
-"""Losses: PyTorch's functions, and the operations of the kernels.
-
-PyTorch's take `reduction`: "mean", "sum" or "none". Their arguments `size_average` and `reduce` are refused.
-"""
+"""Losses of classes: PyTorch's functions, and the operations of the kernels. Arguments as in `pointwise_loss`."""
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -13,8 +9,7 @@ import kernels
 from minigrad import graph
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.argument_types import TensorLike
-from minigrad.ops.activation import logsigmoid
-from minigrad.ops.elementwise import abs, add, astype, div, exp, log, mul, neg, sub, where
+from minigrad.ops.elementwise import add, mul, neg, where
 from minigrad.ops.indexing import getitem
 from minigrad.ops.nn import (
     check_floats,
@@ -23,10 +18,10 @@ from minigrad.ops.nn import (
     layer_inputs,
     linear,
     log_softmax,
-    refuse,
     tensor_beside,
 )
-from minigrad.ops.reduce import mean, sum
+from minigrad.ops.pointwise_loss import check_settings, inverse
+from minigrad.ops.reduce import sum
 from minigrad.ops.shape import permute, reshape
 
 
@@ -83,7 +78,7 @@ def linear_cross_entropy(
     """
     x, table, bias = layer_inputs("linear_cross_entropy", input=input, linear_weight=linear_weight, bias=linear_bias)
     targets = integers(target)
-    _check_reduction("linear_cross_entropy", reduction)
+    check_settings("linear_cross_entropy", reduction)
     if not grad_scale > 0.0:
         raise ValueError(f"linear_cross_entropy: grad_scale is {grad_scale}; expected more than 0")
     if bias is not None or weight is not None or label_smoothing or reduction == "none" or table.ndim != 2 or (
@@ -143,8 +138,7 @@ def cross_entropy(
     class. Entries whose target is ignore_index do not count. label_smoothing: this part of each target is spread
     evenly over all classes. The mean over no entry is NaN, as in PyTorch.
     """
-    refuse("cross_entropy", size_average=size_average is not None, reduce=reduce is not None)
-    _check_reduction("cross_entropy", reduction)
+    check_settings("cross_entropy", reduction, size_average, reduce)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; expected 0 <= label_smoothing <= 1")
     logits = _classes_last("cross_entropy: input", input)  # (..., V)
@@ -174,8 +168,7 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """-input[target] over axis 1: `cross_entropy` of log-probabilities."""
-    refuse("nll_loss", size_average=size_average is not None, reduce=reduce is not None)
-    _check_reduction("nll_loss", reduction)
+    check_settings("nll_loss", reduction, size_average, reduce)
     log_probs = _classes_last("nll_loss: input", input)
     return _of_indices("nll_loss", log_probs, integers(target), weight, ignore_index, reduction, 0.0)
 
@@ -208,7 +201,7 @@ def _of_indices(name, log_probs, targets, weight, ignore_index, reduction, smoot
     if reduction == "none":
         return reshape(losses, targets.shape)
     total = sum(losses)
-    return total if reduction == "sum" else mul(total, _inverse(float(each.sum(dtype=np.float64))))
+    return total if reduction == "sum" else mul(total, inverse(float(each.sum(dtype=np.float64))))
 
 
 def _of_probabilities(log_probs, target, weight, reduction, smoothing):
@@ -225,11 +218,7 @@ def _of_probabilities(log_probs, target, weight, reduction, smoothing):
     if reduction == "none":
         return losses
     total = sum(losses)
-    return total if reduction == "sum" else mul(total, _inverse(losses.size))
-
-
-def _inverse(n):
-    return 1.0 / n if n else math.nan
+    return total if reduction == "sum" else mul(total, inverse(losses.size))
 
 
 def _class_weight(name, weight, log_probs):
@@ -242,65 +231,6 @@ def _class_weight(name, weight, log_probs):
     return Tensor(weight.data)  # no gradient, as in PyTorch
 
 
-def mse_loss(
-    input: TensorLike,
-    target: TensorLike,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    weight: TensorLike | None = None,
-) -> Tensor:
-    """(input - target)**2. weight: a factor of each entry; the mean then divides by its sum."""
-    difference = _difference("mse_loss", input, target, size_average, reduce, reduction)
-    return _weighted(mul(difference, difference), weight, reduction)
-
-
-def l1_loss(
-    input: TensorLike,
-    target: TensorLike,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    weight: TensorLike | None = None,
-) -> Tensor:
-    """|input - target|. weight as in `mse_loss`."""
-    return _weighted(abs(_difference("l1_loss", input, target, size_average, reduce, reduction)), weight, reduction)
-
-
-def _weighted(losses, weight, reduction):
-    if weight is None:
-        return _reduced(losses, reduction)
-    weight = tensor_beside(weight, losses)
-    if weight.shape != losses.shape:
-        raise ValueError(f"weight has shape {weight.shape}, expected that of input, {losses.shape}")
-    weighted = mul(losses, weight)
-    return div(sum(weighted), sum(weight)) if reduction == "mean" else _reduced(weighted, reduction)
-
-
-def kl_div(
-    input: TensorLike,
-    target: TensorLike,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    log_target: bool = False,
-) -> Tensor:
-    """target (log(target) - input): input holds log-probabilities, and target too if log_target.
-
-    reduction "batchmean": the sum divided by the length of the first axis.
-    """
-    refuse("kl_div", size_average=size_average is not None, reduce=reduce is not None)
-    _check_reduction("kl_div", reduction, "batchmean")
-    input, target = _pair("kl_div", input, target)
-    if log_target:
-        losses = mul(exp(target), sub(target, input))
-    else:  # 0 log 0 = 0
-        losses = sub(mul(target, log(where(target.data == 0, 1.0, target))), mul(target, input))
-    if reduction != "batchmean":
-        return _reduced(losses, reduction)
-    return mul(sum(losses), _inverse(input.shape[0] if input.ndim else 1))
-
-
 def one_hot(tensor: TensorLike, num_classes: int = -1) -> Tensor:
     """int64 (..., num_classes): 1 at each class of `tensor` (...), else 0. -1: as many classes as occur."""
     classes = integers(tensor)
@@ -310,58 +240,3 @@ def one_hot(tensor: TensorLike, num_classes: int = -1) -> Tensor:
         num_classes = int(classes.max()) + 1
     classes = checked_ids("one_hot: class", classes, num_classes, classes)
     return Tensor((classes[..., None] == np.arange(num_classes, like=classes)).astype(np.int64))
-
-
-def _difference(name, input, target, size_average, reduce, reduction):
-    refuse(name, size_average=size_average is not None, reduce=reduce is not None)
-    _check_reduction(name, reduction)
-    return sub(*_pair(name, input, target))
-
-
-def _pair(name, input, target):
-    """Both as Tensors. A warning if they differ in shape: (N, 1) and (N,) would make a loss of (N, N)."""
-    input = tensor_beside(input, target if hasattr(target, "dtype") else None)
-    target = tensor_beside(target, input)
-    if input.shape != target.shape:
-        shapes = f"{name}: input has shape {input.shape}, target {target.shape}"
-        warnings.warn(f"{shapes}: they are broadcast, which is rarely meant", stacklevel=4)
-    return input, target
-
-
-def _check_reduction(name, reduction, *more):
-    known = ("mean", "sum", "none", *more)
-    if reduction not in known:
-        raise ValueError(f"{name}: reduction is {reduction!r}; expected one of {', '.join(map(repr, known))}")
-
-
-def _reduced(losses, reduction):
-    return losses if reduction == "none" else sum(losses) if reduction == "sum" else mean(losses)
-
-
-def binary_cross_entropy_with_logits(
-    input: TensorLike,
-    target: TensorLike,
-    weight: TensorLike | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    pos_weight: TensorLike | None = None,
-) -> Tensor:
-    """-pos_weight target log(sigmoid(input)) - (1 - target) log(1 - sigmoid(input)), exact in both tails.
-
-    target: probabilities, of input's shape. weight: a factor of each entry; pos_weight: of the positive class.
-    """
-    name = "binary_cross_entropy_with_logits"
-    refuse(name, size_average=size_average is not None, reduce=reduce is not None)
-    _check_reduction(name, reduction)
-    input = as_tensor(input)
-    target = tensor_beside(target, input)
-    check_floats(name, input=input, target=target)
-    if input.shape != target.shape:
-        raise ValueError(f"{name}: target has shape {target.shape}, expected that of input, {input.shape}")
-    dtype = input.dtype
-    if dtype == np.float16:  # the factors would be rounded
-        input, target = astype(input, np.float32), astype(target, np.float32)
-    positive = target if pos_weight is None else mul(target, pos_weight)
-    losses = neg(add(mul(positive, logsigmoid(input)), mul(sub(1.0, target), logsigmoid(neg(input)))))
-    return astype(_reduced(losses if weight is None else mul(losses, weight), reduction), dtype)

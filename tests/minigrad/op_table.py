@@ -48,6 +48,11 @@ def positive_then_normal(first, second):
     return lambda rng: [rng.uniform(0.5, 2.0, first), rng.standard_normal(second)]
 
 
+def probabilities(*shapes):
+    """Between 0.1 and 0.9."""
+    return lambda rng: [rng.uniform(0.1, 0.9, shape) for shape in shapes]
+
+
 BROADCASTS = {
     "equal": ((2, 3), (2, 3)), "column-row": ((3, 1), (1, 4)), "trailing": ((2, 3, 4), (4,)),
     "leading": ((5,), (2, 5)), "0d-left": ((), (3, 2)), "0d-right": ((2, 3), ()), "both-0d": ((), ()),
@@ -330,6 +335,9 @@ NETWORKS = [
           None if s else torch_causal(n))
       for case, shape, n, s in (("heads", (2, 5, 12), 2, {}), ("one-head", (1, 3, 9), 1, {}), ("one", (1, 1, 3), 1, {}),
                                 ("dropout", (2, 5, 12), 2, {"p": 0.3, **TAPE}))],
+    *[Row("binary_cross_entropy", f"{reduction}-{case}",
+          lambda m, x, y, r=reduction: _nn(m).binary_cross_entropy(x, y, reduction=r), probabilities(shape, shape))
+      for reduction in ("mean", "none") for case, shape in UNARY_SHAPES.items()],
     cross_entropy("mean", (4, 5), [1, 0, 4, 1]),
     cross_entropy("sum", (4, 5), [1, 0, 4, 1], reduction="sum"),
     cross_entropy("ignored", (4, 5), [1, -100, 4, -100]),

@@ -62,6 +62,7 @@ def product(**choices):
 
 @pytest.mark.parametrize("function", [
     "linear", "embedding", "layer_norm", "rms_norm", "cross_entropy", "nll_loss", "mse_loss", "l1_loss", "kl_div",
+    "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
     "dropout", "scaled_dot_product_attention", "conv1d", "conv2d", "avg_pool1d", "avg_pool2d",
 ])  # fmt: skip
 def test_arguments_stand_in_the_order_of_torch(function):
@@ -231,6 +232,11 @@ def test_losses_of_two_arrays(reduction):
     for function in ("mse_loss", "l1_loss"):
         compare(function, a, b, reduction=reduction)
         compare(function, a, b, reduction=reduction, weight=RNG.uniform(0.5, 2, (4, 3)))
+    for limit in (0.2, 1.0, 3):
+        compare("smooth_l1_loss", a, b, reduction=reduction, beta=limit)
+        compare("huber_loss", a, b, reduction=reduction, delta=limit)
+    compare("smooth_l1_loss", a, b, reduction=reduction, beta=0.0)
+    compare("huber_loss", a, b, reduction=reduction, weight=RNG.uniform(0.5, 2, (4, 3)))
     with pytest.warns(UserWarning, match=r"input has shape \(4, 3\), target \(3,\)"):
         mg.F.mse_loss(mg.tensor(a), b[0])
     p, log_q = RNG.dirichlet(np.ones(3), 4), np.log(RNG.dirichlet(np.ones(3), 4))
@@ -246,6 +252,8 @@ def test_losses_of_two_arrays(reduction):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_binary_cross_entropy(reduction):
     x, p, weight = normal(4, 3) * 20, RNG.random((4, 3)), RNG.random((4, 3))
+    for setting in product(weight=[None, weight[0], weight]):
+        compare("binary_cross_entropy", RNG.random((4, 3)), p, reduction=reduction, **setting)
     for setting in product(weight=[None, weight], pos_weight=[None, weight[0] * 3]):
         for target in (p, (p > 0.5).astype(float)):
             compare("binary_cross_entropy_with_logits", x, target, reduction=reduction, **setting)
@@ -260,6 +268,27 @@ def test_the_loss_of_a_sure_and_right_answer_is_not_zero():
         loss = mg.F.binary_cross_entropy_with_logits(logit, np.array([target]))
         loss.backward()
         np.testing.assert_allclose([loss.data, np.abs(logit.grad[0])], np.exp(-50.0), rtol=1e-14)
+
+
+def test_a_certain_and_wrong_probability_costs_100_and_has_a_finite_gradient():
+    arrays = np.array([0, 0, 1, 1, 0.5, 1e-30, 1]), np.array([0, 1, 0, 1, 0.5, 1, 0.5])
+    ours, theirs = (
+        [mg.tensor(a, requires_grad=True) for a in arrays],
+        [torch.tensor(a).requires_grad_() for a in arrays],
+    )
+    for inputs, function in ((ours, mg.F), (theirs, torch.nn.functional)):
+        loss = function.binary_cross_entropy(*inputs)
+        loss.backward()
+        assert loss.item() > 3 * 100 / 7
+    for x, peer in zip(ours, theirs, strict=True):  # PyTorch's limit of the gradient is 1e-12 in float32
+        np.testing.assert_allclose(x.grad, peer.grad.numpy(), rtol=1e-8)
+
+
+def test_one_outlier_of_infinity_leaves_the_gradients_of_huber_and_smooth_l1_finite():
+    """Squares of it would be infinite, and infinity times 0 is NaN."""
+    difference = np.array([np.inf, -np.inf, np.nan, 1.0, -1.0, 0.0, 2.0, 1e200])
+    for function, limit in (("huber_loss", {"delta": 1.0}), ("smooth_l1_loss", {"beta": 0.5})):
+        compare(function, difference, np.zeros(8), reduction="none", **limit)
 
 
 def test_one_hot():
@@ -280,6 +309,12 @@ BAD_LOSSES = {
     "probabilities": (lambda x: mg.F.cross_entropy(x, np.ones((2, 4), np.float32)), ValueError, "shape of input"),
     "size_average": (lambda x: mg.F.mse_loss(x, x, True), TypeError, "size_average is not supported"),
     "integers": (lambda x: mg.F.cross_entropy(np.ones((2, 5), int), [0, 1]), TypeError, "input is int64"),
+    "no probabilities": (lambda x: mg.F.binary_cross_entropy(x * 2, x), ValueError, r"input has entries outside 0"),
+    "no targets": (lambda x: mg.F.binary_cross_entropy(x, -x), ValueError, r"target has entries outside 0"),
+    "weights": (lambda x: mg.F.binary_cross_entropy(x, x, np.ones((3, 1, 1))), ValueError, "weight has shape"),
+    "target's shape": (lambda x: mg.F.binary_cross_entropy(x, x[0]), ValueError, r"target has shape \(5,\)"),
+    "delta": (lambda x: mg.F.huber_loss(x, x, delta=0), ValueError, "delta is 0; expected more than 0"),
+    "beta": (lambda x: mg.F.smooth_l1_loss(x, x, beta=-1), ValueError, "beta is -1; expected at least 0"),
     "kl batchmean": (lambda x: mg.F.mse_loss(x, x, reduction="batchmean"), ValueError, "'batchmean'"),
 }  # fmt: skip
 
@@ -428,13 +463,15 @@ def check_modules(ours, theirs, *inputs, call=lambda m, *x: m(*x)):
 
 
 @pytest.mark.filterwarnings("ignore:.*batchmean")  # of PyTorch
-@pytest.mark.parametrize("name", ["MSELoss", "L1Loss", "KLDivLoss", "CrossEntropyLoss", "NLLLoss"])
+@pytest.mark.parametrize("name", [
+    "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCELoss", "KLDivLoss", "CrossEntropyLoss", "NLLLoss",
+])  # fmt: skip
 def test_losses_as_modules(name):
     of_classes = name in ("CrossEntropyLoss", "NLLLoss")
     second = RNG.integers(0, 5, 4) if of_classes else RNG.random((4, 5))
     for reduction in REDUCTIONS:
         ours, theirs = (getattr(library, name)(reduction=reduction) for library in (nn, torch.nn))
-        check_modules(ours, theirs, normal(4, 5), second)
+        check_modules(ours, theirs, RNG.random((4, 5)) if name == "BCELoss" else normal(4, 5), second)
     if of_classes:
         weight = RNG.random(5)
         check_modules(getattr(nn, name)(weight), getattr(torch.nn, name)(torch.tensor(weight)), normal(4, 5), second)

@@ -111,10 +111,12 @@ OPERATORS = {
     # neural networks
     **_plain(
         "log_softmax", "softmax", "nn.functional.avg_pool1d", "nn.functional.avg_pool2d",
-        "nn.functional.binary_cross_entropy_with_logits", "nn.functional.conv1d", "nn.functional.conv2d",
+        "nn.functional.binary_cross_entropy", "nn.functional.binary_cross_entropy_with_logits",
+        "nn.functional.conv1d", "nn.functional.conv2d", "nn.functional.huber_loss",
         "nn.functional.cross_entropy", "nn.functional.kl_div", "nn.functional.l1_loss", "nn.functional.layer_norm",
         "nn.functional.linear", "nn.functional.linear_cross_entropy", "nn.functional.max_pool1d",
         "nn.functional.max_pool2d", "nn.functional.mse_loss", "nn.functional.nll_loss", "nn.functional.rms_norm",
+        "nn.functional.smooth_l1_loss",
     ),
     "nn.functional.dropout": Operator(random=True),
     "nn.functional.embedding": Operator(call=lambda mg, weight, ids, **kw: mg.embedding(ids, weight, **kw)),

@@ -11,8 +11,8 @@ ELEMENTWISE, REDUCE, SHAPE, JOINING, INDEXING, LINALG, NN, ATTENTION, LOSS, CONV
     f"minigrad.ops.{name}."
     for name in ("elementwise", "reduce", "shape", "joining", "indexing", "linalg", "nn", "attention", "loss", "conv")
 )
-ACTIVATION, ROUNDING, TRANSCENDENTAL = (
-    f"minigrad.ops.{name}." for name in ("activation", "rounding", "transcendental")
+ACTIVATION, POINTWISE_LOSS, ROUNDING, TRANSCENDENTAL = (
+    f"minigrad.ops.{name}." for name in ("activation", "pointwise_loss", "rounding", "transcendental")
 )
 
 
@@ -228,6 +228,8 @@ BACKWARD_FUNCTIONS = [
     wrong("ignored rows get a gradient", "softmax_cross_entropy", no_mask, "mask forgotten", LOSS),
     Bug("ignored rows counted in the divisor", f"{LOSS}softmax_cross_entropy_backward", ignored_rows_counted,
         "softmax_cross_entropy", "factor N"),
+    wrong("derivative of a logit's loss", "binary_cross_entropy",
+          lambda dout, x, target: (dout * (x - target), dout * (np.log1p(-x) - np.log(x))), None, POINTWISE_LOSS),
     Bug("upstream gradient left out", f"{LOSS}linear_cross_entropy_backward",
         lambda right: lambda dout, dx, dweight, grad_scale, **_: (dx / grad_scale, dweight / grad_scale),
         "linear_cross_entropy", "scale forgotten"),
