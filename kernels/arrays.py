@@ -6,7 +6,7 @@ operation on both kinds raises.
 """
 
 import math
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ CACHE_LINE = 64  # bytes, of a CPU
 _PADDING, _MALLOC_HEADER = 1024, 16  # 1/1024 of a large array's bytes is padding; bytes that malloc adds to them
 
 
-def is_array(x: object) -> bool:
+def is_array(x: object) -> TypeGuard[Array]:
     """Whether x is an array, on whichever device; not so for NumPy's scalars and for Tensors."""
     return type(x) is np.ndarray or hasattr(x, "__array_function__")
 

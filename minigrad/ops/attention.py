@@ -41,7 +41,7 @@ def scaled_dot_product_attention(
 
     Without a mask and with equal sizes it is computed by `flash_attention`, which holds no array (T, S).
     """
-    q, k, v = layer_inputs("scaled_dot_product_attention", query=query, key=key, value=value)
+    q, k, v = layer_inputs("scaled_dot_product_attention", "query key value", query, key, value)
     _check_attention_shapes(q, k, v)
     if not 0.0 <= dropout_p <= 1.0:
         raise ValueError(f"scaled_dot_product_attention: dropout_p is {dropout_p}; expected 0 <= dropout_p <= 1")
@@ -119,7 +119,7 @@ def flash_attention(
     causal: query i sees keys 0..i. scale: 1 / sqrt(D) unless given. p: dropout on the probabilities, with
     (seed, step, stream) as for `seeded_dropout`. Vaswani et al. 2017; computed as in Dao 2023 (arXiv 2307.08691).
     """
-    q, k, v = layer_inputs("flash_attention", q=q, k=k, v=v)
+    q, k, v = layer_inputs("flash_attention", "q k v", q, k, v)
     fits = q.ndim == k.ndim == 4 and q.shape[:2] == k.shape[:2] and q.shape[3] == k.shape[3] and k.shape == v.shape
     if not fits:
         raise ValueError(f"attention needs q (B, H, T, D), k and v (B, H, S, D); got {q.shape}, {k.shape}, {v.shape}")
@@ -142,7 +142,7 @@ def causal_self_attention(
 
     The same kernel as `flash_attention`, which reads and writes the packed array here instead of three separate ones.
     """
-    (qkv,) = layer_inputs("causal_self_attention", qkv=qkv)
+    qkv, _, _ = layer_inputs("causal_self_attention", "qkv", qkv)
     q, k, v = _split_heads(qkv.data, n_head)
     setting = _attention_setting(q.shape[-1], True, None, p, seed, step, stream)
     out, logsumexp = kernels.for_array(qkv.data).attention_forward(q, k, v, **setting)

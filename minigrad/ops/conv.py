@@ -102,7 +102,7 @@ def conv2d(
 
 
 def _convolution(name, n, input, weight, bias, stride, padding, dilation, groups):
-    x, weight, bias = layer_inputs(name, input=input, weight=weight, bias=bias)
+    x, weight, bias = layer_inputs(name, "input weight bias", input, weight, bias)
     x, is_batch = _batched(name, x, n)
     stride, dilation = _each_axis(name, "stride", stride, n), _each_axis(name, "dilation", dilation, n)
     outputs, C = weight.shape[0], x.shape[1]

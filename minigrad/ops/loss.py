@@ -33,7 +33,7 @@ def softmax_cross_entropy(
     logits (..., V), targets (...) an integer array, reduction "mean" or "sum" -> (). If no row counts, the
     loss is 0. Raises IndexError for a target outside 0..V-1. targets may be on the host, wherever the logits are.
     """
-    (logits,) = layer_inputs("cross-entropy", logits=logits)
+    logits, _, _ = layer_inputs("cross-entropy", "logits", logits)
     targets = integers(targets)
     if targets.shape != logits.shape[:-1]:
         raise ValueError(f"cross-entropy: logits {logits.shape} need targets {logits.shape[:-1]}, not {targets.shape}")
@@ -76,7 +76,7 @@ def linear_cross_entropy(
     PyTorch, all logits do exist. options: how PyTorch cuts the batch into chunks; here they have a fixed size, and the
     result is the same.
     """
-    x, table, bias = layer_inputs("linear_cross_entropy", input=input, linear_weight=linear_weight, bias=linear_bias)
+    x, table, bias = layer_inputs("linear_cross_entropy", "input linear_weight bias", input, linear_weight, linear_bias)
     targets = integers(target)
     check_settings("linear_cross_entropy", reduction)
     if not grad_scale > 0.0:

@@ -1,20 +1,20 @@
 """Layers of neural networks. The fused ones do their arithmetic in `kernels`."""
 
 import math
+from typing import overload
 
 import numpy as np
 
 import kernels
 from kernels import matmul_precision
 from kernels.arrays import accurate_sum, is_array
-from minigrad import graph, random
+from minigrad import dtypes, graph, random
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import DType, Ints, TensorLike
+from minigrad.argument_types import Array, DType, Ints, Shape, TensorLike
 from minigrad.ops.elementwise import astype, mul
 from minigrad.ops.shape import reshape
 
 LARGE_TABLE = 4096  # rows from which on the few that a batch names are added alone
-_KERNEL_DTYPES = {np.dtype(np.float32), np.dtype(np.float64)}  # of which there are kernels on the CPU
 
 
 def softmax(input: TensorLike, dim: int | None = None, dtype: DType = None, *, axis: int | None = None) -> Tensor:
@@ -25,7 +25,7 @@ def softmax(input: TensorLike, dim: int | None = None, dtype: DType = None, *, a
     return astype(record(out, (x,), softmax_backward, out=out, axis=along), narrow)
 
 
-def softmax_backward(dout, out, axis):
+def softmax_backward(dout: Array, out: Array, axis: int) -> Array:
     return out * (dout - accurate_sum(dout * out, axis, keepdims=True))
 
 
@@ -37,27 +37,30 @@ def log_softmax(input: TensorLike, dim: int | None = None, dtype: DType = None, 
     return astype(record(out, (x,), log_softmax_backward, out=out, axis=along), narrow)
 
 
-def log_softmax_backward(dout, out, axis):
+def log_softmax_backward(dout: Array, out: Array, axis: int) -> Array:
     return dout - np.exp(out) * accurate_sum(dout, axis, keepdims=True)
 
 
-def _highest(x, axis):
+def _highest(x: Array, axis: int) -> Array:
     return x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)
 
 
-def _softmax_input(name, x, dim, axis, dtype):
-    """x in the dtype that is computed in, the axis, and the dtype of the result."""
-    if (dim is None) == (axis is None):
-        raise TypeError(f"{name}: give the axis as dim= or axis=" + ("" if dim is None else ", not both"))
-    x = as_tensor(x) if dtype is None else astype(as_tensor(x), dtype)
+def _softmax_input(
+    name: str, input: TensorLike, dim: int | None, axis: int | None, dtype: DType
+) -> tuple[Tensor, int, np.dtype]:
+    """The input in the dtype that is computed in, the axis, and the dtype of the result."""
+    along = axis if dim is None else dim
+    if along is None or None not in (dim, axis):
+        raise TypeError(f"{name}: give the axis as dim= or axis=" + ("" if along is None else ", not both"))
+    x = as_tensor(input) if dtype is None else astype(input, dtype)
     check_floats(name, input=x)
-    wide = np.float32 if x.dtype == np.float16 and _on_cpu(x) else x.dtype  # sums in float16 would lose digits
-    return astype(x, wide), axis if dim is None else dim, x.dtype
+    wide = np.dtype(np.float32) if x.dtype == np.float16 and _on_cpu(x) else x.dtype  # sums in float16 lose digits
+    return astype(x, wide), along, x.dtype
 
 
 def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
     """input @ weight.T + bias. input (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
-    x, weight, bias = layer_inputs("linear", input=input, weight=weight, bias=bias)
+    x, weight, bias = layer_inputs("linear", "input weight bias", input, weight, bias)
     if weight.ndim != 2:
         raise ValueError(f"linear: weight has shape {weight.shape}, expected (out_features, in_features)")
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
@@ -74,7 +77,9 @@ def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None
 
 
 @graph.accumulates(1)
-def linear_backward(dout, x, weight, has_bias, slot=graph.NO_SLOT):
+def linear_backward(
+    dout: Array, x: Array | None, weight: Array | None, has_bias: bool, slot: graph.GradSlot = graph.NO_SLOT
+) -> tuple[Array | None, ...]:
     needs_dbias = has_bias or None  # the kernel asks of its argument `bias` only whether it is None
     grads = kernels.for_array(dout).linear_backward(dout, x, weight, needs_dbias, slot.output())  # dx, dweight, dbias
     return grads if has_bias else grads[:2]
@@ -82,7 +87,7 @@ def linear_backward(dout, x, weight, has_bias, slot=graph.NO_SLOT):
 
 def layernorm(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, eps: float = 1e-5) -> Tensor:
     """Normalise the last axis. x (..., C), weight (C,), bias (C,) or None -> (..., C). Ba et al. 2016."""
-    x, weight, bias = layer_inputs("layernorm", x=x, weight=weight, bias=bias)
+    x, weight, bias = layer_inputs("layernorm", "x weight bias", x, weight, bias)
     _check_vector("layernorm: weight", weight, x.shape[-1])
     _check_vector("layernorm: bias", bias, x.shape[-1])
     kernel, kept = kernels.for_array(x.data).layernorm_forward, saved_array(x.data)
@@ -99,7 +104,15 @@ def layernorm(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None,
 
 
 @graph.accumulates(0)
-def layernorm_backward(dout, x, weight, mean, rstd, has_bias=True, slot=graph.NO_SLOT):
+def layernorm_backward(
+    dout: Array,
+    x: Array,
+    weight: Array,
+    mean: Array,
+    rstd: Array,
+    has_bias: bool = True,
+    slot: graph.GradSlot = graph.NO_SLOT,
+) -> tuple[Array, ...]:
     dresidual = slot.take()  # of the residual connection past the norm
     dx, dweight, dbias = kernels.for_array(dout).layernorm_backward(dout, x, weight, mean, rstd, dresidual)
     return (dx, dweight, dbias) if has_bias else (dx, dweight)
@@ -114,9 +127,14 @@ def layer_norm(
 ) -> Tensor:
     """`layernorm` of the last axes, whose sizes are normalized_shape, an int or a tuple; weight and bias have this
     shape, or are None. PyTorch's function."""
-    x, weight, bias = layer_inputs("layer_norm", input=input, weight=weight, bias=bias)
-    rows, weight, bias = _last_axes_as_one("layer_norm", x, normalized_shape, weight, bias)
-    return reshape(layernorm(rows, weight, bias, eps), x.shape)
+    x, weight, bias = layer_inputs("layer_norm", "input weight bias", input, weight, bias)
+    shape = _last_axes("layer_norm", x, normalized_shape, weight=weight, bias=bias)
+    weight = _ones(shape, x) if weight is None else weight
+    if len(shape) == 1:
+        return layernorm(x, weight, bias, eps)
+    rows = reshape(x, (*x.shape[: -len(shape)], math.prod(shape)))
+    bias = bias if bias is None else reshape(bias, -1)
+    return reshape(layernorm(rows, reshape(weight, -1), bias, eps), x.shape)
 
 
 def rms_norm(
@@ -124,23 +142,28 @@ def rms_norm(
 ) -> Tensor:
     """`rmsnorm` of the last axes, whose sizes are normalized_shape, an int or a tuple; weight has this shape, or is
     None. PyTorch's function."""
-    x, weight = layer_inputs("rms_norm", input=input, weight=weight)
-    rows, weight = _last_axes_as_one("rms_norm", x, normalized_shape, weight)
-    return reshape(rmsnorm(rows, weight, eps), x.shape)
+    x, weight, _ = layer_inputs("rms_norm", "input weight", input, weight)
+    shape = _last_axes("rms_norm", x, normalized_shape, weight=weight)
+    weight = _ones(shape, x) if weight is None else weight
+    if len(shape) == 1:
+        return rmsnorm(x, weight, eps)
+    rows = reshape(x, (*x.shape[: -len(shape)], math.prod(shape)))
+    return reshape(rmsnorm(rows, reshape(weight, -1), eps), x.shape)
 
 
-def _last_axes_as_one(name, x, normalized_shape, weight, *bias):
-    """x (..., C), weight (C,) and bias (C,) or None, where C = prod(normalized_shape)."""
+def _last_axes(name: str, x: Tensor, normalized_shape: Ints, **vectors: Tensor | None) -> Shape:
+    """normalized_shape as a tuple: the sizes of x's last axes, and the shape of weight and bias."""
     shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ValueError(f"{name}: input {x.shape} does not end in normalized_shape {shape}")
-    for what, vector in zip(("weight", "bias"), (weight, *bias), strict=False):
+    for what, vector in vectors.items():
         if vector is not None and vector.shape != shape:
             raise ValueError(f"{name}: {what} has shape {vector.shape}, expected {shape}")
-    C = math.prod(shape)
-    weight = Tensor(np.zeros(C, x.dtype, like=x.data) + 1.0) if weight is None else reshape(weight, C)
-    rows = reshape(x, (*x.shape[: -len(shape)], C))
-    return rows, weight, *(vector if vector is None else reshape(vector, C) for vector in bias)
+    return shape
+
+
+def _ones(shape: Shape, like: Tensor) -> Tensor:
+    return Tensor(np.zeros(shape, like.dtype, like=like.data) + 1.0)
 
 
 def rmsnorm(x: TensorLike, weight: TensorLike, eps: float | None = None) -> Tensor:
@@ -148,14 +171,14 @@ def rmsnorm(x: TensorLike, weight: TensorLike, eps: float | None = None) -> Tens
 
     eps: added to the mean of squares; None: the rounding unit of x's dtype, as in PyTorch.
     """
-    x, weight = layer_inputs("rmsnorm", x=x, weight=weight)
+    x, weight, _ = layer_inputs("rmsnorm", "x weight", x, weight)
     _check_vector("rmsnorm: weight", weight, x.shape[-1])
     eps = float(np.finfo(x.dtype).eps if eps is None else eps)
     out, rstd = kernels.for_array(x.data).rmsnorm_forward(x.data, weight.data, eps)
     return record(out, (x, weight), rmsnorm_backward, x=x.data, weight=weight.data, rstd=rstd)
 
 
-def rmsnorm_backward(dout, x, weight, rstd):
+def rmsnorm_backward(dout: Array, x: Array, weight: Array, rstd: Array) -> tuple[Array, Array]:
     return kernels.for_array(dout).rmsnorm_backward(dout, x, weight, rstd)  # dx, dweight
 
 
@@ -175,7 +198,7 @@ def gelu(input: TensorLike, approximate: str = "none") -> Tensor:
     return out
 
 
-def gelu_backward(dout, x, approximate, x_is_new=False):
+def gelu_backward(dout: Array, x: Array, approximate: str, x_is_new: bool = False) -> Array:
     return kernels.for_array(dout).gelu_backward(dout, x, approximate, x_is_new)
 
 
@@ -194,7 +217,7 @@ def embedding(
     padding_idx: the id whose row gets no gradient. max_norm, scale_grad_by_freq and sparse are refused.
     """
     refuse("embedding", max_norm=max_norm is not None, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
-    (weight,) = layer_inputs("embedding", weight=weight)
+    weight, _, _ = layer_inputs("embedding", "weight", weight)
     if weight.ndim != 2:
         raise ValueError(f"embedding: weight has shape {weight.shape}, expected (num_embeddings, embedding_dim)")
     V = weight.shape[0]
@@ -205,7 +228,13 @@ def embedding(
 
 
 @graph.accumulates(0)
-def embedding_backward(dout, ids, num_embeddings, padding_idx=None, slot=graph.NO_SLOT):
+def embedding_backward(
+    dout: Array,
+    ids: Array,
+    num_embeddings: int,
+    padding_idx: int | None = None,
+    slot: graph.GradSlot = graph.NO_SLOT,
+) -> Array:
     if padding_idx is not None:
         dout = np.where((ids == padding_idx)[..., None], np.zeros((), dout.dtype, like=dout), dout)
     in_place = slot.grad is None or num_embeddings >= LARGE_TABLE  # else the engine adds a whole gradient as quickly
@@ -231,7 +260,7 @@ def seeded_dropout(x: TensorLike, p: float, seed: int, step: int, stream: int) -
     The mask is a function of (seed, step, stream) and the element's index (Philox4x32-10), so the same
     arguments give the same result, and backward draws the mask again instead of keeping it.
     """
-    (x,) = layer_inputs("dropout", input=x)
+    x, _, _ = layer_inputs("dropout", "input", x)
     p = float(p)
     if not 0.0 <= p < 1.0:
         raise ValueError(f"dropout: p is {p}; expected 0 <= p < 1")
@@ -239,11 +268,11 @@ def seeded_dropout(x: TensorLike, p: float, seed: int, step: int, stream: int) -
     return record(out, (x,), seeded_dropout_backward, p=p, seed=seed, step=step, stream=stream)
 
 
-def seeded_dropout_backward(dout, p, seed, step, stream):
+def seeded_dropout_backward(dout: Array, p: float, seed: int, step: int, stream: int) -> Array:
     return kernels.for_array(dout).dropout_backward(dout, p, seed, step, stream)
 
 
-def saved_array(array):
+def saved_array(array: Array) -> Array | graph.Recompute:
     """What is saved of an array: a bfloat16 copy where products round to that anyway, else the array itself.
 
     Of what a model keeps for backward, most comes out of products and goes into others.
@@ -255,95 +284,107 @@ def saved_array(array):
     return graph.Recompute(from_bfloat16_bits, to_bfloat16_bits(array))
 
 
-def _recompute_or_data(x):
+def _recompute_or_data(x: Tensor) -> Array | graph.Recompute:
     """What to save of x: its Recompute, if it has one that gives x still, else the array."""
     return x.data if x.recompute is None or graph.may_be_stale(x.node) else x.recompute
 
 
-def _check_vector(what, vector, n):
+def _check_vector(what: str, vector: Tensor | None, n: int) -> None:
     """Kernels rely on it: a shorter vector would have them read foreign memory."""
     if vector is not None and vector.shape != (n,):
         raise ValueError(f"{what} has shape {vector.shape}, expected {(n,)}")
 
 
-def _position(what, i, n):
+def _position(what: str, i: int, n: int) -> int:
     """0..n-1 of an index that may be negative."""
     if not -n <= i < n:
         raise ValueError(f"{what} is {i}, expected {-n} <= {what.split()[-1]} < {n}")
     return int(i) % n
 
 
-def _on_cpu(x):
+def _on_cpu(x: Tensor) -> bool:
     return type(x.data) is np.ndarray
 
 
-def layer_inputs(layer, **inputs):
-    """The inputs as Tensors, None staying None; TypeError unless they have one dtype, of which there are kernels."""
-    given, dtype = inputs.values(), None
-    for x in given:  # nearly always nothing is to be done
-        if x is None:
-            continue
-        if not isinstance(x, Tensor):
-            break
-        if dtype is None:
-            dtype = x.data.dtype
-            if dtype not in _KERNEL_DTYPES:
-                break
-        elif x.data.dtype is not dtype:
-            break
-    else:
-        return given
-    like = next((x for x in inputs.values() if hasattr(x, "dtype")), None)
-    tensors = {name: x if x is None else tensor_beside(x, like) for name, x in inputs.items()}
-    check_floats(layer, **tensors)
-    first = next(iter(tensors.values()))
-    if first.dtype not in _KERNEL_DTYPES and _on_cpu(first):
-        raise TypeError(f"{layer}: no kernels for {first.dtype} on the CPU; convert with .astype(np.float32)")
-    return tensors.values()
+# fmt: off
+@overload
+def layer_inputs(layer: str, names: str, a: TensorLike, b: TensorLike, c: TensorLike, /
+                 ) -> tuple[Tensor, Tensor, Tensor]: ...
+@overload
+def layer_inputs(layer: str, names: str, a: TensorLike, b: TensorLike, c: TensorLike | None = None, /
+                 ) -> tuple[Tensor, Tensor, Tensor | None]: ...
+@overload
+def layer_inputs(layer: str, names: str, a: TensorLike, b: TensorLike | None = None, c: TensorLike | None = None, /
+                 ) -> tuple[Tensor, Tensor | None, Tensor | None]: ...
+# fmt: on
+def layer_inputs(
+    layer: str, names: str, a: TensorLike, b: TensorLike | None = None, c: TensorLike | None = None, /
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The inputs as Tensors, None staying None; TypeError unless they have one dtype, of which there are kernels.
+
+    names: theirs, for the message.
+    """
+    # nearly always nothing is to be done, and this test costs a quarter of a microsecond
+    if isinstance(a, Tensor) and (b is None or isinstance(b, Tensor)) and (c is None or isinstance(c, Tensor)):
+        dtype = a.data.dtype
+        if (
+            (dtype is dtypes.float32 or dtype is dtypes.float64)
+            and (b is None or b.data.dtype is dtype)
+            and (c is None or c.data.dtype is dtype)
+        ):
+            return a, b, c
+    like = next((x for x in (a, b, c) if isinstance(x, Tensor) or is_array(x)), None)
+    a, b, c = tensor_beside(a, like), *(x if x is None else tensor_beside(x, like) for x in (b, c))
+    check_floats(layer, **dict(zip(names.split(), (a, b, c), strict=False)))
+    if a.dtype not in (np.float32, np.float64) and _on_cpu(a):
+        raise TypeError(f"{layer}: no kernels for {a.dtype} on the CPU; convert with .astype(np.float32)")
+    return a, b, c
 
 
-def tensor_beside(value, like):
+def tensor_beside(value: TensorLike, like: TensorLike | None) -> Tensor:
     """`value` as a Tensor; what is no array yet, a list for instance, gets the dtype of the Tensor or array `like`."""
-    if isinstance(value, Tensor) or like is None or is_array(value):
+    if isinstance(value, Tensor) or is_array(value):
         return as_tensor(value)
-    return Tensor(np.asarray(value, dtype=like.dtype, like=like.data if isinstance(like, Tensor) else like))
+    beside = like.data if isinstance(like, Tensor) else like
+    return Tensor(np.asarray(value, beside.dtype, like=beside)) if is_array(beside) else as_tensor(value)
 
 
-def check_floats(layer, **tensors):
-    """TypeError, in one line, unless all are of one dtype, a floating-point one."""
-    (one, first), *others = tensors.items()
+def check_floats(layer: str, **tensors: Tensor | None) -> None:
+    """TypeError, in one line, unless all but None are of one dtype, a floating-point one."""
+    (one, first), *others = [(name, x) for name, x in tensors.items() if x is not None]
     if first.dtype.kind in "biuc":
         raise TypeError(f"{layer}: {one} is {first.dtype}, expected floating-point numbers; convert with .astype(...)")
     for name, x in others:
-        if x is not None and x.dtype != first.dtype:
+        if x.dtype != first.dtype:
             raise TypeError(f"{layer}: {one} is {first.dtype}, {name} {x.dtype}; convert either with .astype(...)")
 
 
-def refuse(function, **given):
+def refuse(function: str, **given: bool) -> None:
     """TypeError for the first argument that is given and that minigrad has no equivalent of."""
     for name, is_given in given.items():
         if is_given:
             raise TypeError(f"{function}: the argument {name} is not supported")
 
 
-def integers(ids):
-    ids = ids.data if hasattr(ids, "node") else ids
-    return ids if is_array(ids) else np.asarray(ids)
+def integers(ids: TensorLike) -> Array:
+    """The array of a Tensor or of anything else, wherever it lies."""
+    array = ids.data if isinstance(ids, Tensor) else ids
+    return array if is_array(array) else np.asarray(array)
 
 
-def checked_ids(what, ids, n, like, ignore_index=None):
+def checked_ids(what: str, ids: TensorLike, n: int, like: Array, ignore_index: int | None = None) -> Array:
     """A checked copy of the ids, int64, where the array `like` is. IndexError if one is outside 0..n-1.
 
     Kernels rely on the check: an index out of range would read or write foreign memory. The copy is private to the
     operation, since backward reads it once more, when the caller may have put the next batch into its own array.
     """
-    ids = integers(ids)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"{what}s must be integers, not {ids.dtype}")
-    ids = np.array(ids) if isinstance(ids, np.ndarray) else ids.copy()  # first: what is checked cannot change
-    bad = (ids < 0) | (ids >= n)
+    given = integers(ids)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"{what}s must be integers, not {given.dtype}")
+    own = np.array(given) if isinstance(given, np.ndarray) else given.copy()  # first: what is checked cannot change
+    bad = (own < 0) | (own >= n)
     if ignore_index is not None:
-        bad &= ids != ignore_index
+        bad &= own != ignore_index
     if bad.any():
-        raise IndexError(f"{what} {ids[bad][0]} is outside 0..{n - 1}")
-    return np.asarray(ids.astype(np.int64, copy=False), like=like)
+        raise IndexError(f"{what} {own[bad][0]} is outside 0..{n - 1}")
+    return np.asarray(own.astype(np.int64, copy=False), like=like)

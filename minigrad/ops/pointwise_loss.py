@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import TensorLike
+from minigrad.argument_types import Array, TensorLike
 from minigrad.ops.activation import logsigmoid
 from minigrad.ops.elementwise import abs, add, astype, div, exp, log, mul, neg, sub, where
 from minigrad.ops.nn import check_floats, refuse, tensor_beside
@@ -134,7 +134,7 @@ def binary_cross_entropy(
     return _of_probabilities(name, losses, weight, reduction, dtype)
 
 
-def binary_cross_entropy_backward(dout, x, target):
+def binary_cross_entropy_backward(dout: Array, x: Array, target: Array) -> tuple[Array, Array]:
     with np.errstate(divide="ignore"):  # the target's gradient is infinite where x is 0 or 1, as in PyTorch
         return dout * (x - target) / np.maximum(x * (1 - x), 1e-12), dout * (np.log1p(-x) - np.log(x))
 
