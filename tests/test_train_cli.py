@@ -14,7 +14,7 @@ import pytest
 
 from kernels.system import cli
 from tiny_transformer_np import CharTokenizer, TrainingConfig, TransformerConfig, TransformerLM
-from tiny_transformer_np.training import TextDataset, Trainer, checkpoint
+from tiny_transformer_np.training import TextDataset, Trainer, checkpoint, memory
 from tiny_transformer_np.training import __main__ as program
 from tiny_transformer_np.training.run_folder import Run
 
@@ -135,9 +135,10 @@ def test_plain_kernels_on_a_device_are_warned_of(device, kernel_set, warned):
     config = TrainingConfig(device=device, kernels=kernel_set, warmup_steps=0, seq_len=8, max_steps=3)
     model = TransformerLM(TransformerConfig(vocab_size=3, block_size=8, n_layer=1, n_head=1, n_embd=4))
     data = TextDataset(np.zeros(20, np.int64), CharTokenizer("abc"), 8)
-    trainer = Trainer(model, data, data, dataclasses.replace(config, device="cpu"), Run("runs/a"))
+    trainer = Trainer(model, data, data, dataclasses.replace(config, device="cpu"))
     trainer.config = config
-    text = program.describe(trainer, kernel_set, 1, "float32")
+    estimate = memory.of_run(model.config, config, (20, 20))
+    text = program.describe(trainer, Run("runs/a"), kernel_set, 1, "float32", estimate)
     assert ("none of the CUDA kernels runs" in text) == warned and f"kernels: {kernel_set}" in text
 
 

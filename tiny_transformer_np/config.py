@@ -9,12 +9,14 @@ import numbers
 import operator
 import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kernels.system.cli import complain, did_you_mean
 from kernels.system.errors import UserError
-from kernels.system.files import open_regular, shipped
+from kernels.system.files import StrPath, open_regular, shipped
 from kernels.system.printable import brief
 
 CONFIGS = shipped(Path(__file__).with_name("configs"), "configs")
@@ -31,17 +33,19 @@ class ConfigError(UserError):
     """A setting, a file or a run cannot be used."""
 
 
-def option(default, help, choices=None, low=None, high=None):
+def option(
+    default: Any, help: str, choices: tuple[str, ...] | None = None, low: float | None = None, high: float | None = None
+) -> Any:
     """A dataclass field with a help text, and the range of its values: `low` to `high`."""
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
-def size(default, help, low=1):
+def size(default: int, help: str, low: int = 1) -> Any:
     """An option that is the length of an axis."""
     return option(default, help, low=low, high=SIZE)
 
 
-def count(default, help, low=0):
+def count(default: int, help: str, low: int = 0) -> Any:
     """An option that counts steps, tokens or windows."""
     return option(default, help, low=low, high=COUNT)
 
@@ -61,7 +65,7 @@ class TransformerConfig:
     positions: str = option("learned", "how a token's position is told", ("learned", "sinusoidal"))
     gelu: str = option("tanh", "form of GELU: GPT-2's tanh, or exact", ("tanh", "none"))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self)
         if self.n_embd % self.n_head:
             raise ConfigError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
@@ -108,7 +112,7 @@ class TrainingConfig:
     )
     threads: int = count(0, "CPU threads for matrix products and kernels together; 0: one a core")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self)
         if self.min_lr > self.learning_rate:
             raise ConfigError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}; lower it")
@@ -116,7 +120,7 @@ class TrainingConfig:
             raise ConfigError(f"betas are {brief(self.betas)}; expected two numbers in [0, 1)")
 
 
-def _check(config):
+def _check(config: TransformerConfig | TrainingConfig) -> None:
     """ConfigError unless every field has exactly its type and a value in its range."""
     for f in dataclasses.fields(config):
         value = typed(getattr(config, f.name), f.type, f.name)
@@ -133,11 +137,11 @@ def _check(config):
 
 SECTIONS = {"model": TransformerConfig, "training": TrainingConfig}
 #: settings that had another name in a released version: {section: {old: new}}; see tests/released/README.md
-RENAMED = {"model": {}, "training": {}}
+RENAMED: dict[str, dict[str, str]] = {"model": {}, "training": {}}
 DERIVED = ("vocab_size", "block_size")  # follow from the data and from seq_len; not to be set by hand
 
 
-def find_config(path):
+def find_config(path: StrPath) -> Path:
     """The path of the settings asked for: as given, or a shipped file by its name, `tiny` or `configs/tiny.toml`."""
     path = Path(path)
     shipped_file = CONFIGS / f"{path.name.removesuffix('.toml')}.toml"
@@ -145,7 +149,7 @@ def find_config(path):
     return shipped_file if by_name and os.path.exists(shipped_file) else path
 
 
-def load_toml(path):
+def load_toml(path: StrPath) -> dict[str, dict[str, Any]]:
     """Read {"model": {...}, "training": {...}} from a file and check every key's name and type.
 
     A renamed key is accepted, with a note on stderr. Raises ConfigError naming the file and what is wrong:
@@ -172,7 +176,7 @@ def load_toml(path):
     return {section: tables.get(section, {}) for section in SECTIONS}
 
 
-def _text(path):
+def _text(path: StrPath) -> str:
     """The text of a config file. ConfigError if it cannot be read, or if TOML's reader would take minutes for it."""
     try:
         with open_regular(path, encoding="utf-8-sig") as file:
@@ -193,7 +197,9 @@ def _text(path):
     return text
 
 
-def renamed(table, section, where, note=None):
+def renamed(
+    table: dict[str, Any], section: str, where: str, note: Callable[[str], None] | None = None
+) -> dict[str, Any]:
     """`table` {key: value} with old names of settings replaced. ConfigError if it has the old and the new name."""
     names = RENAMED[section]
     for old in names.keys() & table.keys():
@@ -204,7 +210,7 @@ def renamed(table, section, where, note=None):
     return {names.get(key, key): value for key, value in table.items()}
 
 
-def typed(value, type_, where):
+def typed(value: Any, type_: Any, where: str) -> Any:
     """A value from TOML, JSON or a program, converted to the field's type; ConfigError if it has another type.
 
     An int is accepted for a float, a list for a tuple, a path for a str, NumPy's numbers for Python's; a bool is not
@@ -221,7 +227,7 @@ def typed(value, type_, where):
     return converted
 
 
-def _converted(value, type_):
+def _converted(value: Any, type_: type) -> Any:
     """`value` converted to type_ if the result is equal, else `value`."""
     if isinstance(value, bool):
         return value

@@ -5,13 +5,17 @@ T time, C = n_embd channels, V vocabulary.
 """
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from kernels.arrays import Array, Shape
 from minigrad import functional as F
 from minigrad import random
 from minigrad._tensor import Tensor
 from minigrad.nn import Dropout, Embedding, LayerNorm, Linear, Module, ModuleList
+from tiny_transformer_np.config import TransformerConfig
 
 INIT_STD = 0.02  # of every weight matrix, as in GPT-2
 FIRST_POSITIONS = 4096  # whose sinusoids are made at once; those of others when they are used
@@ -21,12 +25,12 @@ LARGE_VOCABULARY = 4096  # from here on the logits of a batch are never held all
 class CausalSelfAttention(Module):
     """Every position gathers from itself and from those before it. (B, T, C) -> (B, T, C)."""
 
-    def __init__(self, config):
+    def __init__(self, config: TransformerConfig) -> None:
         self.qkv = Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.proj = Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.n_head, self.p = config.n_head, config.dropout
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         dropout = (self.p, *random.next_stream()) if self.training and self.p else ()
         return self.proj(F.causal_self_attention(self.qkv(x), self.n_head, *dropout))
 
@@ -34,26 +38,26 @@ class CausalSelfAttention(Module):
 class MLP(Module):
     """Each position by itself: four times as wide, GELU, and back. (B, T, C) -> (B, T, C)."""
 
-    def __init__(self, config):
+    def __init__(self, config: TransformerConfig) -> None:
         self.fc = Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.proj = Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
         self.gelu = config.gelu
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.proj(F.gelu(self.fc(x), self.gelu))
 
 
 class Block(Module):
     """x + attention(norm(x)), then x + mlp(norm(x)). (B, T, C) -> (B, T, C)."""
 
-    def __init__(self, config):
+    def __init__(self, config: TransformerConfig) -> None:
         self.ln1 = LayerNorm(config.n_embd, bias=config.bias)
         self.attn = CausalSelfAttention(config)
         self.ln2 = LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = x + self.dropout(self.attn(self.ln1(x)))
         return x + self.dropout(self.mlp(self.ln2(x)))
 
@@ -61,14 +65,21 @@ class Block(Module):
 class Head(Linear):
     """Features (..., C) -> logits (..., V), or their cross-entropy; see `logits_or_loss`."""
 
-    def __init__(self, config):
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config.n_embd, config.vocab_size, bias=False)
 
-    def forward(self, x, targets=None, **how):
+    def forward(self, x: Tensor, targets: Array | Tensor | None = None, **how: Any) -> Tensor:
         return logits_or_loss(x, self.weight, targets, **how)
 
 
-def logits_or_loss(x, weight, targets=None, ignore_index=-100, reduction="mean", grad_scale=1.0):
+def logits_or_loss(
+    x: Tensor,
+    weight: Tensor,
+    targets: Array | Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    grad_scale: float = 1.0,
+) -> Tensor:
     """Logits x @ weight.T, or with targets their cross-entropy (). x (..., C), weight (V, C), targets (...).
 
     grad_scale: the upstream gradient that backward will begin with. To know it in forward saves time where one node,
@@ -88,7 +99,7 @@ class TransformerLM(Module):
     Weights are drawn from `minigrad.random`: after `random.seek(seed)` they are the same every time.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: TransformerConfig) -> None:
         self.config = config
         self.token_embedding = Embedding(config.vocab_size, config.n_embd)
         if config.positions == "learned":
@@ -101,7 +112,7 @@ class TransformerLM(Module):
         self.head = None if config.tie_weights else Head(config)
         self._draw_weights()
 
-    def _draw_weights(self):
+    def _draw_weights(self) -> None:
         # each of the 2 n_layer residual branches adds its variance to the stream; keep their sum at one
         residual_std = INIT_STD / math.sqrt(2 * self.config.n_layer)
         for path, module in self.named_modules():
@@ -111,7 +122,9 @@ class TransformerLM(Module):
             if isinstance(module, Linear) and module.bias is not None:
                 module.bias.data[...] = 0.0
 
-    def forward(self, ids, targets=None, last_only=False, **how):
+    def forward(
+        self, ids: Array | Tensor, targets: Array | Tensor | None = None, last_only: bool = False, **how: Any
+    ) -> Tensor:
         """Logits (B, T, V), or with targets (B, T) their cross-entropy (), whatever the size of the vocabulary.
 
         last_only: logits (B, 1, V) of the last position alone, which is all that generation needs.
@@ -122,7 +135,7 @@ class TransformerLM(Module):
             return logits_or_loss(x, self.token_embedding.weight, targets, **how)
         return self.head(x, targets, **how)
 
-    def features(self, ids, last_only=False):
+    def features(self, ids: Array | Tensor, last_only: bool = False) -> Tensor:
         """The input of the head: (B, T, C), or (B, 1, C)."""
         T = ids.shape[1]
         if T > self.config.block_size:
@@ -133,7 +146,7 @@ class TransformerLM(Module):
             x = block(x)
         return self.ln_final(x[:, -1:] if last_only else x)
 
-    def _positions(self, T):
+    def _positions(self, T: int) -> Tensor:
         if self.config.positions == "learned":
             return self.position_embedding(np.arange(T))
         if len(self.sinusoids) < T:
@@ -142,11 +155,11 @@ class TransformerLM(Module):
         return Tensor(np.asarray(self.sinusoids[:T], dtype=weight.dtype, like=weight))
 
 
-def parameter_shapes(config):
+def parameter_shapes(config: TransformerConfig) -> Iterator[tuple[str, Shape]]:
     """(name, shape) of every parameter of `TransformerLM(config)`, one after another, without making any."""
     C, V = config.n_embd, config.vocab_size
 
-    def layer(name, *shape):
+    def layer(name: str, *shape: int) -> Iterator[tuple[str, Shape]]:
         yield f"{name}.weight", shape
         if config.bias:
             yield f"{name}.bias", shape[:1]
@@ -166,7 +179,7 @@ def parameter_shapes(config):
         yield "head.weight", (V, C)
 
 
-def sinusoids(block_size, n_embd):
+def sinusoids(block_size: int, n_embd: int) -> Array:
     """Sines and cosines of geometrically spaced wavelengths (Vaswani et al. 2017, 3.5) -> (block_size, n_embd).
 
     Scaled to the size that learned positions start with, so that neither drowns the tokens.

@@ -9,9 +9,12 @@ import stat
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from kernels.system.errors import UserError
 from kernels.system.printable import brief
+
+StrPath: TypeAlias = str | os.PathLike[str]
 
 _SUFFIX = ".partial"
 _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}

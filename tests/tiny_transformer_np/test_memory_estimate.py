@@ -13,7 +13,7 @@ from small_models import make_model, model_config, training_config
 from kernels import matmul_precision
 from tiny_transformer_np import ConfigError
 from tiny_transformer_np.training import memory
-from tiny_transformer_np.training.__main__ import main, memory_check
+from tiny_transformer_np.training.__main__ import MemoryCheck, main
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 2**31 - 1
@@ -174,7 +174,7 @@ def test_sizes_are_refused_from_the_command_line(flags, words, tmp_path, monkeyp
 def test_the_command_line_warns_once_and_then_keeps_the_estimate(monkeypatch, capsys):
     args = argparse.Namespace(no_preflight=True, preflight=False, no_memory_check=False)
     monkeypatch.setattr(memory, "available", lambda: (240 * 10**6, "this machine's memory"))
-    needed = memory_check(args, {"n_layer": 1}, training_config(), resumed=False)
+    needed = MemoryCheck(args, {"n_layer": 1}, training_config(), resumed=False)
     assert capsys.readouterr().err == ""  # before the data are read it only refuses
     needed(model_config(), (1000, 100))
     assert re.fullmatch(
@@ -183,7 +183,7 @@ def test_the_command_line_warns_once_and_then_keeps_the_estimate(monkeypatch, ca
     )  # fmt: skip
     assert needed.estimate == memory.of_run(model_config(), training_config(), (1000, 100))
     args.no_memory_check = True
-    needed(model_config(), (1000, 100))
+    MemoryCheck(args, {"n_layer": 1}, training_config(), resumed=False)(model_config(), (1000, 100))
     assert capsys.readouterr().err == ""
 
 

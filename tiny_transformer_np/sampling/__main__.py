@@ -1,5 +1,6 @@
 """python -m tiny_transformer_np.sampling RUN --prompt TEXT"""
 
+import argparse
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ from minigrad import random
 from minigrad.graph import no_grad
 from minigrad.runtime import configure
 from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training.run_folder import newest_checkpoint
@@ -18,7 +20,7 @@ from tiny_transformer_np.training.run_folder import newest_checkpoint
 PROG = cli.program("python -m tiny_transformer_np.sampling")
 
 
-def arguments():
+def arguments() -> argparse.Namespace:
     parser = cli.Parser(
         prog=PROG,
         literal=("--prompt",),
@@ -48,14 +50,14 @@ def arguments():
 
 
 @no_grad()
-def one_token(model):
+def one_token(model: TransformerLM) -> None:
     """Call every kernel that generation needs, once."""
     model.eval()
     model(np.zeros((1, 1), np.int64), last_only=True)
 
 
 @cli.command_line(PROG)
-def main():
+def main() -> None:
     args = arguments()
     kernels.select(args.kernels)
     configure(threads=args.threads)

@@ -1,13 +1,25 @@
 """Generation: one token after another."""
 
+from collections.abc import Iterator
+
 import numpy as np
+import numpy.typing as npt
 
 from kernels.arrays import on_host
 from minigrad.graph import no_grad
+from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.sampling.strategies import choose
 
 
-def generate(model, prompt, n_tokens, rng, temperature=1.0, top_k=None, top_p=None):
+def generate(
+    model: TransformerLM,
+    prompt: npt.ArrayLike,
+    n_tokens: int,
+    rng: np.random.Generator,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Iterator[int]:
     """Yield n_tokens token ids that follow `prompt`.
 
     prompt: integer array (n,), n >= 1. The model sees the last block_size tokens. The other arguments are those of

@@ -2,14 +2,16 @@
 
 import numpy as np
 
+from kernels.arrays import Array
 
-def probabilities(logits):
+
+def probabilities(logits: Array) -> Array:
     """softmax of logits (V,), in float64 -> (V,)."""
     weights = np.exp(logits.astype(np.float64) - logits.max())
     return weights / weights.sum()
 
 
-def keep_top_k(logits, k):
+def keep_top_k(logits: Array, k: int) -> Array:
     """The k largest logits, all others -inf. Logits equal to the k-th largest are all kept; k above V keeps all."""
     if k < 1:
         raise ValueError(f"top_k is {k}; expected 1 or more")
@@ -17,7 +19,7 @@ def keep_top_k(logits, k):
     return np.where(logits >= border, logits, -np.inf)
 
 
-def keep_top_p(logits, p):
+def keep_top_p(logits: Array, p: float) -> Array:
     """The smallest set of likeliest tokens whose probability reaches p, all others -inf. Holtzman et al. 2020.
 
     The token with which the sum crosses p belongs to the set, so at least one is always kept.
@@ -32,7 +34,13 @@ def keep_top_p(logits, p):
     return kept
 
 
-def choose(logits, rng, temperature=1.0, top_k=None, top_p=None):
+def choose(
+    logits: Array,
+    rng: np.random.Generator,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> int:
     """One token id: temperature, then top-k, then top-p on what is left. Temperature 0 is greedy.
 
     logits (V,), of which some may be -inf: never to be chosen. rng: numpy.random.Generator. Raises ValueError

@@ -3,6 +3,8 @@
 The same as `python -m tiny_transformer_np.training`, and as `minigrad-train` where the package is installed.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import dataclasses
@@ -11,11 +13,23 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from kernels.system import cli, streams
 from kernels.system.files import given
 from kernels.system.signals import asking_to_stop
 from tiny_transformer_np.config import DERIVED, ConfigError, TrainingConfig, TransformerConfig, find_config, load_toml
+
+if TYPE_CHECKING:  # imported where they are used, or not at all: --help is answered at once
+    from kernels.system.files import StrPath
+    from tiny_transformer_np.training.memory import Estimate
+    from tiny_transformer_np.training.run_folder import Found, Run
+    from tiny_transformer_np.training.trainer import Trainer
+
+Result = TypeVar("Result")
+Settings: TypeAlias = dict[str, Any]  # {field of a config: value}
+Job: TypeAlias = "tuple[Run, Settings, TrainingConfig, Found | None]"  # of `new_job` and `resumed_job`
 
 PROG = cli.program("train.py")
 EPILOG = """examples:
@@ -27,13 +41,13 @@ EPILOG = """examples:
 """
 
 
-def command():
+def command() -> str:
     """The command that started this process, without its arguments."""
     return cli.command("tiny_transformer_np.training", "minigrad-train", "train.py")
 
 
 @cli.command_line(PROG)
-def main():
+def main() -> int:
     """Train as the arguments of this process say. Returns the exit status."""
     args = parse_arguments()
     if args.post_mortem and (args.resume or args.preflight or args.step_backward):
@@ -47,7 +61,9 @@ def main():
         return train(args, *(resumed_job(args, claims) if resuming else new_job(args, claims)))
 
 
-def train(args, run, model_config, config, checkpoint):
+def train(
+    args: argparse.Namespace, run: Run, model_config: Settings, config: TrainingConfig, checkpoint: Found | None
+) -> int:
     """Train the job that `new_job` or `resumed_job` returned, or do what `args` asks for instead. The exit status."""
     resuming = args.resume is not None
     if args.step_backward:
@@ -69,7 +85,7 @@ def train(args, run, model_config, config, checkpoint):
     precision = runtime.set_matmul_precision(config.dtype, config.device)
     if precision != config.dtype:
         cli.complain(PROG, f"this processor has no instruction for {config.dtype} products; {precision} is used")
-    needed = memory_check(args, model_config, config, resumed=checkpoint is not None)
+    needed = MemoryCheck(args, model_config, config, resumed=checkpoint is not None)
     keep_marks = checkpoint is not None and keeps_marks(checkpoint[2])
     shown_in = None if args.step_backward else run
     trainer = build_trainer(model_config, config, shown_in, Progress(), needed, keep_marks)
@@ -84,7 +100,8 @@ def train(args, run, model_config, config, checkpoint):
     if args.post_mortem:
         return 0 if post_mortem(trainer) else 1
     if args.step_backward:
-        return exit_on_failure(step_backward, trainer, args.at_step, args.break_on)
+        exit_on_failure(step_backward, trainer, args.at_step, args.break_on)
+        return 0
     if not resuming and not args.no_preflight:
         passed = preflight_passed(trainer, whole=args.preflight)
         if args.preflight or not passed:
@@ -98,34 +115,40 @@ def train(args, run, model_config, config, checkpoint):
     else:
         run.create(trainer.model.config, config)
 
-    trainer.progress.say(describe(trainer, kernels.describe(), threads, precision, needed.estimate))
-    return finish(trainer, exit_on_failure(trainer.train))
+    trainer.progress.say(describe(trainer, run, kernels.describe(), threads, precision, needed.estimate))
+    return finish(trainer, run, exit_on_failure(trainer.train))
 
 
-def memory_check(args, model_settings, config, resumed):
-    """ConfigError if the run certainly needs more memory than is available. Returns a function that checks again.
+class MemoryCheck:
+    """Compares the memory that a run needs with what is available: from its settings, and once more when called.
 
-    That takes the TransformerConfig and the numbers of tokens, once they are known, and keeps its `.estimate`.
+    Made with the settings, ConfigError if the run certainly needs too much. Called with the TransformerConfig and the
+    numbers of tokens to train on and to validate, once they are known, it also warns, and `estimate` is exact.
     """
-    from tiny_transformer_np.training import memory
 
-    preflight = "none" if resumed or args.no_preflight else "whole" if args.preflight else "usual"
+    def __init__(
+        self, args: argparse.Namespace, model_settings: Settings, config: TrainingConfig, resumed: bool
+    ) -> None:
+        from tiny_transformer_np.training import memory
 
-    def check(model, n_tokens):
-        check.estimate = memory.of_run(model, config, n_tokens, preflight, resumed)
-        return memory.require(check.estimate, config.device, not args.no_memory_check)
+        self.config, self.resumed, self.checked = config, resumed, not args.no_memory_check
+        self.preflight = "none" if resumed or args.no_preflight else "whole" if args.preflight else "usual"
+        least = {**model_settings, "vocab_size": 1, "block_size": config.seq_len}
+        n_bytes = memory.bytes_of([*config.data, *config.val_data])
+        self._warning(TransformerConfig(**least), (n_bytes, 0))
 
-    def check_and_warn(model, n_tokens):
-        if warning := check(model, n_tokens):
+    def __call__(self, model: TransformerConfig, n_tokens: tuple[int, int]) -> None:
+        if warning := self._warning(model, n_tokens):
             cli.complain(PROG, f"warning: {warning}")
-        check_and_warn.estimate = check.estimate
 
-    least = {**model_settings, "vocab_size": 1, "block_size": config.seq_len}
-    check(TransformerConfig(**least), (memory.bytes_of([*config.data, *config.val_data]), 0))
-    return check_and_warn
+    def _warning(self, model: TransformerConfig, n_tokens: tuple[int, int]) -> str | None:
+        from tiny_transformer_np.training import memory
+
+        self.estimate = memory.of_run(model, self.config, n_tokens, self.preflight, self.resumed)
+        return memory.require(self.estimate, self.config.device, self.checked)
 
 
-def exit_on_failure(training, *args):
+def exit_on_failure(training: Callable[..., Result], *args: Any) -> Result:
     """training(*args). Where numbers are not finite or a check fails: one line on stderr and exit status 1."""
     from minigrad.debug import VerificationError
 
@@ -136,7 +159,7 @@ def exit_on_failure(training, *args):
         sys.exit(1)
 
 
-def preflight_passed(trainer, whole):
+def preflight_passed(trainer: Trainer, whole: bool) -> bool:
     """Whether all preflight checks pass. Failures go to stderr."""
     from tiny_transformer_np.training.preflight import preflight
 
@@ -148,9 +171,9 @@ def preflight_passed(trainer, whole):
     return not failures
 
 
-def finish(trainer, finished):
+def finish(trainer: Trainer, run: Run, finished: bool) -> int:
     """Print the paths of the results, or the command that resumes. Returns the exit status."""
-    run, say = trainer.run, trainer.progress.say
+    say = trainer.progress.say
     if finished:
         say(f"finished at step {trainer.step}: best validation loss {trainer.best_val_loss:.4f}")
         say(f"    {run.plot}\n    {run.best}")
@@ -163,21 +186,22 @@ def finish(trainer, finished):
     return 0 if finished else 128 + (trainer.stopped_by or signal.SIGINT)
 
 
-def describe(trainer, kernel_set, threads, precision, estimate=None):
+def describe(trainer: Trainer, run: Run, kernel_set: str, threads: int, precision: str, estimate: Estimate) -> str:
     """A summary of the run to come, in a few lines."""
     from tiny_transformer_np.training import memory
 
     config, model, data = trainer.config, trainer.model, trainer.train_dataset
+    n_validation = len(trainer.val_dataset.tokens) if trainer.val_dataset else 0
     done = f", from step {trainer.step}" if trainer.step else ""
     rounded = "" if precision == "float32" else f", matrix products of {precision} numbers"
     lines = [
-        f"run       {trainer.run.path}",
-        f"data      {len(data.tokens):,} tokens to train on, {len(trainer.val_dataset.tokens):,} to validate, "
+        f"run       {run.path}",
+        f"data      {len(data.tokens):,} tokens to train on, {n_validation:,} to validate, "
         f"vocabulary {data.tokenizer.vocab_size}",
         f"model     {model.num_parameters():,} parameters: {model.config.n_layer} layers, {model.config.n_head} heads, "
         f"{model.config.n_embd} wide, context {model.config.block_size}",
         f"training  {trainer.total_steps} steps of {trainer.samples_per_step} x {data.seq_len} tokens{done}",
-        *([f"memory    {memory.describe(estimate)}"] if estimate else []),
+        f"memory    {memory.describe(estimate)}",
         f"device    {config.device}, {threads} threads, kernels: {kernel_set}{rounded}",
     ]
     if config.device != "cpu" and kernel_set == "reference":
@@ -187,7 +211,7 @@ def describe(trainer, kernel_set, threads, precision, estimate=None):
     return "\n".join(lines)
 
 
-def new_job(args, claims):
+def new_job(args: argparse.Namespace, claims: contextlib.ExitStack) -> Job:
     """(run, model settings, TrainingConfig, None) from a config file and flags; flags override it."""
     from tiny_transformer_np.training.run_folder import Run, default_run
 
@@ -201,7 +225,7 @@ def new_job(args, claims):
     model_config = {**tables["model"], **args.model}
     TransformerConfig(**model_config)  # a bad shape is refused before any data is read
     if args.step_backward:
-        run = None  # nothing is written
+        run = Run("runs")  # of which nothing is written
     elif args.out_dir:
         run = Run(args.out_dir)
         run.require_unused()
@@ -212,7 +236,7 @@ def new_job(args, claims):
     return run, model_config, config, None
 
 
-def resumed_job(args, claims):
+def resumed_job(args: argparse.Namespace, claims: contextlib.ExitStack) -> Job:
     """(run, model settings, TrainingConfig, checkpoint) of a run on disk; few settings may change."""
     from tiny_transformer_np.training import checkpoint
     from tiny_transformer_np.training.run_folder import changed, find, require_trained_with, stored_configs
@@ -232,25 +256,25 @@ def resumed_job(args, claims):
     return run, dataclasses.asdict(model_config), config, found
 
 
-def device_kernels(args):
+def device_kernels(args: argparse.Namespace) -> Settings:
     """--device selects the device's kernels, even if the config has kernels = reference."""
     return {"kernels": "fast"} if args.training.get("device", "cpu") != "cpu" else {}
 
 
-def absolute(path):
+def absolute(path: StrPath) -> str:
     """A path of the command line as an absolute one; /dev/stdin and the like become the file behind them."""
-    path = given(path).absolute()
-    file = os.path.realpath(path)
-    return str(given(file if path.is_relative_to("/dev") and os.path.isfile(file) else path))
+    named = given(path).absolute()
+    file = os.path.realpath(named)
+    return str(given(file if named.is_relative_to("/dev") and os.path.isfile(file) else named))
 
 
-def absolute_paths(settings):
+def absolute_paths(settings: Settings) -> Settings:
     """Data paths as absolute ones, so that a run can be resumed from any directory."""
     paths = {k: tuple(map(absolute, settings.get(k, ()))) for k in ("data", "val_data")}
     return {**settings, **{k: v for k, v in paths.items() if v}}
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     """Namespace with config, resume, out_dir, and the settings that were given, as dicts `model` and `training`."""
     parser = cli.Parser(
         prog=PROG,
@@ -292,7 +316,9 @@ def parse_arguments():
     return args
 
 
-def add_flags(group, config, skip=()):
+def add_flags(
+    group: argparse._ArgumentGroup, config: type[TransformerConfig | TrainingConfig], skip: Sequence[str] = ()
+) -> None:
     """A flag for every field of a config dataclass; one that is not given leaves no trace."""
     for field in dataclasses.fields(config):
         if field.name in skip:

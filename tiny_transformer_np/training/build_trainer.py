@@ -1,13 +1,25 @@
 """A Trainer from settings: reads the texts, makes the tokenizer, the datasets and the model."""
 
+from collections.abc import Callable
+from typing import Any
+
 from minigrad import random
-from tiny_transformer_np.config import ConfigError, TransformerConfig
+from tiny_transformer_np.config import ConfigError, TrainingConfig, TransformerConfig
 from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.training.dataset import TextDataset, load_tokens
+from tiny_transformer_np.training.progress import Progress
+from tiny_transformer_np.training.run_folder import Run
 from tiny_transformer_np.training.trainer import Trainer
 
 
-def build_trainer(model_settings, config, run=None, progress=None, before_weights=None, keep_marks=False):
+def build_trainer(
+    model_settings: dict[str, Any],
+    config: TrainingConfig,
+    run: Run | None = None,
+    progress: Progress | None = None,
+    before_weights: Callable[[TransformerConfig, tuple[int, int]], object] | None = None,
+    keep_marks: bool = False,
+) -> Trainer:
     """A Trainer with fresh weights, the same for the same seed.
 
     model_settings: fields of TransformerConfig, of which vocab_size and block_size follow from the data and from
@@ -29,7 +41,7 @@ def build_trainer(model_settings, config, run=None, progress=None, before_weight
     return trainer
 
 
-def require_enough(n_train, n_val, config):
+def require_enough(n_train: int, n_val: int, config: TrainingConfig) -> None:
     """ConfigError unless each part of the text, of these numbers of tokens, has at least seq_len + 1."""
     needed = config.seq_len + 1
     if min(n_train, n_val) >= needed:
@@ -44,7 +56,7 @@ def require_enough(n_train, n_val, config):
     )
 
 
-def with_derived(settings, **derived):
+def with_derived(settings: dict[str, Any], **derived: int) -> dict[str, Any]:
     """model_settings with vocab_size and block_size from the data; ConfigError if a file sets other values."""
     for name, value in derived.items():
         if settings.get(name, value) != value:

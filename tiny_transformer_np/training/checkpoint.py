@@ -6,23 +6,29 @@ equal runs write equal files. checkpoint_schema.py says what a checkpoint must c
 
 import hashlib
 import json
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
+from kernels.arrays import Array
 from kernels.system import tensors
-from kernels.system.files import replacing
+from kernels.system.files import StrPath, replacing
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.tokenizer import CharTokenizer
 from tiny_transformer_np.training import checkpoint_schema as schema
+from tiny_transformer_np.training.checkpoint_schema import Header, Meta
 from tiny_transformer_np.training.finite_state import logits_are_finite, not_finite
+
+Arrays: TypeAlias = dict[str, Array]
 
 FORMAT = schema.FORMAT
 KEY = "minigrad"  # of the JSON text in the file's metadata
 MODEL = schema.PREFIXES[0]
 
 
-def save(path, arrays, meta):
+def save(path: StrPath, arrays: Arrays, meta: Meta) -> None:
     """Write arrays {name: array} and meta, a JSON-able dict, under a temporary name and rename it to `path`."""
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # safetensors ignores strides
     meta = {"format": FORMAT, **meta}
@@ -31,29 +37,29 @@ def save(path, arrays, meta):
         tensors.write(file, arrays, {KEY: text})
 
 
-def load(path):
+def load(path: StrPath) -> tuple[Arrays, Meta]:
     """(arrays, meta) of a checkpoint. ConfigError if it is missing, damaged, not one of ours, or not valid."""
     arrays, meta = read(path, schema.check)
     require_finite(path, arrays)
     return arrays, meta
 
 
-def read(path, check=None):
+def read(path: StrPath, check: Callable[[Meta, Header], object] | None = None) -> tuple[Arrays, Meta]:
     """(arrays, meta) of a file that `save` wrote, its checksum verified; check: see `kernels.system.tensors.read`."""
 
-    def without_digest(meta, header):
+    def without_digest(meta: Meta, header: Header) -> None:
         digests.append(meta.pop("sha256", None))
         if check:
             check(meta, header)
 
-    digests = []
+    digests: list[str | None] = []
     arrays, meta = tensors.read(path, "checkpoint", KEY, without_digest, ConfigError)
     if digests != [_digest(arrays, meta)]:
         raise ConfigError(f"checkpoint {path} is damaged (its checksum does not fit its contents); use another one")
     return arrays, meta
 
 
-def require(path, arrays, meta):
+def require(path: StrPath, arrays: Arrays, meta: Meta) -> None:
     """ConfigError unless arrays and meta, as `load` gives them, are a valid checkpoint. Changes nothing."""
     spelled = {dtype: short for short, dtype in schema.DTYPES.items()}
     header = {name: (spelled.get(str(x.dtype), str(x.dtype)), x.shape) for name, x in arrays.items()}
@@ -61,19 +67,19 @@ def require(path, arrays, meta):
     require_finite(path, arrays)
 
 
-def require_finite(path, arrays):
+def require_finite(path: StrPath, arrays: Arrays) -> None:
     """ConfigError if an array of a checkpoint holds NaN or infinity."""
     if problem := not_finite(arrays):
         raise ConfigError(f"checkpoint {path} cannot be used: {problem}; use an earlier one")
 
 
-def require_finite_logits(path, model):
+def require_finite_logits(path: StrPath, model: TransformerLM) -> None:
     """ConfigError if a model with a checkpoint's weights gives logits that are not finite."""
     if not logits_are_finite(model):
         raise ConfigError(f"checkpoint {path} cannot be used: its logits are not finite; use an earlier one")
 
 
-def _digest(arrays, meta):
+def _digest(arrays: Arrays, meta: Meta) -> str:
     """A sha256 of everything: meta, and each array's name, dtype, shape and bytes."""
     digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
     for name in sorted(arrays):
@@ -83,7 +89,7 @@ def _digest(arrays, meta):
     return digest.hexdigest()
 
 
-def load_model(path, check_logits=True):
+def load_model(path: StrPath, check_logits: bool = True) -> tuple[TransformerLM, CharTokenizer, Meta]:
     """(model, tokenizer, meta) of a checkpoint, ready to generate from. ConfigError if its logits are not finite.
 
     check_logits: False if the caller calls `require_finite_logits` itself, once the kernels are compiled.
@@ -97,7 +103,7 @@ def load_model(path, check_logits=True):
     return model, CharTokenizer(meta["tokenizer"]["vocabulary"]), meta
 
 
-def load_weights(model, arrays, path):
+def load_weights(model: TransformerLM, arrays: Arrays, path: StrPath) -> None:
     """Copy a checkpoint's weights into a model. ConfigError, naming the differences, if they do not fit."""
     try:
         model.load_state_dict({name.removeprefix(MODEL): a for name, a in arrays.items() if name.startswith(MODEL)})

@@ -7,11 +7,16 @@ Every function raises ConfigError with one line that names the value and what wa
 import dataclasses
 import math
 import re
+from typing import Any, TypeAlias
 
+from kernels.arrays import Shape
 from kernels.system.printable import brief
-from tiny_transformer_np.config import SECTIONS, ConfigError, renamed, typed
+from tiny_transformer_np.config import SECTIONS, ConfigError, TrainingConfig, TransformerConfig, renamed, typed
 from tiny_transformer_np.model import parameter_shapes
 from tiny_transformer_np.tokenizer import CharTokenizer
+
+Meta: TypeAlias = dict[str, Any]  # the JSON object of a checkpoint
+Header: TypeAlias = dict[str, tuple[str, Shape]]  # of each array: the dtype as the file format spells it, the shape
 
 FORMAT = 1
 PREFIXES = ("model.", "adamw.m.", "adamw.v.")  # of the weights and of the optimizer's two arrays for each
@@ -20,7 +25,7 @@ KEYS = {"format", "step", "best_val_loss", "model", "training", "tokenizer", "da
 DTYPES = {"F32": "float32", "F64": "float64"}  # as the file format spells them, as NumPy does
 
 
-def check(meta, header):
+def check(meta: Meta, header: Header) -> None:
     """Check everything of a checkpoint except the numbers in its arrays. Allocates nothing of the sizes that it names.
 
     meta: its JSON object; header {name: (dtype, shape)}, dtypes as in DTYPES.
@@ -38,12 +43,12 @@ def check(meta, header):
     _check_steps(meta, names)
 
 
-def configs(meta):
+def configs(meta: Meta) -> tuple[TransformerConfig, TrainingConfig]:
     """(TransformerConfig, TrainingConfig) of a checkpoint. Settings new since then get their defaults."""
     return tuple(config(**_settings(meta, section)) for section, config in SECTIONS.items())
 
 
-def _settings(meta, section):
+def _settings(meta: Meta, section: str) -> dict[str, Any]:
     types = {f.name: f.type for f in dataclasses.fields(SECTIONS[section])}
     table = renamed(_table(meta, section), section, "its settings")
     for key in table:
@@ -52,7 +57,7 @@ def _settings(meta, section):
     return {key: typed(value, types[key], f"its {key}") for key, value in table.items()}
 
 
-def _check_format(meta):
+def _check_format(meta: Meta) -> None:
     found = meta.get("format")
     if type(found) is not int or found != FORMAT:
         raise ConfigError(f"it has format {brief(found)}; this version reads format {FORMAT}; {_other_version(meta)}")
@@ -65,7 +70,7 @@ def _check_format(meta):
             raise ConfigError(f"its version of {brief(name)} is {brief(version)}; expected one like '3.11.7'")
 
 
-def _other_version(meta):
+def _other_version(meta: Meta) -> str:
     """The advice in a message about a file of another version."""
     versions = meta.get("versions")
     version = versions.get("tiny_transformer_np") if isinstance(versions, dict) else None
@@ -73,13 +78,13 @@ def _other_version(meta):
     return f"another version wrote it: use version{which or ' that did'}"
 
 
-def _table(meta, key):
+def _table(meta: Meta, key: str) -> dict[str, Any]:
     if not isinstance(meta[key], dict):
         raise ConfigError(f"its {key} is {brief(meta[key])}; expected an object")
     return meta[key]
 
 
-def vocabulary_of(meta, config):
+def vocabulary_of(meta: Meta, config: TransformerConfig) -> str:
     """The characters of a checkpoint's tokenizer."""
     tokenizer = _table(meta, "tokenizer")
     kind, vocabulary = tokenizer.get("kind"), tokenizer.get("vocabulary")
@@ -96,7 +101,7 @@ def vocabulary_of(meta, config):
     return vocabulary
 
 
-def _check_data(meta):
+def _check_data(meta: Meta) -> None:
     data = _table(meta, "data")
     if not {"train", "val"} <= data.keys() <= {"train", "val", "files", "byte_order_marks"}:
         raise ConfigError(f"its data has the keys {brief(sorted(data))}; expected 'train' and 'val'")
@@ -110,13 +115,13 @@ def _check_data(meta):
             raise ConfigError(f"its data's {name} is {brief(digest)}; expected a sha256")
 
 
-def keeps_marks(meta):
+def keeps_marks(meta: Meta) -> bool:
     """Whether a byte order mark at the beginning of a file counts as a character, as up to version 0.1.0."""
     data = meta["data"]
     return data.get("byte_order_marks", "\ufeff" in meta["tokenizer"]["vocabulary"])
 
 
-def _check_arrays(config, header):
+def _check_arrays(config: TransformerConfig, header: Header) -> list[str]:
     """The names of the parameters. ConfigError unless all arrays exist, with the config's shapes and one dtype."""
     dtype = next((dtype for dtype, _ in header.values()), None)
     names = []
@@ -135,7 +140,7 @@ def _check_arrays(config, header):
     return names
 
 
-def _check_steps(meta, names):
+def _check_steps(meta: Meta, names: list[str]) -> None:
     """ConfigError if AdamW's counts of updates, one a parameter, exceed the number of steps."""
     steps = _table(meta, "adamw_steps")
     if wrong := sorted(steps.keys() ^ set(names)):

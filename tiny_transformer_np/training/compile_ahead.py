@@ -14,13 +14,13 @@ from tiny_transformer_np.training.trainer import Trainer
 _T, _C = 8, 16  # tokens and channels
 
 
-def prepare_kernels(trainer):
+def prepare_kernels(trainer: Trainer) -> None:
     """Compile the CPU kernels that this Trainer will call, unless they are cached. The Trainer stays as it is."""
     if trainer.config.device == "cpu":
         kernels.prepare(lambda: _rehearse(trainer))
 
 
-def _rehearse(trainer):
+def _rehearse(trainer: Trainer) -> None:
     """One step, one evaluation and one sample of the smallest model that calls the same kernels."""
     shape = dataclasses.replace(
         trainer.model.config, n_layer=1, n_head=1, n_embd=_C, block_size=_T,

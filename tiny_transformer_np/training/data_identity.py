@@ -5,14 +5,17 @@ file, "files", in the order of --data and --val-data, and whether "byte_order_ma
 """
 
 import platform
+from collections.abc import Sequence
 
 from kernels.system.printable import brief
+from tiny_transformer_np.config import TrainingConfig
+from tiny_transformer_np.training.checkpoint_schema import Meta
 
 _ADVICE = "give the same --data and --val-data"
 _PARTS = {"train": "to train on", "val": "to validate"}
 
 
-def changed_data(meta, data, vocabulary, config):
+def changed_data(meta: Meta, data: Meta, vocabulary: str, config: TrainingConfig) -> str | None:
     """What has changed since the checkpoint, as the end of a message; None if the data are the same.
 
     meta: of the checkpoint; data, vocabulary, config (TrainingConfig): of the run now.
@@ -36,7 +39,7 @@ def changed_data(meta, data, vocabulary, config):
     return f"was made on other data: {which} {'differs' if len(parts) == 1 else 'differ'}; {_ADVICE}"
 
 
-def _changed_files(then, now, paths):
+def _changed_files(then: list[str] | None, now: list[str] | None, paths: Sequence[str]) -> str | None:
     if then is None or now is None or then == now or len(now) != len(paths):
         return None
     if len(then) != len(now):
@@ -46,7 +49,7 @@ def _changed_files(then, now, paths):
     return f"was made on other data: {which} changed since then, or is another file; put the contents back of then"
 
 
-def _characters(then, now):
+def _characters(then: str, now: str) -> str:
     lost, new = ("".join(sorted(set(a) - set(b))) for a, b in ((then, now), (now, then)))
     parts = [f"the data now have {brief(new)}"] if new else []
     parts += [f"they no longer have {brief(lost)}" if new else f"the data no longer have {brief(lost)}"] if lost else []

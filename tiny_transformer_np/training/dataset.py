@@ -8,14 +8,21 @@ The windows of a batch are a function of the seed and the batch's number, so a c
 
 import hashlib
 import os
+from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+from kernels.arrays import Array
+from kernels.system.files import StrPath
 from minigrad import random
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.tokenizer import CharTokenizer
 from tiny_transformer_np.training.text import Text, encode_text
+
+Batch: TypeAlias = tuple[Array, Array]  # inputs and targets, (B, T)
 
 IGNORE_INDEX = -100  # a target that does not count: padding
 _HASHED = 1 << 20  # tokens that are hashed at a time
@@ -29,24 +36,27 @@ class TextDataset:
     ConfigError for a text that cannot be read or is too short.
     """
 
-    def __init__(self, text_file_or_tokens, tokenizer, seq_len, stride=0):
+    def __init__(
+        self, text_file_or_tokens: StrPath | npt.ArrayLike, tokenizer: CharTokenizer, seq_len: int, stride: int = 0
+    ) -> None:
         if isinstance(text_file_or_tokens, (str, os.PathLike)):
             text_file_or_tokens = encode_text(Text(text_file_or_tokens), tokenizer)
         tokens = np.asarray(text_file_or_tokens)
         self.tokens = tokens if tokens.dtype.kind in "iu" else tokens.astype(np.int64)
         self.tokenizer, self.seq_len, self.stride = tokenizer, seq_len, stride or seq_len
-        self._digest = self._digested = None  # the digest, and the array that it belongs to
+        self._digest = ""
+        self._digested: Array | None = None  # the array that the digest is of
         if len(self.tokens) < seq_len + 1:
             raise ConfigError(
                 f"the text has {len(self.tokens)} tokens, but a window of seq_len {seq_len} and its target need "
                 f"{seq_len + 1}; give more text or a smaller seq_len"
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         """The number of windows."""
         return (len(self.tokens) - self.seq_len - 1) // self.stride + 1
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: npt.ArrayLike) -> Batch:
         """Window `index`, an int or an integer array (...) -> inputs, targets (..., seq_len)."""
         index = np.asarray(index)
         if ((index < 0) | (index >= len(self))).any():
@@ -54,7 +64,7 @@ class TextDataset:
         places = index[..., None] * self.stride + np.arange(self.seq_len)
         return self.tokens[places].astype(np.int64), self.tokens[places + 1].astype(np.int64)
 
-    def batch(self, number, batch_size, seed):
+    def batch(self, number: int, batch_size: int, seed: int) -> Batch:
         """The `number`-th batch, counted from 0, of an endless walk through the windows in random order.
 
         A pure function of its arguments. Each epoch visits every window once, in an order of its own; a batch
@@ -67,7 +77,7 @@ class TextDataset:
             index[epoch == e] = random.shuffled(position[epoch == e], len(self), seed, int(e))
         return self[index]
 
-    def blocks(self, batch_size):
+    def blocks(self, batch_size: int) -> Iterator[Batch]:
         """All targets exactly once, in order: batches (at most batch_size, seq_len) of windows side by side.
 
         The last window is padded; targets there are IGNORE_INDEX.
@@ -83,7 +93,7 @@ class TextDataset:
             targets[:here] = self.tokens[start + 1 : start + 1 + here]
             yield inputs.reshape(n_rows, T), targets.reshape(n_rows, T)
 
-    def digest(self):
+    def digest(self) -> str:
         """A sha256 of the tokens as int64; `data_identity` compares it. Computed once."""
         if self._digested is not self.tokens:
             sha256 = hashlib.sha256()
@@ -93,14 +103,16 @@ class TextDataset:
         return self._digest
 
 
-def python_manual():
+def python_manual() -> str:
     """The language reference that every CPython carries for `help()`: about 465,000 characters."""
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name] for name in sorted(topics))
 
 
-def load_tokens(data, val_data, keep_marks=False):
+def load_tokens(
+    data: Sequence[StrPath], val_data: Sequence[StrPath], keep_marks: bool = False
+) -> tuple[CharTokenizer, Array, Array, list[str]]:
     """(tokenizer, training tokens, validation tokens, a sha256 of each file) of files, or of the Python manual.
 
     keep_marks: see `Text`.

@@ -1,19 +1,26 @@
 """The Trainer's uses of `minigrad.debug`: verify a step, locate NaN or infinity, post-mortem, --step-backward."""
 
+from __future__ import annotations
+
 import bdb
 import contextlib
 import pdb
 import shlex
+from typing import TYPE_CHECKING
 
 from kernels.system import cli
 from minigrad.debug import check_mode, find_nonfinite
 from minigrad.debug.verification import chosen_nodes, verify
 from tiny_transformer_np.config import ConfigError
 
+if TYPE_CHECKING:  # the trainer imports this module
+    from minigrad.debug.nonfinite import BadTensor
+    from tiny_transformer_np.training.trainer import Trainer
+
 VERIFIED_NODES = 4  # a time, so that `verify_every` costs little
 
 
-def verify_step(trainer):
+def verify_step(trainer: Trainer) -> None:
     """Verify a few random nodes of the next step and report which. VerificationError names a wrong node.
 
     The trainer's state stays as it is.
@@ -27,7 +34,7 @@ def verify_step(trainer):
     trainer.progress.say(f"step {step}: verified {names}")
 
 
-def locate_nonfinite(trainer, step):
+def locate_nonfinite(trainer: Trainer, step: int) -> tuple[int, BadTensor] | None:
     """Replay a step that had NaN or infinity. -> (micro-batch, BadTensor), or None if the replay is finite."""
     leaves = dict(trainer.model.named_parameters())
     for micro in range(trainer.config.grad_accumulation_steps):
@@ -37,7 +44,7 @@ def locate_nonfinite(trainer, step):
     return None
 
 
-def explain_nonfinite(trainer, step):
+def explain_nonfinite(trainer: Trainer, step: int) -> str:
     """The result of `locate_nonfinite` as text; with the file of the saved state, if there is a run."""
     located = locate_nonfinite(trainer, step)
     if located is None:
@@ -58,7 +65,7 @@ def explain_nonfinite(trainer, step):
     return "\n".join(lines)
 
 
-def post_mortem(trainer):
+def post_mortem(trainer: Trainer) -> bool:
     """Replay the step after a saved state, and stop in the operation that makes the first NaN or infinity.
 
     Opens pdb at its first line, with its inputs as locals. Returns whether one was found.
@@ -77,7 +84,7 @@ def post_mortem(trainer):
     return True
 
 
-def step_backward(trainer, at_step=None, break_on=None):
+def step_backward(trainer: Trainer, at_step: int | None = None, break_on: str | None = None) -> None:
     """Train up to `at_step`, the next step unless given, and open an interactive session in its backward.
 
     break_on: the module, operation or id to stop at first. The weights change in memory, as in training; the trainer

@@ -7,14 +7,16 @@ import math
 
 import numpy as np
 
-from kernels.arrays import on_host
+from kernels.arrays import Array, on_host
 from minigrad import functional as F
+from minigrad._tensor import Tensor
 from minigrad.graph import no_grad
+from tiny_transformer_np.model import TransformerLM
 
 _POSITIONS = 64  # per block of logits, which bounds their memory for a large vocabulary
 
 
-def not_finite(arrays):
+def not_finite(arrays: dict[str, Array]) -> str | None:
     """A description of the first array that is not valid, or None. arrays {name: array} of a checkpoint.
 
     An array is not valid if it has NaN or infinity, or is a mean of squares (adamw.v) with a negative number.
@@ -29,7 +31,7 @@ def not_finite(arrays):
 
 
 @no_grad()
-def logits_are_finite(model):
+def logits_are_finite(model: TransformerLM) -> bool:
     """Whether a TransformerLM's logits are finite for two windows: the tokens in order, and tokens drawn at random.
 
     The windows depend on the config alone, so a checkpoint that passed when it was saved passes when it is loaded.
@@ -46,7 +48,7 @@ def logits_are_finite(model):
         model.train(training)
 
 
-def _finite(x, weight):
+def _finite(x: Tensor, weight: Tensor) -> bool:
     """Whether the logits of features x (1, T, C) are finite."""
     parts = (F.linear(x[:, i : i + _POSITIONS], weight).data for i in range(0, x.shape[1], _POSITIONS))
     return all(bool(np.isfinite(on_host(logits)).all()) for logits in parts)

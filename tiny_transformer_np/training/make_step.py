@@ -1,16 +1,25 @@
 """One training step with the settings of a command line, for `python -m minigrad.compare_steps`."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import kernels as kernel_sets
+from kernels.system.files import StrPath
+from minigrad._tensor import Tensor
 from tiny_transformer_np.config import ConfigError, TrainingConfig, load_toml
 from tiny_transformer_np.training import checkpoint as checkpoints
 from tiny_transformer_np.training.build_trainer import build_trainer
 from tiny_transformer_np.training.run_folder import find, stored_configs
 
 
-def make_step(kernels="fast", dtype="float32", checkpoint=None, config="configs/default.toml", step=None):
+def make_step(
+    kernels: str = "fast",
+    dtype: str = "float32",
+    checkpoint: StrPath | None = None,
+    config: StrPath = "configs/default.toml",
+    step: int | str | None = None,
+) -> tuple[Callable[[], Tensor], dict[str, Tensor]]:
     """(make_loss, {name: Parameter}) of one step.
 
     checkpoint: a run folder or a checkpoint in one, whose next step it is; else the first step of `config`, with

@@ -5,13 +5,15 @@ measured constants. `python benchmarks/memory_estimate.py` compares them with re
 """
 
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kernels import matmul_precision
-from tiny_transformer_np.config import ConfigError
+from kernels.system.files import StrPath
+from tiny_transformer_np.config import ConfigError, TrainingConfig, TransformerConfig
 from tiny_transformer_np.model import LARGE_VOCABULARY
 from tiny_transformer_np.training.preflight import LARGE
 from tiny_transformer_np.training.trainer import EVAL_TOKENS
@@ -39,20 +41,20 @@ class Estimate:
     passing: dict
 
     @property
-    def total(self):
+    def total(self) -> int:
         return sum(self.held.values()) + max(self.passing.values(), default=0)
 
-    def part(self, names):
+    def part(self, names: Sequence[str]) -> "Estimate":
         """The Estimate of these kinds only."""
         return Estimate(*({k: v for k, v in kinds.items() if k in names} for kinds in (self.held, self.passing)))
 
-    def largest(self):
+    def largest(self) -> str:
         """The kind that needs most."""
         kinds = self.held | self.passing
-        return max(kinds, key=kinds.get)
+        return max(kinds, key=kinds.__getitem__)
 
 
-def num_parameters(config):
+def num_parameters(config: TransformerConfig) -> int:
     """The number of parameters of a TransformerLM of this TransformerConfig, without making one."""
     C, biases = config.n_embd, 1 if config.bias else 0
     layer = 12 * C * C + 2 * C + biases * 11 * C
@@ -61,7 +63,13 @@ def num_parameters(config):
     return config.n_layer * layer + (1 + biases) * C + tables * C
 
 
-def of_run(model, config, n_tokens, preflight="none", resumed=False):
+def of_run(
+    model: TransformerConfig,
+    config: TrainingConfig,
+    n_tokens: tuple[int, int],
+    preflight: str = "none",
+    resumed: bool = False,
+) -> Estimate:
     """The Estimate of a training run.
 
     model: TransformerConfig; config: TrainingConfig; n_tokens: to train on and to validate; preflight: "whole", "usual"
@@ -94,7 +102,7 @@ def of_run(model, config, n_tokens, preflight="none", resumed=False):
     return Estimate(held, passing)
 
 
-def _step(model, config, kept):
+def _step(model: TransformerConfig, config: TrainingConfig, kept: int) -> int:
     """Bytes of a micro-batch: arrays saved for backward, `kept` bytes a number, and temporary ones."""
     B, T, C = config.batch_size, config.seq_len, model.n_embd
     N = B * T
@@ -104,37 +112,37 @@ def _step(model, config, kept):
     return layers + 4 * _STEP[config.kernels] * N * C + _logits(model, N) + _scores(model, config, B)
 
 
-def _forward(model, config, rows):
+def _forward(model: TransformerConfig, config: TrainingConfig, rows: int) -> int:
     """Bytes of a forward pass without a graph."""
     N = rows * config.seq_len
     return 4 * _EVALUATION[config.kernels] * N * model.n_embd + _logits(model, N) + _scores(model, config, rows)
 
 
-def _logits(model, N):
+def _logits(model: TransformerConfig, N: int) -> int:
     return 4 * model.vocab_size * (min(N, _CHUNK_ROWS) if model.vocab_size >= LARGE_VOCABULARY else N)
 
 
-def _scores(model, config, B):
+def _scores(model: TransformerConfig, config: TrainingConfig, B: int) -> int:
     return 4 * _SCORES * B * model.n_head * config.seq_len**2 if config.kernels == "reference" else 0
 
 
 # ------------------------------------------------------------------------------------------- available memory
 
 
-def available(root="/"):
+def available(root: StrPath = "/") -> tuple[int | None, str]:
     """(bytes, what limits them) that this process may use at most; (None, "") where the system does not say."""
     found = [*_machine(), *_cgroups(Path(root)), *_process(Path(root))]
     return min(found, default=(None, ""), key=lambda limit: limit[0])
 
 
-def _machine():
+def _machine() -> Iterator[tuple[int, str]]:
     try:
         yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine's memory"
     except (AttributeError, ValueError, OSError):  # not a Unix
         return
 
 
-def _cgroups(root):
+def _cgroups(root: Path) -> Iterator[tuple[int, str]]:
     """The limits of the control groups that this process is in, innermost first: versions 2 and 1 of Linux's."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
@@ -148,7 +156,7 @@ def _cgroups(root):
                             yield int(limit), f"the limit of this process's control group ({name})"
 
 
-def _process(root):
+def _process(root: Path) -> Iterator[tuple[int, str]]:
     """The limit of the address space (`ulimit -v`), less what is reserved and never touched."""
     try:
         import resource
@@ -160,7 +168,7 @@ def _process(root):
         yield limit - (pages[0] - pages[1]) * resource.getpagesize(), "the limit of this process (ulimit -v)"
 
 
-def _lines(path):
+def _lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
     except (OSError, UnicodeDecodeError):
@@ -178,7 +186,7 @@ _ADVICE = {
 }
 
 
-def require(estimate, device="cpu", check=True):
+def require(estimate: Estimate, device: str = "cpu", check: bool = True) -> str | None:
     """ConfigError if the estimate is above the available memory. check=False: only if it is above ADDRESSABLE.
 
     Returns a warning, one line, if it is above WARN times the available memory; else None.
@@ -197,7 +205,7 @@ def require(estimate, device="cpu", check=True):
     return found
 
 
-def _places(estimate, device):
+def _places(estimate: Estimate, device: str) -> Iterator[tuple[Estimate, int, str]]:
     """(part of the estimate, available bytes, what limits them) for host and device memory, where that is known."""
     size, where = available()
     if device == "cuda":
@@ -209,33 +217,33 @@ def _places(estimate, device):
         yield estimate, size, where
 
 
-def _share(estimate):
+def _share(estimate: Estimate) -> str:
     return f"{about(estimate.total)} of memory, most of it for the {estimate.largest()}"
 
 
-def _advice(estimate):
+def _advice(estimate: Estimate) -> str:
     return _ADVICE.get(estimate.largest(), "lower n_layer or n_embd")
 
 
-def describe(estimate):
+def describe(estimate: Estimate) -> str:
     """`about 1.2 GB of 24 GB`."""
     size, _ = available()
     return about(estimate.total) + (f" of {human(size)}" if size else "")
 
 
-def about(n):
+def about(n: float) -> str:
     """Bytes as text, rounded as an estimate."""
     return "more than 1000 EB" if n >= 1e21 else f"about {human(n)}"
 
 
-def human(n):
+def human(n: float) -> str:
     """Bytes as text: 1.2 GB, in powers of 1000."""
     power = min(max(0, (len(str(int(n))) - 1) // 3), 6)
     n = n / 1000**power
     return f"{n:.0f} {_UNITS[power]}" if n >= 100 else f"{n:.3g} {_UNITS[power]}"
 
 
-def bytes_of(paths):
+def bytes_of(paths: Iterable[StrPath]) -> int:
     """The sum of these files' sizes. A file that cannot be read counts as 0: reading it later raises the error."""
     total = 0
     for path in paths:

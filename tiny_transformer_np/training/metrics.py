@@ -7,10 +7,14 @@ import math
 import os
 from array import array
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from kernels.system.files import open_regular, replacing
+from kernels.arrays import Array
+from kernels.system.files import StrPath, open_regular, replacing
+
+Row: TypeAlias = dict[str, Any]  # "kind", and the KEYS of that kind
 
 KEYS = {
     "train": ("step", "loss", "perplexity", "lr", "grad_norm", "tokens_per_second", "elapsed_seconds"),
@@ -19,7 +23,7 @@ KEYS = {
 _CHUNK = 1 << 20  # bytes of lines that are parsed at a time: the parsed objects take several times as much
 
 
-def perplexity(loss):
+def perplexity(loss: float) -> float:
     """exp(loss), limited so that it never overflows."""
     return math.exp(min(loss, 700.0))
 
@@ -32,21 +36,21 @@ class MetricsLog:
     disk is full for instance, wait in memory and are written with the next.
     """
 
-    def __init__(self, path=None, last_step=0):
-        self.path = path and Path(path)
+    def __init__(self, path: StrPath | None = None, last_step: int = 0) -> None:
+        self.path = Path(path) if path else None
         self.unreadable = 0
         self._columns = {
             kind: {key: array("q" if key == "step" else "d") for key in keys} for kind, keys in KEYS.items()
         }
-        self._kept = None  # the byte ranges of the file that `_keep` leaves; None: all
+        self._kept: list[list[int]] | None = None  # the byte ranges of the file that `_keep` leaves; None: all
         self._waiting = b""  # lines not yet written
-        self._torn = None  # offset of a line that was written in part
+        self._torn: int | None = None  # offset of a line that was written in part
         if self.path and os.path.lexists(self.path):
-            self._read(last_step)
+            self._read(self.path, last_step)
             with contextlib.suppress(OSError):  # tried again with the first row
                 self.flush()
 
-    def append(self, row):
+    def append(self, row: Row) -> None:
         """Add a row and write it, see `flush`."""
         line = _line(row)
         for key in KEYS[row["kind"]]:
@@ -55,17 +59,17 @@ class MetricsLog:
             self._waiting += line
             self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         """Write the waiting lines. After an OSError they still wait, and no part of them is in the file."""
-        if self._kept is not None:
-            self._keep(self._kept)
+        if self.path and self._kept is not None:
+            self._keep(self.path, self._kept)
             self._kept = None
-        if self._waiting:
-            self._write(self._waiting)
+        if self.path and self._waiting:
+            self._write(self.path, self._waiting)
             self._waiting = b""
 
-    def _write(self, lines):
-        with open(self.path, "ab", buffering=0) as file:
+    def _write(self, path: Path, lines: bytes) -> None:
+        with open(path, "ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             if self._torn is not None and self._torn < end:
                 end = file.truncate(self._torn)
@@ -80,12 +84,12 @@ class MetricsLog:
                     self._torn = None
                 raise
 
-    def columns(self, kind):
+    def columns(self, kind: str) -> dict[str, Array]:
         """{key: array (N,)} of the N rows of a kind."""
         return {key: np.array(column) for key, column in self._columns[kind].items()}
 
     @property
-    def rows(self):
+    def rows(self) -> list[Row]:
         """All rows as dicts, by step. For many thousands of rows use `columns`."""
         kinds = (
             [
@@ -97,27 +101,28 @@ class MetricsLog:
         return list(heapq.merge(*kinds, key=lambda row: row["step"]))
 
     @property
-    def elapsed_seconds(self):
+    def elapsed_seconds(self) -> float:
         """Training time up to the last row, over all sessions."""
         return (self._columns["train"]["elapsed_seconds"] or [0.0])[-1]
 
     # ------------------------------------------------------------------------------ reading a file
 
-    def _read(self, last_step):
-        kept, size, torn = [], 0, b""  # kept: [start, end] of the bytes that stay in the file
-        with open_regular(self.path, "rb") as file:
+    def _read(self, path: Path, last_step: int) -> None:
+        kept: list[list[int]] = []  # [start, end] of the bytes that stay in the file
+        size, torn = 0, b""
+        with open_regular(path, "rb") as file:
             while lines := file.readlines(_CHUNK):
                 if not lines[-1].endswith(b"\n"):
                     torn = lines.pop()
                 size = self._take(lines, last_step, kept, size)
         if torn and _is_row(torn):  # complete except for its line break
             self._take([torn], last_step, kept, size)
-        if kept != [[0, size]] or torn or self.path.is_symlink():
+        if kept != [[0, size]] or torn or path.is_symlink():
             self._kept = kept
         if kept and kept[-1][1] > size:
             self._waiting = b"\n"
 
-    def _take(self, lines, last_step, kept, start):
+    def _take(self, lines: list[bytes], last_step: int, kept: list[list[int]], start: int) -> int:
         """Add the rows of these lines, which begin at offset `start`, and their byte ranges to `kept`. -> their end."""
         try:
             steps, columns = _parsed(lines) if lines else ([], {})
@@ -142,19 +147,19 @@ class MetricsLog:
             start = end
         return start
 
-    def _keep(self, ranges):
+    def _keep(self, path: Path, ranges: list[list[int]]) -> None:
         """Rewrite the file with these ranges of its bytes."""
-        if len(ranges) < 2 and all(start == 0 for start, _ in ranges) and not self.path.is_symlink():
-            os.truncate(self.path, ranges[0][1] if ranges else 0)  # needs no disk space
+        if len(ranges) < 2 and all(start == 0 for start, _ in ranges) and not path.is_symlink():
+            os.truncate(path, ranges[0][1] if ranges else 0)  # needs no disk space
             return
-        with open(self.path, "rb") as old, replacing(self.path) as partial, open(partial, "wb") as new:
+        with open(path, "rb") as old, replacing(path) as partial, open(partial, "wb") as new:
             for start, end in ranges:
                 old.seek(start)
                 while start < end:
                     start += new.write(old.read(min(_CHUNK, end - start)))
 
 
-def _is_row(line):
+def _is_row(line: bytes) -> bool:
     try:
         _parsed([line])
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
@@ -162,7 +167,7 @@ def _is_row(line):
     return True
 
 
-def _parsed(lines):
+def _parsed(lines: list[bytes]) -> tuple[list[int], dict[str, dict[str, Array]]]:
     """-> (steps, {kind: {key: array (N,)}}) of lines, one or more. Raises if a line is not a row."""
     text = b"".join(lines)
     if b"\r" in text:
@@ -181,7 +186,7 @@ def _parsed(lines):
     return steps, columns
 
 
-def _column(key, values):
+def _column(key: str, values: list[Any]) -> Array:
     """An array of numbers that are finite; steps: whole ones from 0 on."""
     types = set(map(type, values))
     if not types <= ({int} if key == "step" else {int, float}):
@@ -192,5 +197,5 @@ def _column(key, values):
     return column
 
 
-def _line(row):
+def _line(row: Row) -> bytes:
     return json.dumps(row, allow_nan=False).encode() + b"\n"

@@ -6,17 +6,22 @@ import itertools
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from kernels.system.files import replacing
+from kernels.arrays import Array
+from kernels.system.files import StrPath, replacing
+from tiny_transformer_np.training.metrics import MetricsLog
 
 _INTERVALS = 2000  # that a long curve is divided into: twice the picture's width in pixels
 
 
-def draw_metrics(log, path):
+def draw_metrics(log: MetricsLog, path: StrPath) -> None:
     """Training and validation loss, learning rate and gradient norm over the steps of a MetricsLog.
 
     The picture does not depend on the user's Matplotlib settings, even if these make its import fail.
@@ -33,7 +38,7 @@ def draw_metrics(log, path):
     gc.collect()
 
 
-def _matplotlib():
+def _matplotlib() -> ModuleType:
     """Import Matplotlib; if the user's settings make that fail (a backend of Jupyter, for instance), without them."""
     log = logging.getLogger("matplotlib")
     level = log.level
@@ -50,20 +55,22 @@ def _matplotlib():
 
 
 @contextmanager
-def _no_settings():
+def _no_settings() -> Iterator[None]:
     """Import Matplotlib again with its own settings file and without MPLBACKEND."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         del sys.modules[name]  # left over from the failed import
     backend = os.environ.pop("MPLBACKEND", None)
     try:
-        with chdir(Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data"):  # it is read first
+        spec = importlib.util.find_spec("matplotlib")
+        assert spec and spec.origin  # found when its import was tried
+        with chdir(Path(spec.origin).parent / "mpl-data"):  # it is read first
             yield
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
 
 
-def _figure(log):
+def _figure(log: MetricsLog) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -91,7 +98,7 @@ def _figure(log):
     return figure
 
 
-def _curve(columns, key):
+def _curve(columns: dict[str, Array], key: str) -> tuple[Array, Array]:
     """(steps, values) to draw: all, or the minimum and maximum of each of 2,000 intervals, which looks the same."""
     steps, values = columns["step"], columns[key]
     length = len(values) // _INTERVALS
@@ -104,9 +111,7 @@ def _curve(columns, key):
     return steps[chosen], values[chosen]
 
 
-def _smoothed(values, keep=0.9):
+def _smoothed(values: Array, keep: float = 0.9) -> Array:
     """Exponential moving average (N,), corrected for its start at zero."""
-    averages = itertools.accumulate(
-        memoryview(values), lambda average, x: keep * average + (1.0 - keep) * x, initial=0.0
-    )
+    averages = itertools.accumulate(values.data, lambda average, x: keep * average + (1.0 - keep) * x, initial=0.0)
     return np.fromiter(averages, np.float64)[1:] / (1.0 - keep ** np.arange(1.0, len(values) + 1))

@@ -2,13 +2,16 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 from kernels.system import cli, streams
 from kernels.system.printable import one_line, shown
+from tiny_transformer_np.training.metrics import Row
 
 
-def _bar(total, initial, stream):
+def _bar(total: int, initial: int, stream: TextIO) -> Any:
     from tqdm import tqdm  # here, since the import fails if TQDM_NCOLS is not a number
 
     class Bar(tqdm):
@@ -24,15 +27,16 @@ class Progress:
     error, a full disk for instance, the next line is tried.
     """
 
-    def __init__(self, quiet=False, stream=None):
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
         self.quiet = quiet or self.stream is None
         self.bar = None
-        self._writing, self._waiting = False, []
-        self._warned = set()
+        self._writing = False
+        self._waiting: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._warned: set[str] = set()
 
     @contextmanager
-    def attempt(self, what):
+    def attempt(self, what: str) -> Iterator[None]:
         """A context in which an exception becomes a warning, once for each `what`: output must not end the run."""
         try:
             yield
@@ -40,7 +44,7 @@ class Progress:
             self._warn(what, error)
 
     @contextmanager
-    def running(self, step, total_steps):
+    def running(self, step: int, total_steps: int) -> Iterator[None]:
         """Around the training loop."""
         self.total_steps, self._first_step, self._started = total_steps, step, time.perf_counter()
         with self.attempt("standard output"):
@@ -53,14 +57,14 @@ class Progress:
                 self._write(self.bar.close)
                 self.bar = None
 
-    def step(self, step, loss, learning_rate, grad_norm, tokens_per_second):
+    def step(self, step: int, loss: float, learning_rate: float, grad_norm: float, tokens_per_second: float) -> None:
         """Called after every step; on a device after those whose results are read."""
         if self.bar is not None:
             rates = f"grad norm {grad_norm:.2f}, {tokens_per_second:,.0f} tokens/s"
             self.bar.set_postfix_str(f"loss {loss:.3f}, lr {learning_rate:.1e}, {rates}", refresh=False)
             self._write(self.bar.update, step - self.bar.n)
 
-    def log(self, row):
+    def log(self, row: Row) -> None:
         """A row of metrics."""
         if self.quiet:
             return
@@ -75,23 +79,23 @@ class Progress:
                 f"grad norm {row['grad_norm']:.2f}  {row['tokens_per_second']:,.0f} tokens/s  {_clock(left)} left"
             )
 
-    def sample(self, text):
+    def sample(self, text: str) -> None:
         """A piece of generated text, indented."""
         self.say("\n".join("    | " + line for line in text.split("\n")))
 
-    def say(self, line):
+    def say(self, line: str) -> None:
         """Print a line, above the bar if there is one. Signal handlers may call it."""
         if not self.quiet:
             self._write(self._print, line)
 
-    def _print(self, line):
+    def _print(self, line: str) -> None:
         line = shown(line, self.stream)  # a sample may contain control characters
         if self.bar is not None:
             self.bar.write(line, file=self.stream)
         else:
             print(line, file=self.stream, flush=True)
 
-    def _write(self, write, *args):
+    def _write(self, write: Callable[..., object], *args: Any) -> None:
         """write(*args); in a signal handler that interrupts a write, after that write: streams are not reentrant."""
         self._waiting.append((write, args))
         if self._writing:
@@ -105,7 +109,7 @@ class Progress:
         finally:
             self._writing = False
 
-    def _warn(self, what, error):
+    def _warn(self, what: str, error: Exception) -> None:
         if isinstance(error, BrokenPipeError) and what == "standard output":
             self.quiet, self.bar = True, None
             streams.let_go(self.stream)
@@ -119,7 +123,7 @@ class Progress:
         streams.note(one_line(f"warning: {what}: {reason}; the run goes on"))
 
 
-def _clock(seconds):
+def _clock(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -8,17 +8,27 @@ so two processes never write to one folder.
 
 import contextlib
 import dataclasses
+import datetime
 import itertools
 import os
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import tomli_w
 
 from kernels.system import cache, files, locks
-from tiny_transformer_np.config import SECTIONS, ConfigError, load_toml
+from kernels.system.files import StrPath
+from tiny_transformer_np.config import SECTIONS, ConfigError, TrainingConfig, TransformerConfig, load_toml
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training import checkpoint_schema as schema
+from tiny_transformer_np.training.checkpoint import Arrays
+from tiny_transformer_np.training.checkpoint_schema import Meta
+
+Config: TypeAlias = TransformerConfig | TrainingConfig
+AnyConfig = TypeVar("AnyConfig", TransformerConfig, TrainingConfig)
+Found: TypeAlias = tuple[Path, Arrays, Meta]  # a checkpoint and its contents
 
 #: settings that may change when a run is resumed
 CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "verify_every", "threads", "dtype",
@@ -42,7 +52,7 @@ class Taken(Exception):
 class Run:
     """Paths of a run folder. Making one touches nothing on disk."""
 
-    def __init__(self, path):
+    def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         self.locked = False  # whether this process holds the lock
         self.config = self.path / "config.toml"
@@ -51,15 +61,15 @@ class Run:
         self.latest = self.path / "checkpoints" / "latest.safetensors"
         self.best = self.path / "checkpoints" / "best.safetensors"
 
-    def sample(self, step):
+    def sample(self, step: int) -> Path:
         return self.path / "samples" / f"step_{step:06d}.txt"
 
-    def post_mortem(self, step):
+    def post_mortem(self, step: int) -> Path:
         """State from which step `step` went wrong."""
         return self.path / "checkpoints" / f"post_mortem_{step:06d}.safetensors"
 
     @contextlib.contextmanager
-    def claimed(self, exclusively=False):
+    def claimed(self, exclusively: bool = False) -> Iterator["Run"]:
         """During the block no other process trains this run. ConfigError if one does, or if the folder cannot be used.
 
         A missing folder is created, and removed again if it is empty afterwards. exclusively: raises Taken if the
@@ -75,7 +85,7 @@ class Run:
             finally:
                 self.locked = False
 
-    def _claim(self, claims, exclusively):
+    def _claim(self, claims: contextlib.ExitStack, exclusively: bool) -> None:
         for attempt in range(_ATTEMPTS):
             try:
                 made = claims.enter_context(files.folders(self.path))
@@ -87,12 +97,12 @@ class Run:
                 if attempt == _ATTEMPTS - 1:
                     raise
 
-    def create(self, model_config, training_config):
+    def create(self, model_config: TransformerConfig, training_config: TrainingConfig) -> None:
         """Write the config.toml that makes a claimed folder a run."""
         self.clean()
         self.write_config(model_config, training_config)
 
-    def require_unused(self):
+    def require_unused(self) -> None:
         """ConfigError if the folder holds any name that a run writes."""
         files.status(self.path)  # raises for a path that the system refuses
         taken = [name for name in NAMES if os.path.lexists(self.path / name)]
@@ -102,14 +112,14 @@ class Run:
         if taken:
             raise ConfigError(f"{self.path} holds {', '.join(taken)}, which a run would write; use another --out-dir")
 
-    def write_config(self, model_config, training_config):
+    def write_config(self, model_config: TransformerConfig, training_config: TrainingConfig) -> None:
         """(Re)write config.toml, complete."""
-        configs = {"model": model_config, "training": training_config}
+        configs: dict[str, Config] = {"model": model_config, "training": training_config}
         with self._usable(), files.replacing(self.config) as partial:
             partial.write_text(tomli_w.dumps({k: _as_table(c) for k, c in configs.items()}), encoding="utf-8")
 
     @contextlib.contextmanager
-    def _usable(self):
+    def _usable(self) -> Iterator[None]:
         try:
             yield
         except locks.Held:
@@ -120,25 +130,25 @@ class Run:
             advice = "" if os.path.exists(self.config) else "; choose another --out-dir"
             raise ConfigError(f"cannot write to {self.path}: {error.strerror}{advice}") from None
 
-    def clean(self):
+    def clean(self) -> None:
         """Remove temporary files of killed processes. Without a lock they stay: another process may be writing them."""
         if self.locked:
             for folder, names in _WRITTEN.items():
                 until_0_1 = rf"({names})\.partial" + (r"|\.tmp[0-9A-Za-z]{6}" if folder == "checkpoints" else "")
                 files.remove_partial(self.path / folder, names, until_0_1)
 
-    def newest(self):
+    def newest(self) -> Found | None:
         """(path, arrays, meta) of the checkpoint with the most steps, or None if there is none yet."""
         found = [(path, *checkpoint.load(path)) for path in (self.latest, self.best) if files.status(path)]
         return max(found, key=lambda item: item[2]["step"], default=None)
 
 
-def _as_table(config):
+def _as_table(config: Config) -> dict[str, Any]:
     values = dataclasses.asdict(config)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def find(path):
+def find(path: StrPath) -> tuple[Run, Path | None]:
     """(Run, checkpoint path or None) of a path on the command line: a run folder, or a checkpoint inside one."""
     path = Path(path)
     if files.is_folder(path):
@@ -152,13 +162,13 @@ def find(path):
     return run, chosen
 
 
-def stored_configs(run):
+def stored_configs(run: Run) -> tuple[TransformerConfig, TrainingConfig]:
     """(TransformerConfig, TrainingConfig) of a run."""
     tables = load_toml(run.config)
     return tuple(SECTIONS[name](**tables[name]) for name in ("model", "training"))
 
 
-def changed(config, flags):
+def changed(config: AnyConfig, flags: dict[str, Any]) -> AnyConfig:
     """`config` changed by `flags` {field: value}; ConfigError names a field that may not change on resume."""
     current = dataclasses.asdict(config)
     for name, value in flags.items():
@@ -170,13 +180,14 @@ def changed(config, flags):
     return dataclasses.replace(config, **{k: v for k, v in flags.items() if k in current})
 
 
-def require_trained_with(run, configs, found):
+def require_trained_with(run: Run, configs: Sequence[Config], found: Found) -> None:
     """ConfigError, naming the setting, if config.toml was edited and differs from the checkpoint.
 
     configs: (TransformerConfig, TrainingConfig) of config.toml; found: (path, arrays, meta) of the checkpoint.
     """
     path, _, meta = found
-    for config, stored in zip(configs, schema.configs(meta), strict=True):
+    trained_with: Sequence[Config] = schema.configs(meta)
+    for config, stored in zip(configs, trained_with, strict=True):
         for name, value in _as_table(config).items():
             trained = _as_table(stored)[name]
             if name not in CHANGEABLE + DATA and value != trained:
@@ -186,7 +197,7 @@ def require_trained_with(run, configs, found):
                 )
 
 
-def newest_checkpoint(path):
+def newest_checkpoint(path: StrPath) -> Path:
     """The checkpoint to generate from: the file itself, or a run's best one, or its latest."""
     path = Path(path)
     if files.is_file(path):
@@ -198,10 +209,11 @@ def newest_checkpoint(path):
     raise ConfigError(f"{path} has no checkpoint yet; train a little longer")
 
 
-def default_run(claims, name, now):
+def default_run(claims: contextlib.ExitStack, name: str, now: datetime.datetime) -> Run:
     """A new Run, claimed while `claims` is open: runs/NAME-DATE-TIME, with a number behind it where that is taken."""
     base = Path("runs") / f"{name}-{now:%Y%m%d-%H%M%S}"
-    for n in itertools.count(1):
-        run = Run(base if n == 1 else base.with_name(f"{base.name}-{n}"))
+    run, numbers = Run(base), itertools.count(2)
+    while True:
         with contextlib.suppress(Taken):
             return claims.enter_context(run.claimed(exclusively=True))
+        run = Run(base.with_name(f"{base.name}-{next(numbers)}"))

@@ -6,11 +6,15 @@ One `str` would take up to four bytes a character, int64 ids eight.
 import codecs
 import hashlib
 import io
+from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 
-from kernels.system.files import open_regular
+from kernels.arrays import Array
+from kernels.system.files import StrPath, open_regular
 from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.tokenizer import CharTokenizer
 
 PIECE = 1 << 18  # bytes decoded at a time
 
@@ -23,33 +27,33 @@ class Text:
     that is missing, unreadable, empty or not regular, and while iterating for one that is not UTF-8.
     """
 
-    def __init__(self, *paths, keep_marks=False):
-        self._parts = [(path, _read(path)) for path in paths]
+    def __init__(self, *paths: StrPath, keep_marks: bool = False) -> None:
+        self._parts: list[str | tuple[StrPath, bytes]] = [(path, _read(path)) for path in paths]
         self._keep_marks = keep_marks
 
     @classmethod
-    def of(cls, string):
+    def of(cls, string: str) -> Self:
         """A Text of one str."""
         text = cls()
-        text._parts = [(None, string)]
+        text._parts = [string]
         return text
 
-    def __iter__(self):
-        for number, (path, data) in enumerate(self._parts):
+    def __iter__(self) -> Iterator[str]:
+        for number, part in enumerate(self._parts):
             if number:
                 yield "\n"
-            yield from [data] if isinstance(data, str) else _decoded(path, data, self._keep_marks)
+            yield from [part] if isinstance(part, str) else _decoded(*part, self._keep_marks)
 
-    def digests(self):
+    def digests(self) -> list[str]:
         """A sha256 of each file."""
-        return [hashlib.sha256(data).hexdigest() for path, data in self._parts if path is not None]
+        return [hashlib.sha256(part[1]).hexdigest() for part in self._parts if not isinstance(part, str)]
 
-    def max_length(self):
+    def max_length(self) -> int:
         """An upper bound of the number of characters."""
-        return sum(len(data) + 1 for _, data in self._parts)
+        return sum(len(part if isinstance(part, str) else part[1]) + 1 for part in self._parts)
 
 
-def encode_text(text, tokenizer):
+def encode_text(text: Text, tokenizer: CharTokenizer) -> Array:
     """A Text -> its token ids (n,), in the smallest unsigned integers that hold every id of the vocabulary."""
     ids, n = np.empty(text.max_length(), np.min_scalar_type(tokenizer.vocab_size - 1)), 0
     for piece in text:
@@ -59,7 +63,7 @@ def encode_text(text, tokenizer):
     return ids
 
 
-def _read(path):
+def _read(path: StrPath) -> bytes:
     try:
         with open_regular(path, "rb") as file:
             data = file.read()
@@ -72,7 +76,7 @@ def _read(path):
     return data
 
 
-def _decoded(path, data, keep_marks):
+def _decoded(path: StrPath, data: bytes, keep_marks: bool) -> Iterator[str]:
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
     first = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) and not keep_marks else 0
     for start in range(first, len(data), PIECE):

@@ -4,31 +4,39 @@ import dataclasses
 import errno
 import math
 import platform
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from kernels.arrays import on_host
+from kernels.arrays import Array, on_host
 from kernels.system import cli
-from kernels.system.files import replacing
+from kernels.system.files import StrPath, replacing
 from kernels.system.signals import asking_to_stop
 from minigrad import optim, random, runtime
 from minigrad._tensor import Tensor
 from minigrad.graph import no_grad
 from tiny_transformer_np import __version__
-from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.config import ConfigError, TrainingConfig
+from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training import checkpoint_schema as schema
+from tiny_transformer_np.training.checkpoint import Arrays, Meta
 from tiny_transformer_np.training.data_identity import changed_data
-from tiny_transformer_np.training.dataset import IGNORE_INDEX
+from tiny_transformer_np.training.dataset import IGNORE_INDEX, Batch, TextDataset
 from tiny_transformer_np.training.diagnosis import explain_nonfinite, verify_step
 from tiny_transformer_np.training.finite_state import logits_are_finite, not_finite
-from tiny_transformer_np.training.metrics import MetricsLog, perplexity
+from tiny_transformer_np.training.metrics import MetricsLog, Row, perplexity
 from tiny_transformer_np.training.plots import draw_metrics
 from tiny_transformer_np.training.progress import Progress
+from tiny_transformer_np.training.run_folder import Run
 from tiny_transformer_np.training.scheduler import get_cosine_schedule_with_warmup
+
+Scalar: TypeAlias = float | Array  # on a device an array (), which the host does not wait for
 
 _SAMPLING = 1 << 12  # its place on the random tape, beyond any micro-batch
 METRICS = "metrics.jsonl, whose rows are kept and written later"
@@ -46,9 +54,18 @@ class Trainer:
     progress         shows how it goes; a training.progress.Progress
     """
 
-    backward = staticmethod(Tensor.backward)  # backward(loss, grad); who steps through it puts another in its place
+    #: backward(loss, grad); whoever steps through it puts another in its place
+    backward: Callable[[Tensor, Array], None] = staticmethod(Tensor.backward)
 
-    def __init__(self, model, train_dataset, val_dataset, config, run=None, progress=None):
+    def __init__(
+        self,
+        model: TransformerLM,
+        train_dataset: TextDataset,
+        val_dataset: TextDataset | None,
+        config: TrainingConfig,
+        run: Run | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         self.model = model.to(runtime.asarray(config.device))
         self.train_dataset, self.val_dataset = train_dataset, val_dataset
         self.config, self.run, self.progress = config, run, progress or Progress(quiet=True)
@@ -57,7 +74,7 @@ class Trainer:
         self.on_host = config.device == "cpu"  # then results of a step are floats, else arrays on the device
         self.step = 0  # updates made so far
         self.best_val_loss = math.inf
-        self.source = {}  # what a checkpoint says about the data besides digests of the tokens, see `data_identity`
+        self.source: Meta = {}  # what checkpoints say of the data besides digests of the tokens, see `data_identity`
         groups = optim.decay_groups(model, config.weight_decay)
         self.arena = optim.GradientArena(groups)  # from here on each p.grad is a view that the next step overwrites
         self.optimizer = optim.AdamW(groups, config.learning_rate, config.betas, config.eps, arena=self.arena)
@@ -66,15 +83,15 @@ class Trainer:
             self.optimizer, config.warmup_steps, self.total_steps, config.min_lr
         )
         self.metrics = MetricsLog()
-        self.stopped_by = None  # the signal that asked to stop
-        self._saved = None, 0  # the last checkpoint that was written or read, and its step
+        self.stopped_by: signal.Signals | None = None  # the signal that asked to stop
+        self._saved: tuple[Path | None, int] = None, 0  # the last checkpoint that was written or read, and its step
         self._clock = time.perf_counter()
-        self._nonfinite = 0.0  # on a device an array: NaN once a step had numbers that are not finite
+        self._nonfinite: Scalar = 0.0  # on a device an array: NaN once a step had numbers that are not finite
         self._reported = 0, self._clock  # step and time at which the last report ended
 
     # ---------------------------------------------------------------------------------- the loop
 
-    def train(self):
+    def train(self) -> bool:
         """Train up to `total_steps`, or until a signal asks to stop. Returns whether the end was reached."""
         if self.run:
             self.run.path.mkdir(parents=True, exist_ok=True)
@@ -91,12 +108,12 @@ class Trainer:
                 while self.step < self.total_steps and not self.stopped_by:
                     self.train_epoch()
             if self.run and self.stopped_by:
-                self._save(self.run.latest)
+                self._save(self.run, self.run.latest)
         with self.progress.attempt(METRICS):
             self.metrics.flush()
         return self.step == self.total_steps
 
-    def train_epoch(self):
+    def train_epoch(self) -> float:
         """Steps up to the next epoch's border, or the end of training. Returns their mean loss; nan without any."""
         epoch = self.step * self.samples_per_step // len(self.train_dataset)
         border = math.ceil((epoch + 1) * len(self.train_dataset) / self.samples_per_step)
@@ -111,7 +128,7 @@ class Trainer:
                 self._report(*self._sync_results(loss, grad_norm), learning_rate)
         return float(sum(losses)) / len(losses) if losses else math.nan  # none when a signal has just come
 
-    def train_step(self):
+    def train_step(self) -> tuple[Scalar, Scalar]:
         """One update of the weights from `grad_accumulation_steps` batches. Returns (loss per token, gradient norm).
 
         Every target counts the same, in whatever batch it stands: each batch's loss is a sum, divided by the
@@ -124,23 +141,23 @@ class Trainer:
         n_targets = sum(int(np.count_nonzero(targets != IGNORE_INDEX)) for _, targets in batches)
         self.model.train()
         self.optimizer.zero_grad()
-        total = 0.0
+        total: Scalar = 0.0
         for micro, batch in enumerate(batches):
             loss = self.loss_of(step, micro, batch, grad_scale=1.0 / max(n_targets, 1))
             total = loss.data.astype(np.float64) + total
             self.backward(loss, np.asarray(1.0 / n_targets, loss.dtype))
 
-        loss, grad_norm = total / n_targets, self.optimizer.grad_norm()
+        mean, grad_norm = total / n_targets, self.optimizer.grad_norm()
         if self.on_host:
-            loss, grad_norm = self._finite(step, loss, grad_norm)
+            mean, grad_norm = self._finite(step, mean, grad_norm)
         else:  # once NaN, always NaN: after a bad step the ones behind it change nothing either
-            self._nonfinite = 0.0 * (grad_norm + loss) + self._nonfinite
+            self._nonfinite = 0.0 * (grad_norm + mean) + self._nonfinite
         self.optimizer.step(norm=grad_norm + self._nonfinite, max_norm=self.config.grad_clip)
         self.scheduler.step()
         self.step = step
-        return loss, grad_norm
+        return mean, grad_norm
 
-    def loss_of(self, step, micro, batch=None, grad_scale=1.0):
+    def loss_of(self, step: int, micro: int, batch: Batch | None = None, grad_scale: float = 1.0) -> Tensor:
         """The summed loss of one micro-batch of a step, made with the weights as they are; always the same.
 
         grad_scale: the upstream gradient that backward will begin with, which saves time, see `logits_or_loss`.
@@ -149,20 +166,20 @@ class Trainer:
         random.seek(self.config.seed, step, micro)
         return self.model(ids, targets, ignore_index=IGNORE_INDEX, reduction="sum", grad_scale=grad_scale)
 
-    def _batch(self, step, micro):
+    def _batch(self, step: int, micro: int) -> Batch:
         number = (step - 1) * self.config.grad_accumulation_steps + micro
         if self.config.overfit_one_batch:
             number = micro
         return self.train_dataset.batch(number, self.config.batch_size, self.config.seed)
 
-    def _finite(self, step, loss, grad_norm):
+    def _finite(self, step: int, loss: Scalar, grad_norm: Scalar) -> tuple[float, float]:
         """Both as floats. FloatingPointError if one is not finite."""
         loss, grad_norm = float(loss), float(grad_norm)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise FloatingPointError(self._diverged(step, loss, grad_norm))
         return loss, grad_norm
 
-    def _diverged(self, step, loss, grad_norm):
+    def _diverged(self, step: int, loss: float, grad_norm: float) -> str:
         bad = [name for name, p in self.optimizer.named_parameters() if not np.isfinite(on_host(p.grad)).all()]
         where = f"; the gradient of {bad[0]} is not finite" if bad else ""
         return (
@@ -173,8 +190,10 @@ class Trainer:
     # ------------------------------------------------------------------------ looking at the model
 
     @no_grad()
-    def evaluate(self):
+    def evaluate(self) -> float:
         """Loss per token over the whole validation text, each target once. Returns a float."""
+        if self.val_dataset is None:
+            raise ValueError("there is no validation text; give the Trainer a val_dataset")
         self.model.eval()
         total, n_targets = 0.0, 0
         for ids, targets in self.val_dataset.blocks(max(1, EVAL_TOKENS // self.val_dataset.seq_len)):
@@ -182,7 +201,7 @@ class Trainer:
             n_targets += int(np.count_nonzero(targets != IGNORE_INDEX))
         return total / n_targets
 
-    def sample(self):
+    def sample(self) -> str:
         """A piece of text from the model, the same for the same weights and step."""
         tokenizer = self.train_dataset.tokenizer
         random.seek(self.config.seed, self.step, _SAMPLING)
@@ -192,19 +211,19 @@ class Trainer:
 
     # ------------------------------------------------------------------------- what is due after a step
 
-    def _is_due(self):
+    def _is_due(self) -> bool:
         """Whether this step ends with something that has to know how it went."""
         step, config = self.step, self.config
         intervals = (config.log_interval, config.eval_interval, config.save_interval)
         return step in (1, self.total_steps) or any(step % n == 0 for n in intervals) or bool(self.stopped_by)
 
-    def _sync_results(self, loss, grad_norm):
+    def _sync_results(self, loss: Scalar, grad_norm: Scalar) -> tuple[float, float]:
         """The loss and norm of the last step as floats. FloatingPointError if a step since the last time went bad.
 
         Then the steps after it changed nothing, and the Trainer stands again before the first bad one.
         """
         if self.on_host:
-            return loss, grad_norm
+            return float(loss), float(grad_norm)
         taken = self.optimizer.steps_taken()
         if taken < self.step:
             self.step, self._nonfinite = taken, 0.0
@@ -212,7 +231,7 @@ class Trainer:
             self._finite(taken + 1, loss, math.nan)
         return float(loss), float(grad_norm)
 
-    def _report(self, loss, grad_norm, learning_rate):
+    def _report(self, loss: float, grad_norm: float, learning_rate: float) -> None:
         """A line of metrics, an evaluation, checkpoints, and last what only shows how it goes.
 
         A run killed before its checkpoint resumes further back and does all of this again; one killed after it
@@ -230,23 +249,23 @@ class Trainer:
             })  # fmt: skip
         improved = self._is_eval_step() and self._log_evaluation()
         if self.run and improved:
-            self._save(self.run.best)
+            self._save(self.run, self.run.best)
         if self.run and (step % config.save_interval == 0 or last):
-            self._save(self.run.latest)
+            self._save(self.run, self.run.latest)
         if self._is_eval_step():
             self._write_sample_and_plot()
         self._reported = step, time.perf_counter()
 
-    def _is_eval_step(self):
+    def _is_eval_step(self) -> bool:
         due = self.step % self.config.eval_interval == 0 or self.step == self.total_steps
         return self.val_dataset is not None and self.step > 0 and due
 
-    def _log(self, row):
+    def _log(self, row: Row) -> None:
         with self.progress.attempt(METRICS):
             self.metrics.append(row)
         self.progress.log(row)
 
-    def _log_evaluation(self):
+    def _log_evaluation(self) -> bool:
         """Evaluate. Returns whether the model is the best so far. FloatingPointError if its loss is not finite."""
         val_loss = self.evaluate()
         if not math.isfinite(val_loss):
@@ -256,7 +275,7 @@ class Trainer:
         self.best_val_loss = min(val_loss, self.best_val_loss)
         return improved
 
-    def _write_sample_and_plot(self):
+    def _write_sample_and_plot(self) -> None:
         """A sample of text, and the picture redrawn. If a part of this fails the run goes on without it."""
         text = None
         with self.progress.attempt("the sample"):
@@ -273,13 +292,13 @@ class Trainer:
 
     # ---------------------------------------------------------------------------- save and resume
 
-    def _save(self, path):
+    def _save(self, run: Run, path: Path) -> None:
         """`save_checkpoint` into the run. An OSError, which ends it, names the last good checkpoint."""
         with self.progress.attempt(METRICS):
             self.metrics.flush()  # what is resumed from here does not write these rows again
         try:
-            if not self.run.path.is_dir():
-                raise FileNotFoundError(errno.ENOENT, "the run's folder is gone", str(self.run.path))
+            if not run.path.is_dir():
+                raise FileNotFoundError(errno.ENOENT, "the run's folder is gone", str(run.path))
             self.save_checkpoint(path)
         except OSError as error:
             error.filename = str(path)
@@ -289,7 +308,7 @@ class Trainer:
             raise
         self._saved = path, self.step
 
-    def save_checkpoint(self, path, check_logits=True):
+    def save_checkpoint(self, path: StrPath, check_logits: bool = True) -> None:
         """Write all that training needs to go on from here, bit for bit, as one file.
 
         Raises FloatingPointError, with nothing written, if weights, moments or logits are not finite. check_logits:
@@ -316,14 +335,14 @@ class Trainer:
             },
         })  # fmt: skip
 
-    def load_checkpoint(self, path):
+    def load_checkpoint(self, path: StrPath) -> None:
         """Take up weights, optimizer and step from a checkpoint.
 
         ConfigError if it is damaged, or was made by another model, tokenizer or data; then nothing has changed.
         """
         self.restore(path, *checkpoint.load(path))
 
-    def restore(self, path, arrays, meta):
+    def restore(self, path: StrPath, arrays: Arrays, meta: Meta) -> None:
         """`load_checkpoint` from what was read already."""
         checkpoint.require(path, arrays, meta)
         self._require_same(path, arrays, meta)
@@ -339,7 +358,7 @@ class Trainer:
         self.scheduler.seek(self.step)
         self._saved = Path(path), self.step
 
-    def _require_same(self, path, arrays, meta):
+    def _require_same(self, path: StrPath, arrays: Arrays, meta: Meta) -> None:
         if changed := changed_data(meta, self._data_digests(), self.train_dataset.tokenizer.vocabulary, self.config):
             raise ConfigError(f"checkpoint {path} {changed}")
         own, other = (dataclasses.asdict(config) for config in (self.model.config, schema.configs(meta)[0]))
@@ -350,10 +369,10 @@ class Trainer:
         if differing:
             raise ConfigError(f"checkpoint {path} is of another model: {', '.join(differing)}")
 
-    def _data_digests(self):
+    def _data_digests(self) -> Meta:
         val = self.val_dataset.digest() if self.val_dataset else None
         return {"train": self.train_dataset.digest(), "val": val, **self.source}
 
-    def _stop(self, number):
+    def _stop(self, number: signal.Signals) -> None:
         self.stopped_by = number
         self.progress.say(f"{number.name}: stopping after this step")

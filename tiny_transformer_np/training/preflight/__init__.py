@@ -5,6 +5,7 @@ gives the same bits as without them.
 """
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from tiny_transformer_np.training.preflight.check_gradients import gradcheck
 from tiny_transformer_np.training.preflight.common import CheckFailed
 from tiny_transformer_np.training.preflight.data import learning_rate, split, targets
 from tiny_transformer_np.training.preflight.model import gradients, initial_loss, movement, overfitting
+from tiny_transformer_np.training.trainer import Trainer
 
 LARGE = 10_000_000  # parameters; a larger model gets only the checks of a few short forward passes
 
@@ -31,7 +33,7 @@ CHECKS = (
 )
 
 
-def preflight(trainer, whole=False, say=print):
+def preflight(trainer: Trainer, whole: bool = False, say: Callable[[str], object] = print) -> list[tuple[str, str]]:
     """Run the checks on a Trainer that has not trained yet, with a line for each. Returns [(name, explanation)].
 
     An explanation says what was measured, what was expected, and what that usually means. whole: all checks, however
@@ -55,5 +57,5 @@ def preflight(trainer, whole=False, say=print):
     return failures
 
 
-def _line(mark, name, found, started):
+def _line(mark: str, name: str, found: str, started: float) -> str:
     return f"preflight {mark:<7} {name:<14} {found:<58} {time.perf_counter() - started:5.2f} s"

@@ -4,19 +4,23 @@ Letters: R rows, copies of one window; T time; C channels.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from kernels.arrays import on_host
+from kernels.arrays import Array, on_host
 from minigrad import graph, random
+from minigrad.nn import Linear
+from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.common import CheckFailed, cut, shortened, twin
+from tiny_transformer_np.training.trainer import Trainer
 
 SHARP = 3e4  # factor of queries and keys: scores then exceed a mask that is finite
 READS = "The model reads the tokens that it is to predict: its loss would go to nearly 0, and its text be garbage."
 
 
-def no_lookahead(trainer):
+def no_lookahead(trainer: Trainer) -> str:
     """Raise CheckFailed if an earlier position depends on a later token. Returns a few words.
 
     There is no tolerance: the earlier logits must have the same bits whatever the later token, and the gradient of an
@@ -43,7 +47,7 @@ def no_lookahead(trainer):
 
 
 @graph.no_grad()
-def _change(model, ids, places):
+def _change(model: TransformerLM, ids: Array, places: Array) -> float:
     """The largest change of a logit before places[r] when row r has another token there; ids (R, T)."""
     model.eval()
     other = ids.copy()
@@ -56,7 +60,7 @@ def _change(model, ids, places):
     return max(float(np.abs(after[r, :s] - before[r, :s]).max()) for r, s in enumerate(places))
 
 
-def _gradient(model, ids, places, seed):
+def _gradient(model: TransformerLM, ids: Array, places: Array, seed: int) -> float:
     """The largest gradient that the loss before places[r] has for an embedding from there on; ids (R, T)."""
     model.train()
     random.seek(seed, 1)
@@ -65,7 +69,7 @@ def _gradient(model, ids, places, seed):
     return float(np.abs(dembedded[~early]).max())
 
 
-def _embedding_gradient(model, ids, targets):
+def _embedding_gradient(model: TransformerLM, ids: Array, targets: Array) -> Array:
     """The gradient of the embedded tokens, (R, T, C), on the host."""
     loss = model(ids, targets, ignore_index=IGNORE_INDEX)
     for node, dout, _ in graph.steps(loss.node, np.ones_like(loss.data)) if loss.requires_grad else ():
@@ -75,7 +79,7 @@ def _embedding_gradient(model, ids, targets):
                       "to follow. Usually something cut off the graph (detach, .data, no_grad).")  # fmt: skip
 
 
-def _queries_and_keys(model):
+def _queries_and_keys(model: TransformerLM) -> Iterator[Array]:
     """The weights and biases of queries and keys: views of each block's packed weight and bias."""
     for block in model.blocks:
         for parameter in (block.attn.qkv.weight, block.attn.qkv.bias):
@@ -83,7 +87,7 @@ def _queries_and_keys(model):
                 yield parameter.data[: 2 * model.config.n_embd]
 
 
-def _sharpened(model):
+def _sharpened(model: TransformerLM) -> TransformerLM:
     """A copy of the model whose attention is nearly one-hot, at the token with the highest score."""
     sharp = twin(model)
     for array in _queries_and_keys(sharp):
@@ -91,7 +95,7 @@ def _sharpened(model):
     return sharp
 
 
-def _masked_by(model, T):
+def _masked_by(model: TransformerLM, T: int) -> Array:
     """How much the mask lowers the scores of the tokens after one position: (n,), inf where it is right.
 
     In a copy of the model all scores are 0, all tokens equal, and only the last block's attention is active. Then the
@@ -109,7 +113,7 @@ def _masked_by(model, T):
     targets = np.full((1, T), IGNORE_INDEX)
     targets[0, here] = 1
 
-    def seen(silenced):
+    def seen(silenced: Iterable[Linear]) -> Array:
         for linear in silenced:
             for parameter in (linear.weight, linear.bias):
                 if parameter is not None:
@@ -123,7 +127,7 @@ def _masked_by(model, T):
     return -np.log(size[here + 1 :] / size[0])
 
 
-def _explanation(model, T, forward, backward):
+def _explanation(model: TransformerLM, T: int, forward: float, backward: float) -> str:
     if not backward:
         return (
             f"changing a later token changes earlier logits by up to {forward:.2g}; expected not a bit. Backward shows "

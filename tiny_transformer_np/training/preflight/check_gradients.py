@@ -1,20 +1,26 @@
 """Preflight's gradient check: the whole model against the numerical gradient, the kernels in use, and the sums."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 import kernels
 import minigrad
-from kernels.arrays import on_host
+from kernels.arrays import Array, on_host
 from minigrad import optim, random
+from minigrad._tensor import Tensor
+from minigrad.nn import Parameter
+from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.common import CheckFailed, backward, cut, first_batch, twin
+from tiny_transformer_np.training.trainer import Trainer
 
 GRADCHECK_TOKENS = 12
 
 
-def gradcheck(trainer):
+def gradcheck(trainer: Trainer) -> str:
     """The gradient of the model: by the reference kernels, by the kernels in use, and as a sum of two passes."""
     ids, targets = cut(first_batch(trainer), 1, GRADCHECK_TOKENS)
     seed = trainer.config.seed
@@ -22,7 +28,7 @@ def gradcheck(trainer):
         model = twin(trainer.model).to(on_host).train().astype(np.float64)
         named = dict(model.named_parameters())
 
-        def loss(*_):
+        def loss(*_: Any) -> Tensor:
             random.seek(seed, 1)  # the same dropout every time
             return model(ids, targets, ignore_index=IGNORE_INDEX)
 
@@ -43,7 +49,7 @@ def gradcheck(trainer):
     return f"the numerical gradient in random directions, on {ids.size} tokens"
 
 
-def _compare(model, exact, usually):
+def _compare(model: TransformerLM, exact: dict[str, Array], usually: str) -> None:
     """CheckFailed if a gradient differs from `exact`, {name: gradient}, by more than float32's rounding."""
     total = math.sqrt(sum(float((grad**2).sum()) for grad in exact.values()))
     used = dict(model.named_parameters())
@@ -57,7 +63,7 @@ def _compare(model, exact, usually):
             )
 
 
-def _wrong_along_a_direction(model, loss):
+def _wrong_along_a_direction(model: TransformerLM, loss: Callable[[], Tensor]) -> minigrad.GradcheckError | None:
     """The GradcheckError of the gradient along two random directions through all parameters; None if it is right.
 
     The checked function takes two numbers t: each parameter p is replaced by p + t[0] * a + t[1] * b. Directions a, b
@@ -68,7 +74,7 @@ def _wrong_along_a_direction(model, loss):
               if isinstance(p, minigrad.nn.Parameter)]  # fmt: skip
     directions = [[rng.standard_normal(p.shape) / math.sqrt(p.size) for _ in range(2)] for _, _, p in places]
 
-    def along(t):
+    def along(t: Tensor) -> Tensor:
         for (module, name, p), (a, b) in zip(places, directions, strict=True):
             vars(module)[name] = minigrad.Tensor(p.data) + t[0] * a + t[1] * b  # setattr would want a Parameter
         return loss()
@@ -83,7 +89,7 @@ def _wrong_along_a_direction(model, loss):
     return None
 
 
-def _explain(loss, named, error):
+def _explain(loss: Callable[..., Tensor], named: dict[str, Parameter], error: minigrad.GradcheckError) -> str:
     """A message that names the parameter nearest to the output whose gradient is wrong."""
     for name, p in reversed(named.items()):
         try:

@@ -1,11 +1,14 @@
 """Checks of the settings and the data: the first learning rate, the targets, and the validation split."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from kernels.arrays import Array
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.common import CheckFailed, first_batch
+from tiny_transformer_np.training.trainer import Trainer
 
 PASSAGE = 64  # tokens; natural text rarely repeats as many, unless it quotes
 LONGEST = 1 << 25  # tokens compared of each text: the last for training, the first for validation
@@ -15,7 +18,7 @@ TABLE = 1 << 20  # entries of a hash table
 CANDIDATES = 100  # places where the texts may overlap; only a text that repeats itself has more than one
 
 
-def learning_rate(trainer):
+def learning_rate(trainer: Trainer) -> str:
     """The learning rate of step 1 is above 0."""
     rate = trainer.optimizer.learning_rate
     if not 0.0 < rate < math.inf:
@@ -27,13 +30,13 @@ def learning_rate(trainer):
     return f"{rate:.3g} at step 1"
 
 
-def targets(trainer):
+def targets(trainer: Trainer) -> str:
     """Each target is the token after its input, in the batch and in the text."""
     ids, targets = first_batch(trainer)
     counted = targets != IGNORE_INDEX
     agreeing = {s: _agreement(ids, targets, s) for s in (1, 0, 2, -1)}  # targets[t] == ids[t + s]
     if agreeing[1] < 1.0:
-        best = max(agreeing, key=agreeing.get)
+        best = max(agreeing, key=agreeing.__getitem__)
         means = {
             0: "The model is asked for the token it has just read: a loss of nearly 0 that means nothing.",
             -1: "The model is asked for a token it has read already: inputs and targets are exchanged.",
@@ -55,7 +58,7 @@ def targets(trainer):
     return f"the inputs shifted by one, in {int(counted.sum())} places"
 
 
-def _agreement(ids, targets, shift):
+def _agreement(ids: Array, targets: Array, shift: int) -> float:
     """The share of counted targets (B, T) with targets[t] == ids[t + shift]; 1.0 where none has such a place."""
     T = ids.shape[1]
     at = slice(max(0, -shift), T - max(0, shift))
@@ -64,14 +67,14 @@ def _agreement(ids, targets, shift):
     return float((asked == given)[counted].mean()) if counted.any() else 1.0
 
 
-def split(trainer):
+def split(trainer: Trainer) -> str:
     """The validation text is not part of the training text."""
     if trainer.val_dataset is None:
         return "no validation"
     return _disjoint(trainer.train_dataset.tokens, trainer.val_dataset.tokens)
 
 
-def _disjoint(train, val):
+def _disjoint(train: Array, val: Array) -> str:
     """Raise CheckFailed if two texts (n,) of token ids overlap, or share most passages. Returns a few words."""
     advice = "the validation loss would praise what was learned by heart. Split the text first, then cut windows."
     if np.shares_memory(train, val):
@@ -83,8 +86,8 @@ def _disjoint(train, val):
     begin_train, end_train, begin_val, end_val = (
         _hashes(part, length)[0] for part in (train[:length], train[-length:], val[:length], val[-length:])
     )
-    one_in, table = np.uint64(one_in), np.uint64(TABLE)
-    of_val, begins_train, ends_train = _scan(val, length, lambda h: h[h % one_in == 0], begin_train, end_train)
+    divisor, table = np.uint64(one_in), np.uint64(TABLE)
+    of_val, begins_train, ends_train = _scan(val, length, lambda h: h[h % divisor == 0], begin_train, end_train)
     likely = np.zeros(TABLE, bool)  # of the training text only what may be among these is kept, and once
     likely[of_val % table] = True
     of_train, begins_val, ends_val = _scan(train, length, lambda h: np.unique(h[likely[h % table]]), begin_val, end_val)
@@ -109,12 +112,13 @@ def _disjoint(train, val):
     return f"{share:.1%} of validation's {length}-token passages recur{sampled}"
 
 
-def _scan(tokens, length, chosen, *wanted):
+def _scan(tokens: Array, length: int, chosen: Callable[[Array], Array], *wanted: np.uint64) -> tuple[Array, ...]:
     """-> (what `chosen` leaves of the hashes of a text's passages (k,), and for each wanted hash its places (m,)).
 
     The hash itself says whether a passage is chosen, so of two texts the same passages are.
     """
-    sample, places = [], [[] for _ in wanted]
+    sample: list[Array] = []
+    places: list[list[Array]] = [[] for _ in wanted]
     n = len(tokens) - length + 1
     for start in range(0, n, PIECE):
         hashes = _hashes(tokens[start : min(start + PIECE, n) + length - 1], length)
@@ -124,7 +128,7 @@ def _scan(tokens, length, chosen, *wanted):
     return np.concatenate(sample), *map(np.concatenate, places)
 
 
-def _hashes(tokens, length):
+def _hashes(tokens: Array, length: int) -> Array:
     """The hash of each passage of `length` tokens, (n - length + 1,).
 
     Hashes of two halves make the hash of the whole, so the work is n log(length).
@@ -139,14 +143,14 @@ def _hashes(tokens, length):
     return whole
 
 
-def _joined(left, right, distance):
+def _joined(left: Array, right: Array, distance: int) -> Array:
     """Hashes of pairs: left[i] with right[i + distance]. Arithmetic modulo 2**64."""
     n = len(right) - distance
     mixed = right[distance:] ^ (right[distance:] >> np.uint64(29))
     return left[:n] * np.uint64(0xD1342543DE82EF95) + mixed * np.uint64(0xBF58476D1CE4E5B9)
 
 
-def _border(first, second, starts, ends, length):
+def _border(first: Array, second: Array, starts: Array, ends: Array, length: int) -> int:
     """How many tokens, at least `length`, `first` ends with and `second` begins with; 0 if none.
 
     starts: where in `first` stands what `second` begins with; ends: where in `second` what `first` ends with.
@@ -158,7 +162,7 @@ def _border(first, second, starts, ends, length):
     return 0
 
 
-def _occurs(passage, tokens):
+def _occurs(passage: Array, tokens: Array) -> bool:
     """Whether `passage` (m,) stands somewhere in `tokens` (n,)."""
     n = len(tokens) - len(passage) + 1
     for start in range(0, n, PIECE):

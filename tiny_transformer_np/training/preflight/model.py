@@ -9,12 +9,13 @@ from minigrad.graph import no_grad
 from tiny_transformer_np.model import INIT_STD
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.common import CheckFailed, backward, cut, shortened, twin
+from tiny_transformer_np.training.trainer import Trainer
 
 LOSS_TOLERANCE = 0.5  # around ln V, in nats
 OVERFIT_STEPS = 60
 
 
-def initial_loss(trainer):
+def initial_loss(trainer: Trainer) -> str:
     """The initial loss is that of guessing, ln V, within LOSS_TOLERANCE."""
     model, V = twin(trainer.model).eval(), trainer.model.config.vocab_size
     ids, targets = shortened(trainer)
@@ -49,7 +50,7 @@ def initial_loss(trainer):
     return measured
 
 
-def gradients(trainer):
+def gradients(trainer: Trainer) -> str:
     """Every parameter gets a finite gradient that is not 0 everywhere."""
     model = twin(trainer.model).train()
     backward(model, *shortened(trainer), trainer.config.seed)
@@ -64,7 +65,7 @@ def gradients(trainer):
     return f"finite and not 0, in all {len(grads)} parameters"
 
 
-def movement(trainer):
+def movement(trainer: Trainer) -> str:
     """One step of AdamW moves every parameter."""
     model, config = twin(trainer.model).train(), trainer.config
     before = {name: p.data.copy() for name, p in model.named_parameters()}
@@ -82,14 +83,14 @@ def movement(trainer):
     return f"all {len(before)} parameters, in one step"
 
 
-def _refuse(names, n, what, fatal=False):
+def _refuse(names: list[str], n: int, what: str, fatal: bool = False) -> None:
     """CheckFailed naming parameters, if there are any."""
     if names:
         listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         raise CheckFailed(f"not so in {len(names)} of {n}", f"{len(names)} of {n} parameters {what}: {listed}.", fatal)
 
 
-def overfitting(trainer):
+def overfitting(trainer: Trainer) -> str:
     """The model can memorise a few windows: its loss gets below that of guessing by frequency."""
     model = twin(trainer.model).eval()  # without dropout
     batch = shortened(trainer)
@@ -100,7 +101,7 @@ def overfitting(trainer):
     rate = min(0.03, 0.4 / model.config.n_embd)  # wider models need a lower learning rate
     groups = optim.decay_groups(model, 0.0)
     optimizer = optim.AdamW(groups, rate, (0.9, 0.95), arena=optim.GradientArena(groups))  # as in training
-    losses = []
+    losses: list[float] = []
     while len(losses) <= OVERFIT_STEPS:
         optimizer.zero_grad()
         loss = model(ids, targets, ignore_index=IGNORE_INDEX)
