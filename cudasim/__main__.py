@@ -23,7 +23,9 @@ import os
 import signal
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -45,7 +47,7 @@ examples:
 PROG = "python -m cudasim"
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 clean, 1 a fault, 2 a command that is not understood."""
     try:
         os.getcwd()
@@ -63,17 +65,17 @@ def main(argv=None):
         return _refuse(f"{error.strerror}: {_brief(error.filename)}")
 
 
-def _brief(path):
+def _brief(path: str | Path) -> str | Path:
     """A path for a message: of a long one its beginning."""
     return f"{str(path)[:300]}..." if len(str(path)) > 300 else path
 
 
-def _refuse(message):
+def _refuse(message: object) -> int:
     print(f"{PROG}: {message}", file=sys.stderr)
     return 2
 
 
-def _run(options):
+def _run(options: argparse.Namespace) -> int:
     call = prepare(options)
     schedules = module.SCHEDULES if options.schedule == "all" else (options.schedule,)
     try:
@@ -94,7 +96,7 @@ def _run(options):
     return 0
 
 
-def prepare(options):
+def prepare(options: argparse.Namespace) -> "_Call":
     """The compiled kernel with its arguments: call(schedule) runs it and returns what is in its arrays then.
 
     ValueError, OSError or CompileError for options that do not fit the kernel.
@@ -114,11 +116,13 @@ def prepare(options):
 
 
 class _Call:
-    def __init__(self, compiled, name, options, values):
+    def __init__(
+        self, compiled: module.Module, name: str, options: argparse.Namespace, values: list[argument_text.Argument]
+    ) -> None:
         self.module, self._name, self._options, self._values = compiled, name, options, values
         self._before = [v.array.copy() for v in values if v.array is not None]
 
-    def __call__(self, schedule):
+    def __call__(self, schedule: str) -> list[np.ndarray]:
         arrays = [v.array for v in self._values if v.array is not None]
         for array, before in zip(arrays, self._before, strict=True):
             array[:] = before
@@ -128,7 +132,7 @@ class _Call:
         return [array.copy() for array in arrays]
 
 
-def _regular_file(text):
+def _regular_file(text: str) -> Path:
     """The path of a source that can be read, `~` replaced by the home folder; ValueError or OSError says why not."""
     if not text:
         raise ValueError("the path is empty; give the name of a file")
@@ -147,11 +151,11 @@ def _regular_file(text):
 class _Parser(argparse.ArgumentParser):
     """Answers a mistake with one line instead of its whole usage."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(_refuse(message))
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=PROG, description=__doc__, epilog=_EXAMPLES, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("command", choices=("check", "run"), help="check: look for faults; run: only run")
@@ -173,19 +177,19 @@ def _parser():
     return parser
 
 
-def _size(text):
+def _size(text: str) -> tuple[int, ...]:
     numbers = [int(number) for number in text.split(",")]
     if not 1 <= len(numbers) <= 3 or min(numbers) < 1:
         raise ValueError
     return tuple(numbers) + (1,) * (3 - len(numbers))
 
 
-def _definition(text):
+def _definition(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return name, value or "1"
 
 
-def _alias(text):
+def _alias(text: str) -> tuple[str, str]:
     name, _, kind = text.partition("=")
     if kind not in argument_text.TYPES:
         raise argparse.ArgumentTypeError(f"{text!r} is no NAME=TYPE with one of {' '.join(argument_text.TYPES)}")

@@ -10,13 +10,15 @@ TYPE is f16 bf16 f32 f64 i32 u32 i64 u64 u8, or a name that the source has for o
 
 import ctypes
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cudasim import memory
 
 #: type -> (NumPy dtype, bfloat16 as its bits; ctypes type, None if not passed by value; C name)
-TYPES = {
+TYPES: dict[str, tuple[type, Any, str]] = {
     "f16": (np.float16, None, "__half"),
     "bf16": (np.uint16, None, "__nv_bfloat16"),
     "f32": (np.float32, ctypes.c_float, "float"),
@@ -32,11 +34,11 @@ TYPES = {
 class Argument:
     """One argument: `value` to pass, `array` (bytes of device memory) if it is one, and `c_type` for the signature."""
 
-    def __init__(self, value, c_type, array=None):
+    def __init__(self, value: Any, c_type: str | None, array: np.ndarray | None = None) -> None:
         self.value, self.c_type, self.array = value, c_type, array
 
 
-def parse(text, aliases, rng):
+def parse(text: str, aliases: Mapping[str, str], rng: np.random.Generator) -> Argument:
     """The Argument of a description; ValueError that names it. aliases: the source's own types, {"scalar": "f16"}."""
     if text == "null":
         return Argument(ctypes.c_void_p(0), None)
@@ -53,16 +55,20 @@ def parse(text, aliases, rng):
     if c_type is None:
         raise ValueError(f"{text!r}: a {name} cannot be passed by value")
     try:
-        return Argument(c_type(float(found[4]) if kind in ("f32", "f64") else int(found[4], 0)), name)
+        number = float(found[4]) if kind in ("f32", "f64") else int(found[4], 0)
+        return Argument(c_type(number), name)
     except ValueError:
         raise ValueError(f"{text!r}: {found[4]!r} is no {name}") from None
 
 
-def _array(kind, numpy_type, n, limit, fill, rng, text):
+def _array(
+    kind: str, numpy_type: type, n: int, limit: str | None, fill: str | None, rng: np.random.Generator, text: str
+) -> np.ndarray:
     """(n * itemsize,) uint8 of device memory with the numbers in it."""
     device = memory.allocate(n * np.dtype(numpy_type).itemsize)
     if fill == "out":
         return device
+    values: np.ndarray
     if fill == "range":
         values = np.arange(n)
     elif fill is not None:
@@ -79,13 +85,15 @@ def _array(kind, numpy_type, n, limit, fill, rng, text):
     return device
 
 
-def _bfloat16_bits(values):
+def _bfloat16_bits(values: np.ndarray) -> np.ndarray:
     """Rounded to the nearest, ties to even; values are finite."""
     bits = values.astype(np.float32).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
-def check_types(arguments, parameters, aliases):
+def check_types(
+    arguments: Sequence[Argument], parameters: Sequence[tuple[str, str]], aliases: Mapping[str, str]
+) -> None:
     """ValueError if an argument is not of its parameter's declared type. parameters: ((type, name), ...)"""
     if len(arguments) != len(parameters):
         names = ", ".join(name for _, name in parameters) or "none"

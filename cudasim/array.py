@@ -8,9 +8,12 @@ The class is no subclass of ndarray: NumPy and Numba would accept a subclass as 
 memory is poisoned: numbers that were never written are NaN.
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from cudasim import memory
 
@@ -35,21 +38,29 @@ class Flags(NamedTuple):
     f_contiguous: bool
 
 
+def _reduction(name: str) -> Callable[..., Any]:
+    def method(self: "SimArray", *args: Any, **kwargs: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return _wrap(getattr(self._values, name)(*args, **kwargs))
+
+    method.__name__ = name
+    return method
+
+
 class SimArray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array on the simulated device. `_values` is the ndarray over its memory, for the simulator alone."""
 
     __slots__ = ("_values", "_base", "__weakref__")
-    __hash__ = None
 
-    def __init__(self, values, base=None):
+    def __init__(self, values: np.ndarray, base: "SimArray | None" = None) -> None:
         self._values, self._base = values, base
 
     # ------------------------------------------------------------------------------ NumPy's protocols
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         raise TypeError("a device array does not become a NumPy array by itself; use asnumpy(x) or x.get()")
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         if method == "at" and ufunc is np.add:
             target, indices, values = (_unwrap(x) for x in inputs)
             np.add.at(target, indices, values)
@@ -58,17 +69,16 @@ class SimArray(np.lib.mixins.NDArrayOperatorsMixin):
         if method != "__call__":
             raise TypeError(f"np.{ufunc.__name__}.{method} does not work on device arrays; use the array's method")
         kwargs = {key: _unwrap(value) for key, value in kwargs.items()}
-        if ufunc is np.matmul:
-            ufunc = _matmul
+        compute: Callable[..., Any] = _matmul if ufunc is np.matmul else ufunc
         with np.errstate(all="ignore"):  # a GPU does not warn of what is not finite
             if out is None:
-                return _wrap(ufunc(*map(_unwrap, inputs), **kwargs))
-            ufunc(*map(_unwrap, inputs), out=tuple(map(_unwrap, out)), **kwargs)
+                return _wrap(compute(*map(_unwrap, inputs), **kwargs))
+            compute(*map(_unwrap, inputs), out=tuple(map(_unwrap, out)), **kwargs)
         for array in out:
             _mark_written(array)
         return out[0] if len(out) == 1 else out
 
-    def __array_function__(self, function, types, args, kwargs):
+    def __array_function__(self, function: Callable, types: Any, args: Any, kwargs: Any) -> Any:
         if function is np.empty:
             return empty(*args, **kwargs)
         if function in CREATION:
@@ -101,37 +111,37 @@ class SimArray(np.lib.mixins.NDArrayOperatorsMixin):
     itemsize = property(lambda self: self._values.itemsize)
     T = property(lambda self: self._view(self._values.T))
 
-    def get(self):
+    def get(self) -> np.ndarray:
         """A copy as a NumPy array."""
         _count_read()
         return self._values.copy()
 
-    def item(self):
+    def item(self) -> Any:
         """The only element as a Python number."""
         _count_read()
         return self._values.item()
 
-    def tolist(self):
+    def tolist(self) -> Any:
         _count_read()
         return self._values.tolist()
 
-    def __float__(self):
+    def __float__(self) -> float:
         return float(self.item())
 
-    def __int__(self):
+    def __int__(self) -> int:
         return int(self.item())
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         _count_read()
         return bool(self._values)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._values)
 
-    def __iter__(self):
+    def __iter__(self) -> "Iterator[SimArray]":
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> "SimArray":
         index = index if isinstance(index, tuple) else (index,)
         basic = all(i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice)) for i in index)
         bare = tuple(map(_unwrap, index))
@@ -139,115 +149,102 @@ class SimArray(np.lib.mixins.NDArrayOperatorsMixin):
             return self._view(self._values[bare if Ellipsis in index else (*bare, ...)])
         return _wrap(self._values[bare])
 
-    def __setitem__(self, index, value):
+    def __setitem__(self, index: Any, value: Any) -> None:
         index = index if isinstance(index, tuple) else (index,)
         bare = tuple(map(_unwrap, index))
         self._values[bare] = _unwrap(value)
         _mark_written(self)
 
-    def fill(self, value):
+    def fill(self, value: float) -> None:
         self._values.fill(value)
         _mark_written(self)
 
-    def copy(self):
+    def copy(self) -> "SimArray":
         return _wrap(self._values)
 
-    def astype(self, dtype, copy=True):
+    def astype(self, dtype: npt.DTypeLike, copy: bool = True) -> "SimArray":
         return self if not copy and self.dtype == dtype else _wrap(self._values.astype(dtype))
 
-    def view(self, dtype):
+    def view(self, dtype: npt.DTypeLike) -> "SimArray":
         return self._view(self._values.view(dtype))
 
-    def reshape(self, *shape):
+    def reshape(self, *shape: Any) -> "SimArray":
         values = self._values.reshape(*shape)
         return self._view(values) if np.may_share_memory(values, self._values) else _wrap(values)
 
-    def ravel(self):
+    def ravel(self) -> "SimArray":
         return self.reshape(-1)
 
-    def transpose(self, *axes):
+    def transpose(self, *axes: Any) -> "SimArray":
         return self._view(self._values.transpose(*axes))
 
-    def swapaxes(self, a, b):
+    def swapaxes(self, a: int, b: int) -> "SimArray":
         return self._view(self._values.swapaxes(a, b))
 
-    def squeeze(self, axis=None):
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> "SimArray":
         return self._view(self._values.squeeze(axis))
 
-    def _view(self, values):
+    all = _reduction("all")
+    any = _reduction("any")
+    argmax = _reduction("argmax")
+    argmin = _reduction("argmin")
+    argsort = _reduction("argsort")
+    clip = _reduction("clip")
+    cumsum = _reduction("cumsum")
+    max = _reduction("max")
+    mean = _reduction("mean")
+    min = _reduction("min")
+    prod = _reduction("prod")
+    sum = _reduction("sum")
+    var = _reduction("var")
+
+    def _view(self, values: np.ndarray) -> "SimArray":
         """An array over a part of this one's memory."""
         return SimArray(values, self if self._base is None else self._base)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"SimArray({np.array2string(self._values, threshold=20)}, {self.dtype})"
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> "SimArray":
         return self.copy()
-
-
-def _reduction(name):
-    def method(self, *args, **kwargs):
-        with np.errstate(all="ignore"):
-            return _wrap(getattr(self._values, name)(*args, **kwargs))
-
-    method.__name__ = name
-    return method
-
-
-for _name in (
-    "all",
-    "any",
-    "argmax",
-    "argmin",
-    "argsort",
-    "clip",
-    "cumsum",
-    "max",
-    "mean",
-    "min",
-    "prod",
-    "sum",
-    "var",
-):
-    setattr(SimArray, _name, _reduction(_name))
 
 
 # -------------------------------------------------------------------------------------- host <-> device
 
 
-def asarray(values):
+def asarray(values: SimArray | npt.ArrayLike) -> SimArray:
     """A copy of a NumPy array on the device; a device array as it is."""
     return values if type(values) is SimArray else _wrap(np.asarray(values))
 
 
-def asnumpy(array):
+def asnumpy(array: SimArray) -> np.ndarray:
     """A copy of a device array on the host."""
     return array.get()
 
 
-def empty(shape, dtype=np.float64):
+def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float64) -> SimArray:
     """Unwritten memory: NaN, -1 as an integer."""
-    shape, dtype = (shape,) if np.ndim(shape) == 0 else tuple(shape), np.dtype(dtype)
-    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    return SimArray(memory.allocate(nbytes)[:nbytes].view(dtype).reshape(shape))
+    lengths, dtype = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape), np.dtype(dtype)
+    nbytes = math.prod(lengths) * dtype.itemsize
+    return SimArray(memory.allocate(nbytes)[:nbytes].view(dtype).reshape(lengths))
 
 
-def pointer(array):
+def pointer(array: SimArray) -> int:
     """The address of the first element, as kernels see it."""
     return array._values.ctypes.data
 
 
-def _matmul(a, b, out=(), **kwargs):
+def _matmul(a: np.ndarray, b: np.ndarray, out: tuple[np.ndarray, ...] = (), **kwargs: Any) -> np.ndarray:
     """np.matmul, and as cuBLAS does it for 16-bit numbers: summed up in float32, then rounded once."""
     if a.dtype != b.dtype or a.dtype.itemsize != 2:
-        return np.matmul(a, b, **kwargs, **({"out": out} if out else {}))
+        return np.matmul(a, b, out=out[0] if out else None, **kwargs)
     product = np.matmul(a.astype(np.float32), b.astype(np.float32), **kwargs).astype(a.dtype)
     if out:
         out[0][...] = product
     return product
 
 
-def _wrap(result):
+def _wrap(result: Any) -> Any:
     """A result of NumPy copied into device memory: an array, a scalar, or a list of them."""
     if isinstance(result, (list, tuple)):
         return type(result)(map(_wrap, result))
@@ -258,7 +255,7 @@ def _wrap(result):
     return _mark_written(array)
 
 
-def _mark_written(array):
+def _mark_written(array: SimArray) -> SimArray:
     """Note that the host has written all of an array. Returns it."""
     values = array._values
     if values.flags.c_contiguous:
@@ -269,7 +266,7 @@ def _mark_written(array):
     return array
 
 
-def _unwrap(value):
+def _unwrap(value: Any) -> Any:
     """The values behind a device array; a NumPy array is refused, as CuPy does."""
     if type(value) is SimArray:
         return value._values
@@ -278,11 +275,11 @@ def _unwrap(value):
     return type(value)(map(_unwrap, value)) if type(value) in (list, tuple) else value
 
 
-def _values_of(value):
+def _values_of(value: Any) -> Any:
     """As `_unwrap`, but a NumPy array is allowed: for functions that copy from the host."""
     return value if isinstance(value, np.ndarray) else _unwrap(value)
 
 
-def _count_read():
+def _count_read() -> None:
     global host_reads
     host_reads += 1

@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cudasim.cache import Keep
 from cudasim.source import INCLUDE, CompileError, read, shim, translate
 
 RUNTIME = Path(__file__).parent / "runtime"
@@ -39,7 +41,9 @@ MODES = {
 }
 
 
-def library(path, macros, mode, include, keep):
+def library(
+    path: str | Path, macros: Mapping[str, object], mode: str, include: Sequence[str | Path], keep: Keep
+) -> Path:
     """Path of the shared library of this .cu file, compiled if it is not kept.
 
     include: folders of quoted headers. keep(name, make): the path of a kept file, which make(path) writes if need be.
@@ -50,7 +54,7 @@ def library(path, macros, mode, include, keep):
     flags = [*FLAGS, *kernel_flags, *(f"-D{name}={value}" for name, value in sorted(macros.items()))]
     key = _hash(source, flags, _compiler(), *(read(RUNTIME / name) for name in runtime), _headers())
 
-    def make(built):
+    def make(built: str) -> None:
         _note(f"cuda-sim: compiling {path.name} ({', '.join(sorted(macros)) or 'no macros'}; {mode})")
         objects = [runtime_object(name, keep) for name in runtime]
         assembly = _run(["-S", *flags, "-I", str(INCLUDE), "-include", "sim.h", "-x", "c++", "-", "-o", "-"], source)
@@ -61,7 +65,7 @@ def library(path, macros, mode, include, keep):
     return keep(f"{path.stem}-{mode}-{key}.so", make)
 
 
-def runtime_object(name, keep):
+def runtime_object(name: str, keep: Keep) -> str:
     """Path of one compiled source of the runtime, the same for all kernels."""
     flags = [*FLAGS, "-O2"]
     key = _hash(read(RUNTIME / name), flags, _compiler(), _headers())
@@ -69,7 +73,7 @@ def runtime_object(name, keep):
     return str(keep(f"{Path(name).stem}-{key}.o", lambda built: _run([*command, built])))
 
 
-def _spread_shared(assembly):
+def _spread_shared(assembly: str) -> str:
     """256 bytes after each static shared array, so that an index past its end does not meet the next array."""
     section, lines = "", []
     for line in assembly.splitlines():
@@ -84,7 +88,7 @@ def _spread_shared(assembly):
     return "\n".join(lines) + "\n"
 
 
-def _run(arguments, source=None):
+def _run(arguments: Sequence[str], source: str | None = None) -> str:
     """What g++ prints; CompileError with its first errors, OSError where the disk is full."""
     result = subprocess.run(["g++", *arguments], input=source, capture_output=True, text=True, errors="replace")
     if result.returncode and (full := os.strerror(errno.ENOSPC)) in result.stderr:
@@ -94,29 +98,29 @@ def _run(arguments, source=None):
     return result.stdout
 
 
-def _first_errors(log):
+def _first_errors(log: str) -> str:
     lines = [line for line in log.splitlines() if re.search(r"\berror:|undefined reference", line)]
     return "\n".join(lines[:5]) or log
 
 
 @functools.cache
-def _compiler():
+def _compiler() -> str:
     if shutil.which("g++") is None:
         raise CompileError("the simulated CUDA device needs g++; install it (Debian, Ubuntu: apt install g++)")
     return subprocess.run(["g++", "-v"], capture_output=True, text=True, check=True).stderr
 
 
 @functools.cache
-def _headers():
+def _headers() -> str:
     return shim() + read(RUNTIME / "runtime.h") + read(RUNTIME / "check.h")
 
 
-def _note(line):
+def _note(line: str) -> None:
     """A line on stderr; a stderr that is closed or full is no reason to stop."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError, RuntimeError):
             print(line, file=sys.stderr, flush=True)
 
 
-def _hash(*parts):
+def _hash(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:20]

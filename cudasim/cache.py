@@ -6,10 +6,14 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
+
+Keep: TypeAlias = "Callable[[str, Callable[[str], object]], Path]"  # `keep` below, or another function like it
 
 
-def keep(name, make):
+def keep(name: str, make: Callable[[str], object]) -> Path:
     """Path of the kept file of that name; where there is none, make(path) writes one."""
     path = (_folder() or temporary()) / name
     if not path.exists():
@@ -24,7 +28,7 @@ def keep(name, make):
     return path
 
 
-def _folder():
+def _folder() -> Path | None:
     """$XDG_CACHE_HOME/cudasim or ~/.cache/cudasim, made if need be; None unless it is this account's alone.
 
     Files there are loaded as code, so no other account may be able to write to it.
@@ -40,12 +44,12 @@ def _folder():
 
 
 @functools.cache
-def temporary():
+def temporary() -> Path:
     """A folder of this process alone, removed when it ends."""
     path, owner = Path(tempfile.mkdtemp(prefix="cudasim-")), os.getpid()
 
     @atexit.register
-    def _remove():
+    def _remove() -> None:
         if os.getpid() == owner:  # and not a child that was forked since
             shutil.rmtree(path, ignore_errors=True)
 

@@ -5,6 +5,8 @@ A kernel launch passes the list of allocations to the runtime; check mode also p
 
 import bisect
 import weakref
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -20,11 +22,12 @@ _addresses: list[int] = []  # sorted
 class Allocation:
     """address, nbytes, and `initialised`: True for all bytes, or one flag a byte."""
 
-    def __init__(self, address, nbytes, guards):
+    def __init__(self, address: int, nbytes: int, guards: Sequence[np.ndarray]) -> None:
         self.address, self.nbytes, self._guards = address, nbytes, guards
-        self.initialised = np.zeros(0, np.uint8)  # none; flags() makes the array when it is needed
+        # none; flags() makes the array when it is needed
+        self.initialised: np.ndarray | Literal[True] = np.zeros(0, np.uint8)
 
-    def flags(self):
+    def flags(self) -> np.ndarray | None:
         """One uint8 a byte, 1 where something has been written; the runtime sets them too."""
         if self.initialised is True:
             return None
@@ -32,16 +35,16 @@ class Allocation:
             self.initialised = np.zeros(self.nbytes, np.uint8)
         return self.initialised
 
-    def intact(self):
+    def intact(self) -> bool:
         """Whether nothing has been written into the guard zones."""
         return all((zone == _POISON).all() for zone in self._guards)
 
-    def repair(self):
+    def repair(self) -> None:
         for zone in self._guards:
             zone[:] = _POISON
 
 
-def allocate(nbytes):
+def allocate(nbytes: int) -> np.ndarray:
     """(nbytes,) uint8 of new device memory, each byte 0xFF; live until it and all its views are gone."""
     memory = np.full(nbytes + 2 * GUARD + ALIGNMENT, _POISON, np.uint8)
     start = GUARD + -(memory.ctypes.data + GUARD) % ALIGNMENT
@@ -56,7 +59,7 @@ def allocate(nbytes):
     return memory[start : start + nbytes]
 
 
-def mark_written(address, nbytes):
+def mark_written(address: int, nbytes: int) -> None:
     """Note that the host has written these bytes."""
     found = find(address)
     if found is None or nbytes == 0 or found.initialised is True:
@@ -64,10 +67,12 @@ def mark_written(address, nbytes):
     if address == found.address and nbytes >= found.nbytes:
         found.initialised = True
     else:
-        found.flags()[address - found.address :][:nbytes] = 1
+        flags = found.flags()
+        assert flags is not None  # not all of it was written
+        flags[address - found.address :][:nbytes] = 1
 
 
-def find(address):
+def find(address: int) -> Allocation | None:
     """The live Allocation that holds this address, or None. Of one with 0 bytes: its own address."""
     at = bisect.bisect_right(_addresses, address) - 1
     if at < 0:
@@ -76,12 +81,12 @@ def find(address):
     return found if address < found.address + max(found.nbytes, 1) else None
 
 
-def live():
+def live() -> list[Allocation]:
     """All live allocations, by address."""
     return [_live[address] for address in _addresses]
 
 
-def _forget(address):
+def _forget(address: int) -> None:
     del _live[address]
     del _addresses[bisect.bisect_left(_addresses, address)]
 
@@ -89,9 +94,9 @@ def _forget(address):
 class _Zone:
     """An array interface over memory that it does not own."""
 
-    def __init__(self, address, nbytes):
+    def __init__(self, address: int, nbytes: int) -> None:
         self.__array_interface__ = {"data": (address, False), "shape": (nbytes,), "typestr": "|u1", "version": 3}
 
 
-def _unowned(zone):
+def _unowned(zone: np.ndarray) -> np.ndarray:
     return np.asarray(_Zone(zone.ctypes.data, zone.nbytes))

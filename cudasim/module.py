@@ -11,9 +11,12 @@ import functools
 import re
 import shutil
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cudasim import build, cache, lines, memory, traffic
+from cudasim.cache import Keep
 
 SCHEDULES = ("forward", "reversed", "random")
 _lock = threading.Lock()  # one launch at a time: all libraries run their threads on the same stacks
@@ -25,7 +28,13 @@ class SimError(RuntimeError):
     """A kernel did something that a GPU does not define. The message names source line, kernel, block and thread."""
 
 
-def load(path, macros, mode="fast", include=(), keep=cache.keep):
+def load(
+    path: str | Path,
+    macros: Mapping[str, object],
+    mode: str = "fast",
+    include: Sequence[str | Path] = (),
+    keep: Keep = cache.keep,
+) -> "Module":
     """The Module of a .cu file compiled with these macros, {"SIZE": 128}; compiled when its text is new.
 
     mode: "fast"; "check" to find races, missing barriers and wrong accesses; "debug" without optimisation.
@@ -39,25 +48,36 @@ def load(path, macros, mode="fast", include=(), keep=cache.keep):
 
 
 @functools.cache
-def _load(path, macros, mode, include, keep):
+def _load(
+    path: Path, macros: tuple[tuple[str, object], ...], mode: str, include: tuple[str | Path, ...], keep: Keep
+) -> "Module":
     return Module(path, dict(macros), mode, build.library(path, dict(macros), mode, include, keep))
 
 
 class Module:
     """The kernels of one compiled source, in a library that holds the runtime as well."""
 
-    def __init__(self, path, macros, mode, library_path):
+    def __init__(self, path: Path, macros: dict[str, object], mode: str, library_path: Path) -> None:
         self.path, self.macros, self.mode, self.library_path = path, macros, mode, library_path
         try:
             self._library = ctypes.CDLL(str(self.library_path))
         except OSError:  # on a disk of which nothing may be run
-            self.library_path = shutil.copy(self.library_path, cache.temporary())
+            self.library_path = Path(shutil.copy(self.library_path, cache.temporary()))
             self._library = ctypes.CDLL(str(self.library_path))
         self._lines = lines.Lines(self.library_path, path)
         with _lock:
             self._share_stacks()
 
-    def launch(self, name, grid, block, args, shared_bytes=0, schedule="forward", seed=0):
+    def launch(
+        self,
+        name: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        args: Sequence[Any],
+        shared_bytes: int = 0,
+        schedule: str = "forward",
+        seed: int = 0,
+    ) -> None:
         """Run a kernel to its end. grid, block: tuples of three; args: ctypes values as the parameters are declared.
 
         schedule: the order in which threads and blocks run; any must give the same bits. Raises SimError for what is
@@ -81,39 +101,44 @@ class Module:
         if self.mode == "fast":
             _check_guards(name, args)
 
-    def _share_stacks(self):
+    def _share_stacks(self) -> None:
         global _stacks
         self._library.sim_stacks.restype = ctypes.c_void_p
         _stacks = self._library.sim_stacks(ctypes.c_void_p(_stacks))
         if not _stacks:
             raise MemoryError("no address space for the stacks of 1024 simulated threads")
 
-    def counters(self):
+    def counters(self) -> list[traffic.Row]:
         """Traffic in check mode since the last reset: a list of `traffic.Row`, one a line, space and direction."""
         return traffic.rows(self._library, self._lines) if self.mode == "check" else []
 
-    def reset_counters(self):
+    def reset_counters(self) -> None:
         if self.mode == "check":
             self._library.sim_reset_counters()
 
-    def _pass_memory(self):
+    def _pass_memory(self) -> tuple[Any, ...]:
         """Tell the checker what is allocated; returns what must live as long as the launch."""
         live = memory.live()
         flags = [allocation.flags() for allocation in live]
         table = (_Array * max(len(live), 1))(
-            *((a.address, a.nbytes, None if f is None else f.ctypes.data) for a, f in zip(live, flags, strict=True))
+            *(
+                _Array(a.address, a.nbytes, None if f is None else f.ctypes.data)
+                for a, f in zip(live, flags, strict=True)
+            )
         )
         shared = lines.shared_arrays(self.library_path)
-        shared_table = (_SharedArray * max(len(shared), 1))(*((at, n, name.encode()) for at, n, name in shared))
+        shared_table = (_SharedArray * max(len(shared), 1))(
+            *(_SharedArray(at, n, name.encode()) for at, n, name in shared)
+        )
         self._library.sim_memory(table, len(live), shared_table, len(shared))
         return flags, table, shared_table
 
-    def _explain(self, message, faults, args):
+    def _explain(self, message: str, faults: int, args: Sequence[Any]) -> str:
         text = self._lines.text(message)
         text = _ARRAY.sub(lambda found: self._array_name(int(found[1], 16), args), text)
         return text + (f"\n  and {faults - 6} faults more" if faults > 6 else "")
 
-    def _array_name(self, address, args):
+    def _array_name(self, address: int, args: Sequence[Any]) -> str:
         for number, arg in enumerate(args, 1):
             if isinstance(arg, ctypes.c_void_p) and arg.value and memory.find(arg.value) is memory.find(address):
                 return f"argument {number}"
@@ -128,7 +153,7 @@ class _SharedArray(ctypes.Structure):
     _fields_ = [("offset", ctypes.c_uint64), ("nbytes", ctypes.c_uint64), ("name", ctypes.c_char_p)]
 
 
-def _check_guards(name, args):
+def _check_guards(name: str, args: Sequence[Any]) -> None:
     """Fast mode sees a write past the end of an array only here, and must take every array as written."""
     addresses = (arg.value for arg in args if isinstance(arg, ctypes.c_void_p))
     found = (memory.find(address) for address in addresses if address)

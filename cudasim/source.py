@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ class Declaration(NamedTuple):
     parameters: tuple[Parameter, ...]
 
 
-def kernels(path):
+def kernels(path: str | Path) -> list[Declaration]:
     """The Declarations of the kernels in a .cu file; CompileError if there is none."""
     source = re.sub(r"//[^\n]*|/\*.*?\*/", "", read(path), flags=re.S)
     found = [
@@ -39,18 +40,18 @@ def kernels(path):
     return found
 
 
-def _parameter(declaration):
+def _parameter(declaration: str) -> Parameter:
     """ "const float* __restrict__ x" -> Parameter("const float*", "x")"""
     words = re.sub(r"\b__restrict(__)?\b", " ", declaration).replace("*", "* ").split()
     return Parameter(" ".join(words[:-1]).replace(" *", "*"), words[-1])
 
 
-def translate(path, include=()):
+def translate(path: str | Path, include: Sequence[str | Path] = ()) -> str:
     """C++ for g++: the source with its headers, and the table of its kernels. include: folders of quoted headers."""
-    return _expand(path, include, set()) + _kernel_table(path)
+    return _expand(Path(path), include, set()) + _kernel_table(path)
 
 
-def _expand(path, include, seen):
+def _expand(path: Path, include: Sequence[str | Path], seen: set[Path]) -> str:
     """The source with its quoted headers pasted in, rewritten as C++; #line keeps the line numbers."""
     seen.add(path)
     out = [f'#line 1 "{path}"']
@@ -66,20 +67,20 @@ def _expand(path, include, seen):
     return "\n".join(out) + "\n"
 
 
-def _header(name, includer, include):
+def _header(name: str, includer: Path, include: Sequence[str | Path]) -> Path | None:
     """Where a quoted header is: in the folder of its includer or one of `include`; None lets g++ search."""
     places = (Path(folder, name) for folder in (includer.parent, *include))
     return next((place.resolve() for place in places if place.exists()), None)
 
 
-def _rewrite(text):
+def _rewrite(text: str) -> str:
     """Dynamic shared memory becomes a pointer; alignas moves in front of __shared__, where C++ allows it."""
     extern = r"extern\s+__shared__\s+(?:__align__\(\d+\)\s*|alignas\(\d+\)\s*)?([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;"
     text = re.sub(extern, r"\1* const \2 = (\1*)sim_dynamic_shared;", text)
     return re.sub(r"__shared__\s+(alignas\([^()]*\))", r"\1 __shared__", text).replace("#pragma once", "")
 
 
-def _kernel_table(path):
+def _kernel_table(path: str | Path) -> str:
     """C++ text: the table of this file's kernels that the runtime looks into."""
     rows = kernels(path)
     table = "".join(
@@ -91,10 +92,10 @@ def _kernel_table(path):
 
 
 @functools.cache
-def shim():
+def shim() -> str:
     """The text of all headers in include/."""
     return "".join(map(read, sorted(INCLUDE.iterdir())))
 
 
-def read(path):
+def read(path: str | Path) -> str:
     return Path(path).read_text(encoding="utf-8")

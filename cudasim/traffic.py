@@ -1,9 +1,10 @@
 """What check mode counts for each line of a kernel: bytes, 32-byte sectors, waves of shared memory."""
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from cudasim.lines import relative_path
+from cudasim.lines import Lines, relative_path
 
 _COLUMNS = ("place", "space", "write", "accesses", "lanes", "bytes", "distinct", "sectors", "least_sectors", "waves",
             "least_waves")  # fmt: skip
@@ -31,7 +32,7 @@ class Row:
     least_waves: int = 0
 
 
-def rows(library, lines):
+def rows(library: ctypes.CDLL, lines: Lines) -> list[Row]:
     """Counters of a library in check mode, by file and line."""
     n = library.sim_counters(None, 0)
     counters = (_Counter * max(n, 1))()
@@ -42,7 +43,7 @@ def rows(library, lines):
         library.sim_place(ctypes.c_uint64(counter.place), text, len(text))
         tokens.append(text.value.decode())
     lines.text(" ".join(tokens))  # all of them looked up at once
-    found = {}
+    found: dict[tuple[str, int, str, str], Row] = {}
     for counter, token in zip(counters, tokens, strict=False):
         file, line = lines.place(token)
         key = file, line, ("global", "shared")[counter.space], ("read", "write")[counter.write]
@@ -52,7 +53,7 @@ def rows(library, lines):
     return [found[key] for key in sorted(found)]
 
 
-def table(rows):
+def table(rows: Sequence[Row]) -> str:
     """The counters as text, one line each."""
     if not rows:
         return "no memory traffic"
