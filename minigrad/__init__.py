@@ -13,7 +13,7 @@ from minigrad._tensor import Tensor, record  # isort: skip  first: it finishes i
 from kernels.system import renamed_commands
 from minigrad import functional, nn, optim, random
 from minigrad.debug import backward_steps, break_on
-from minigrad.dtypes import (  # noqa: F401
+from minigrad.dtypes import (
     float16,
     float32,
     float64,
@@ -23,7 +23,7 @@ from minigrad.dtypes import (  # noqa: F401
     int64,
     uint8,
 )
-from minigrad.factories import (  # noqa: F401
+from minigrad.factories import (
     arange,
     as_tensor,
     empty,
@@ -46,20 +46,19 @@ from minigrad.factories import (  # noqa: F401
     zeros,
     zeros_like,
 )
+from minigrad.functional import *  # noqa: F403  its __all__ lists what this is
 from minigrad.gradient_checking import GradcheckError, gradcheck
-from minigrad.graph import no_grad
+from minigrad.recording import no_grad
 from minigrad.runtime import get_num_threads, set_num_threads
 
 renamed_commands.answer({"minigrad.diff": "minigrad.compare_steps", "minigrad.gradcheck": "minigrad.gradient_checking"})
 F = functional
 
-__all__ = ["F", "GradcheckError", "Tensor", "__version__", "backward_steps", "break_on", "functional",
-           "get_num_threads", "gradcheck", "nn", "no_grad", "optim", "random", "record", "set_num_threads",
-           "tensor"]  # fmt: skip
-
-
-def __getattr__(name):
-    """Every operation is here too: `minigrad.exp(x)`, `minigrad.concatenate([a, b])`."""
-    if not name.startswith("_") and hasattr(functional, name):
-        return getattr(functional, name)
-    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+__all__ = [
+    "F", "GradcheckError", "Tensor", "__version__", "arange", "as_tensor", "backward_steps", "break_on", "empty",
+    "empty_like", "eye", "float16", "float32", "float64", "from_numpy", "full", "full_like", "functional",
+    "get_num_threads", "gradcheck", "int8", "int16", "int32", "int64", "linspace", "manual_seed", "nn", "no_grad",
+    "ones", "ones_like", "optim", "rand", "rand_like", "randint", "randn", "randn_like", "random", "randperm", "record",
+    "set_num_threads", "tensor", "uint8", "zeros", "zeros_like",
+]  # fmt: skip
+__all__ += functional.__all__  # `minigrad.exp` is `minigrad.functional.exp`

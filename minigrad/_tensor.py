@@ -1,5 +1,8 @@
 """Tensor: a plain array, its gradient, and the node that made it. Every operator is one line."""
 
+from __future__ import annotations
+
+import builtins
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,15 +10,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.arrays import as_array, empty, is_array, on_host
 from minigrad import dtypes, graph
-from minigrad.argument_types import Array, DType, TensorLike
+from minigrad.argument_types import Array, DType, Hook, TensorLike
 from minigrad.hooks import RemovableHandle
+from minigrad.tensor_methods import Methods
 from minigrad.tensor_protocols import Protocols
 
 
-class Tensor(graph.GradSlot, Protocols):
+class Tensor(graph.GradSlot, Protocols, Methods):
     """An array, NumPy's or a device's, that remembers how it was made.
 
     data           the array itself
@@ -33,56 +38,73 @@ class Tensor(graph.GradSlot, Protocols):
 
     __slots__ = ("data", "requires_grad", "node", "recompute", "grad_buffer", "_pending", "__weakref__")
 
-    def __init__(self, data, requires_grad=False, dtype=None):
+    node: graph.Node | None
+    recompute: graph.Recompute | None
+    grad_buffer: Array | None
+    _pending: weakref.ref[Array] | None
+
+    def __init__(self, data: TensorLike, requires_grad: builtins.bool = False, dtype: DType = None) -> None:
         if isinstance(data, Tensor):
             data = data.data
-        if not is_array(data):
-            data = dtypes.from_python(data, dtype)
-        else:
-            data = dtypes.checked(data)
-            data = data if dtype is None else data.astype(dtype, copy=False)
-        self.data, self.requires_grad = data, requires_grad and _differentiable(data)
+        array = dtypes.checked(data) if is_array(data) else dtypes.from_python(data, dtype)
+        self.data = array if dtype is None else array.astype(dtype, copy=False)
+        self.requires_grad = requires_grad and _differentiable(self.data)
         self.grad = self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
 
-    shape = property(lambda self: self.data.shape)
-    dtype = property(lambda self: self.data.dtype)
-    ndim = property(lambda self: self.data.ndim)
-    is_leaf = property(lambda self: self.node is None)
+    @property
+    def is_leaf(self) -> builtins.bool:
+        """Whether a person made it, and no operation on tensors that need gradients."""
+        return self.node is None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         made = f", made by {self.node!r}" if self.node else ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor({np.array2string(on_host(self.data), precision=4, threshold=20)}, {self.dtype}{made})"
 
-    def requires_grad_(self, requires_grad=True):
+    def requires_grad_(self, requires_grad: builtins.bool = True) -> Tensor:
         """Say whether this leaf needs a gradient. Returns the tensor."""
         if self.node is not None and not requires_grad:
             raise RuntimeError("only a leaf can give up its gradient; x.detach() is a tensor without one")
         self.requires_grad = requires_grad and _differentiable(self.data)
         return self
 
-    def detach(self):
+    def detach(self) -> Tensor:
         """The same array, cut off from the graph."""
         return Tensor(self.data)
 
+    def where(self, condition: TensorLike, other: TensorLike) -> Tensor:
+        """This tensor where condition holds, else `other`."""
+        return F.where(condition, self, other)
+
+    def contiguous(self) -> Tensor:
+        """The tensor itself: operations take any strides."""
+        return self
+
     # ---------------------------------------------------------------------------------- dtypes
 
+    def to(self, dtype: npt.DTypeLike | Tensor) -> Tensor:
+        """In another dtype, that of a tensor for instance. A tensor stays on the device where its array is."""
+        try:
+            wanted = dtype.dtype if isinstance(dtype, Tensor) else np.dtype(dtype)
+        except TypeError:
+            raise TypeError(
+                f"to takes a dtype, not {dtype!r}; a tensor is where its array is, as in Tensor(cupy.asarray(x.data))"
+            ) from None
+        return F.astype(self, wanted)
+
     # fmt: off
-    def to(self, dtype): return F.astype(self, dtype.dtype if isinstance(dtype, Tensor) else dtype)
-    def type(self, dtype): return F.astype(self, dtype)
-    def type_as(self, other): return F.astype(self, other.dtype)
-    def half(self): return F.astype(self, np.float16)
-    def float(self): return F.astype(self, np.float32)
-    def double(self): return F.astype(self, np.float64)
-    def int(self): return F.astype(self, np.int32)
-    def long(self): return F.astype(self, np.int64)
-    def bool(self): return F.astype(self, np.bool)
-    def where(self, condition, other): return F.where(condition, self, other)
-    def contiguous(self): return self  # operations take any strides
+    def type(self, dtype: npt.DTypeLike) -> Tensor: return F.astype(self, dtype)
+    def type_as(self, other: Tensor) -> Tensor: return F.astype(self, other.dtype)
+    def half(self) -> Tensor: return F.astype(self, np.float16)
+    def float(self) -> Tensor: return F.astype(self, np.float32)
+    def double(self) -> Tensor: return F.astype(self, np.float64)
+    def int(self) -> Tensor: return F.astype(self, np.int32)
+    def long(self) -> Tensor: return F.astype(self, np.int64)
+    def bool(self) -> Tensor: return F.astype(self, np.bool)
     # fmt: on
 
     # ---------------------------------------------------------------------------------- gradients
 
-    def backward(self, grad=None, retain_graph=False):
+    def backward(self, grad: TensorLike | None = None, retain_graph: builtins.bool = False) -> None:
         """Gradients of this tensor for all leaves it came from, added into their `.grad`.
 
         grad: the gradient of this tensor itself, an array of its shape; may be left out for one element.
@@ -93,7 +115,7 @@ class Tensor(graph.GradSlot, Protocols):
         else:
             graph.backward(self.node, grad, retain_graph)
 
-    def upstream(self, grad=None):
+    def upstream(self, grad: TensorLike | None = None) -> Array:
         """The array that a backward from here begins with: `grad`, checked, or 1 for a tensor of one element."""
         if not self.requires_grad:
             raise RuntimeError("nothing to differentiate: no input of this tensor has requires_grad=True")
@@ -101,12 +123,12 @@ class Tensor(graph.GradSlot, Protocols):
             if self.size != 1:
                 raise RuntimeError(f"backward of a tensor of shape {self.shape} needs the gradient `grad`")
             grad = np.ones_like(self.data)
-        grad = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype, like=self.data)
-        if grad.shape != self.shape:
-            raise ValueError(f"grad has shape {grad.shape}; the tensor has {self.shape}")
-        return grad
+        array = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype, like=self.data)
+        if array.shape != self.shape:
+            raise ValueError(f"grad has shape {array.shape}; the tensor has {self.shape}")
+        return array
 
-    def accumulate(self, grad, totals=None):
+    def accumulate(self, grad: Array, totals: dict[Tensor, Array] | None = None) -> None:
         """Add an array to this leaf's `.grad`; the engine calls it once per use of the leaf.
 
         A leaf with hooks is added to `totals` instead, where a pass gives it, and then once more by its whole gradient.
@@ -128,22 +150,22 @@ class Tensor(graph.GradSlot, Protocols):
                 self._pending = None
             if self.grad is None and grad is pending:
                 self.grad = grad if buffer is None else buffer
-            elif self.grad is None and (buffer is None or pending is not None):
-                self.grad = grad.copy()
-            elif self.grad is None:
+            elif self.grad is None and buffer is not None and pending is None:
                 buffer[...] = grad
                 self.grad = buffer
+            elif self.grad is None:
+                self.grad = grad.copy()
             elif self.grad is self.grad_buffer:
                 self.grad += grad
             else:
                 self.grad = as_array(self.grad + grad)
 
-    def output(self):
+    def output(self) -> Array | None:
         """See `graph.GradSlot`. While the array exists, other contributions are summed elsewhere."""
         with graph.accumulating:
             return None if self.grad is not None or self._is_occupied() else self._new_output()
 
-    def sum_buffer(self):
+    def sum_buffer(self) -> Array | None:
         """See `graph.GradSlot`. Until the array comes back to `accumulate`, `.grad` is None."""
         with graph.accumulating:
             if self._is_occupied() or (self.grad is not None and self.grad is not self.grad_buffer):
@@ -153,38 +175,38 @@ class Tensor(graph.GradSlot, Protocols):
                 array[...] = 0
             return array
 
-    def take(self):
+    def take_sum(self) -> None:
         """Nothing: a leaf's gradient stays where a person sees it."""
         return None
 
-    def _new_output(self):
+    def _new_output(self) -> Array:
         """An array for a gradient: a view of grad_buffer, or memory of its own."""
         array = empty(self.shape, self.dtype, self.data) if self.grad_buffer is None else self.grad_buffer[...]
         self._pending = weakref.ref(array)
         return array
 
-    def _pending_output(self):
+    def _pending_output(self) -> Array | None:
         """The array that `_new_output` made last, if it exists and has not come back to `accumulate`."""
-        return self._pending and self._pending()
+        return None if self._pending is None else self._pending()
 
-    def _is_occupied(self):
+    def _is_occupied(self) -> builtins.bool:
         return bool(self.hooks) or self._pending_output() is not None
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Forget the gradient."""
         self.grad = None
 
-    def __getstate__(self):
+    def __getstate__(self) -> tuple[Array, builtins.bool, Array | None]:
         """For copy and pickle: a leaf's arrays. The copy belongs to no arena and has no hooks."""
         if self.node is not None:
             raise RuntimeError("only leaf tensors can be copied or pickled; use .detach() for a tensor of a graph")
         return self.data, self.requires_grad, self.grad
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[Array, builtins.bool, Array | None]) -> None:
         self.data, self.requires_grad, self.grad = state
         self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
 
-    def register_hook(self, hook):
+    def register_hook(self, hook: Hook) -> RemovableHandle:
         """Call hook(grad) once in each backward, with all contributions to this tensor's gradient in grad, an array.
 
         What it returns, if anything, takes the gradient's place. A leaf's hooks run at the end of the backward, and do
@@ -201,52 +223,62 @@ class Tensor(graph.GradSlot, Protocols):
     # ---------------------------------------------------------------------------------- operators
 
     # fmt: off
-    def __add__(self, other): return F.add(self, other)
-    def __radd__(self, other): return F.add(other, self)
-    def __sub__(self, other): return F.sub(self, other)
-    def __rsub__(self, other): return F.sub(other, self)
-    def __mul__(self, other): return F.mul(self, other)
-    def __rmul__(self, other): return F.mul(other, self)
-    def __truediv__(self, other): return F.div(self, other)
-    def __rtruediv__(self, other): return F.div(other, self)
-    def __pow__(self, other): return F.pow(self, other)
-    def __rpow__(self, other): return F.pow(other, self)
-    def __matmul__(self, other): return F.matmul(self, other)
-    def __rmatmul__(self, other): return F.matmul(other, self)
-    def __neg__(self): return F.neg(self)
-    def __abs__(self): return F.abs(self)
-    def __getitem__(self, index): return F.getitem(self, index)
-    def __pos__(self): return self
-    def __floordiv__(self, other): return F.floor_divide(self, other)
-    def __rfloordiv__(self, other): return F.floor_divide(other, self)
-    def __mod__(self, other): return F.remainder(self, other)
-    def __rmod__(self, other): return F.remainder(other, self)
-    def __and__(self, other): return F.bitwise_and(self, other)
-    def __rand__(self, other): return F.bitwise_and(other, self)
-    def __or__(self, other): return F.bitwise_or(self, other)
-    def __ror__(self, other): return F.bitwise_or(other, self)
-    def __xor__(self, other): return F.bitwise_xor(self, other)
-    def __rxor__(self, other): return F.bitwise_xor(other, self)
-    def __invert__(self): return F.bitwise_not(self)
-    def __eq__(self, other): return F.eq(self, other) if _is_number_like(other) else NotImplemented
-    def __ne__(self, other): return F.ne(self, other) if _is_number_like(other) else NotImplemented
-    def __lt__(self, other): return F.lt(self, other) if _is_number_like(other) else NotImplemented
-    def __le__(self, other): return F.le(self, other) if _is_number_like(other) else NotImplemented
-    def __gt__(self, other): return F.gt(self, other) if _is_number_like(other) else NotImplemented
-    def __ge__(self, other): return F.ge(self, other) if _is_number_like(other) else NotImplemented
+    def __add__(self, other: TensorLike) -> Tensor: return F.add(self, other)
+    def __radd__(self, other: TensorLike) -> Tensor: return F.add(other, self)
+    def __sub__(self, other: TensorLike) -> Tensor: return F.sub(self, other)
+    def __rsub__(self, other: TensorLike) -> Tensor: return F.sub(other, self)
+    def __mul__(self, other: TensorLike) -> Tensor: return F.mul(self, other)
+    def __rmul__(self, other: TensorLike) -> Tensor: return F.mul(other, self)
+    def __truediv__(self, other: TensorLike) -> Tensor: return F.div(self, other)
+    def __rtruediv__(self, other: TensorLike) -> Tensor: return F.div(other, self)
+    def __pow__(self, other: TensorLike) -> Tensor: return F.pow(self, other)
+    def __rpow__(self, other: TensorLike) -> Tensor: return F.pow(other, self)
+    def __matmul__(self, other: TensorLike) -> Tensor: return F.matmul(self, other)
+    def __rmatmul__(self, other: TensorLike) -> Tensor: return F.matmul(other, self)
+    def __neg__(self) -> Tensor: return F.neg(self)
+    def __abs__(self) -> Tensor: return F.abs(self)
+    def __getitem__(self, index: Any) -> Tensor: return F.getitem(self, index)
+    def __pos__(self) -> Tensor: return self
+    def __floordiv__(self, other: TensorLike) -> Tensor: return F.floor_divide(self, other)
+    def __rfloordiv__(self, other: TensorLike) -> Tensor: return F.floor_divide(other, self)
+    def __mod__(self, other: TensorLike) -> Tensor: return F.remainder(self, other)
+    def __rmod__(self, other: TensorLike) -> Tensor: return F.remainder(other, self)
+    def __and__(self, other: TensorLike) -> Tensor: return F.bitwise_and(self, other)
+    def __rand__(self, other: TensorLike) -> Tensor: return F.bitwise_and(other, self)
+    def __or__(self, other: TensorLike) -> Tensor: return F.bitwise_or(self, other)
+    def __ror__(self, other: TensorLike) -> Tensor: return F.bitwise_or(other, self)
+    def __xor__(self, other: TensorLike) -> Tensor: return F.bitwise_xor(self, other)
+    def __rxor__(self, other: TensorLike) -> Tensor: return F.bitwise_xor(other, self)
+    def __invert__(self) -> Tensor: return F.bitwise_not(self)
+    def __eq__(self, other: Any) -> Any: return F.eq(self, other) if _is_number_like(other) else NotImplemented
+    def __ne__(self, other: Any) -> Any: return F.ne(self, other) if _is_number_like(other) else NotImplemented
+    def __lt__(self, other: Any) -> Any: return F.lt(self, other) if _is_number_like(other) else NotImplemented
+    def __le__(self, other: Any) -> Any: return F.le(self, other) if _is_number_like(other) else NotImplemented
+    def __gt__(self, other: Any) -> Any: return F.gt(self, other) if _is_number_like(other) else NotImplemented
+    def __ge__(self, other: Any) -> Any: return F.ge(self, other) if _is_number_like(other) else NotImplemented
     # fmt: on
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, element: TensorLike) -> builtins.bool:
+        return builtins.bool((self == element).any())
+
+    def equal(self, other: TensorLike) -> builtins.bool:
+        """Whether shapes and all elements are the same: `array_equal`, PyTorch's equal."""
+        return F.array_equal(self, other)
+
     @property
-    def T(self):
+    def T(self) -> Tensor:
         """All axes reversed, as in NumPy."""
         return F.transpose(self)
 
     @property
-    def mT(self):
+    def mT(self) -> Tensor:
         """The last two axes exchanged: a matrix, or each of a stack, transposed."""
         return F.swapaxes(self, -2, -1)
 
-    def t(self):
+    def t(self) -> Tensor:
         """A matrix transposed; a vector as it is."""
         if self.ndim > 2:
             raise RuntimeError(f"t() takes a matrix, this tensor has {self.ndim} axes; say x.mT or x.swapaxes(i, j)")
@@ -278,8 +310,8 @@ def gradients_aside(leaves: Iterable[Tensor]) -> Iterator[None]:
             leaf.grad = leaf.grad_buffer = leaf._pending = None
         yield
     finally:
-        for leaf, *kept in before:
-            leaf.grad, leaf.grad_buffer, leaf._pending = kept
+        for leaf, grad, buffer, pending in before:
+            leaf.grad, leaf.grad_buffer, leaf._pending = grad, buffer, pending
 
 
 def as_tensor(value: TensorLike, dtype: DType = None, like: Array | None = None) -> Tensor:
@@ -320,5 +352,6 @@ def record(out: Array, parents: Sequence[Tensor], backward: Callable[..., Any], 
 
 from minigrad import functional as F  # at the end: the functions need Tensor and record
 
-for _name in F.METHODS:
-    setattr(Tensor, _name, getattr(F, _name))
+for _name in vars(Methods):
+    if not _name.startswith("_"):
+        setattr(Tensor, _name, getattr(F, _name))

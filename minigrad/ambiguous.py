@@ -9,6 +9,7 @@ from typing import NoReturn
 
 AMBIGUOUS = {
     "all_axes": "say dim=() for a reduction over all axes (PyTorch), or axis=() for one over none (NumPy)",
+    "equal": "say eq for NumPy's comparison of elements, or array_equal or x.equal(y) for PyTorch's one bool",
     "getitem": "take the int first, as in x[0][:, [1, 2]], for PyTorch's order of axes; moveaxis then gives NumPy's",
     "max": "say dim= for PyTorch's (values, indices), or axis= for NumPy's values",
     "min": "say dim= for PyTorch's (values, indices), or axis= for NumPy's values",

@@ -14,9 +14,17 @@ itself, and has the dtype of the tensor beside it where that holds floats.
 A function of real numbers (`exp`, `div`, `gelu` ...) takes integers and booleans as float32. Comparisons give booleans.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from kernels.arrays import is_array
+from kernels.arrays import Array, is_array
+from minigrad.argument_types import DType
+
+if TYPE_CHECKING:
+    from minigrad.argument_types import TensorLike
 
 float16, float32, float64 = map(np.dtype, (np.float16, np.float32, np.float64))
 uint8, int8, int16, int32, int64 = map(np.dtype, (np.uint8, np.int8, np.int16, np.int32, np.int64))
@@ -25,16 +33,17 @@ _ORDER = {"b": 0, "i": 1, "u": 1, "f": 2}  # NumPy's letters for kinds
 _WEAK = {"b": np.dtype(np.bool), "i": np.dtype(np.int64), "u": np.dtype(np.int64), "f": np.dtype(np.float32)}
 
 
-def promote_types(a, b):
+def promote_types(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype that holds both: as NumPy's, but integers beside floats do not widen these."""
     if a.kind != b.kind and "f" in (a.kind, b.kind):
         return a if a.kind == "f" else b
     return np.promote_types(a, b)
 
 
-def result_type(*values):
+def result_type(*values: TensorLike) -> np.dtype[Any]:
     """The common dtype of Tensors, arrays, scalars and lists: the rule above."""
-    ranks = [None, None, None]
+    ranks: list[np.dtype[Any] | None] = [None, None, None]
+    value: Any
     for value in values:
         if hasattr(value, "node"):
             rank, dtype = int(value.ndim == 0), value.dtype
@@ -42,7 +51,8 @@ def result_type(*values):
             dtype = checked(value if is_array(value) else np.asarray(value)).dtype
             rank = 0 if is_array(value) and value.ndim else 2
             dtype = _WEAK[dtype.kind] if rank else dtype
-        ranks[rank] = dtype if ranks[rank] is None else promote_types(ranks[rank], dtype)
+        held = ranks[rank]
+        ranks[rank] = dtype if held is None else promote_types(held, dtype)
     result, *lower = [dtype for dtype in ranks if dtype is not None]
     for dtype in lower:
         if _ORDER[dtype.kind] > _ORDER[result.kind]:
@@ -50,7 +60,7 @@ def result_type(*values):
     return result
 
 
-def from_python(value, dtype=None):
+def from_python(value: Any, dtype: DType = None) -> Array:
     """An array of what is none: Python's floats and lists of them become float32, NumPy's scalars keep their dtype."""
     array = checked(np.asarray(value))
     if dtype is None and array.dtype == np.float64 and not _holds_float64(value):
@@ -58,14 +68,14 @@ def from_python(value, dtype=None):
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
-def _holds_float64(value):
+def _holds_float64(value: Any) -> bool:
     """Whether anything in a nested list is NumPy's float64, or an array of it; Python's floats do not count."""
     if not isinstance(value, (list, tuple)):
         return type(value) is not float and np.asarray(value).dtype == np.float64
     return not {*map(type, value)} <= {float, int, bool} and any(map(_holds_float64, value))
 
 
-def checked(array):
+def checked(array: Array) -> Array:
     """`array` as Tensors hold it: in the machine's byte order, of the class ndarray; a view where that is possible.
 
     Raises TypeError for complex numbers, objects, text, and for masked arrays, whose mask would be lost.

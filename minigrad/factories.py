@@ -12,7 +12,7 @@ import numpy as np
 
 from minigrad import random
 from minigrad._tensor import Tensor
-from minigrad.argument_types import DType, Ints, TensorLike
+from minigrad.argument_types import Array, DType, Ints, Shape, TensorLike
 from minigrad.random import manual_seed  # noqa: F401
 
 
@@ -162,7 +162,7 @@ def full_like(x: TensorLike, fill_value: float, *, dtype: DType = None, requires
     return _like(x, fill_value, dtype, requires_grad)
 
 
-def _like(x, value, dtype, requires_grad):
+def _like(x: TensorLike, value: float, dtype: DType, requires_grad: bool) -> Tensor:
     data = as_tensor(x).data
     new = np.zeros(data.shape, dtype or data.dtype, like=data)
     if value != 0:
@@ -231,7 +231,7 @@ def randn_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = Fals
     return randn(size=x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
-def _shape(name, sizes, size, shape):
+def _shape(name: str, sizes: tuple[Any, ...], size: Ints | None, shape: Ints | None) -> Shape:
     """The shape that a factory was asked for, as a tuple of ints."""
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = tuple(sizes[0])
@@ -244,12 +244,12 @@ def _shape(name, sizes, size, shape):
         raise TypeError(f"{name}: a size is made of ints, not {given or sizes}; say dtype=... for the dtype") from None
 
 
-def _number(x):
+def _number(x: Any) -> Any:
     """A bound as Python's number."""
     return x if type(x) in (int, float) else np.asarray(x).item()
 
 
-def _drawn_dtype(name, dtype):
+def _drawn_dtype(name: str, dtype: DType) -> type[np.float32] | type[np.float64]:
     """The dtype in which NumPy draws: float32 and float64 are drawn as they are, float16 by way of float32."""
     dtype = np.dtype(dtype or np.float32)
     if dtype.kind != "f":
@@ -257,5 +257,5 @@ def _drawn_dtype(name, dtype):
     return np.float64 if dtype.itemsize > 4 else np.float32
 
 
-def _as_drawn(values, dtype):
+def _as_drawn(values: Any, dtype: DType) -> Array:
     return np.asarray(values).astype(dtype or np.float32, copy=False)

@@ -5,7 +5,7 @@ something else: max(x, dim=0) is (values, indices), max(x, axis=0) the values. A
 answer differently is refused (`minigrad/ambiguous.py`). Nearly every function is a method of Tensor as well.
 """
 
-from minigrad.ops import (  # noqa: F401
+from minigrad.ops import (
     abs,
     add,
     astype,
@@ -26,7 +26,7 @@ from minigrad.ops import (  # noqa: F401
     tanh,
     where,
 )
-from minigrad.ops.activation import (  # noqa: F401
+from minigrad.ops.activation import (
     celu,
     elu,
     hardtanh,
@@ -36,18 +36,20 @@ from minigrad.ops.activation import (  # noqa: F401
     selu,
     softplus,
 )
-from minigrad.ops.attention import (  # noqa: F401
+from minigrad.ops.attention import (
     causal_self_attention,
     flash_attention,
     scaled_dot_product_attention,
 )
-from minigrad.ops.comparison import (  # noqa: F401
+from minigrad.ops.comparison import (
     allclose,
+    array_equal,
     bitwise_and,
     bitwise_not,
     bitwise_or,
     bitwise_xor,
     eq,
+    equal,
     ge,
     gt,
     isclose,
@@ -62,7 +64,7 @@ from minigrad.ops.comparison import (  # noqa: F401
     lt,
     ne,
 )
-from minigrad.ops.conv import (  # noqa: F401
+from minigrad.ops.conv import (
     avg_pool1d,
     avg_pool2d,
     conv1d,
@@ -71,26 +73,27 @@ from minigrad.ops.conv import (  # noqa: F401
     max_pool2d,
     sliding_windows,
 )
-from minigrad.ops.elementwise import (  # noqa: F401
+from minigrad.ops.elementwise import (
     clone,
     reciprocal,
     rsqrt,
     square,
 )
-from minigrad.ops.indexing import (  # noqa: F401
+from minigrad.ops.indexing import (
     diagonal,
     gather,
     getitem,
     index_select,
     masked_fill,
     masked_select,
+    take,
     take_along_axis,
     take_along_dim,
     trace,
     tril,
     triu,
 )
-from minigrad.ops.joining import (  # noqa: F401
+from minigrad.ops.joining import (
     chunk,
     concatenate,
     flip,
@@ -105,7 +108,7 @@ from minigrad.ops.joining import (  # noqa: F401
     unbind,
     vstack,
 )
-from minigrad.ops.linalg import (  # noqa: F401
+from minigrad.ops.linalg import (
     bmm,
     dot,
     einsum,
@@ -116,14 +119,14 @@ from minigrad.ops.linalg import (  # noqa: F401
     outer,
     vdot,
 )
-from minigrad.ops.loss import (  # noqa: F401
+from minigrad.ops.loss import (
     cross_entropy,
     linear_cross_entropy,
     nll_loss,
     one_hot,
     softmax_cross_entropy,
 )
-from minigrad.ops.nn import (  # noqa: F401
+from minigrad.ops.nn import (
     dropout,
     embedding,
     gelu,
@@ -136,7 +139,7 @@ from minigrad.ops.nn import (  # noqa: F401
     seeded_dropout,
     softmax,
 )
-from minigrad.ops.pointwise_loss import (  # noqa: F401
+from minigrad.ops.pointwise_loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     huber_loss,
@@ -145,7 +148,7 @@ from minigrad.ops.pointwise_loss import (  # noqa: F401
     mse_loss,
     smooth_l1_loss,
 )
-from minigrad.ops.reduce import (  # noqa: F401
+from minigrad.ops.reduce import (
     all,
     amax,
     amin,
@@ -160,7 +163,7 @@ from minigrad.ops.reduce import (  # noqa: F401
     sum,
     var,
 )
-from minigrad.ops.rounding import (  # noqa: F401
+from minigrad.ops.rounding import (
     ceil,
     floor,
     floor_divide,
@@ -170,7 +173,7 @@ from minigrad.ops.rounding import (  # noqa: F401
     sign,
     trunc,
 )
-from minigrad.ops.shape import (  # noqa: F401
+from minigrad.ops.shape import (
     broadcast_to,
     expand,
     expand_as,
@@ -189,7 +192,7 @@ from minigrad.ops.shape import (  # noqa: F401
     view,
     view_as,
 )
-from minigrad.ops.sorting import (  # noqa: F401
+from minigrad.ops.sorting import (
     ValuesAndIndices,
     argmax,
     argmin,
@@ -199,7 +202,7 @@ from minigrad.ops.sorting import (  # noqa: F401
     sort,
     topk,
 )
-from minigrad.ops.transcendental import (  # noqa: F401
+from minigrad.ops.transcendental import (
     cos,
     exp2,
     expm1,
@@ -217,142 +220,37 @@ movedim = moveaxis
 not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
 invert, mod = bitwise_not, remainder
 
-
-__all__ = sorted(name for name, value in globals().items() if callable(value) and not name.startswith("_"))
-
-METHODS = (
-    "abs",
-    "absolute",
-    "add",
-    "all",
-    "allclose",
-    "amax",
-    "amin",
-    "any",
-    "argmax",
-    "argmin",
-    "argsort",
-    "astype",
-    "bitwise_and",
-    "bitwise_not",
-    "bitwise_or",
-    "bitwise_xor",
-    "bmm",
-    "broadcast_to",
-    "ceil",
-    "chunk",
-    "clamp",
-    "clip",
-    "clone",
-    "cos",
-    "count_nonzero",
-    "cumsum",
-    "diagonal",
-    "div",
-    "divide",
-    "dot",
-    "eq",
-    "exp",
-    "exp2",
-    "expand",
-    "expand_as",
-    "expand_dims",
-    "expm1",
-    "flatten",
-    "flip",
-    "floor",
-    "floor_divide",
-    "gather",
-    "ge",
-    "gelu",
-    "greater",
-    "greater_equal",
-    "gt",
-    "index_select",
-    "inner",
-    "isclose",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "le",
-    "less",
-    "less_equal",
-    "log",
-    "log10",
-    "log1p",
-    "log2",
-    "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "logsumexp",
-    "lt",
-    "masked_fill",
-    "masked_select",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "mm",
-    "moveaxis",
-    "movedim",
-    "mul",
-    "multiply",
-    "mv",
-    "ne",
-    "neg",
-    "negative",
-    "norm",
-    "not_equal",
-    "outer",
-    "permute",
-    "pow",
-    "prod",
-    "ravel",
-    "reciprocal",
-    "relu",
-    "remainder",
-    "repeat",
-    "repeat_interleave",
-    "reshape",
-    "reshape_as",
-    "roll",
-    "round",
-    "rsqrt",
-    "sigmoid",
-    "sign",
-    "silu",
-    "sin",
-    "softmax",
-    "sort",
-    "split",
-    "sqrt",
-    "square",
-    "squeeze",
-    "std",
-    "sub",
-    "subtract",
-    "sum",
-    "swapaxes",
-    "swapdims",
-    "take_along_dim",
-    "tanh",
-    "tile",
-    "topk",
-    "trace",
-    "transpose",
-    "tril",
-    "triu",
-    "true_divide",
-    "trunc",
-    "unbind",
-    "unflatten",
-    "unsqueeze",
-    "var",
-    "vdot",
-    "view",
-    "view_as",
-)
+__all__ = [
+    "ValuesAndIndices",
+    "abs", "absolute", "add", "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "argsort", "array_equal",
+    "astype", "avg_pool1d", "avg_pool2d",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_not", "bitwise_or",
+    "bitwise_xor", "bmm", "broadcast_to",
+    "cat", "causal_self_attention", "ceil", "celu", "chunk", "clamp", "clip", "clone", "concat", "concatenate",
+    "conv1d", "conv2d", "cos", "count_nonzero", "cross_entropy", "cumsum",
+    "diagonal", "div", "divide", "dot", "dropout",
+    "einsum", "elu", "embedding", "eq", "equal", "exp", "exp2", "expand", "expand_as", "expand_dims", "expm1",
+    "flash_attention", "flatten", "flip", "floor", "floor_divide",
+    "gather", "ge", "gelu", "getitem", "greater", "greater_equal", "gt",
+    "hardtanh", "hstack", "huber_loss",
+    "index_select", "inner", "invert", "isclose", "isfinite", "isinf", "isnan",
+    "kl_div",
+    "l1_loss", "layer_norm", "layernorm", "le", "leaky_relu", "less", "less_equal", "linear", "linear_cross_entropy",
+    "log", "log1p", "log2", "log10", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "logsigmoid", "logsumexp", "lt",
+    "masked_fill", "masked_select", "matmul", "max", "max_pool1d", "max_pool2d", "maximum", "mean", "min", "minimum",
+    "mm", "mod", "moveaxis", "movedim", "mse_loss", "mul", "multiply", "mv",
+    "ne", "neg", "negative", "nll_loss", "norm", "not_equal",
+    "one_hot", "outer",
+    "pad", "permute", "pow", "power", "prod",
+    "ravel", "reciprocal", "relu", "relu6", "remainder", "repeat", "repeat_interleave", "reshape", "reshape_as",
+    "rint", "rms_norm", "rmsnorm", "roll", "round", "rsqrt",
+    "scaled_dot_product_attention", "seeded_dropout", "selu", "sigmoid", "sign", "silu", "sin", "sliding_windows",
+    "smooth_l1_loss", "softmax", "softmax_cross_entropy", "softplus", "sort", "split", "sqrt", "square", "squeeze",
+    "stack", "std", "sub", "subtract", "sum", "swapaxes", "swapdims",
+    "take", "take_along_axis", "take_along_dim", "tanh", "tile", "topk", "trace", "transpose", "tril", "triu",
+    "true_divide", "trunc",
+    "unbind", "unflatten", "unsqueeze",
+    "var", "vdot", "view", "view_as", "vstack",
+    "where",
+]  # fmt: skip

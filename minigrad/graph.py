@@ -10,43 +10,47 @@ An array that no backward function saved is freed with the user's last reference
 graph is alive, without help from the cyclic collector.
 """
 
-import functools
-import inspect
+from __future__ import annotations
+
 import itertools
 import linecache
 import os
 import sys
 import threading
-import types
 import weakref
-from contextlib import ContextDecorator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kernels.arrays import as_array, is_array
+from kernels.arrays import Array, as_array, is_array
+
+if TYPE_CHECKING:
+    from minigrad._tensor import Tensor
+    from minigrad.argument_types import CallRecorder, Edge, Function, Grads, Hook, Observer, Step
 
 
 class _Thread(threading.local):
     """The state that each thread has for itself."""
 
     recording = True  # False inside no_grad
-    outer = None  # inside no_grad: the values of `recording` and `outer` around it
+    outer: Any = None  # inside no_grad: the values of `recording` and `outer` around it
     module_path = ""  # the nn.Module being called, e.g. "blocks.3.attn"; set by nn.Module.__call__
-    module_paths = {}  # noqa: RUF012  id -> path of all modules below the outermost one that is being called
-    record_calls = None  # set by debug.check_mode: record_calls(frame of an operation, out) -> the node's call
+    module_paths: dict[int, str] = {}  # noqa: RUF012  id -> path of all modules below the outermost one that is called
+    record_calls: CallRecorder | None = None  # set by debug.check_mode
 
 
 thread = _Thread()
 accumulating = threading.RLock()  # held while a leaf's gradient is changed, so that no thread loses another's part
-observer = None  # of all threads, set by debug: observer(node, dout, grads) before (grads None) and after each node
+observer: Observer | None = None  # of all threads, set by debug
 if hasattr(os, "register_at_fork"):  # a thread that held the lock does not exist in the child
-    os.register_at_fork(after_in_child=accumulating._at_fork_reinit)
+    os.register_at_fork(after_in_child=accumulating._at_fork_reinit)  # type: ignore[attr-defined]  # in no stub
 
 _ids = itertools.count(1)
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # id of an array that owns its memory -> (weak reference to it, {(first byte, end): time of the last write}); the ids of
 # nodes count time: a node whose id is smaller than the time of a write is older
-_writes: dict[int, tuple] = {}
+_writes: dict[int, tuple[weakref.ref[Array], dict[tuple[int, int], int]]] = {}
 _last_write = 0
 
 
@@ -59,27 +63,29 @@ class GradSlot:
     A backward function may return its gradients and know nothing of slots. One that is marked with `@accumulates` gets
     the slot of one of its inputs, to save an array and a pass over memory. It uses one of three methods: it writes its
     gradient into `output()`, or adds it to `sum_buffer()`, and returns that array; or it returns its gradient plus the
-    array of `take()`, which it must not change. If the method returns None, it returns its gradient alone.
+    array of `take_sum()`, which it must not change. If the method returns None, it returns its gradient alone.
     """
 
     __slots__ = ("grad", "hooks")
+    grad: Array | None
+    hooks: list[Hook] | None
 
-    def accumulate(self, grad, totals=None):
+    def accumulate(self, grad: Array, totals: dict[Tensor, Array] | None = None) -> None:
         """Add one contribution, never in place: `grad` may be another input's contribution too.
 
         totals: in a pass, {leaf with hooks: the sum of its contributions}, which is added at the end of the pass.
         """
         self.grad = grad if self.grad is None else as_array(self.grad + grad)
 
-    def output(self):
+    def output(self) -> Array | None:
         """An array for the whole gradient, its contents undefined; None if a gradient is here already."""
         return None
 
-    def sum_buffer(self):
+    def sum_buffer(self) -> Array | None:
         """An array that holds the sum so far, or zeros, to be added to."""
         return None
 
-    def take(self):
+    def take_sum(self) -> Array | None:
         """The sum so far, which is no longer here."""
         grad, self.grad = self.grad, None
         return grad
@@ -89,14 +95,14 @@ NO_SLOT = GradSlot()  # of which every method returns None
 NO_SLOT.grad = NO_SLOT.hooks = None
 
 
-def accumulates(parent):
+def accumulates(parent: int) -> Callable[[Function], Function]:
     """Marks a backward function that takes the keyword `slot`: the GradSlot of parents[parent], or NO_SLOT.
 
     NO_SLOT says that the pass is observed, or that a second one may follow.
     """
 
-    def mark(function):
-        function.accumulates = parent
+    def mark(function: Function) -> Function:
+        function.accumulates = parent  # type: ignore[attr-defined]  # a mark of ours
         return function
 
     return mark
@@ -112,11 +118,11 @@ class Node(GradSlot):
     call      in check mode the debug.Call that made the node, so that it can be made again; else None
     """
 
-    __slots__ = (
-        "id", "backward", "parents", "_saved", "shape", "dtype", "module", "call", "_code", "_at",
-    )  # fmt: skip
+    __slots__ = ("id", "backward", "parents", "_saved", "shape", "dtype", "module", "call", "_code", "_at")
+    _saved: Any  # a dict; None once freed
+    call: Any
 
-    def __init__(self, out, parents, backward, saved):
+    def __init__(self, out: Array, parents: Sequence[Edge], backward: Callable[..., Any], saved: dict[str, Any]):
         self.id = next(_ids)
         self.backward, self.parents, self._saved = backward, parents, saved
         self.shape, self.dtype = out.shape, out.dtype
@@ -128,25 +134,25 @@ class Node(GradSlot):
         self._code, self._at = frame.f_code, frame.f_lasti  # `source` finds the line number from these
 
     @property
-    def saved(self):
+    def saved(self) -> Any:
         saved = self._saved
         if saved is None or not any(type(value) is Recompute for value in saved.values()):
             return saved
         return {name: value() if type(value) is Recompute else value for name, value in saved.items()}
 
     @property
-    def op(self):
+    def op(self) -> str:
         """The operation's name: that of its backward function, without the ending."""
         return self.backward.__name__.removesuffix("_backward")
 
     @property
-    def source(self):
+    def source(self) -> tuple[str, int, str]:
         """(file, line, text) of the line outside minigrad that made this node."""
-        line = next((n for start, end, n in self._code.co_lines() if start <= self._at < end), 0)
+        line = next((n for start, end, n in self._code.co_lines() if start <= self._at < end), 0) or 0
         path = self._code.co_filename
-        return path, line, linecache.getline(path, line or 0).strip()
+        return path, line, linecache.getline(path, line).strip()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         where = f" in {self.module}" if self.module else ""
         return f"<#{self.id} {self.op} {self.shape} {self.dtype}{where}>"
 
@@ -156,28 +162,27 @@ class Recompute:
 
     __slots__ = ("make", "args")
 
-    def __init__(self, make, *args):
+    def __init__(self, make: Callable[..., Array], *args: Any) -> None:
         self.make, self.args = make, args
 
-    def __call__(self):
+    def __call__(self) -> Array:
         return self.make(*(arg() if type(arg) is Recompute else arg for arg in self.args))
 
 
-def record(out, parents, backward, saved):
+def record(out: Array, parents: Sequence[Tensor], backward: Callable[..., Any], saved: dict[str, Any]) -> Node | None:
     """The Node for `out` made from Tensors `parents`, or None if no parent needs a gradient."""
     if not thread.recording:
         return None
-    edges, needed = [], False
+    edges: list[Edge] = []
+    needed = False
     for parent in parents:
-        edge = parent.node
-        if edge is None and parent.requires_grad:
-            edge = parent
+        edge = parent.node or (parent if parent.requires_grad else None)
         needed = needed or edge is not None
         edges.append(edge)
     return Node(out, edges, backward, saved) if needed else None
 
 
-def backward(root, dout, retain_graph=False):
+def backward(root: Node, dout: Array, retain_graph: bool = False) -> None:
     """Run every backward function from `root` down to the leaves, adding into the leaves' `.grad`.
 
     dout: array of root's shape. retain_graph keeps the saved arrays, for a second backward. Raises RuntimeError if a
@@ -187,21 +192,22 @@ def backward(root, dout, retain_graph=False):
         pass
 
 
-def steps(root, dout, retain_graph=False, in_place=False):
+def steps(root: Node, dout: Array, retain_graph: bool = False, in_place: bool = False) -> Iterator[Step]:
     """`backward` one node at a time: yields (node, dout, grads) after each.
 
-    grads: one gradient per parent, or None. in_place: backward functions get GradSlots, so that a yielded gradient may
-    be a sum. A node is freed when the next step is asked for, or when its backward function fails; after an exception
-    or an iteration that is not finished the nodes that were not reached can still be used.
+    in_place: backward functions get GradSlots, so that a yielded gradient may be a sum. A node is freed when the next
+    step is asked for, or when its backward function fails; after an exception or an iteration that is not finished the
+    nodes that were not reached can still be used.
     """
-    order, totals = ancestors(root), {}
+    order = ancestors(root)
+    totals: dict[Tensor, Array] = {}
     root.grad = dout
     try:
         for node in order:
-            dout = node.take()
+            total = node.take_sum()
             try:
-                if dout is not None:
-                    yield node, *_apply(node, dout, in_place, totals)
+                if total is not None:
+                    yield node, *_apply(node, total, in_place, totals)
             finally:  # also when it failed: a part of its gradients may have been added
                 if not retain_graph:
                     node._saved, node.parents, node.hooks, node.call = None, (), None, None
@@ -212,7 +218,7 @@ def steps(root, dout, retain_graph=False, in_place=False):
             node.grad = None  # the sums of an unfinished pass must not enter the next one
 
 
-def _apply(node, dout, in_place, totals):
+def _apply(node: Node, dout: Array, in_place: bool, totals: dict[Tensor, Array]) -> tuple[Array, Grads]:
     """Run the backward function of one node and add its gradients to the parents' slots.
 
     Returns dout as the node's hooks left it, and the gradients, one per parent.
@@ -224,7 +230,7 @@ def _apply(node, dout, in_place, totals):
         raise
 
 
-def _perform(node, dout, in_place, totals):
+def _perform(node: Node, dout: Array, in_place: bool, totals: dict[Tensor, Array]) -> tuple[Array, Grads]:
     if node.hooks:
         dout = run_hooks(node.hooks, dout)
     if may_be_stale(node):
@@ -253,7 +259,7 @@ def _perform(node, dout, in_place, totals):
     return dout, grads
 
 
-def ancestors(root):
+def ancestors(root: Node) -> list[Node]:
     """All nodes below root, newest first: no recursion, so a chain of any length works."""
     seen, stack = {root}, [root]
     while stack:
@@ -270,13 +276,13 @@ def ancestors(root):
     return sorted(seen, key=lambda node: node.id, reverse=True)
 
 
-def leaves(root):
+def leaves(root: Node) -> list[Tensor]:
     """The leaf Tensors below a node, each once."""
     edges = {id(parent): parent for node in ancestors(root) for parent in node.parents}
     return [edge for edge in edges.values() if edge is not None and not isinstance(edge, Node)]
 
 
-def run_hooks(hooks, grad):
+def run_hooks(hooks: Sequence[Hook], grad: Array) -> Array:
     """Pass a gradient through hooks: each may return a replacement, or None to leave it as it is."""
     for hook in tuple(hooks):
         replaced = hook(grad)
@@ -288,7 +294,7 @@ def run_hooks(hooks, grad):
     return grad
 
 
-def mark_written(array):
+def mark_written(array: Array) -> None:
     """Note that the contents of `array` were replaced, as an optimizer's step or `load_state_dict` does.
 
     From then on backward raises in a node that was made before and saved the array or a view of the same memory.
@@ -301,30 +307,30 @@ def mark_written(array):
     _writes[key][1][_bytes(array)] = _last_write
 
 
-def may_be_stale(node):
+def may_be_stale(node: Node) -> bool:
     """Whether anything at all was written after the node was made."""
     return node.id < _last_write
 
 
-def _owner(array):
+def _owner(array: Array) -> Array:
     """The array whose memory `array` shows: itself, unless it is a view."""
-    while is_array(array) and is_array(array.base):
-        array = array.base
+    while is_array(base := array.base):
+        array = base
     return array
 
 
-def _bytes(array):
+def _bytes(array: Array) -> tuple[int, int]:
     """(first byte, end) of an array's memory; of a device's array, all that there is."""
     return np.lib.array_utils.byte_bounds(array) if isinstance(array, np.ndarray) else (0, sys.maxsize)
 
 
-def _written_after(array, time):
+def _written_after(array: Array, time: int) -> bool:
     _, writes = _writes.get(id(_owner(array)), (None, {}))
     first, end = _bytes(array) if writes else (0, 0)
     return any(at > time and first < stop and start < end for (start, stop), at in tuple(writes.items()))
 
 
-def _refuse_written(node):
+def _refuse_written(node: Node) -> None:
     """RuntimeError if an array that the node saved, or recomputes another one from, was written after the forward."""
     saved = list(node._saved.items())
     for name, value in saved:
@@ -337,7 +343,7 @@ def _refuse_written(node):
             )
 
 
-def _describe(node, dout):
+def _describe(node: Node, dout: Array) -> str:
     path, line, text = node.source
     arrays = ", ".join(f"{k} {v.shape}" for k, v in (node._saved or {}).items() if is_array(v))
     where = f" in module {node.module}" if node.module else ""
@@ -345,50 +351,3 @@ def _describe(node, dout):
         f"during backward of node #{node.id}, {node.op}{where}, made at {path}:{line}\n"
         f"    {text}\n  dout {dout.shape}, saved: {arrays or 'nothing'}"
     )
-
-
-class no_grad(ContextDecorator):
-    """Record nothing in this thread inside: a `with` block or, as `@no_grad()`, a function, coroutine or generator."""
-
-    def __enter__(self):
-        thread.recording, thread.outer = False, (thread.recording, thread.outer)
-
-    def __exit__(self, *error):
-        thread.recording, thread.outer = thread.outer
-
-    def __call__(self, function):
-        if isinstance(function, (staticmethod, classmethod)):
-            return type(function)(self(function.__func__))
-        if inspect.isasyncgenfunction(function):
-            raise TypeError("no_grad does not decorate async generators; use `with no_grad():` between their yields")
-        if inspect.iscoroutinefunction(function):
-            step_by_step = types.coroutine(_unrecorded)
-        elif inspect.isgeneratorfunction(function):
-            step_by_step = _unrecorded
-        else:
-            return super().__call__(function)
-
-        @functools.wraps(function)
-        def start(*args, **kwargs):
-            return step_by_step(function(*args, **kwargs))
-
-        return start
-
-
-def _unrecorded(generator):
-    """The same generator or coroutine, inside no_grad while it runs, but not while its caller does."""
-    resume, value = generator.send, None
-    while True:
-        try:
-            with no_grad():
-                result = resume(value)
-        except StopIteration as end:
-            return end.value
-        try:
-            resume, value = generator.send, (yield result)
-        except GeneratorExit:
-            with no_grad():
-                generator.close()
-            raise
-        except BaseException as error:
-            resume, value = generator.throw, error

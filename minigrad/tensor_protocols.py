@@ -1,16 +1,25 @@
 """What makes a Tensor a number, a sequence and an array, for Python's and NumPy's functions. No gradients here."""
 
-import operator
+from __future__ import annotations
+
+from typing import Any, overload
 
 import numpy as np
 
 from minigrad import graph
+from minigrad.argument_types import Array, DType, Shape
 
 
 class _Size(int):
     """The number of elements, as NumPy's `x.size`; called, the shape or a part of it, as PyTorch's `x.size(0)`."""
 
-    def __call__(self, dim=None):
+    shape: Shape
+
+    @overload
+    def __call__(self) -> Shape: ...
+    @overload
+    def __call__(self, dim: int) -> int: ...
+    def __call__(self, dim: int | None = None) -> Shape | int:
         return self.shape if dim is None else self.shape[dim]
 
 
@@ -20,72 +29,87 @@ class Protocols:
     __slots__ = ()
     __array_priority__ = 1000  # so that ndarray + Tensor comes to the Tensor
     __array_ufunc__ = None
+    data: Array
+    requires_grad: bool
 
     @property
-    def size(self):
+    def shape(self) -> Shape:
+        """The number of elements along each axis."""
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy's dtype of the elements."""
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.data.ndim
+
+    @property
+    def size(self) -> _Size:
         """`x.size`, the number of elements as in NumPy; `x.size()` and `x.size(dim)`, the shape as in PyTorch."""
         size = _Size(self.data.size)
         size.shape = self.shape
         return size
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.data)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.data)
 
-    def __float__(self):
+    def __float__(self) -> float:
         return float(self.item())
 
-    def __int__(self):
+    def __int__(self) -> int:
         return int(self.item())
 
-    def __index__(self):
+    def __index__(self) -> int:
         if self.dtype.kind == "f" or self.data.size != 1:
             raise TypeError(f"only a tensor of one integer can be an index, not one of {self.shape} {self.dtype}")
-        return operator.index(self.item())
+        return int(self.item())
 
-    def __format__(self, spec):
+    def __format__(self, spec: str) -> str:
         """f"{loss:.4f}": a tensor without axes is written like its number."""
         if self.ndim and spec:
             raise TypeError(f"the format {spec!r} needs a tensor without axes; this one has shape {self.shape}")
         return str(self) if self.ndim else format(self.item(), spec)
 
-    def __iter__(self):
-        return (self[i] for i in range(len(self)))
-
-    def __contains__(self, element):
-        return bool((self == element).any())
-
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DType = None, copy: bool | None = None) -> Array:
         """For NumPy's functions. The result knows of no graph, so a tensor that needs a gradient is refused."""
-        if self.requires_grad and graph.thread.recording:
-            raise RuntimeError("an array has no gradient; say x.detach(), or use minigrad's functions")
+        self._refuse_to_lose_a_gradient("x.detach(), or use minigrad's functions")
         return np.array(self.data, dtype=dtype, copy=copy)
 
-    def __setitem__(self, index, value):
-        raise TypeError("a tensor is not changed in place; say x = mg.where(mask, value, x)")
-
-    def numpy(self):
-        """The array itself, not a copy."""
+    def numpy(self) -> Array:
+        """The array itself, not a copy. RuntimeError for a tensor that needs a gradient, as in PyTorch."""
+        self._refuse_to_lose_a_gradient("x.detach().numpy()")
         return self.data
 
-    def item(self):
+    def _refuse_to_lose_a_gradient(self, instead: str) -> None:
+        if self.requires_grad and graph.thread.recording:
+            raise RuntimeError(f"an array has no gradient; say {instead}")
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError("a tensor is not changed in place; say x = mg.where(mask, value, x)")
+
+    def item(self) -> int | float | bool:
         """The only element as a Python number."""
         return self.data.item()
 
-    def tolist(self):
+    def tolist(self) -> Any:
         """The elements as Python numbers, in nested lists."""
         return self.data.tolist()
 
-    def numel(self):
+    def numel(self) -> int:
         """The number of elements."""
         return self.data.size
 
-    def dim(self):
+    def dim(self) -> int:
         """The number of axes."""
         return self.data.ndim
 
-    def is_floating_point(self):
+    def is_floating_point(self) -> bool:
         """Whether it holds floats, and so can have a gradient."""
         return self.dtype.kind == "f"

@@ -1,9 +1,12 @@
 """Comparisons and logic. Results hold booleans (bitwise ones integers too) and have no gradient."""
 
+from typing import NoReturn
+
 import numpy as np
 
 from kernels.arrays import is_array
 from minigrad._tensor import Tensor, as_tensor
+from minigrad.ambiguous import refuse
 from minigrad.argument_types import TensorLike
 from minigrad.ops.elementwise import _operands, floating
 
@@ -57,6 +60,20 @@ def isclose(a: TensorLike, b: TensorLike, rtol: float = 1e-5, atol: float = 1e-8
 def allclose(a: TensorLike, b: TensorLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are close, as in `isclose`: a Python bool."""
     return bool(isclose(a, b, rtol, atol, equal_nan).data.all())
+
+
+def array_equal(a: TensorLike, b: TensorLike, equal_nan: bool = False) -> bool:
+    """Whether shapes and all elements are the same: a Python bool. equal_nan: NaN is the same as NaN."""
+    a, b = as_tensor(a), as_tensor(b)
+    if a.shape != b.shape:
+        return False
+    same = eq(a, b).data
+    return bool((same | ((a.data != a.data) & (b.data != b.data)) if equal_nan else same).all())
+
+
+def equal(input: TensorLike, other: TensorLike) -> NoReturn:
+    """Refused with TypeError: NumPy's `equal` is `eq`, PyTorch's is `array_equal` and the method `x.equal(y)`."""
+    refuse("equal")
 
 
 def isnan(x: TensorLike) -> Tensor:

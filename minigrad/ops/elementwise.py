@@ -363,7 +363,7 @@ def where_backward(dout, condition, a_shape, b_shape):
 
 
 @numpy_keywords(a_min="min", a_max="max")
-def clip(x: TensorLike, min: TensorLike = None, max: TensorLike = None) -> Tensor:
+def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
     """x limited to [min, max], either of which may be None or an array; `max`, where it is the smaller one.
 
     The gradient goes to x inside of the bounds and on them, outside to the bound that is the result.

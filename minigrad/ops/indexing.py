@@ -107,6 +107,16 @@ def take_along_dim(input: TensorLike, indices: TensorLike, dim: int | None = Non
     return getitem(broadcast_to(x, sizes[0]), _along(np.broadcast_to(indices, sizes[1]), dim))
 
 
+def take(input: TensorLike, index: TensorLike, axis: int | None = None) -> Tensor:
+    """The elements `index` of all in one row, in the shape of index; or, as in NumPy, along `axis`."""
+    x, index = as_tensor(input), _indices("take", index)
+    if axis is None:
+        return getitem(reshape(x, -1), index)
+    x = x if x.ndim else reshape(x, 1)  # a number may be said to have one axis, as in NumPy
+    dim = np.lib.array_utils.normalize_axis_index(axis, x.ndim)
+    return getitem(x, (slice(None),) * dim + (index,))
+
+
 def take_along_axis(arr: TensorLike, indices: TensorLike, axis: int | None = -1) -> Tensor:
     """NumPy's take_along_dim."""
     return take_along_dim(arr, indices, axis)

@@ -113,7 +113,7 @@ def layernorm_backward(
     has_bias: bool = True,
     slot: graph.GradSlot = graph.NO_SLOT,
 ) -> tuple[Array, ...]:
-    dresidual = slot.take()  # of the residual connection past the norm
+    dresidual = slot.take_sum()  # of the residual connection past the norm
     dx, dweight, dbias = kernels.for_array(dout).layernorm_backward(dout, x, weight, mean, rstd, dresidual)
     return (dx, dweight, dbias) if has_bias else (dx, dweight)
 
@@ -286,7 +286,9 @@ def saved_array(array: Array) -> Array | graph.Recompute:
 
 def _recompute_or_data(x: Tensor) -> Array | graph.Recompute:
     """What to save of x: its Recompute, if it has one that gives x still, else the array."""
-    return x.data if x.recompute is None or graph.may_be_stale(x.node) else x.recompute
+    if x.recompute is None or x.node is None or graph.may_be_stale(x.node):
+        return x.data
+    return x.recompute
 
 
 def _check_vector(what: str, vector: Tensor | None, n: int) -> None:

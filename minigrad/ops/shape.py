@@ -168,7 +168,7 @@ def squeeze(input: TensorLike, dim: Axes = None, *, axis: Axes = None) -> Tensor
     x = as_tensor(input)
     if dim is not None and axis is not None:
         raise TypeError("squeeze: give axis or dim, not both")
-    chosen = axis
+    chosen = axis if axis is None or isinstance(axis, (int, np.integer)) else tuple(axis)
     if dim is not None:
         named = np.lib.array_utils.normalize_axis_tuple(dim, max(x.ndim, 1))
         chosen = tuple(i for i in named if i < x.ndim and x.shape[i] == 1)

@@ -214,7 +214,7 @@ def test_what_is_kept_takes_half_the_memory_where_products_round(bfloat16_operan
             x.grad = None
             for p in block.parameters():
                 p.grad = None
-        with graph.no_grad():
+        with mg.no_grad():
             assert block(x).node is None
     assert found["bfloat16"] == found["float32"] / 2
     for exact, rounded in zip(found["float32", "grads"], found["bfloat16", "grads"], strict=True):

@@ -1,11 +1,13 @@
 """Methods and functions are one thing under NumPy's and PyTorch's names, and bad arguments get clear errors."""
 
+import method_signatures
 import numpy as np
 import pytest
 
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import ops
+from minigrad.tensor_methods import Methods
 
 
 def x3(shape=(2, 3, 4)):
@@ -83,9 +85,29 @@ def test_both_spellings_give_the_same_values_and_gradients(method, function, pla
         np.testing.assert_allclose(outs[0], plain(x.data), rtol=1e-14, strict=True)
 
 
-def test_every_method_is_the_function_of_its_name():
-    for name in F.METHODS:
+def test_every_method_is_the_function_of_its_name_and_has_its_docstring():
+    names = {name for name in vars(Methods) if not name.startswith("_")}
+    assert len(names) > 130
+    for name in names:
         assert getattr(mg.Tensor, name) is getattr(F, name) is getattr(mg, name)
+        assert getattr(mg.Tensor, name).__doc__
+
+
+def test_every_method_is_hinted_like_its_function():
+    text, expected = method_signatures.current()
+    assert text == expected, "write it: python tests/minigrad/method_signatures.py"
+
+
+def test_a_signature_that_is_not_the_function_s_is_found():
+    text, _ = method_signatures.current()
+    functions = {name: getattr(F, name) for name in method_signatures.names(text)}
+    for old, new in (
+        (", keepdim: bool = False", ""),
+        ("-> tuple[Tensor, ...]", "-> Tensor"),
+        ("exp(self)", "exp(self, x)"),
+    ):
+        wrong = text.replace(old, new)
+        assert wrong != text and method_signatures.written(wrong, functions) == text
 
 
 def test_every_operation_is_reachable_under_its_name():
@@ -103,7 +125,7 @@ def test_a_tensor_behaves_like_a_sequence_and_a_number():
     assert len(x) == 2
     assert [row.shape for row in x] == [(3, 4), (3, 4)]
     assert (x.shape, x.ndim, x.size, x.dtype) == ((2, 3, 4), 3, 24, np.float64)
-    assert x.numpy() is x.data
+    assert x.detach().numpy() is x.data
     assert mg.tensor(2.5).item() == 2.5
     assert mg.tensor([1.0, 2.0]).dtype == np.float32
     assert mg.tensor(np.ones(2)).dtype == np.float64

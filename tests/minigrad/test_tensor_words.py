@@ -39,11 +39,14 @@ def test_numpy_takes_a_tensor_unless_a_gradient_would_be_lost():
         np.asarray(x)
     with pytest.raises(RuntimeError, match=r"x.detach\(\)"):
         mg.tensor([x[0], x[1]])
+    with pytest.raises(RuntimeError, match=r"an array has no gradient; say x.detach\(\).numpy\(\)"):
+        x.numpy()
+    assert x.detach().numpy() is x.data and mg.tensor([1.0]).numpy().tolist() == [1.0]
     np.testing.assert_array_equal(np.asarray(x.detach()), x.data, strict=True)
     assert np.asarray(x.detach()) is x.data and np.array(x.detach()) is not x.data
     assert np.asarray(x.detach(), dtype=np.float64).dtype == np.float64
     with mg.no_grad():
-        assert np.mean(np.asarray(x)) == 1.5
+        assert np.mean(np.asarray(x)) == 1.5 and x.numpy() is x.data
 
 
 def test_a_tensor_is_made_of_tensors_arrays_and_numbers():

@@ -71,6 +71,7 @@ VALUES_OF = {
     ("ones", "shape"): ((2, 3), 4, (), (0, 2)),
     ("full", "shape"): ((2, 3), 4, ()),
     ("eye", "dtype"): (ABSENT, np.float64, np.int64),
+    ("take", "mode"): (ABSENT,),  # an index out of bounds is an error
     ("repeat", "axis"): (0, 1, -1),  # without it the call is ambiguous
 }
 
@@ -88,7 +89,8 @@ FUNCTIONS = {
     **dict.fromkeys(("add", "bitwise_and", "bitwise_or", "bitwise_xor", "divide", "dot", "equal", "floor_divide",
                      "greater", "greater_equal", "inner", "less", "less_equal", "logical_and", "logical_or",
                      "logical_xor", "matmul", "maximum", "minimum", "mod", "multiply", "not_equal", "outer", "pow",
-                     "power", "remainder", "subtract", "true_divide", "vdot", "allclose", "isclose"), TWO),
+                     "power", "remainder", "subtract", "true_divide", "vdot", "allclose", "isclose",
+                     "array_equal"), TWO),
     **dict.fromkeys(("all", "amax", "amin", "any", "argmax", "argmin", "argsort", "clip", "count_nonzero", "cumsum",
                      "diagonal", "expand_dims", "flip", "max", "mean", "min", "moveaxis", "pad", "prod", "ravel",
                      "repeat", "reshape", "roll", "round", "sort", "split", "squeeze", "std", "sum", "swapaxes", "tile",
@@ -96,7 +98,7 @@ FUNCTIONS = {
     **dict.fromkeys(("concat", "concatenate", "hstack", "stack", "vstack"), "a list of two arrays"),
     "astype": ("float32", "float64"),
     "where": "a condition and two arrays",
-    "take_along_axis": "an array and indices",
+    **dict.fromkeys(("take", "take_along_axis"), "an array and indices"),
     "einsum": ("ij,jk->ik", "ij->ji", "ii", "ij,ij->"),
     **dict.fromkeys(("zeros", "ones", "full"), "nothing"),
     "eye": (3, 4),
@@ -161,7 +163,7 @@ def first_arguments(name, dtype):
                 yield tuple(arrays(shape, dtype, 2))
             elif name == "where":
                 yield (*arrays(shape, bool), *arrays(shape, dtype, 2))
-            elif name == "take_along_axis":
+            elif name in ("take", "take_along_axis"):
                 yield (*arrays(shape, dtype), arrays(shape, np.int64)[0] % 1)
             else:
                 yield (arrays(shape, dtype, 2),)

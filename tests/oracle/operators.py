@@ -84,7 +84,7 @@ OPERATORS = {
     **_plain(
         "broadcast_to", "cat", "chunk", "clone", "cumsum", "diagonal", "flatten", "flip", "gather", "hstack",
         "index_select", "masked_select", "permute", "ravel", "repeat_interleave", "reshape", "roll", "split",
-        "squeeze", "stack", "take_along_dim", "tile", "transpose", "tril", "triu", "unbind", "unflatten",
+        "squeeze", "stack", "take", "take_along_dim", "tile", "transpose", "tril", "triu", "unbind", "unflatten",
         "unsqueeze", "vstack", "nn.functional.one_hot", "nn.functional.pad",
     ),
     **{name: Operator(order=True) for name in ("argsort", "sort", "topk")},
@@ -93,6 +93,7 @@ OPERATORS = {
     "t": Operator(call=lambda mg, x: x.t()),
     # dtypes
     **{name: _method(name) for name in ("bool", "double", "float", "half", "int", "long")},
+    "equal": _method("equal"),
     "contiguous": Operator(call=lambda mg, x, **keywords: x.contiguous(**keywords)),
     "expand_as": Operator(call=lambda mg, x, other: x.expand_as(other)),
     "reshape_as": Operator(call=lambda mg, x, other: x.reshape_as(other)),
@@ -126,5 +127,4 @@ OPERATORS = {
 #: names that minigrad and PyTorch's table have for different things
 NOT_COMMON = {
     "to": "its samples name devices",
-    "take": "Tensor.take belongs to the engine: it hands over a gradient (graph.GradSlot)",
 }

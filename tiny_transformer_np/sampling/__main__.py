@@ -9,7 +9,7 @@ import kernels
 from kernels.system import cli
 from kernels.system.printable import brief, shown
 from minigrad import random
-from minigrad.graph import no_grad
+from minigrad.recording import no_grad
 from minigrad.runtime import configure
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.model import TransformerLM

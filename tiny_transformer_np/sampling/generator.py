@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.arrays import on_host
-from minigrad.graph import no_grad
+from minigrad.recording import no_grad
 from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.sampling.strategies import choose
 

@@ -10,7 +10,7 @@ import numpy as np
 from kernels.arrays import Array, on_host
 from minigrad import functional as F
 from minigrad._tensor import Tensor
-from minigrad.graph import no_grad
+from minigrad.recording import no_grad
 from tiny_transformer_np.model import TransformerLM
 
 _POSITIONS = 64  # per block of logits, which bounds their memory for a large vocabulary

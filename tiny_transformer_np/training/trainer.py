@@ -18,7 +18,7 @@ from kernels.system.files import StrPath, replacing
 from kernels.system.signals import asking_to_stop
 from minigrad import optim, random, runtime
 from minigrad._tensor import Tensor
-from minigrad.graph import no_grad
+from minigrad.recording import no_grad
 from tiny_transformer_np import __version__
 from tiny_transformer_np.config import ConfigError, TrainingConfig
 from tiny_transformer_np.model import TransformerLM
@@ -180,7 +180,8 @@ class Trainer:
         return loss, grad_norm
 
     def _diverged(self, step: int, loss: float, grad_norm: float) -> str:
-        bad = [name for name, p in self.optimizer.named_parameters() if not np.isfinite(on_host(p.grad)).all()]
+        grads = [(name, p.grad) for name, p in self.optimizer.named_parameters() if p.grad is not None]
+        bad = [name for name, grad in grads if not np.isfinite(on_host(grad)).all()]
         where = f"; the gradient of {bad[0]} is not finite" if bad else ""
         return (
             f"loss {loss} with gradient norm {grad_norm} at step {step}{where}; the weights are still those of step "

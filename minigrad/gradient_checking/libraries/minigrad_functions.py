@@ -12,6 +12,7 @@ from minigrad.gradient_checking.arrays import MinigradTensors
 from minigrad.gradient_checking.misfit import misfit
 from minigrad.gradient_checking.probe import Probe
 from minigrad.gradient_checking.results import GradcheckError
+from minigrad.recording import no_grad
 
 
 class MinigradProbe(Probe):
@@ -46,7 +47,7 @@ class MinigradProbe(Probe):
         return "nothing to check: no input is a float array or a float64 Tensor that requires a gradient"
 
     def _call(self):
-        with graph.no_grad():
+        with no_grad():
             return super()._call()
 
     def _called_with(self):

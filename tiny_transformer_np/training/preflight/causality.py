@@ -11,6 +11,7 @@ import numpy as np
 from kernels.arrays import Array, on_host
 from minigrad import graph, random
 from minigrad.nn import Linear
+from minigrad.recording import no_grad
 from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.common import CheckFailed, cut, shortened, twin
@@ -46,7 +47,7 @@ def no_lookahead(trainer: Trainer) -> str:
     return f"exact at {len(places)} of {T} positions"
 
 
-@graph.no_grad()
+@no_grad()
 def _change(model: TransformerLM, ids: Array, places: Array) -> float:
     """The largest change of a logit before places[r] when row r has another token there; ids (R, T)."""
     model.eval()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minigrad import optim
-from minigrad.graph import no_grad
+from minigrad.recording import no_grad
 from tiny_transformer_np.model import INIT_STD
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.common import CheckFailed, backward, cut, shortened, twin
