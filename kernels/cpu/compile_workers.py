@@ -6,6 +6,7 @@ the process that compiled both, the linker takes the original. So the first proc
 processes give the same bits.
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -171,7 +172,7 @@ class Worker:
         fresh = False
         while not (fresh or self._closed):
             if fresh := self._process is None or self._owner != os.getpid():
-                self._process = None
+                self._end()
             try:
                 process = self._process or self._start()
                 _send(process.stdin, dumps(task))
@@ -197,15 +198,20 @@ class Worker:
 
     def _end(self):
         process, self._process = self._process, None
-        if process is not None and self._owner == os.getpid():
+        if process is None:
+            return
+        if self._owner == os.getpid():
             process.kill()
             process.wait()
-            for stream in process.stdin, process.stdout:
-                with contextlib.suppress(OSError):  # unsent data
-                    stream.close()
+        else:  # this process was forked; the worker is its parent's
+            process.returncode = 0  # else Popen would wait for it, and warn
+        for stream in process.stdin, process.stdout:
+            with contextlib.suppress(OSError):  # unsent data
+                stream.close()
 
 
 _worker = Worker()  # for a kernel that no rehearsal called
+atexit.register(lambda: _worker.close())
 
 
 def serve():

@@ -142,6 +142,24 @@ def test_a_worker_dies_with_the_process_that_started_it():
     pytest.fail(f"worker {pid} outlives the process that started it")
 
 
+@pytest.mark.posix
+def test_a_process_that_compiled_ends_without_warnings(tmp_path):
+    """Of a worker that still runs, or of its pipes; nor does a process that was forked from it."""
+    code = (
+        f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from kernels.cpu import compile_workers, spin_calibration\n"
+        "spin_calibration.pauses_in(1e-6)\n"
+        "assert compile_workers._worker._process is not None\n"
+        "child = os.fork()\n"
+        "if child: print(os.waitpid(child, 0)[1])"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-X", "dev", "-W", "always::ResourceWarning", "-c", code]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.stdout == "0\n", run.stderr
+    assert run.stderr == "compiling cpu/spin_calibration.py: _pause_often (once, then cached)\n"
+
+
 # ------------------------------------------------------------------------------------- a rehearsal
 
 
