@@ -30,7 +30,8 @@ def _without_last_row(right, dout, x, weight, bias, into=None):
 
 
 BUGS = (
-    Bug("bias forgotten", "cpu", "linear_forward", lambda right, x, w, b: right(x, w, None), "linear", "wrong term"),
+    Bug("bias forgotten", "cpu", "linear_forward", lambda right, x, w, b: right(x, w, None), "linear",
+        "no dependence"),
     Bug("bias gradient from the first row alone", "reference", "linear_backward", _bias_gradient_of_first_row, "linear",
         "missing broadcast sum"),
     Bug("last row left out of dweight", "cpu", "linear_backward", _without_last_row, "linear", "overwritten"),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minigrad.gradient_checking.likely_causes import WEAKEST, Evidence, likely_cause
+from minigrad.gradient_checking.likely_causes import WEAKEST, Evidence, are_close, likely_cause
 from minigrad.gradient_checking.numerical_gradient import locate, sweep
 from minigrad.gradient_checking.results import GradcheckError
 
@@ -57,8 +57,10 @@ def _cause(check, indices):
     # the wrong coordinates of a large input are not known
     there = {name: _evidence(check, name, range(size)) for name, size in sizes.items() if size <= 200}
     for name, other in there.items():
-        if other.shape == here.shape and np.allclose(here.gradient.reshape(-1), other.numeric, here.close, 1e-9):
-            return "inputs swapped", f"this is the gradient of {name}: backward returns the gradients in another order"
+        if other.shape == here.shape and are_close(here, here.gradient.reshape(-1), other.numeric):
+            if are_close(here, other.gradient.reshape(-1)[here.sample], here.numeric):
+                return "inputs swapped", f"this is the gradient of {name}: backward returns them in another order"
+            return "wrong operand", f"this is the gradient of {name}: backward forms both from the same operand"
     cause, sentence = likely_cause(here)
     if cause in (None, WEAKEST):
         for name, other in there.items():
@@ -96,8 +98,9 @@ def _evidence(check, name, indices):
     if upstream.size > _OUTPUTS:  # those that depend on the sample
         chosen = np.sort(np.argsort(np.abs(jacobian[:, wrong]).sum(axis=1))[-min(_OUTPUTS, max(most, 24)) :])
     return Evidence(
-        shape=x.shape, out_shapes=shapes, sample=sample, gradient=grad, analytic=analytic, numeric=numeric,
-        wrong=wrong, jacobian=jacobian, upstream=upstream, chosen=chosen, pull=pull, along=along,
+        shape=x.shape, out_shapes=shapes, out_paths=list(probe.paths), sample=sample, gradient=grad,
+        analytic=analytic, numeric=numeric, wrong=wrong, jacobian=jacobian, upstream=upstream, chosen=chosen,
+        pull=pull, along=along,
         arrays=probe.checked | {"the output": outs[0]}, sizes=_sizes([*probe.input_shapes(), *shapes]),
         close=probe.precision.close,
     )  # fmt: skip
