@@ -14,7 +14,6 @@ They print which coordinates are wrong, both values, the noise and the likely ca
 """
 
 from minigrad.gradient_checking.check import gradcheck
-from minigrad.gradient_checking.numerical_gradient import Kink
-from minigrad.gradient_checking.results import GradcheckError, GradcheckReport
+from minigrad.gradient_checking.results import GradcheckError, GradcheckReport, Kink
 
 __all__ = ["GradcheckError", "GradcheckReport", "Kink", "gradcheck"]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from kernels.system import cli, streams
@@ -14,7 +15,7 @@ PROG = cli.program("python -m minigrad.gradient_checking")
 
 
 @cli.command_line(PROG)
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit status."""
     parser = cli.Parser(
         prog=PROG,

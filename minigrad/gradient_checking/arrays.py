@@ -4,7 +4,7 @@ A library is found in sys.modules: whoever has one of its arrays has imported it
 """
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,32 +34,32 @@ class Arrays:
 class MinigradTensors(Arrays):
     library, kind = "minigrad", "a minigrad.Tensor"
 
-    def owns(self, value):
+    def owns(self, value: Any) -> bool:
         return isinstance(value, Tensor)
 
-    def host(self, array):
+    def host(self, array: Any) -> np.ndarray:
         return np.array(on_host(array.data), dtype=np.float64)
 
 
 class NumpyArrays(Arrays):
     """Arrays that take part in NumPy's functions: NumPy's own, CuPy's, the simulator's."""
 
-    def __init__(self, array):
+    def __init__(self, array: Any) -> None:
         self.type = np.ndarray if isinstance(array, np.ndarray) else type(array)
         package = self.type.__module__.split(".")[0]
         self.library = {"numpy": "NumPy", "cupy": "CuPy"}.get(package, package)
         self.kind = described(array)
 
-    def owns(self, value):
-        return isinstance(value, self.type)
+    def owns(self, value: Any) -> bool:
+        return isinstance(value, self.type) and not isinstance(value, np.ma.MaskedArray)
 
-    def host(self, array):
+    def host(self, array: Any) -> np.ndarray:
         return np.array(on_host(array), dtype=np.float64)
 
-    def like(self, values, array):
+    def like(self, values: np.ndarray, array: Any) -> Any:
         if not isinstance(array, np.ndarray):
             flags = array.flags
-            order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
+            order: Literal["F", "C"] = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
             return np.asarray(np.asarray(values, dtype=array.dtype, order=order), like=array)
         new = np.empty_like(array)
         new[...] = values
@@ -69,16 +69,16 @@ class NumpyArrays(Arrays):
 class TorchTensors(Arrays):
     library, kind = "PyTorch", "a torch.Tensor"
 
-    def __init__(self, torch):
+    def __init__(self, torch: Any) -> None:
         self.torch = torch
 
-    def owns(self, value):
+    def owns(self, value: Any) -> bool:
         return isinstance(value, self.torch.Tensor)
 
-    def host(self, array):
+    def host(self, array: Any) -> np.ndarray:
         return array.detach().to("cpu", self.torch.float64, copy=True).numpy()
 
-    def like(self, values, array):
+    def like(self, values: np.ndarray, array: Any) -> Any:
         torch = self.torch
         with torch.no_grad():
             dense = array.detach()
@@ -92,16 +92,16 @@ class TorchTensors(Arrays):
 class JaxArrays(Arrays):
     library, kind = "JAX", "a jax.Array"
 
-    def __init__(self, jax):
+    def __init__(self, jax: Any) -> None:
         self.jax = jax
 
-    def owns(self, value):
+    def owns(self, value: Any) -> bool:
         return isinstance(value, self.jax.Array)
 
-    def host(self, array):
+    def host(self, array: Any) -> np.ndarray:
         return np.array(array, dtype=np.float64)
 
-    def like(self, values, array):
+    def like(self, values: np.ndarray, array: Any) -> Any:
         return self.jax.device_put(np.asarray(values, dtype=array.dtype), array.sharding)
 
 
@@ -116,7 +116,7 @@ def library_of(value: Any) -> Arrays | None:
     return NumpyArrays(value) if is_array(value) else None
 
 
-def _is_free_of_overlap(tensor):
+def _is_free_of_overlap(tensor: Any) -> bool:
     """Whether no two elements of a strided tensor can share memory: each stride spans all smaller ones."""
     span = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):

@@ -1,10 +1,18 @@
 """The message of a failed check: which coordinates are wrong, the error of the measurement, and the likely cause."""
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from minigrad.argument_types import Shape
 from minigrad.gradient_checking.likely_causes import WEAKEST, Evidence, are_close, likely_cause
 from minigrad.gradient_checking.numerical_gradient import locate, sweep
+from minigrad.gradient_checking.probe import Probe
 from minigrad.gradient_checking.results import GradcheckError
+
+if TYPE_CHECKING:
+    from minigrad.gradient_checking.check import InputCheck, Row
 
 _LISTED = 5  # coordinates named in a message
 _SAMPLE = 40  # coordinates of a large input that are compared besides the wrong ones
@@ -12,8 +20,8 @@ _OUTPUTS = 256  # outputs for which a row of the Jacobian is computed by backwar
 _NUMBERS = 2e7  # elements of a matrix of outputs x coordinates
 
 
-def failure(check, wrong, n_rows, rng):
-    """The GradcheckError for an input. check: its _InputCheck; wrong: (label, direction, analytic, numerical) rows."""
+def failure(check: "InputCheck", wrong: "list[Row]", n_rows: int, rng: np.random.Generator) -> GradcheckError:
+    """The GradcheckError for an input. wrong: the rows that disagree, of n_rows."""
     x = check.x
     exact = n_rows == x.size and np.count_nonzero(wrong[0][1]) == 1
     if exact:
@@ -50,7 +58,7 @@ def failure(check, wrong, n_rows, rng):
     )  # fmt: skip
 
 
-def _cause(check, indices):
+def _cause(check: "InputCheck", indices: list[int]) -> tuple[str | None, str]:
     """(short name or None, a sentence) from the first input whose error shows a pattern, beginning with this one."""
     here = _evidence(check, check.name, indices)
     sizes = {name: x.size for name, x in check.probe.checked.items() if name != check.name}
@@ -70,7 +78,7 @@ def _cause(check, indices):
     return cause, sentence
 
 
-def _evidence(check, name, indices):
+def _evidence(check: "InputCheck", name: str, indices: Sequence[int]) -> Evidence:
     """The Evidence for one input, at a sample of its coordinates: the wrong ones first, then random ones."""
     probe, x, grad = check.probe, check.probe.checked[name], check.grads[name]
     outs = probe.outputs()
@@ -86,7 +94,7 @@ def _evidence(check, name, indices):
     size = max(np.abs(numeric).max(initial=0.0), np.abs(analytic[np.isfinite(analytic)]).max(initial=0.0))
     wrong = ~(np.abs(analytic - numeric) <= max(check.rtol, 1e-7) * size)
 
-    def pull(upstreams):
+    def pull(upstreams: Iterable[np.ndarray]) -> np.ndarray:
         """Gradients at the sample for flat upstream gradients, a row each."""
         parts = (_split(u, shapes) for u in upstreams)  # one at a time: each may be large
         return np.stack([grads[name].reshape(-1)[sample] for grads in probe.pull(parts)])
@@ -106,7 +114,7 @@ def _evidence(check, name, indices):
     )  # fmt: skip
 
 
-def _sampled(shape, wrong, most):
+def _sampled(shape: Shape, wrong: list[int], most: int) -> np.ndarray:
     """Flat indices to look at: the wrong ones, the lines through the first of them, and some others; at most `most`."""
     size = int(np.prod(shape))
     if size <= 200:
@@ -122,7 +130,7 @@ def _sampled(shape, wrong, most):
     return np.array([*sample, *np.setdiff1d(others, sample)], dtype=np.int64)
 
 
-def _column(probe, name, direction):
+def _column(probe: Probe, name: str, direction: np.ndarray) -> np.ndarray:
     """The derivatives of all outputs along a direction, flat; with smaller steps where two disagree, as at a kink."""
     x, precision = probe.checked[name], probe.precision
     for h in precision.column_steps:
@@ -138,22 +146,22 @@ def _column(probe, name, direction):
     return (4.0 * narrow - wide) / 3.0
 
 
-def _split(flat, shapes):
+def _split(flat: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
     cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
     return [part.reshape(shape) for part, shape in zip(np.split(flat, cuts), shapes, strict=True)]
 
 
-def _sizes(shapes):
+def _sizes(shapes: list[Shape]) -> set[int]:
     """Lengths of axes, and products of neighbouring ones: the numbers that a mean may divide by."""
     spans = ((s, i, j) for s in shapes for i in range(len(s)) for j in range(i + 1, len(s) + 1))
     return {int(np.prod(s[i:j])) for s, i, j in spans}
 
 
-def _unit(x, flat_index):
+def _unit(x: np.ndarray, flat_index: int) -> np.ndarray:
     direction = np.zeros(x.shape)
     direction.flat[flat_index] = 1.0
     return direction
 
 
-def _index(x, flat_index):
+def _index(x: np.ndarray, flat_index: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(flat_index, x.shape))

@@ -64,17 +64,22 @@ class Evidence:
 def likely_cause(evidence: Evidence) -> tuple[str | None, str]:
     """(short name, sentence) of the likely cause; (None, sentence) where no pattern is recognised."""
     e = evidence
-    small = not np.abs(e.analytic - e.numeric).max(initial=0.0) > 10.0 * e.close * np.abs(e.numeric).max(initial=0.0)
-    if small and e.numeric.any() and np.isfinite(e.analytic).all():  # the patterns below would all fit
-        return (
-            None,
-            "the difference is small: a constant with few digits, or a part computed in lower precision",
-        )
+    if _small(e):
+        return None, "the difference is small: a constant with few digits, or a part computed in lower precision"
     for pattern in (_empty, _proportional, _moved, _outputs, _ones, _matrix):
         found = pattern(e)
         if found:
             return found
     return None, "no pattern recognised; compare backward with its derivation term by term"
+
+
+def _small(e: Evidence) -> bool:
+    """Whether the error is so small that every pattern would fit, and no factor explains it."""
+    error, size = np.abs(e.analytic - e.numeric).max(initial=0.0), np.abs(e.numeric).max(initial=0.0)
+    if not size or not error <= 10.0 * e.close * size:
+        return False
+    factor = float(e.analytic @ e.numeric / (e.numeric @ e.numeric))
+    return bool(np.abs(e.analytic - factor * e.numeric).max() > 0.1 * error)
 
 
 def are_close(e: Evidence, a: np.ndarray, b: np.ndarray) -> bool:

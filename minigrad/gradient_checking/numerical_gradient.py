@@ -3,10 +3,12 @@
 This file measures; `check` decides whether a gradient is wrong, `likely_causes` why.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+
+from minigrad.gradient_checking.probe import Probe
 
 EPS = np.finfo(np.float64).eps
 
@@ -19,7 +21,9 @@ class NumericalGradient(NamedTuple):
     bends: tuple[float, float]
 
 
-def numerical_gradient(probe, name, direction, upstream, step, here):
+def numerical_gradient(
+    probe: Probe, name: str, direction: np.ndarray, upstream: list[np.ndarray], step: float, here: list[float]
+) -> NumericalGradient:
     """The derivative of sum(output * upstream) along `direction` of an input. here: the values where it stands.
 
     Central differences D at steps h and h / 2, extrapolated: (4 D(h/2) - D(h)) / 3 cancels the h**2 term.
@@ -42,15 +46,17 @@ def numerical_gradient(probe, name, direction, upstream, step, here):
     noise = 10.0 * EPS * max(magnitude / h, 1.0)
     if coarse:  # sums are taken in float64; the outputs that changed were rounded in float32
         noise += 10.0 * probe.precision.eps * max(rounding / h, 1.0)
-    return NumericalGradient((4.0 * differences[1] - differences[0]) / 3.0, noise, tuple(bends))
+    return NumericalGradient((4.0 * differences[1] - differences[0]) / 3.0, noise, (bends[0], bends[1]))
 
 
-def _norm_of_changed(above, below):
+def _norm_of_changed(above: list[np.ndarray], below: list[np.ndarray]) -> float:
     """The norm of outputs that differ: those that are equal are rounded equally, so that no error is left."""
     return float(np.sqrt(sum(np.square(a[a != b]).sum() for a, b in zip(above, below, strict=True))))
 
 
-def sweep(probe, name, direction, upstream, here):
+def sweep(
+    probe: Probe, name: str, direction: np.ndarray, upstream: list[np.ndarray], here: list[float]
+) -> tuple[float, float, float]:
     """The numerical gradient at the most stable of many step sizes -> its value, its error, that step.
 
     Large steps suffer from curvature and small ones from rounding. Between them, results at neighbouring steps
@@ -67,7 +73,9 @@ def sweep(probe, name, direction, upstream, here):
     return float(gradients[best + 1]), float(floor[best]), float(steps[best + 1])
 
 
-def _sweep_each_output(probe, name, direction, upstream):
+def _sweep_each_output(
+    probe: Probe, name: str, direction: np.ndarray, upstream: list[np.ndarray]
+) -> tuple[float, float, float]:
     """`sweep` in float32, where one step cannot be small enough for a kink nearby and large enough for all else.
 
     Each output has a step of its own: the largest whose derivative agrees with those of all smaller steps, within their
@@ -75,19 +83,21 @@ def _sweep_each_output(probe, name, direction, upstream):
     """
     x, eps = probe.checked[name], probe.precision.eps
     steps = probe.precision.sweep * min(10.0, 1.0 / np.abs(direction).max())
-    derivatives, rounding = [], []
+    each_derivative, each_rounding = [], []
     with np.errstate(all="ignore"):  # a large step may leave the function's domain
         for h in steps:
             above, below = (
                 np.concatenate([np.ravel(p) for p in probe.moved(name, x + s * direction, probe.products, upstream)])
                 for s in (h, -h)
             )
-            derivatives.append((above - below) / (2.0 * h))
-            rounding.append(np.where(above == below, 0.0, 4.0 * eps * np.maximum(np.abs(above), np.abs(below)) / h))
+            each_derivative.append((above - below) / (2.0 * h))
+            each_rounding.append(
+                np.where(above == below, 0.0, 4.0 * eps * np.maximum(np.abs(above), np.abs(below)) / h)
+            )
         ratios = np.square(steps[:-1] / steps[1:])[:, None]
-        derivatives = np.array(derivatives)  # (steps, outputs), extrapolated as in `numerical_gradient`
+        derivatives = np.array(each_derivative)  # (steps, outputs), extrapolated as in `numerical_gradient`
         derivatives = (ratios * derivatives[1:] - derivatives[:-1]) / (ratios - 1.0)
-        rounding = np.array(rounding[1:])
+        rounding = np.array(each_rounding[1:])
         best = np.full(derivatives.shape[1], len(rounding) - 1)
         low, high = derivatives[-1] - 2.0 * rounding[-1], derivatives[-1] + 2.0 * rounding[-1]
         for i in reversed(range(len(rounding) - 1)):
@@ -99,23 +109,23 @@ def _sweep_each_output(probe, name, direction, upstream):
     return float(numeric.sum()), 2.0 * float(np.sqrt(np.square(error).sum())), float(np.median(steps[1:][best]))
 
 
-@dataclass(frozen=True)
-class Kink:
-    """A point where the derivatives from the left and from the right differ, so that there is no gradient."""
-
-    input: str
-    where: str
-    left: float
-    right: float
-    analytic: float
-
-
-def kink(probe, name, direction, upstream, scale):
-    """A kink along a direction: (left, right, low, high, smooth); None if the function is smooth here.
+class Sides(NamedTuple):
+    """A kink along a direction.
 
     left, right   the one-sided derivatives
     low, high     the range of valid gradients: each output may take either side
     smooth        the upstream gradients, set to 0 for outputs with a kink
+    """
+
+    left: float
+    right: float
+    low: float
+    high: float
+    smooth: list[np.ndarray]
+
+
+def kink(probe: Probe, name: str, direction: np.ndarray, upstream: list[np.ndarray], scale: float) -> Sides | None:
+    """The kink along a direction; None if the function is smooth here.
 
     The gap between the two sides shrinks with the step where the function is smooth, and stays at a kink.
     """
@@ -128,16 +138,22 @@ def kink(probe, name, direction, upstream, scale):
     if precision.eps > EPS:  # outputs that stay as they are have no error, and may be many
         noise = [n * (g > 0.0) for n, g in zip(noise, gaps, strict=True)]
     kinked = [(g > 0.5 * w) & (g > 2.0 * n) for g, w, n in zip(gaps, wide, noise, strict=True)]
-    total = sum(float(n.sum()) for n in noise)
-    if sum(float((g * k).sum()) for g, k in zip(gaps, kinked, strict=True)) <= 1e-4 * scale + total:
+    total = _total(noise)
+    if _total(g * k for g, k in zip(gaps, kinked, strict=True)) <= 1e-4 * scale + total:
         return None
-    low = sum(float(np.minimum(x, y).sum()) for x, y in zip(left, right, strict=True)) - total
-    high = sum(float(np.maximum(x, y).sum()) for x, y in zip(left, right, strict=True)) + total
+    low = _total(np.minimum(x, y) for x, y in zip(left, right, strict=True)) - total
+    high = _total(np.maximum(x, y) for x, y in zip(left, right, strict=True)) + total
     smooth = [np.where(k, 0.0, u) for k, u in zip(kinked, upstream, strict=True)]
-    return sum(float(x.sum()) for x in left), sum(float(x.sum()) for x in right), low, high, smooth
+    return Sides(_total(left), _total(right), low, high, smooth)
 
 
-def _one_sided(probe, name, direction, upstream, here, step):
+def _total(arrays: Iterable[np.ndarray]) -> float:
+    return sum(float(array.sum()) for array in arrays)
+
+
+def _one_sided(
+    probe: Probe, name: str, direction: np.ndarray, upstream: list[np.ndarray], here: list[np.ndarray], step: float
+) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Per output element: the derivatives from the left and the right, and the gap between them; lists of arrays."""
     size = step / np.abs(direction).max()  # no element moves further than `step`
     x = probe.checked[name]
@@ -147,7 +163,16 @@ def _one_sided(probe, name, direction, upstream, here, step):
     return left, right, [np.abs(x - y) for x, y in zip(left, right, strict=True)]
 
 
-def locate(probe, name, grad, upstream, here, tolerance, rng, most=8):
+def locate(
+    probe: Probe,
+    name: str,
+    grad: np.ndarray,
+    upstream: list[np.ndarray],
+    here: list[float],
+    tolerance: float,
+    rng: np.random.Generator,
+    most: int = 8,
+) -> list[int]:
     """Flat indices of coordinates whose gradient is wrong, at most `most`, with about log2(n) measurements for each.
 
     Binary search: the error along a direction is the sum of the errors along its two halves, so one measurement
@@ -157,13 +182,14 @@ def locate(probe, name, grad, upstream, here, tolerance, rng, most=8):
     step = probe.precision.step
     weights = rng.uniform(0.5, 1.5, x.size) * rng.choice([-1.0, 1.0], x.size)
 
-    def error(start, stop):
+    def error(start: int, stop: int) -> tuple[float, float]:
         direction = np.zeros(x.size)
         direction[start:stop] = weights[start:stop]
         measured = numerical_gradient(probe, name, direction.reshape(x.shape), upstream, step, here)
         return float(flat[start:stop] @ weights[start:stop]) - measured.numeric, measured.noise
 
-    found, stack = [], [(0, x.size, error(0, x.size)[0])]
+    found: list[int] = []
+    stack = [(0, x.size, error(0, x.size)[0])]
     while stack and len(found) < most:
         start, stop, total = stack.pop()
         if stop - start == 1:

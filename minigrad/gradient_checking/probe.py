@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from minigrad.argument_types import Shape
 from minigrad.gradient_checking.arrays import Arrays
 from minigrad.gradient_checking.precision import BY_DTYPE, Precision
 from minigrad.gradient_checking.results import GradcheckError
 from minigrad.gradient_checking.structures import described, dtype_name, holds_no_array, is_array_like, leaves, rebuilt
+
+T = TypeVar("T")
+#: {name of an input: its gradient by backward, an array of the library, or None}
+Gradients: TypeAlias = dict[str, Any]
 
 
 class Probe:
@@ -17,7 +22,7 @@ class Probe:
 
     inputs     name -> what fn gets: tensors, arrays, and whatever else was given, as it was given
     checked    name -> values of the inputs that are checked, NumPy arrays of float64; not to be changed
-    shapes     of the outputs that are checked, once `outputs` was called, and their `paths`
+    paths      of the outputs that are checked, once `outputs` was called; their `shapes`, and `values`, at the inputs
     linked     whether backward reached an input, once `pull` was used
     detached   paths of outputs that the library's graph does not lead to, once `pull` was used
     precision  of what fn computes
@@ -25,8 +30,8 @@ class Probe:
 
     has_same_bits = False  # whether fn must give the same bits twice; a GPU's atomics add in any order
 
-    def __init__(self, fn: Callable, inputs: dict[str, Any], arrays: Arrays):
-        self.fn, self.arrays, self.structure = fn, arrays, list(inputs.values())
+    def __init__(self, fn: Callable[..., Any], inputs: dict[str, Any], arrays: Arrays) -> None:
+        self.fn, self.arrays, self.structure = fn, arrays, inputs
         given: dict[str, Any] = {}
         for name, value in inputs.items():
             given.update(leaves(value, name, holds_no_array))
@@ -38,7 +43,8 @@ class Probe:
         self.precision: Precision = max((BY_DTYPE[dtype] for dtype in dtypes), key=lambda each: each.eps)
         self.dtype = max(dtypes, key=lambda dtype: BY_DTYPE[dtype].eps)
         self.checked = {name: self._values(self.inputs[name]) for name in names}
-        self.shapes: list[tuple] | None = None
+        self.values: list[np.ndarray] | None = None
+        self.shapes: list[Shape] = []
         self.paths: list[str] = []
         self.linked = False
         self.detached: list[str] = []
@@ -46,17 +52,17 @@ class Probe:
 
     # ------------------------------------------------------------------------------ what a library says
 
-    def _prepared(self, name, value):
+    def _prepared(self, name: str, value: Any) -> Any:
         """What fn gets for the input `value`."""
         return value
 
-    def _is_checked(self, value):
+    def _is_checked(self, value: Any) -> bool:
         return self.arrays.owns(value) and "float" in dtype_name(value)
 
-    def _values(self, value):
+    def _values(self, value: Any) -> np.ndarray:
         return self.arrays.host(value)
 
-    def _nothing_to_check(self):
+    def _nothing_to_check(self) -> str:
         return f"nothing to check: no input is {self.arrays.kind} of floating-point numbers"
 
     def _call(self) -> Any:
@@ -64,15 +70,15 @@ class Probe:
         try:
             return self.fn(*self.arguments())
         except (TypeError, AttributeError) as error:
-            if self.shapes is None:  # at the first call
+            if self.values is None:  # at the first call
                 error.add_note(self._called_with())
             raise
 
-    def _called_with(self):
+    def _called_with(self) -> str:
         """For an exception of fn: what fn got, which may not be what it takes."""
         return f"gradcheck called fn with {self.arrays.library}'s arrays, as given; is fn a function of those?"
 
-    def _output(self, value):
+    def _output(self, value: Any) -> Any:
         """An output, if need be made an array of the library."""
         return value
 
@@ -81,49 +87,61 @@ class Probe:
         before = self.inputs[name]
         self.inputs[name] = self.arrays.like(values, before)
 
-        def back():
+        def back() -> None:
             self.inputs[name] = before
 
         return back
 
-    def _vjp(self, upstream: list[np.ndarray]) -> dict[str, Any]:
-        """{name: gradient by backward, an array of the library, or None}; sets `linked` and `detached`."""
+    def _vjp(self) -> Callable[[list[np.ndarray]], Gradients]:
+        """Call fn once -> a function of upstream gradients, which may be called often; sets `linked`, `detached`."""
         raise NotImplementedError
 
     @contextmanager
-    def own_memory(self):
+    def own_memory(self) -> Iterator[None]:
         """Inside, fn gets copies of the caller's arrays."""
         yield
 
     # ------------------------------------------------------------------------------ what a check asks
 
-    def arguments(self) -> list:
+    def arguments(self) -> list[Any]:
         """The arguments of fn, in the structure in which they were given."""
         items = iter(self.inputs.values())
-        return [rebuilt(value, items, holds_no_array) for value in self.structure]
+        return [rebuilt(value, items, holds_no_array) for value in self.structure.values()]
 
     def outputs(self) -> list[np.ndarray]:
         """The values of all outputs of floating-point numbers, float64 on the host."""
         found = self.floats(self._call())
-        self.paths = [path for path, _ in found]
         outs = [self.arrays.host(out) for _, out in found]
         shapes = [out.shape for out in outs]
-        if self.shapes is not None and shapes != self.shapes:
+        if self.values is None:
+            self.paths, self.shapes, self.values = [path for path, _ in found], shapes, outs
+        elif shapes != self.shapes:
             raise GradcheckError(
                 f"fn's outputs have shapes {self.shapes} at its inputs and {shapes} a step away", cause="shape"
             )
-        self.shapes = shapes
         return outs
+
+    def refuse_other_values(self, outs: list[Any]) -> None:
+        """GradcheckError if fn gives other values where it is differentiated, as a wrong `fwd` of JAX does."""
+        for path, out, value in zip(self.paths, outs, self.values or [], strict=True):
+            there = self.arrays.host(out)
+            allowed = self.precision.same_bits * np.abs(value).max(initial=0.0)
+            if there.shape != value.shape or np.abs(there - value).max(initial=0.0) > allowed:
+                raise GradcheckError(
+                    f"fn's output{path} has other values where fn is differentiated than where it is only called: "
+                    "its forward for backward is another function",
+                    cause="other values",
+                )
 
     def products(self, upstream: list[np.ndarray]) -> list[np.ndarray]:
         """Each output times its upstream gradient."""
         return [out * u for out, u in zip(self.outputs(), upstream, strict=True)]
 
-    def values(self, upstream: list[np.ndarray]) -> list[float]:
+    def sums(self, upstream: list[np.ndarray]) -> list[float]:
         """One float per output: the sum of output times upstream gradient."""
         return [float(product.sum()) for product in self.products(upstream)]
 
-    def moved(self, name: str, values: np.ndarray, measure: Callable, *args: Any) -> Any:
+    def moved(self, name: str, values: np.ndarray, measure: Callable[..., T], *args: Any) -> T:
         """`measure(*args)` where the input `name` has other values."""
         back = self._replace(name, np.asarray(values))  # NumPy makes a 0-d sum a scalar
         try:
@@ -133,10 +151,11 @@ class Probe:
 
     def pull(self, upstreams: Iterable[list[np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
         """Yields {name: gradient of an input by backward} for each list of upstream gradients."""
+        vjp = self._vjp()
         for upstream in upstreams:
             yield {
                 name: np.zeros(self.checked[name].shape) if grad is None else self.arrays.host(grad)
-                for name, grad in self._vjp(upstream).items()
+                for name, grad in vjp(upstream).items()
             }
 
     def changes(self, rng: np.random.Generator) -> list[bool]:
@@ -152,13 +171,13 @@ class Probe:
                 back()
         return [a.tobytes() != b.tobytes() for a, b in zip(here, there, strict=True)]
 
-    def refuse_changed_inputs(self):
+    def refuse_changed_inputs(self) -> None:
         """GradcheckError if an array among the inputs no longer holds what it held."""
         for name, contents in self._contents().items():
             if contents != self.contents[name]:
                 raise GradcheckError(f"fn changed {name}, its own input", input=name, cause="modifies inputs")
 
-    def input_shapes(self) -> list[tuple]:
+    def input_shapes(self) -> list[Shape]:
         return [tuple(value.shape) for value in self.inputs.values() if is_array_like(value)]
 
     def floats(self, out: Any) -> list[tuple[str, Any]]:
@@ -183,7 +202,7 @@ class Probe:
             raise TypeError(f"fn returned {what}; expected {self._wanted()}")
         return found
 
-    def _unexpected(self, path, value):
+    def _unexpected(self, path: str, value: Any) -> str:
         hint = ""
         if value is None:
             hint = "; is `return` missing?"
@@ -194,10 +213,10 @@ class Probe:
         where = f" at out{path}" if path else ""
         return f"fn returned {described(value)}{where}; expected {self._wanted()}{hint}"
 
-    def _wanted(self):
+    def _wanted(self) -> str:
         return f"{self.arrays.kind}, or a list, tuple or dict of them"
 
-    def _checkable(self, name):
+    def _checkable(self, name: str) -> str:
         """The dtype of an input. TypeError if it cannot be checked."""
         dtype = dtype_name(self.inputs[name])
         if dtype not in BY_DTYPE:
@@ -205,7 +224,7 @@ class Probe:
             raise TypeError(f"{name} is {dtype}: {reason}; give float64, or float32")
         return dtype
 
-    def _contents(self):
+    def _contents(self) -> dict[str, bytes]:
         """{name: bytes} of the arrays among the inputs."""
         contents = {}
         for name, value in self.inputs.items():
@@ -216,7 +235,7 @@ class Probe:
         return contents
 
 
-def _carries_nothing(value):
+def _carries_nothing(value: Any) -> bool:
     """Whether value, beside other outputs, can be left out: nothing in it is a differentiable number."""
     if value is None or isinstance(value, (bool, int, str, bytes, np.integer, np.bool_)):
         return True

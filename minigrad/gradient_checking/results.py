@@ -13,12 +13,34 @@ class GradcheckError(AssertionError):
     cause                       short name of the likely cause, or None
     """
 
-    def __init__(self, message, *, input=None, index=None, coordinates=(), analytic=None, numeric=None,
-                 tolerance=None, noise=None, cause=None):  # fmt: skip
+    def __init__(
+        self,
+        message: str,
+        *,
+        input: str | None = None,
+        index: tuple[int, ...] | None = None,
+        coordinates: tuple[tuple[int, ...], ...] = (),
+        analytic: float | None = None,
+        numeric: float | None = None,
+        tolerance: float | None = None,
+        noise: float | None = None,
+        cause: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.input, self.index, self.coordinates = input, index, coordinates
         self.analytic, self.numeric, self.tolerance, self.noise = analytic, numeric, tolerance, noise
         self.cause = cause
+
+
+@dataclass(frozen=True)
+class Kink:
+    """A point where the derivatives from the left and from the right differ, so that there is no gradient."""
+
+    input: str
+    where: str
+    left: float
+    right: float
+    analytic: float
 
 
 @dataclass(frozen=True)
@@ -29,7 +51,7 @@ class GradcheckReport:
     """
 
     errors: dict[str, float]
-    kinks: tuple = ()
+    kinks: tuple[Kink, ...] = ()
     noise: dict[str, float] = field(default_factory=dict)
 
     @property

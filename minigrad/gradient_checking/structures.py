@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 
-def leaves(value: Any, path: str = "", is_leaf: Callable[[Any], bool] = lambda value: False) -> Iterator[tuple]:
+def leaves(
+    value: Any, path: str = "", is_leaf: Callable[[Any], bool] = lambda value: False
+) -> Iterator[tuple[str, Any]]:
     """(path, leaf) for everything in value that is no list, tuple or dict; a path is written `[0]['loss']`."""
     if is_leaf(value) or not isinstance(value, (list, tuple, Mapping)):
         yield path, value
@@ -15,7 +17,7 @@ def leaves(value: Any, path: str = "", is_leaf: Callable[[Any], bool] = lambda v
         yield from leaves(item, f"{path}[{key!r}]", is_leaf)
 
 
-def rebuilt(value: Any, items: Iterator, is_leaf: Callable[[Any], bool] = lambda value: False) -> Any:
+def rebuilt(value: Any, items: Iterator[Any], is_leaf: Callable[[Any], bool] = lambda value: False) -> Any:
     """The same structure, its leaves replaced by the next of `items`, in the order of `leaves`."""
     if is_leaf(value) or not isinstance(value, (list, tuple, Mapping)):
         return next(items)
@@ -53,5 +55,9 @@ def described(value: Any) -> str:
         return "None"
     kind = type(value)
     package = kind.__module__.split(".")[0]
-    name = kind.__name__ if package == "builtins" else f"{package}.{kind.__name__}"
+    return with_article(kind.__name__ if package == "builtins" else f"{package}.{kind.__name__}")
+
+
+def with_article(name: str) -> str:
+    """ "an int", "a list"."""
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

@@ -4,7 +4,7 @@ float64 is compared with finite differences; float32, too coarse for those, with
 inputs are moved there and outputs back, and the gradients of both moves are checked too.
 """
 
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ import kernels
 from minigrad._tensor import Tensor
 from minigrad.gradient_checking import GradcheckError, gradcheck
 from minigrad.gradient_checking.on_device import on_device
-from minigrad.opcases import CASES
+from minigrad.opcases import CASES, OpCase
 
 LIMITS = {"float64": 1e-8, "float32": 1e-5}
 
@@ -27,12 +27,12 @@ class Row(NamedTuple):
     problem: str
 
 
-def rows(only=None, device="cpu"):
+def rows(only: str | None = None, device: str = "cpu") -> list[Row]:
     """A Row for each op (or the one named), backend and dtype: the largest error of the op's cases, on a device."""
     names = list(dict.fromkeys(case.op for case in CASES))
     if only is not None and only not in names:
         raise ValueError(f"no operation named {only!r}; there are {', '.join(names)}")
-    table = []
+    table: list[Row] = []
     for op in names if only is None else [only]:
         for backend in ("reference", "fast"):
             with kernels.use(backend):
@@ -40,7 +40,7 @@ def rows(only=None, device="cpu"):
     return table
 
 
-def _row(op, backend, dtype, device):
+def _row(op: str, backend: str, dtype: str, device: str) -> Row:
     cases, worst = [case for case in CASES if case.op == op], 0.0
     if device != "cpu":
         cases = [case._replace(fn=on_device(case.fn, device)) for case in cases if not case.host_only]
@@ -49,20 +49,21 @@ def _row(op, backend, dtype, device):
             error = float64_error(case) if dtype == "float64" else float32_error(case)
             worst = max(worst, error) if error == error else error
     except GradcheckError as failure:
-        analytic, numeric = failure.analytic, failure.numeric
-        size = np.nan if analytic is None else max(abs(analytic), abs(numeric))
-        return Row(op, backend, dtype, abs(analytic - numeric) / size if size else np.nan, str(failure))
+        analytic, numeric, error = failure.analytic, failure.numeric, np.nan
+        if analytic is not None and numeric is not None:
+            error = abs(analytic - numeric) / (max(abs(analytic), abs(numeric)) or np.nan)
+        return Row(op, backend, dtype, error, str(failure))
     over = "" if worst <= LIMITS[dtype] else f"{op}, {backend}, {dtype}: error {worst:.2g}, allowed {LIMITS[dtype]:.0e}"
     return Row(op, backend, dtype, worst, over)
 
 
-def float64_error(case, seed=0):
+def float64_error(case: OpCase, seed: int = 0) -> float:
     """The case's largest error against finite differences. Raises GradcheckError."""
     # a large input along few directions: a fast kernel wakes threads at each call
     return gradcheck(case.fn, case.arrays(seed), rtol=LIMITS["float64"], step=3e-4, max_coordinates=40).largest
 
 
-def float32_error(case, seed=0):
+def float32_error(case: OpCase, seed: int = 0) -> float:
     """The largest difference between the gradients in float32 and in float64, relative to the largest gradient."""
     narrow = case.arrays(seed, np.float32)
     wide = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in narrow]  # the same numbers
@@ -73,7 +74,7 @@ def float32_error(case, seed=0):
     return worst
 
 
-def _gradients(case, arrays, seed):
+def _gradients(case: OpCase, arrays: list[np.ndarray], seed: int) -> list[np.ndarray]:
     inputs = [Tensor(a, requires_grad=True) if a.dtype.kind == "f" else a for a in arrays]
     outs = case.fn(*inputs)
     rng = np.random.default_rng([seed, 1])
@@ -82,7 +83,7 @@ def _gradients(case, arrays, seed):
     return [np.zeros_like(t.data) if t.grad is None else t.grad for t in inputs if isinstance(t, Tensor)]
 
 
-def text(table):
+def text(table: list[Row]) -> str:
     """The table as aligned text, one op a line."""
     columns = list(dict.fromkeys((row.backend, row.dtype) for row in table))
     cells = {(row.op, row.backend, row.dtype): row for row in table}
@@ -94,7 +95,7 @@ def text(table):
     return "\n".join(lines)
 
 
-def plot(table, file, format="png"):
+def plot(table: list[Row], file: BinaryIO, format: str = "png") -> None:
     """The table as a heat map of the errors' powers of ten, into an open binary file.
 
     format: one that matplotlib knows; "png" for all others.

@@ -92,6 +92,39 @@ def test_a_pair_of_functions_of_jax_arrays(dtype):
         mg.gradcheck((jnp.exp, lambda dout, x: -dout * jnp.exp(x)), normal(3))
 
 
+def custom(function, fwd, bwd):
+    op = jax.custom_vjp(function)
+    op.defvjp(fwd, bwd)
+    return op
+
+
+@pytest.mark.parametrize("fwd", [lambda x: (1.5 * x**2, x), lambda x: ((x**2).sum(), x)])
+def test_a_fwd_that_is_another_function_is_refused(dtype, fwd):
+    """jax.grad differentiates what fwd computes; a call without jax.grad never runs it."""
+    op = custom(lambda x: x**2, fwd, lambda x, dout: (2 * x * dout,))
+    assert "its forward for backward is another function" in refused(op, normal(3))
+
+
+def test_a_gradient_with_the_digits_of_a_narrower_dtype_is_refused(dtype):
+    narrower = {"float64": "float32", "float32": "float16"}[dtype]
+    op = custom(lambda x: x**2, lambda x: (x**2, x), lambda x, dout: ((2 * x * dout).astype(narrower),))
+    assert f"has the digits of {narrower} alone" in refused(op, normal(3, 4))
+
+
+def test_an_output_that_backward_ignores_or_exchanges_is_named(dtype):
+    def op(backward):
+        both = lambda x: {"a": jnp.sin(x), "b": jnp.cos(x)}  # noqa: E731
+        return custom(both, lambda x: (both(x), x), backward)
+
+    x = normal(3)
+    mg.gradcheck(op(lambda x, d: (d["a"] * jnp.cos(x) - d["b"] * jnp.sin(x),)), x)
+    ignored, swapped = lambda x, d: (d["a"] * jnp.cos(x),), lambda x, d: (d["b"] * jnp.cos(x) - d["a"] * jnp.sin(x),)
+    for backward, cause in (ignored, "output ignored"), (swapped, "outputs swapped"):
+        with pytest.raises(mg.GradcheckError) as caught:
+            mg.gradcheck(op(backward), x)
+        assert caught.value.cause == cause
+
+
 def test_a_kink_is_reported(dtype):
     (kink,) = mg.gradcheck(jax.nn.relu, {"x": jnp.array([0.0, 1.0, -1.0])}).kinks
     assert kink.where == "index (0,)"

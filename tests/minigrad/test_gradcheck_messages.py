@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_gradcheck import BUGS, normal, with_backward
+from test_gradcheck import BUGS, normal, softmax, with_backward
 
 import minigrad as mg
 from minigrad.gradient_checking.libraries import probe_of
@@ -30,6 +30,58 @@ def test_the_likely_cause(name):
     error = failure(with_backward(forward, wrong, len(shapes)), normal(*shapes))
     assert error.cause == CAUSES[name]
     assert "likely cause: " in str(error)
+
+
+# A cause that is named must be there. name: forward, the wrong backward function, shapes, the cause.
+SUBTLE = {
+    "a factor that is an axis's length, without any sum": (
+        np.square, lambda d, x: d * 6 * x, [(3,)], "scale forgotten"),
+    "a factor that is a ratio of counts": (np.square, lambda d, x: d * 3 * x, [(3,)], "scale forgotten"),
+    "a sum for a mean": (lambda x: x.mean(axis=1), lambda d, x: d[:, None] + 0 * x, [(2, 5)], "factor N"),
+    "one operand for both": (np.multiply, lambda d, a, b: (d * a, d * a), [(2, 3), (2, 3)], "wrong operand"),
+    "input in the place of the output": (np.exp, lambda d, x: d * x, [(2, 3)], "wrong operand"),
+    "straight through": (np.round, lambda d, x: d, [(2, 3)], "no dependence"),
+    "float32 within": (np.sin, lambda d, x: d * np.cos(x) * (1 + 3e-5 * x), [(2, 3)], None),
+    "the last row of equal gradients lost": (
+        lambda x: x.sum(), lambda d, x: d * (np.arange(4) < 3)[:, None] + 0 * x, [(4, 3)], "lost"),
+    "moved by one row": (np.sin, lambda d, x: np.roll(d * np.cos(x), 1, axis=0), [(5, 3)], "shifted"),
+    "softmax with another mean": (
+        softmax, lambda d, x: softmax(x) * (d - d.mean(axis=-1, keepdims=True)), [(3, 5)],
+        "right only for all-ones upstream"),
+    "no mask, and another factor": (lambda x: np.maximum(x, 0), lambda d, x: 3 * d * (1 + x**2), [(4, 5)], None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("forward,wrong,shapes,cause", SUBTLE.values(), ids=SUBTLE)
+def test_no_other_cause_is_named_than_the_one_that_is_there(forward, wrong, shapes, cause):
+    error = failure(with_backward(forward, wrong, len(shapes)), normal(*shapes))
+    assert error.cause == cause, str(error)
+
+
+def two(x):
+    return with_backward(np.sin, lambda d, x: d * np.cos(x))(x), with_backward(np.cos, lambda d, x: 0 * d)(x)
+
+
+def test_an_output_whose_upstream_gradient_is_ignored_is_named():
+    error = failure(two, normal((4,)))
+    assert error.cause == "output ignored" and "the upstream gradient of fn's output[1] is ignored" in str(error)
+    named = failure(lambda x: dict(zip("ab", two(x), strict=True)), normal((4,)))
+    assert "fn's output['b'] is ignored" in str(named)
+
+
+def test_a_gradient_with_the_digits_of_float32_is_refused():
+    """It is right to 1e-8, and every later step of the user's has lost half its digits."""
+    narrowed = with_backward(np.sin, lambda d, x: (d * np.cos(x)).astype(np.float32).astype(np.float64))
+    error = failure(narrowed, {"x": normal((3,))[0]})
+    assert (error.input, error.cause) == ("x", "dtype")
+    assert "the gradient of x has the digits of float32 alone" in str(error)
+    mg.gradcheck(lambda x: x.sum() * 2.0, normal((3,)))  # one number, which stands at each place
+    mg.gradcheck(lambda x: x.exp()[:1], normal((3,)))
+
+
+def test_a_function_that_differs_where_it_is_recorded_is_refused():
+    error = failure(lambda x: x * (2.0 if mg.graph.thread.recording else 3.0), normal((3,)))
+    assert error.cause == "other values" and "\n" not in str(error)
 
 
 @pytest.mark.parametrize("size,n_wrong", [(1_000_000, 1), (50_000, 3)])
@@ -89,7 +141,7 @@ def test_the_noise_floor_is_measured():
     floors = []
     for probe in (plain, lifted):
         upstream = [np.ones(1)]
-        numeric, floor, _ = sweep(probe, "x", np.ones(1), upstream, probe.values(upstream))
+        numeric, floor, _ = sweep(probe, "x", np.ones(1), upstream, probe.sums(upstream))
         assert abs(numeric - np.exp(0.5)) < 10 * floor + 1e-9
         floors.append(floor)
     assert floors[0] < 1e-9

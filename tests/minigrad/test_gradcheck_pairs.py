@@ -113,7 +113,7 @@ def changes_x(dout, x):
 
 
 @pytest.mark.parametrize("vjp,error,message", [
-    (lambda d, x: (d, d), TypeError, "vjp returned 2 gradients for 1 inputs (x); expected one for each, None for an"),
+    (lambda d, x: (d, d), TypeError, "vjp returned 2 gradients for 1 input (x); expected one gradient for each, None"),
     (lambda d, x: (d * 2 * x).astype(np.float32), mg.GradcheckError,
      "x: vjp returned a gradient of (2, 3) float32 for an input of (2, 3) float64"),
     (lambda d, x: (d * 2 * x).T, mg.GradcheckError, "x: vjp returned a gradient of (3, 2)"),
@@ -127,6 +127,95 @@ def test_a_vjp_that_breaks_its_contract_is_refused_in_one_line(vjp, error, messa
     found = refused((np.square, vjp), {"x": x}, error)
     assert found.startswith(message) and "\n" not in found
     np.testing.assert_array_equal(x, before)
+
+
+def product_vjp(dout, x, w):
+    return dout * w, dout * x
+
+
+PRODUCT = "2 inputs (x, w); expected one gradient for each, None for an input that has none"
+
+
+@pytest.mark.parametrize("form", [
+    tuple, list, lambda grads: dict(zip("xw", grads, strict=True)), lambda grads: {"w": grads[1], "x": grads[0]},
+])  # fmt: skip
+def test_gradients_may_come_in_each_of_these_forms(form):
+    pair = (np.multiply, lambda *args: form(product_vjp(*args)))
+    assert mg.gradcheck(pair, {"x": normal(3), "w": normal(3, seed=1)}).largest < 1e-9
+
+
+@pytest.mark.parametrize("form,message", [
+    (lambda dx, dw: None, f"vjp returned None for {PRODUCT}"), (lambda dx, dw: dx, f"a numpy.ndarray for {PRODUCT}"),
+    (lambda dx, dw: np.stack([dx, dw]), "a numpy.ndarray for 2 inputs"), (lambda dx, dw: [dx], "1 gradient for 2"),
+    (lambda dx, dw: (dx, dw, None), "3 gradients for 2"), (lambda dx, dw: (g for g in (dx, dw)), "a generator for 2"),
+    (lambda dx, dw: {"x": dx, "dw": dw}, "a dict of x, dw for 2 inputs (x, w)"),
+    (lambda dx, dw: {"x": dx}, "a dict of x for 2 inputs (x, w)"),
+    (lambda dx, dw: (dx.tolist(), dw), "vjp returned a list as the gradient of x; expected a numpy.ndarray"),
+    (lambda dx, dw: (dx, {"w": dw}), "vjp returned a dict as the gradient of w; expected a numpy.ndarray"),
+    (lambda dx, dw: (dx, np.ma.array(dw, mask=True)), "vjp returned a numpy.MaskedArray as the gradient of w"),
+    (lambda dx, dw: (mg.tensor(dx), dw), "vjp returned a minigrad.Tensor as the gradient of x"),
+])  # fmt: skip
+def test_gradients_in_no_such_form_are_refused_in_one_line(form, message):
+    pair = (np.multiply, lambda *args: form(*product_vjp(*args)))
+    found = refused(pair, {"x": normal(3), "w": normal(3, seed=1)}, TypeError)
+    assert message in found and "\n" not in found
+
+
+def test_a_list_of_numbers_is_no_gradient_of_a_single_input():
+    message = refused((np.square, lambda dout, x: (2 * dout * x).tolist()), {"x": normal(3)}, TypeError)
+    assert message == "vjp returned a list as the gradient of x; expected a numpy.ndarray"
+
+
+def test_gradients_of_nested_inputs_are_matched_by_their_keys():
+    """Not by their order: a dict that lists b before a would pass for exchanged gradients."""
+
+    def forward(p):
+        return p["a"] * p["b"] ** 2
+
+    def vjp(dout, p):
+        return {"b": 2 * dout * p["a"] * p["b"], "a": dout * p["b"] ** 2}
+
+    given = [{"a": normal(3), "b": normal(3, seed=1)}]
+    assert set(mg.gradcheck((forward, vjp), given).errors) == {"input 0['a']", "input 0['b']"}
+    mg.gradcheck((forward, lambda *args: (vjp(*args),)), given)
+    with pytest.raises(mg.GradcheckError, match="analytic"):
+        mg.gradcheck((forward, lambda dout, p: dict(zip("ab", vjp(dout, p).values(), strict=True))), given)
+    half = refused((forward, lambda dout, p: [{"a": dout}]), given, TypeError)
+    assert half == "vjp returned a dict of a as the gradient of input 0; expected the structure of that input"
+    assert "analytic 0," in refused((forward, lambda dout, p: [None]), given)
+
+
+def test_what_a_pair_was_called_with_is_said_where_it_fails():
+    vjp, forward = "gradcheck called vjp(dout, x)", "gradcheck called forward(x) with NumPy's arrays; a pair is"
+    for pair, note in ((np.square, lambda dout: dout), vjp), ((lambda: 0.0, np.square), forward):
+        with pytest.raises(TypeError) as caught:
+            mg.gradcheck(pair, {"x": normal(3)})
+        assert caught.value.__notes__[0].startswith(note)
+
+
+def test_a_masked_array_is_refused():
+    """Its numbers below the mask would be checked too."""
+    for fn in ((np.square, lambda dout, x: 2 * dout * x), lambda x: x * x):
+        message = refused(fn, {"x": np.ma.array(normal(3), mask=[0, 1, 0])}, TypeError)
+        assert message == "x is a masked array; give its numbers, as filled() or compressed() returns them"
+
+
+def test_arrays_of_cupy_are_recognised_by_their_library(monkeypatch):
+    """A stand-in, where there is no GPU: the simulator's arrays, which take part in NumPy's functions as CuPy's do."""
+    monkeypatch.setattr(type(sim.asarray(np.ones(1))), "__module__", "cupy")
+    x = sim.asarray(normal(3, 4))
+    silu = lambda x: x / (1.0 + np.exp(-x))  # noqa: E731
+
+    def dsilu(dout, x, sign=-1.0):
+        s = 1.0 / (1.0 + np.exp(sign * x))
+        return dout * s * (1.0 + x * (1.0 - s))
+
+    assert mg.gradcheck((silu, dsilu), [x]).largest < 1e-9
+    with pytest.raises(mg.GradcheckError, match="likely cause"):
+        mg.gradcheck((silu, lambda dout, x: dsilu(dout, x, 1.0)), [x])
+    assert refused(silu, [x], TypeError).startswith("CuPy arrays have no backward: give a pair (forward, vjp)")
+    host = refused((silu, lambda dout, x: dsilu(dout, x).get()), [x], TypeError)
+    assert host.startswith("vjp returned a numpy.ndarray as the gradient of input 0; expected a cupy.")
 
 
 def test_a_missing_broadcast_sum_is_recognised():

@@ -124,6 +124,133 @@ def test_a_gradient_of_another_shape_is_refused_in_pytorchs_words(torch):
     assert "incorrect number of gradients" in refused(function(lambda x: x * 2, lambda d, x: (d, d)), [normal(3)])
 
 
+@pytest.mark.parametrize("gradient,type_", [(lambda d: d.numpy(), "a numpy.ndarray"), (lambda d: [d], "a list"),
+                                            (lambda d: 1.0, "a float")])  # fmt: skip
+def test_what_is_no_gradient_is_refused(torch, gradient, type_):
+    message = refused(function(lambda x: x * 2, lambda d, x: gradient(d)), [normal(3)])
+    assert message == f"backward returned {type_}; expected a torch.Tensor or None for each input"
+
+
+def test_a_gradient_with_the_digits_of_float32_is_refused(torch):
+    """PyTorch casts it back without a word."""
+    message = refused(function(lambda x: x.sin(), lambda d, x: (d * x.cos()).float()), {"x": normal(3)})
+    assert message.startswith("the gradient of x has the digits of float32 alone")
+
+
+def custom(torch, forward, backward, **more):
+    methods = {"forward": forward, "backward": backward, **more}
+    return type("Custom", (torch.autograd.Function,), {n: staticmethod(f) for n, f in methods.items()}).apply
+
+
+def test_a_backward_function_that_writes_into_what_was_saved_is_refused(torch):
+    """Its first call is right; gradcheck calls it twice."""
+
+    def forward(ctx, x):
+        ctx.factor = x * 1.0
+        ctx.save_for_backward(ctx.factor)
+        return x * ctx.factor.detach()
+
+    def of_attribute(ctx, dout):
+        return dout * ctx.factor.data.mul_(2.0)
+
+    def of_saved(ctx, dout):
+        return dout * ctx.saved_tensors[0].mul_(2.0)
+
+    assert "or changes what was saved for it" in refused(custom(torch, forward, of_attribute), [normal(3)])
+    assert "what was saved for backward was written into" in refused(custom(torch, forward, of_saved), [normal(3)])
+
+
+def two_outputs(ctx, x):
+    ctx.save_for_backward(x)
+    return x.sin(), x.cos()
+
+
+@pytest.mark.parametrize("backward,cause", [
+    (lambda ctx, a, b: a * ctx.saved_tensors[0].cos() - b * ctx.saved_tensors[0].sin(), None),
+    (lambda ctx, a, b: a * ctx.saved_tensors[0].cos(), "output ignored"),
+    (lambda ctx, a, b: b * ctx.saved_tensors[0].cos() - a * ctx.saved_tensors[0].sin(), "outputs swapped"),
+    (lambda ctx, a, b: None, "no gradient"),
+])  # fmt: skip
+def test_a_function_of_several_outputs(torch, backward, cause):
+    fn = custom(torch, two_outputs, backward)
+    if cause is None:
+        mg.gradcheck(fn, [normal(3)])
+        return
+    with pytest.raises(mg.GradcheckError) as caught:
+        mg.gradcheck(fn, [normal(3)])
+    assert caught.value.cause == cause
+
+
+def test_a_function_with_setup_context(torch):
+    def save_output(ctx, inputs, output):
+        ctx.save_for_backward(output)
+
+    def save_input(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    exp = [lambda x: x.exp(), lambda ctx, d: d * ctx.saved_tensors[0]]
+    mg.gradcheck(custom(torch, *exp, setup_context=save_output), [normal(3)])
+    with pytest.raises(mg.GradcheckError, match="right with the output in the place of input 0"):
+        mg.gradcheck(custom(torch, *exp, setup_context=save_input), [normal(3)])
+
+
+def test_a_function_that_asks_which_gradients_are_needed(torch):
+    def product(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x * w
+
+    def where_needed(ctx, d):
+        other = ctx.saved_tensors[::-1]
+        return tuple(d * t if need else None for t, need in zip(other, ctx.needs_input_grad, strict=True))
+
+    fn, x = custom(torch, product, where_needed), normal(3)
+    mg.gradcheck(fn, [x, normal(3, seed=1)])
+    mg.gradcheck(fn, [x, normal(3, seed=1).detach()])
+    mg.gradcheck(fn, [x, x])
+    with pytest.raises(mg.GradcheckError, match="half the true one"):
+        mg.gradcheck(custom(torch, product, lambda ctx, d: (d * ctx.saved_tensors[1], None)), [x, x])
+
+
+def test_a_function_that_writes_into_its_input(torch):
+    def doubled(ctx, x):
+        ctx.mark_dirty(x.mul_(2.0))
+        return x
+
+    in_place = custom(torch, doubled, lambda ctx, d: 2.0 * d)
+    mg.gradcheck(lambda x: in_place(x.clone()), [normal(3)])
+    with pytest.raises(RuntimeError) as caught:
+        mg.gradcheck(in_place, [normal(3)])
+    assert caught.value.__notes__[0].endswith("give lambda x: fn(x.clone())")
+
+
+def test_outputs_that_are_marked_as_not_differentiable(torch):
+    def sorted_(ctx, x):
+        values, indices = x.sort()
+        detached = x.detach() * 2.0
+        ctx.mark_non_differentiable(indices, detached)
+        ctx.save_for_backward(indices)
+        return values, indices, detached
+
+    def backward(ctx, dvalues, *_):
+        return torch.zeros_like(dvalues).scatter(0, ctx.saved_tensors[0], dvalues)
+
+    sort = custom(torch, sorted_, backward)
+    mg.gradcheck(lambda x: sort(x)[:2], [normal(5)])
+    assert "fn's output[2] changes with the inputs" in refused(sort, [normal(5)])
+
+
+def test_a_function_that_is_not_deterministic_is_said_to_be_so(torch):
+    """Not its backward, which is right for what forward drew."""
+    assert "fn gave two different results" in refused(torch.nn.functional.dropout, [normal(30)])
+
+
+def test_the_class_of_a_module_is_no_function(torch):
+    assert (
+        refused(torch.nn.ReLU, [normal(3)], TypeError) == "fn is the class ReLU; give a module, as ReLU(...) makes one"
+    )
+    assert "give a module" in refused(mg.nn.ReLU, [np.ones(3)], TypeError)
+
+
 def test_the_parameters_of_a_module_are_checked_by_name(torch):
     layer, x = torch.nn.Linear(3, 2).double(), normal(5, 3)
     report = mg.gradcheck(lambda *_: layer(x) ** 2, dict(layer.named_parameters()))

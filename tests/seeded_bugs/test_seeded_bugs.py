@@ -80,6 +80,13 @@ def test_the_likely_cause_is_right_for_eight_kinds_of_error_in_ten():
     assert sum(total) >= 0.8 * len(total)
 
 
+def test_no_other_cause_is_named_than_the_one_that_is_there():
+    """Where no pattern fits the explanation says so, which is better than a wrong cause."""
+    for bug in BUGS:
+        named = caught(bug).get("gradcheck", ("", None))[1]
+        assert named is None or bug.cause in ("", named), (bug.name, named)
+
+
 def test_the_kinds_a_user_is_told_of_are_all_named():
     kinds = named_causes()
     for kind in ("sign", "factor 2", "factor N", "transposed", "missing broadcast sum", "accumulated twice",

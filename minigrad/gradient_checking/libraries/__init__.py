@@ -1,7 +1,7 @@
 """What `gradcheck` knows of each library, in a file each; chosen by the type of the inputs, without importing any."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from minigrad.gradient_checking.libraries.torch_functions import TorchProbe
 from minigrad.gradient_checking.on_device import on_device
 from minigrad.gradient_checking.probe import Probe
 from minigrad.gradient_checking.structures import described, is_array_like, leaves
+from minigrad.nn import Module
 
 PROBES = {"PyTorch": TorchProbe, "JAX": JaxProbe}
 
@@ -43,7 +44,7 @@ def probe_of(fn: Any, inputs: Any, device: str = "cpu") -> Probe:
     return PROBES[arrays.library](fn, named, arrays)
 
 
-def _named(inputs):
+def _named(inputs: Any) -> dict[str, Any]:
     """The inputs as a dict of names."""
     if isinstance(inputs, Mapping):
         return dict(inputs)
@@ -56,11 +57,13 @@ def _named(inputs):
     return {f"input {i}": x for i, x in enumerate(inputs)}
 
 
-def _library(named) -> Arrays | None:
+def _library(named: dict[str, Any]) -> Arrays | None:
     """The one library whose arrays are among the inputs; None if there are no others than NumPy's."""
     found: dict[str, tuple[Arrays, str]] = {}
     for name, value in named.items():
         for path, leaf in leaves(value, name):
+            if isinstance(leaf, np.ma.MaskedArray):
+                raise TypeError(f"{path} is a masked array; give its numbers, as filled() or compressed() returns them")
             arrays = library_of(leaf)
             if arrays is not None and arrays.library != "NumPy":
                 found.setdefault(arrays.library, (arrays, path))
@@ -70,13 +73,15 @@ def _library(named) -> Arrays | None:
     return next(iter(found.values()))[0] if found else None
 
 
-def _no_device(device, what):
+def _no_device(device: str, what: str) -> None:
     if device != "cpu":
         raise TypeError(f"device={device!r} moves minigrad Tensors; {what} gets its inputs where they are")
 
 
-def _refuse_class(fn):
-    """TypeError for a class in the place of its `apply`."""
+def _refuse_class(fn: Callable[..., Any]) -> None:
+    """TypeError for a class in the place of its `apply`, or of a module of that class."""
     torch = sys.modules.get("torch")
     if isinstance(fn, type) and torch and issubclass(fn, torch.autograd.Function):
         raise TypeError(f"fn is the class {fn.__name__}; give {fn.__name__}.apply")
+    if isinstance(fn, type) and (issubclass(fn, Module) or (torch and issubclass(fn, torch.nn.Module))):
+        raise TypeError(f"fn is the class {fn.__name__}; give a module, as {fn.__name__}(...) makes one")

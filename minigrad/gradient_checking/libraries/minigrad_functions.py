@@ -1,13 +1,17 @@
 """Functions of minigrad Tensors, in float64."""
 
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import numpy as np
 
 from kernels.arrays import is_array, on_host
 from minigrad import graph
 from minigrad._tensor import Tensor, gradients_aside
+from minigrad.argument_types import Array
 from minigrad.gradient_checking.arrays import MinigradTensors
 from minigrad.gradient_checking.misfit import misfit
 from minigrad.gradient_checking.probe import Probe
@@ -20,11 +24,11 @@ class MinigradProbe(Probe):
 
     has_same_bits = True
 
-    def __init__(self, fn, inputs):
+    def __init__(self, fn: Callable[..., Any], inputs: dict[str, Any]) -> None:
         self.made_tensors = False
         super().__init__(fn, inputs, MinigradTensors())
 
-    def _prepared(self, name, value):
+    def _prepared(self, name: str, value: Any) -> Any:
         if isinstance(value, Tensor):
             if value.requires_grad and value.dtype != np.float64:
                 raise TypeError(f"{name} is {value.dtype}; a gradient check needs float64 (module.astype(np.float64))")
@@ -37,20 +41,20 @@ class MinigradProbe(Probe):
             return Tensor(array.astype(np.float64), requires_grad=True)
         return array if isinstance(value, (list, tuple)) and array.dtype.kind in "biu" else value
 
-    def _is_checked(self, value):
+    def _is_checked(self, value: Any) -> bool:
         return isinstance(value, Tensor) and value.requires_grad
 
-    def _values(self, value):
+    def _values(self, value: Any) -> np.ndarray:
         return on_host(value.data)  # not a copy: models are large
 
-    def _nothing_to_check(self):
+    def _nothing_to_check(self) -> str:
         return "nothing to check: no input is a float array or a float64 Tensor that requires a gradient"
 
-    def _call(self):
+    def _call(self) -> Any:
         with no_grad():
             return super()._call()
 
-    def _called_with(self):
+    def _called_with(self) -> str:
         if not self.made_tensors:
             return super()._called_with()
         return (
@@ -58,23 +62,24 @@ class MinigradProbe(Probe):
             "of another library give that library's tensors, of plain arrays a pair (forward, vjp)"
         )
 
-    def _replace(self, name, values):
+    def _replace(self, name: str, values: np.ndarray) -> Callable[[], None]:
         tensor = self.inputs[name]
         before = tensor.data
         tensor.data = values if isinstance(before, np.ndarray) else np.asarray(values, like=before)
 
-        def back():
+        def back() -> None:
             tensor.data = before
 
         return back
 
-    def pull(self, upstreams):
+    def pull(self, upstreams: Iterable[list[np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
         """Backward, from one forward pass; the guard looks at every backward function."""
         tensors = {name: self.inputs[name] for name in self.checked}
         observer, graph.observer = graph.observer, _BackwardGuard(tensors)
         try:
             with gradients_aside(tensors.values()), _no_backward_of_another_library():
                 outs = self.floats(super()._call())
+            self.refuse_other_values([out for _, out in outs])
             self.detached = [path for path, out in outs if not out.requires_grad]
             leaves = {id(leaf): leaf for _, out in outs if out.node for leaf in graph.leaves(out.node)}
             leaves |= {id(out): out for _, out in outs if out.requires_grad and out.node is None}
@@ -97,11 +102,11 @@ class MinigradProbe(Probe):
 class _BackwardGuard:
     """A graph.observer: raises where a backward function changes its arguments or returns a wrong shape or dtype."""
 
-    def __init__(self, checked):
+    def __init__(self, checked: dict[str, Tensor]) -> None:
         self.names = {id(tensor): name for name, tensor in checked.items()}
-        self.before = []
+        self.before: list[tuple[str, Array, Array]] = []
 
-    def __call__(self, node, dout, grads):
+    def __call__(self, node: graph.Node, dout: Array, grads: tuple[Array | None, ...] | None) -> None:
         if grads is None:
             arrays = [("dout", dout), *((k, v) for k, v in node.saved.items() if is_array(v))]
             self.before = [(name, array, array.copy()) for name, array in arrays]
@@ -113,20 +118,20 @@ class _BackwardGuard:
         for i, (parent, grad) in enumerate(zip(node.parents, grads, strict=False)):
             if parent is None or grad is None or (grad.shape == parent.shape and grad.dtype == parent.dtype):
                 continue
-            name = self.names.get(id(parent))
-            raise misfit(f"{node.op}_backward", name, name or f"parent {i}", grad, parent, [dout.shape])
+            checked = self.names.get(id(parent))
+            raise misfit(f"{node.op}_backward", checked, checked or f"parent {i}", grad, parent, [dout.shape])
 
 
 @contextmanager
-def _no_backward_of_another_library():
+def _no_backward_of_another_library() -> Iterator[None]:
     """GradcheckError for an operation that is recorded inside of `torch.autograd.Function.apply`.
 
     PyTorch hands Tensors of ours through to forward and calls backward never; the gradient would be that of forward.
     """
     before = graph.thread.record_calls
 
-    def look(frame, out):
-        outer = frame
+    def look(frame: FrameType, out: Tensor) -> Any:
+        outer: FrameType | None = frame
         while outer is not None:
             if outer.f_globals.get("__name__") == "torch.autograd.function":
                 raise GradcheckError(
