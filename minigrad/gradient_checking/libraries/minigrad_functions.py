@@ -130,7 +130,7 @@ def _no_backward_of_another_library() -> Iterator[None]:
     """
     before = graph.thread.record_calls
 
-    def look(frame: FrameType, out: Tensor) -> Any:
+    def look(frame: FrameType, out: Array) -> Any:
         outer: FrameType | None = frame
         while outer is not None:
             if outer.f_globals.get("__name__") == "torch.autograd.function":
