@@ -1,16 +1,17 @@
 """Adam, and AdamW with decoupled weight decay. The update itself is in `moments`."""
 
 import numbers
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Unpack
 
 import kernels
-from kernels.arrays import on_host
+from kernels.arrays import Array, on_host
 from kernels.system.printable import brief
+from minigrad._tensor import Tensor
 from minigrad.optim.gradient_arena import GradientArena, share_memory
-from minigrad.optim.moments import FlatOfOne, Moments, Rule
+from minigrad.optim.moments import FlatOfOne, Moments, Rules
 from minigrad.optim.optimizer import Optimizer, evaluated, fitting, require_names
-from minigrad.optim.param_groups import Params, with_older_names
+from minigrad.optim.param_groups import Group, Keywords, Params, take_keywords
 
 _LR = 1e-3
 
@@ -26,6 +27,7 @@ class Adam(Optimizer):
     maximize       climb instead of descending
     decoupled_weight_decay   as in AdamW
     arena          a GradientArena of some or all of these parameters, of no others, or None
+    keywords       see `Keywords`
     """
 
     def __init__(
@@ -40,18 +42,18 @@ class Adam(Optimizer):
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
         arena: GradientArena | None = None,
-        **older: Any,
+        **keywords: Unpack[Keywords],
     ) -> None:
         settings = {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
             "maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay,
         }  # fmt: skip
-        with_older_names(type(self).__name__, settings, older, _LR)
+        take_keywords(type(self).__name__, settings, keywords, _LR)
         super().__init__(params, settings)
-        self.arena = arena
+        self.arena, self._rules = arena, Rules()
         self._moments = self._make_moments()
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """One more group of parameters, which are in no arena."""
         super().add_param_group(param_group)
         number = len(self.param_groups) - 1
@@ -60,13 +62,14 @@ class Adam(Optimizer):
             self._refuse_half_of_a_tie(group["params"])
         except ValueError:
             self.param_groups.pop()
+            self._own_params.pop()
             raise
         self._moments += [
             Moments(FlatOfOne(name, param), [name], [number])
             for name, param in zip(group["param_names"], group["params"], strict=True)
         ]
 
-    def _make_moments(self):
+    def _make_moments(self) -> list[Moments]:
         own = {
             id(param): (name, param, number)
             for number, group in enumerate(self.param_groups)
@@ -84,7 +87,7 @@ class Adam(Optimizer):
             self.arena.gather()
         return moments
 
-    def _refuse_half_of_a_tie(self, outside):
+    def _refuse_half_of_a_tie(self, outside: Sequence[Tensor]) -> None:
         """ValueError if a parameter outside of the arena shares memory with one that the arena would move away."""
         segments = [segment for flat in self.arena.flats for segment in flat.segments] if self.arena else []
         for segment in segments:
@@ -95,22 +98,24 @@ class Adam(Optimizer):
                     "behind; make the arena of all parameters of the optimizer"
                 )
 
-    def grad_norm(self) -> Any:
+    def grad_norm(self) -> float | Array:
         """The norm of all gradients together: a float, or on a device a () array, so that the host does not wait."""
         spans = [each.flat.grad[span] for each in self._moments for span, *_ in each.runs()]
         return kernels.for_array(self._moments[0].m).global_norm(spans)
 
-    def step(self, closure: Callable[[], Any] | None = None, *, norm: Any = 0.0, max_norm: float = 0.0) -> Any:
+    def step(
+        self, closure: Callable[[], Any] | None = None, *, norm: float | Array = 0.0, max_norm: float = 0.0
+    ) -> Any:
         """Update all parameters that have a gradient. Returns what closure(), called before, returned.
 
         norm, max_norm: update as if the gradients had been clipped to max_norm before, their norm being the result of
         `grad_norm`; max_norm 0: no clipping. If the norm is not finite nothing changes, not even the step count.
         """
         loss = evaluated(closure)
-        rules = [Rule.of(group) for group in self.param_groups]
-        kinds, decays = Rule.kinds(rules), [rule.weight_decay for rule in rules]
+        self._require_own_params()
+        self._rules.update(self.param_groups)
         for each in self._moments:
-            each.step(rules, kinds, decays, norm, max_norm)
+            each.step(self._rules, norm, max_norm)
         return loss
 
     def steps_taken(self) -> int:
@@ -134,7 +139,7 @@ class Adam(Optimizer):
                 found[key].update({name: view.copy() for name, view in each.views(on_host(array)).items()})
         return {**{key: {name: found[key][name] for name in names[key]} for key in names}, **super().state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`. ValueError, with nothing changed, for one that does not fit the parameters.
 
         A state without "param_groups", as older versions made it, leaves the settings as they are.
@@ -155,22 +160,29 @@ class Adam(Optimizer):
                 for name, view in each.views(getattr(each, key)).items():
                     view[...] = arrays[key].get(name, 0)
 
-    def __getstate__(self):
+    def __getstate__(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """For copy and pickle: a copy's flat arrays are made anew, around its own parameters."""
         kept = {name: value for name, value in vars(self).items() if name != "_moments"}
         return kept, self.state_dict()
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
         kept, moments = state
         vars(self).update(kept)
         self._moments = self._make_moments()
         self.load_state_dict(moments)
 
 
+class AdamKeywords(Keywords, total=False):
+    """Keywords of Adam and of AdamW."""
+
+    maximize: bool
+    arena: GradientArena | None
+
+
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019): a step also scales the weights by 1 - lr * decay.
 
-    Arguments as for `Adam`, and PyTorch's.
+    Arguments as for `Adam`, and PyTorch's; keywords: maximize, arena, and see `Keywords`.
     """
 
     def __init__(
@@ -181,16 +193,10 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-        arena: GradientArena | None = None,
-        **older: Any,
+        **keywords: Unpack[AdamKeywords],
     ) -> None:
-        super().__init__(
-            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, arena=arena,
-            decoupled_weight_decay=True, **older,
-        )  # fmt: skip
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True, **keywords)
 
 
-def _with_amsgrad(groups):
+def _with_amsgrad(groups: Iterable[Group]) -> list[str]:
     return [name for group in groups if group["amsgrad"] for name in group["param_names"]]

@@ -5,13 +5,19 @@ them. The price: the parameters move into it, so that an array taken from `p.dat
 `p.grad` is a view that the backward of the next step overwrites: keep `p.grad.copy()`.
 """
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
 
-from kernels.arrays import CACHE_LINE, empty
+from kernels.arrays import CACHE_LINE, Array, empty
 from minigrad import graph
+from minigrad._tensor import Tensor
 from minigrad.nn import Module
 from minigrad.optim.optimizer import gradient_of
 from minigrad.optim.param_groups import Params, as_groups, named_parameters
+
+Named: TypeAlias = tuple[str, Tensor]
 
 
 class GradientArena:
@@ -33,14 +39,14 @@ class GradientArena:
             [pair for i, group in enumerate(as_groups(params)) for pair in named_parameters(group, i).items()]
         )
 
-    def _lay_out(self, named):
-        self._named, tied = named, {}  # id of a .data -> the parameters that share it
+    def _lay_out(self, named: Sequence[Named]) -> None:
+        self._named = named
+        tied: dict[int, list[Named]] = {}  # id of a .data -> the parameters that share it
         arrays = {id(param.data): param.data for _, param in named}
         for name, param in named:
             if not any(share_memory(param.data, other) for other in arrays.values() if other is not param.data):
                 tied.setdefault(id(param.data), []).append((name, param))
-        named = [first for first, *_ in tied.values()]
-        dtypes = sorted({param.dtype for _, param in named}, key=str)
+        dtypes = sorted({param.dtype for (_, param), *_ in tied.values()}, key=str)
         self.flats = [Flat([each for each in tied.values() if each[0][1].dtype == dtype]) for dtype in dtypes]
 
     def gather(self) -> "GradientArena":
@@ -50,10 +56,10 @@ class GradientArena:
                 segment.gather()
         return self
 
-    def __getstate__(self):
+    def __getstate__(self) -> Sequence[Named]:
         return self._named  # copy and pickle: the copy is laid out anew, around the copied parameters
 
-    def __setstate__(self, named):
+    def __setstate__(self, named: Sequence[Named]) -> None:
         self._lay_out(named)
 
 
@@ -63,9 +69,10 @@ class Flat:
     segments: the places, in order.
     """
 
-    def __init__(self, tied):
+    def __init__(self, tied: Sequence[Sequence[Named]]) -> None:
         like = tied[0][0][1].data
-        spans, stop = [], 0
+        spans: list[slice] = []
+        stop = 0
         for (_, param), *_ in tied:
             start = stop + -stop % (CACHE_LINE // like.dtype.itemsize)
             stop = start + param.size
@@ -79,14 +86,14 @@ class Segment:
 
     __slots__ = ("name", "param", "tied", "span", "data", "grad", "is_used")
 
-    def __init__(self, named, *tied, span, flat):
+    def __init__(self, named: Named, *tied: Named, span: slice, flat: Flat) -> None:
         (self.name, self.param), self.span = named, span
         self.tied = [param for _, param in tied]  # parameters that share its data, each with a gradient of its own
         self.is_used = False  # whether the parameter has been here, so that graphs may have saved the memory
         shape = self.param.shape
         self.data, self.grad = flat.data[span].reshape(shape), flat.grad[span].reshape(shape)
 
-    def gather(self):
+    def gather(self) -> bool:
         """Copy `.data` and `.grad` in if they are other arrays. Returns whether there is a gradient."""
         param = self.param
         if param.data is not self.data:
@@ -109,6 +116,7 @@ class Segment:
             param.data, self.is_used = self.data, True
         if param.grad is not None and param.grad is not self.grad:
             grad = gradient_of(self.name, param)
+            assert grad is not None
             graph.mark_written(self.grad)  # a forward pass may have formed a gradient here for a backward to come
             self.grad[...] = grad
             param.grad = self.grad
@@ -117,12 +125,12 @@ class Segment:
         return param.grad is not None
 
 
-def share_memory(a, b):
+def share_memory(a: Array | None, b: Array | None) -> bool:
     """Whether two arrays of the host may show the same memory; of a device's arrays that is not known: False."""
     return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
 
 
-def zeros(n, like):
+def zeros(n: int, like: Array) -> Array:
     """Zeros (n,) with the dtype of the array `like` and where that is; they begin a cache line."""
     array = empty((n,), like.dtype, like)
     array[...] = 0

@@ -2,23 +2,27 @@
 
 import itertools
 import math
+import operator
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import kernels
+from minigrad._tensor import Tensor
+from minigrad.argument_types import Array
 from minigrad.graph import mark_written
 from minigrad.nn.utils import clip_factor
-from minigrad.optim.gradient_arena import zeros
+from minigrad.optim.gradient_arena import Flat, Segment, zeros
 from minigrad.optim.optimizer import gradient_of, require_fit
 
 
 def adam_step(
-    param: Any,
-    grad: Any,
-    m: Any,
-    v: Any,
+    param: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
     step: int,
     learning_rate: float,
     beta1: float,
@@ -26,7 +30,7 @@ def adam_step(
     eps: float,
     weight_decay: float,
     decoupled: bool = False,
-    max_v: Any = None,
+    max_v: Array | None = None,
     maximize: bool = False,
 ) -> None:
     """One step of Adam (Kingma & Ba 2015, algorithm 1) in place on param, m and v, all of one shape.
@@ -55,8 +59,7 @@ class Rule(NamedTuple):
     """The settings of a group's step. is_fused: whether the fused kernel has it, with a weight decay per segment."""
 
     lr: float
-    beta1: float
-    beta2: float
+    betas: tuple[float, float]
     eps: float
     weight_decay: float
     decoupled: bool
@@ -64,35 +67,61 @@ class Rule(NamedTuple):
     maximize: bool
     is_fused: bool
 
-    @classmethod
-    def of(cls, group: dict[str, Any]) -> "Rule":
-        decay, decoupled = group["weight_decay"], group["decoupled_weight_decay"]
-        amsgrad, maximize = group["amsgrad"], group["maximize"]
-        is_fused = not (amsgrad or maximize) and (decoupled or not decay)
-        beta1, beta2 = group["betas"]
-        return cls(group["lr"], beta1, beta2, group["eps"], decay, decoupled, amsgrad, maximize, is_fused)
+
+class Rules:
+    """The rules of all groups, for one step.
+
+    of_groups  a Rule for each group
+    decays     the weight decay of each
+    kinds      for each the number of the first one with which segments of this one can be updated together
+    """
+
+    _settings = operator.itemgetter(
+        "lr", "betas", "eps", "weight_decay", "decoupled_weight_decay", "amsgrad", "maximize"
+    )
+
+    def __init__(self) -> None:
+        self._made_of: list[tuple[Any, ...]] = []
+
+    def update(self, groups: list[dict[str, Any]]) -> None:
+        """Read the groups' settings, which nearly always are those of the step before."""
+        settings = [*map(self._settings, groups)]
+        if settings == self._made_of:
+            return
+        self.of_groups, self._made_of = [self._rule(*each) for each in settings], settings
+        self.decays = [rule.weight_decay for rule in self.of_groups]
+        alike = [rule[:3] if rule.is_fused else rule for rule in self.of_groups]
+        self.kinds = [alike.index(each) for each in alike]
 
     @staticmethod
-    def kinds(rules: "list[Rule]") -> list[int]:
-        """For each rule the number of the first one with which segments of this one can be updated together."""
-        alike = [rule[:4] if rule.is_fused else rule for rule in rules]
-        return [alike.index(each) for each in alike]
+    def _rule(lr: float, betas: Sequence[float], eps: float, decay: float, *flags: bool) -> Rule:
+        decoupled, amsgrad, maximize = flags
+        is_fused = not (amsgrad or maximize) and bool(decoupled or not decay)
+        beta1, beta2 = betas
+        return Rule(lr, (beta1, beta2), eps, decay, decoupled, amsgrad, maximize, is_fused)
 
 
 class FlatOfOne:
     """A parameter in no arena, with the interface of an arena's `Flat` of one segment."""
 
-    def __init__(self, name, param):
+    def __init__(self, name: str, param: Tensor) -> None:
         self.name, self.param, self.span, self.segments = name, param, slice(0, param.size), [self]
         self.shape, self.dtype = param.shape, param.dtype
 
-    def gather(self):
+    def gather(self) -> bool:
         """Whether there is a gradient. ValueError if the parameter has changed its shape or dtype."""
         require_fit(self.name, self.param, self.shape, self.dtype)
         return gradient_of(self.name, self.param) is not None
 
-    data = property(lambda self: self.param.data.reshape(-1))
-    grad = property(lambda self: gradient_of(self.name, self.param).reshape(-1))
+    @property
+    def data(self) -> Array:
+        return self.param.data.reshape(-1)
+
+    @property
+    def grad(self) -> Array:
+        grad = gradient_of(self.name, self.param)
+        assert grad is not None  # `gather` was asked before
+        return grad.reshape(-1)
 
 
 class Moments:
@@ -110,100 +139,109 @@ class Moments:
               different for good
     """
 
-    def __init__(self, flat, names, groups):
+    def __init__(self, flat: Flat | FlatOfOne, names: Sequence[str], groups: Sequence[int]) -> None:
         self.flat, self.names, self.groups = flat, names, groups
+        self._segments: Sequence[Segment | FlatOfOne] = flat.segments
         self._like = flat.segments[0].param.data
-        self.m, self.v, self.max_v = self._zeros(), self._zeros(), None
+        self.m, self.v = self._zeros(), self._zeros()
+        self.max_v: Array | None = None
         self.steps = np.zeros(len(names), np.int64, like=self._like)  # on the device, so that the host does not wait
         self.history, self._histories = [0] * len(names), itertools.count(1)
-        self._decays_of_groups = None  # what `_decays` was made of
+        self._decays_of_groups: list[float] | None = None  # what `_decays` was made of
 
-    def _zeros(self):
-        return zeros(self.flat.segments[-1].span.stop, self._like)
+    def _zeros(self) -> Array:
+        return zeros(self._segments[-1].span.stop, self._like)
 
-    def _lay_out_decays(self, of_groups):
+    def _lay_out_decays(self, of_groups: list[float]) -> None:
         """From the groups' decays: the elements before _ends[i] and not before _ends[i - 1] decay by _decays[i]."""
         decays, like = [of_groups[group] for group in self.groups], self._like
         last = [i for i, decay in enumerate(decays) if i + 1 == len(decays) or decay != decays[i + 1]]
-        self._ends = np.array([self.flat.segments[i].span.stop for i in last], np.int64)
+        self._ends = np.array([self._segments[i].span.stop for i in last], np.int64)
         self._decays = np.asarray(np.array([decays[i] for i in last], like.dtype), like=like)
         self._ends_there = np.asarray(self._ends, like=like)
         self._decays_of_groups = of_groups
 
-    def runs(self, kinds=None):
+    def runs(self, kinds: Sequence[int] | None = None) -> list[tuple[slice, int, int]]:
         """(span, first segment, last + 1) of neighbours with a gradient: nearly always the whole.
 
         kinds: a number for each group; then only such neighbours as have one number and have taken the same steps.
         """
-        runs = []
-        for i, segment in enumerate(self.flat.segments):
-            if not segment.gather():
-                continue
-            fits = kinds is None or (
-                self.history[i - 1] == self.history[i] and kinds[self.groups[i - 1]] == kinds[self.groups[i]]
-            )
+        segments, history, groups = self._segments, self.history, self.groups
+        held = [i for i, segment in enumerate(segments) if segment.gather()]
+        are_alike = kinds is None or (not any(kinds) and history.count(history[0]) == len(history))
+        if are_alike and len(held) == len(segments):
+            return [(slice(0, segments[-1].span.stop), 0, len(held))]
+        runs: list[tuple[slice, int, int]] = []
+        for i in held:
+            fits = kinds is None or (history[i - 1] == history[i] and kinds[groups[i - 1]] == kinds[groups[i]])
             if runs and runs[-1][2] == i and fits:
-                runs[-1] = (slice(runs[-1][0].start, segment.span.stop), runs[-1][1], i + 1)
+                runs[-1] = slice(runs[-1][0].start, segments[i].span.stop), runs[-1][1], i + 1
             else:
-                runs.append((segment.span, i, i + 1))
+                runs.append((segments[i].span, i, i + 1))
         return runs
 
-    def step(self, rules, kinds, decays, norm, max_norm):
-        """One step of all that have a gradient. For each group its Rule, of `Rule.kinds`, and its weight decay."""
+    def step(self, rules: Rules, norm: float | Array, max_norm: float) -> None:
+        """One step of all that have a gradient, of which `norm` is the norm, by the rules of their groups."""
         longer = self._renumbering()
-        if decays != self._decays_of_groups:
-            self._lay_out_decays(decays)
+        if rules.decays != self._decays_of_groups:
+            self._lay_out_decays(rules.decays)
         kernel_takes = self._like.dtype.itemsize >= 4  # it has no parameters of 16 bits
-        for span, first, last in self.runs(kinds if kernel_takes else range(len(rules))):
-            rule, data = rules[self.groups[first]], self.flat.data
+        for span, first, last in self.runs(rules.kinds if kernel_takes else range(len(rules.kinds))):
+            rule, data = rules.of_groups[self.groups[first]], self.flat.data
             step = self.steps[first : first + 1].reshape(())
             update = self._fused_step if rule.is_fused and kernel_takes else self._plain_step
             update(data, span, step, rule, norm, max_norm)
             self.steps[first:last] = step
-            self.history[first:last] = [longer[history] for history in self.history[first:last]]
+            self.history[first:last] = [longer[self.history[first]]] * (last - first)
             self._stepped(data, span)
 
-    def _fused_step(self, data, span, step, rule, norm, max_norm):
+    def _fused_step(
+        self, data: Array, span: slice, step: Array, rule: Rule, norm: float | Array, max_norm: float
+    ) -> None:
+        arrays: tuple[Array, ...] = data, self.flat.grad, self.m, self.v
         ends = self._ends_there
-        if span != slice(0, data.size):
+        if span.start or span.stop != data.size:
+            arrays = tuple(array[span] for array in arrays)
             ends = np.asarray(np.clip(self._ends - span.start, 0, span.stop - span.start), like=data)
         kernels.for_array(data).fused_adamw_step(
-            data[span], self.flat.grad[span], self.m[span], self.v[span], None, step, ends, self._decays,
-            rule.lr, rule.beta1, rule.beta2, rule.eps, np.asarray(norm, np.float64, like=self.m), max_norm,
+            *arrays, None, step, ends, self._decays, rule.lr, *rule.betas, rule.eps,
+            np.asarray(norm, np.float64, like=self.m), max_norm,
         )  # fmt: skip
 
-    def _plain_step(self, data, span, step, rule, norm, max_norm):
+    def _plain_step(
+        self, data: Array, span: slice, step: Array, rule: Rule, norm: float | Array, max_norm: float
+    ) -> None:
         """In array code, for what the kernel does not have."""
         if not math.isfinite(norm := float(norm)):  # the host waits for a device
             return
         step[...] += 1
         if rule.amsgrad and self.max_v is None:
             self.max_v = self._zeros()
-        grad, max_v = self.flat.grad[span], self.max_v[span] if rule.amsgrad else None
+        grad, max_v = self.flat.grad[span], self.max_v[span] if self.max_v is not None and rule.amsgrad else None
         if max_norm > 0:
             grad = grad * clip_factor(norm, max_norm)
-        setting = rule.lr, rule.beta1, rule.beta2, rule.eps, rule.weight_decay, rule.decoupled
+        setting = rule.lr, *rule.betas, rule.eps, rule.weight_decay, rule.decoupled
         adam_step(data[span], grad, self.m[span], self.v[span], int(step), *setting, max_v, rule.maximize)
 
-    def _stepped(self, data, span):
+    def _stepped(self, data: Array, span: slice) -> None:
         mark_written(data[span])
-        param = self.flat.segments[0].param
+        param = self._segments[0].param
         if not param.data.flags.c_contiguous:  # then `data` is a copy; in an arena all parameters are contiguous
             param.data[...] = data.reshape(param.shape)
             mark_written(param.data)
 
-    def _renumbering(self):
+    def _renumbering(self) -> defaultdict[int, int]:
         """A dict that gives each key a new number for a history."""
         return defaultdict(self._histories.__next__)
 
-    def set_steps(self, counts):
+    def set_steps(self, counts: dict[str, int]) -> None:
         """Let each segment have taken so many steps: {name: int}."""
         histories = self._renumbering()
         self.history = [histories[counts[name]] for name in self.names]
         steps = np.array([counts[name] for name in self.names], np.int64)
         self.steps[...] = np.asarray(steps, like=self.steps)
 
-    def views(self, moment):
+    def views(self, moment: Array) -> dict[str, Array]:
         """{name: view of m, v or max_v with the parameter's shape}."""
-        segments = zip(self.names, self.flat.segments, strict=True)
+        segments = zip(self.names, self._segments, strict=True)
         return {name: moment[segment.span].reshape(segment.param.shape) for name, segment in segments}

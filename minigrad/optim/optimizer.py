@@ -1,15 +1,17 @@
 """What all optimizers share: parameter groups, their settings, and the rules for loading a state."""
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from kernels.arrays import as_array, is_array
+from kernels.arrays import Array, Shape, as_array, is_array
 from kernels.system.printable import brief, one_line
 from minigrad._tensor import Tensor
-from minigrad.nn import copyable, misfit
+from minigrad.nn.state import copyable, misfit
 from minigrad.optim.param_groups import (
+    Group,
     Params,
     as_groups,
     check_settings,
@@ -35,21 +37,33 @@ class Optimizer:
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         check_settings(defaults)
         self.defaults = defaults
-        self.param_groups: list[dict[str, Any]] = []
+        self.param_groups: list[Group] = []
+        self._own_params: list[list[Tensor]] = []  # of each group, to notice changes of its list
         for group in as_groups(params):
             self._append(group)
         if not self.named_parameters():
             raise ValueError("an optimizer needs at least one parameter; all of its groups are empty")
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """One more group of parameters, for instance of layers that were left out at first."""
         self._append({"name": str(len(self.param_groups)), **require_group(param_group)})
 
-    def _append(self, group):
+    def _append(self, group: Group) -> None:
         named = named_parameters(group, len(self.param_groups))
         whole = completed({**group, "params": list(named.values()), "param_names": list(named)}, self.defaults)
         require_disjoint([*self.param_groups, whole])
         self.param_groups.append(whole)
+        self._own_params.append([*whole["params"]])
+
+    def _require_own_params(self) -> None:
+        """ValueError if somebody has changed a group's list of parameters, of which the optimizer keeps more."""
+        for i, (group, own) in enumerate(zip(self.param_groups, self._own_params, strict=True)):
+            params = group["params"]
+            if len(params) != len(own) or not all(map(operator.is_, params, own)):
+                raise ValueError(
+                    f"the list of parameters of group {i} has been changed; parameters join an optimizer by "
+                    "add_param_group, and to leave out or replace some, make a new optimizer"
+                )
 
     @property
     def learning_rate(self) -> float:
@@ -84,14 +98,16 @@ class Optimizer:
         """{"param_groups": the settings of each group and the names of its parameters}, and more in subclasses."""
         return {"param_groups": [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`. ValueError, with nothing changed, for one that does not fit the parameters."""
         settings = self._saved_settings(state)
         require_names(state, {})
         self._take_settings(settings)
 
-    def _saved_settings(self, state):
+    def _saved_settings(self, state: Mapping[str, Any]) -> list[Group]:
         """The groups' settings in a state, checked; those of now for a state of an older version, which has none."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"an optimizer's state is {brief(state)}; expected a dict, as state_dict() gives it")
         saved = state.get("param_groups", self.param_groups)
         if not isinstance(saved, list) or len(saved) != len(self.param_groups):
             given = f"{len(saved)} parameter groups" if isinstance(saved, list) else brief(saved)
@@ -106,7 +122,7 @@ class Optimizer:
             check_settings(other)
         return saved
 
-    def _take_settings(self, settings):
+    def _take_settings(self, settings: Iterable[Mapping[str, Any]]) -> None:
         for own, other in zip(self.param_groups, settings, strict=True):
             own.update({key: value for key, value in other.items() if key not in ("params", "param_names")})
 
@@ -121,7 +137,7 @@ class Optimizer:
             lines += [f"    {name:<44} {parameter.shape}" for name, parameter in named]
         return "\n".join(lines)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):
             settings = sorted(key for key in group if key not in ("params", "param_names"))
@@ -138,7 +154,7 @@ def evaluated(closure: Callable[[], Any] | None) -> Any:
     return closure()
 
 
-def gradient_of(name: str, parameter: Tensor) -> Any:
+def gradient_of(name: str, parameter: Tensor) -> Array | None:
     """The array of a parameter's gradient, in the parameter's dtype; None without one. ValueError for another shape."""
     grad, data = parameter.grad, parameter.data
     if grad is None or (type(grad) is type(data) and grad.shape == data.shape and grad.dtype == data.dtype):
@@ -151,7 +167,7 @@ def gradient_of(name: str, parameter: Tensor) -> Any:
     return grad.astype(parameter.dtype, copy=False)
 
 
-def require_fit(name: str, parameter: Tensor, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def require_fit(name: str, parameter: Tensor, shape: Shape, dtype: np.dtype[Any]) -> None:
     """ValueError if the parameter has changed its shape or dtype, or cannot be written to."""
     if (parameter.shape, parameter.dtype) != (shape, dtype):
         raise ValueError(
@@ -162,7 +178,7 @@ def require_fit(name: str, parameter: Tensor, shape: tuple[int, ...], dtype: np.
         raise ValueError(f"{name} is read-only; give the parameter a copy of the array")
 
 
-def require_names(state: dict[str, Any], expected: dict[str, Any]) -> None:
+def require_names(state: Mapping[str, Any], expected: Mapping[str, Iterable[str]]) -> None:
     """ValueError unless a state is {key: {name: ...}} for just these keys and names, beside "param_groups"."""
     if wrong := (set(state) - {"param_groups"}) ^ set(expected):
         raise ValueError(
@@ -174,7 +190,7 @@ def require_names(state: dict[str, Any], expected: dict[str, Any]) -> None:
             raise ValueError(f"optimizer state {key!r} does not fit these parameters: {which}")
 
 
-def fitting(arrays: dict[str, Any], key: str, into: dict[str, Any]) -> dict[str, Any]:
+def fitting(arrays: Mapping[str, Any], key: str, into: Mapping[str, Array]) -> dict[str, Array]:
     """{name: array} ready to be copied into the arrays `into`. ValueError naming the first that does not fit."""
     for name, array in arrays.items():
         if problem := misfit(array, into[name]):

@@ -2,8 +2,8 @@
 
 import math
 import numbers
-from collections.abc import Iterable
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -12,15 +12,28 @@ from kernels.system.printable import brief, one_line
 from minigrad._tensor import Tensor
 from minigrad.nn import Embedding, Module
 
-#: Parameters, (name, Parameter) pairs, or groups {"params": either of these, "lr": ...}
-Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
+Group: TypeAlias = dict[str, Any]
+#: Parameters, or (name, Parameter) pairs, or groups {"params": either of these, "lr": ...}
+Params: TypeAlias = Iterable[Tensor | tuple[str, Tensor] | Mapping[str, Any]]
+
+
+class Keywords(TypedDict, total=False):
+    """Keywords of every optimizer beside its settings."""
+
+    foreach: bool | None  # how PyTorch goes through the parameters; without effect here
+    fused: bool | None  # the same
+    capturable: bool  # what only PyTorch has: True is refused
+    differentiable: bool
+    learning_rate: float  # the older spelling of lr
+
 
 # keys of a group that are no settings of a step: what it holds, a name for people, and what PyTorch's schedulers keep
 _NOT_SETTINGS = ("params", "param_names", "name", "initial_lr")
+_WITHOUT_EFFECT, _ABSENT = ("foreach", "fused"), ("capturable", "differentiable")
 _OLDER = {"learning_rate": "lr"}  # an older spelling -> the setting
 
 
-def decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
+def decay_groups(model: Module, weight_decay: float) -> list[Group]:
     """Two groups: matrices decay, and neither embeddings nor anything one-dimensional does.
 
     Decay pulls weights towards zero, which is no prior for a bias, a norm's scale, or the vector of a token
@@ -37,7 +50,7 @@ def decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def as_groups(params: Params) -> list[dict[str, Any]]:
+def as_groups(params: Params) -> list[Group]:
     """The groups that an optimizer's `params` stand for: themselves, or one group of all parameters."""
     if isinstance(params, (Tensor, Module, str, bytes, dict)) or not isinstance(params, Iterable):
         hints = {Tensor: "[parameter]", Module: "model.parameters()", dict: "a list of groups, or named.items()"}
@@ -47,24 +60,24 @@ def as_groups(params: Params) -> list[dict[str, Any]]:
             f"give {hint}"
         )
     _refuse_unordered(params)
-    groups = list(params)
+    groups: list[Any] = list(params)
     if not groups:
         raise ValueError("an optimizer needs at least one parameter; params is empty")
-    if not isinstance(groups[0], dict):
+    if not isinstance(groups[0], Mapping):
         return [{"name": "all", "params": groups}]
     return [{"name": str(i), **require_group(group)} for i, group in enumerate(groups)]
 
 
-def require_group(group: Any) -> dict[str, Any]:
+def require_group(group: Any) -> Group:
     """The group, if it is one. TypeError or ValueError otherwise."""
-    if not isinstance(group, dict):
+    if not isinstance(group, Mapping):
         raise TypeError(f"a parameter group is {brief(group)}; expected a dict with the key 'params'")
     if "params" not in group:
         raise ValueError(f"a parameter group has the keys {', '.join(map(one_line, group))}; 'params' is missing")
-    return group
+    return dict(group)
 
 
-def named_parameters(group: dict[str, Any], index: int) -> dict[str, Tensor]:
+def named_parameters(group: Group, index: int) -> dict[str, Tensor]:
     """{name: Parameter} of group number `index`. Those without a name are called "index.0", "index.1" and so on."""
     params = group["params"]
     if isinstance(params, Tensor):
@@ -88,24 +101,25 @@ def named_parameters(group: dict[str, Any], index: int) -> dict[str, Tensor]:
     return dict(pairs)
 
 
-def _refuse_unordered(params):
+def _refuse_unordered(params: object) -> None:
     if isinstance(params, (set, frozenset)):
         raise TypeError("the parameters are in a set, whose order changes from run to run; give a list")
 
 
-def _require_leaf(name, parameter):
+def _require_leaf(name: str, parameter: object) -> None:
     if not isinstance(parameter, Tensor):
         raise TypeError(f"parameter {one_line(name)} is {brief(parameter)}; an optimizer takes Parameters")
-    if not parameter.is_leaf:
+    if parameter.node is not None:
         raise ValueError(
             f"parameter {one_line(name)} is no leaf: {parameter.node.op} made it, so it gets no gradient; give the "
             "Parameters that it was computed from, or .detach() it"
         )
 
 
-def _require_unique(pairs):
+def _require_unique(pairs: Iterable[tuple[str, Tensor]]) -> None:
     """ValueError if a parameter, or a name, stands twice among (name, Parameter) pairs."""
-    names, ids = set(), {}
+    names: set[str] = set()
+    ids: dict[int, str] = {}
     for name, parameter in pairs:
         if id(parameter) in ids:
             raise ValueError(f"{ids[id(parameter)]} stands twice in the optimizer's groups, also as {one_line(name)}")
@@ -115,7 +129,7 @@ def _require_unique(pairs):
         ids[id(parameter)] = one_line(name)
 
 
-def require_disjoint(groups: list[dict[str, Any]]) -> None:
+def require_disjoint(groups: Iterable[Group]) -> None:
     """ValueError if a parameter or a name stands in two groups."""
     _require_unique([pair for group in groups for pair in zip(group["param_names"], group["params"], strict=True)])
 
@@ -123,25 +137,26 @@ def require_disjoint(groups: list[dict[str, Any]]) -> None:
 # ------------------------------------------------------------------------------------------- settings
 
 
-def with_older_names(optimizer: str, settings: dict[str, Any], older: dict[str, Any], default_lr: float) -> None:
-    """Take `learning_rate`, an older spelling, over as "lr". TypeError for any other keyword."""
-    for key, value in older.items():
-        if key not in _OLDER:
-            raise TypeError(
-                f"{optimizer} got an unexpected keyword argument {key!r}{did_you_mean(key, [*settings, *_OLDER])}"
-            )
-        if settings["lr"] != default_lr:
-            raise TypeError("learning_rate is an older spelling of lr; give one of them")
-        settings[_OLDER[key]] = value
+def take_keywords(optimizer: str, settings: dict[str, Any], keywords: Mapping[str, Any], default_lr: float) -> None:
+    """Check `Keywords`, and put learning_rate into the settings as "lr". TypeError for any other keyword."""
+    for key, value in keywords.items():
+        if key not in Keywords.__annotations__:
+            known = [*settings, *Keywords.__annotations__]
+            raise TypeError(f"{optimizer} got an unexpected keyword argument {key!r}{did_you_mean(key, known)}")
+        if key in _OLDER:
+            if settings["lr"] != default_lr:
+                raise TypeError("learning_rate is an older spelling of lr; give one of them")
+            settings[_OLDER[key]] = value
+    check_settings(keywords)
 
 
-def completed(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def completed(group: Group, defaults: Mapping[str, Any]) -> Group:
     """The group with the default of every setting that it lacks, checked."""
     renamed = {_OLDER.get(key, key): value for key, value in group.items()}
     if len(renamed) < len(group):
         raise ValueError("a parameter group has both lr and learning_rate, an older spelling of it; give one of them")
     for key in renamed:
-        if key not in defaults and key not in _NOT_SETTINGS:
+        if key not in defaults and key not in (*_NOT_SETTINGS, *_WITHOUT_EFFECT, *_ABSENT):
             hint = did_you_mean(str(key), [*defaults, *_OLDER]) or f"; there are {', '.join(defaults)}"
             raise ValueError(f"a parameter group has the unknown key {brief(key)}{hint}")
     whole = {**renamed, **{key: value for key, value in defaults.items() if key not in renamed}}
@@ -149,7 +164,7 @@ def completed(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return whole
 
 
-def check_settings(settings: dict[str, Any]) -> None:
+def check_settings(settings: Mapping[str, Any]) -> None:
     """TypeError or ValueError in one line for a setting that no optimizer can work with."""
     for key in ("lr", "weight_decay", "eps", "momentum"):
         if key in settings and not _number(key, settings[key]) >= 0.0:  # not for NaN either
@@ -165,6 +180,12 @@ def check_settings(settings: dict[str, Any]) -> None:
     for key in ("amsgrad", "maximize", "nesterov", "decoupled_weight_decay"):
         if key in settings and settings[key] not in (False, True):
             raise TypeError(f"{key} is {brief(settings[key])}; expected True or False")
+    for key in _WITHOUT_EFFECT:
+        if settings.get(key) not in (None, False, True):
+            raise TypeError(f"{key} is {brief(settings[key])}; expected True, False or None")
+    for key in _ABSENT:
+        if settings.get(key):
+            raise TypeError(f"{key} is {brief(settings[key])}; only PyTorch's own optimizers have that, leave it out")
     if settings.get("nesterov") and (not settings["momentum"] or settings["dampening"]):
         raise ValueError(
             f"nesterov needs a momentum above 0 and no dampening; momentum is {settings['momentum']}, dampening "
@@ -172,7 +193,7 @@ def check_settings(settings: dict[str, Any]) -> None:
         )
 
 
-def _number(key, value):
+def _number(key: str, value: Any) -> float:
     if not isinstance(value, numbers.Real) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{key} is {brief(value)}; expected a number")
-    return value
+    return float(value)

@@ -1,21 +1,23 @@
 """Stochastic gradient descent."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Unpack
 
 import numpy as np
 
+from minigrad._tensor import Tensor
+from minigrad.argument_types import Array
 from minigrad.graph import mark_written
 from minigrad.optim.optimizer import Optimizer, evaluated, fitting, gradient_of, require_fit, require_names
-from minigrad.optim.param_groups import Params, with_older_names
+from minigrad.optim.param_groups import Group, Keywords, Params, take_keywords
 
 _LR = 1e-3
 
 
 def sgd_step(
-    param: Any,
-    grad: Any,
-    momentum_buffer: Any,
+    param: Array,
+    grad: Array,
+    momentum_buffer: Array | None,
     learning_rate: float,
     momentum: float,
     weight_decay: float,
@@ -43,7 +45,8 @@ class SGD(Optimizer):
     """Stochastic gradient descent, with momentum if wanted. Arguments and results are PyTorch's.
 
     params: see `Optimizer`. lr: the learning rate. weight_decay: what the weights are multiplied by and added to the
-    gradient. dampening: the momentum takes up only 1 - dampening of a gradient, except of the first. maximize: climb.
+    gradient. dampening: the momentum takes up only 1 - dampening of a gradient, except of the first. nesterov: see
+    `sgd_step`. maximize: climb. keywords: see `Keywords`.
     """
 
     def __init__(
@@ -56,19 +59,20 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
-        **older: Any,
+        **keywords: Unpack[Keywords],
     ) -> None:
         settings = {
             "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
             "nesterov": nesterov, "maximize": maximize,
         }  # fmt: skip
-        with_older_names("SGD", settings, older, _LR)
+        take_keywords("SGD", settings, keywords, _LR)
         super().__init__(params, settings)
-        self._buffers: dict[str, Any] = {}  # name -> momentum, from the parameter's first step on
+        self._buffers: dict[str, Array] = {}  # name -> momentum, from the parameter's first step on
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient. Returns what closure(), called before, returned."""
         loss = evaluated(closure)
+        self._require_own_params()
         for group in self.param_groups:
             lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
             for name, p in zip(group["param_names"], group["params"], strict=True):
@@ -80,7 +84,7 @@ class SGD(Optimizer):
                     mark_written(p.data)
         return loss
 
-    def _buffer(self, name, parameter, group):
+    def _buffer(self, name: str, parameter: Tensor, group: Group) -> tuple[Array | None, float]:
         """A parameter's momentum, None for a group without, and the dampening of the step to come."""
         if not group["momentum"]:
             return None, 0.0
@@ -97,7 +101,7 @@ class SGD(Optimizer):
         copies = {name: None if buffer is None else buffer.copy() for name, buffer in buffers.items()}
         return {"momentum": copies, **super().state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`. ValueError, with nothing changed, for one that does not fit the parameters."""
         settings = self._saved_settings(state)
         require_names(state, {"momentum": _with_momentum(settings)})
@@ -107,5 +111,5 @@ class SGD(Optimizer):
         self._buffers = {name: array.copy() for name, array in arrays.items()}
 
 
-def _with_momentum(groups):
+def _with_momentum(groups: Iterable[Group]) -> list[str]:
     return [name for group in groups if group["momentum"] for name in group["param_names"]]

@@ -122,11 +122,46 @@ def test_what_is_no_list_of_parameters_is_refused(make, params, error, message):
         (optim.Adam, {"betas": 0.9}, TypeError, "betas is 0.9; expected a pair"),
         (optim.Adam, {"betas": (0.9, -0.1)}, ValueError, "both must lie in"),
         (optim.Adam, {"amsgrad": 2}, TypeError, "amsgrad is 2; expected True or False"),
+        (optim.Adam, {"capturable": True}, TypeError, "capturable is True; only PyTorch's own optimizers have that"),
+        (optim.SGD, {"differentiable": True}, TypeError, "differentiable is True"),
+        (optim.AdamW, {"foreach": "yes"}, TypeError, "foreach is 'yes'; expected True, False or None"),
     ],
 )
 def test_a_setting_that_does_not_exist_or_cannot_be_is_refused(make, setting, error, message):
     with pytest.raises(error, match=message):
         make([parameter()], **setting)
+
+
+@every_optimizer
+def test_how_pytorch_would_go_through_the_parameters_changes_nothing(make):
+    """`foreach` and `fused` in code that was written for PyTorch."""
+    results = []
+    for setting in (
+        {}, {"foreach": True}, {"foreach": False, "fused": None}, {"fused": True}, {"foreach": None, "fused": False},
+        {"capturable": False, "differentiable": False},
+    ):  # fmt: skip
+        p, q = parameter(), parameter()
+        make([{"params": [p]}, {"params": [q], **setting}], lr=0.1, **setting).step()
+        results.append([p.data, q.data])
+    assert all(np.array_equal(result, results[0]) for result in results)
+
+
+@every_optimizer
+@pytest.mark.parametrize("change", ["append", "replace", "remove"])
+def test_a_changed_list_of_parameters_would_leave_some_unlearned_and_is_refused(make, change):
+    """`optimizer.param_groups[0]["params"].append(p)`: what Adam keeps of each parameter was made before."""
+    optimizer = make([parameter(), parameter()], lr=0.1)
+    params = optimizer.param_groups[0]["params"]
+    {"append": lambda: params.append(parameter()), "remove": params.pop,
+     "replace": lambda: params.__setitem__(0, parameter())}[change]()  # fmt: skip
+    with pytest.raises(ValueError, match=r"the list of parameters of group 0 has been changed; .*add_param_group"):
+        optimizer.step()
+
+
+@every_optimizer
+def test_a_state_that_is_no_dict_is_refused(make):
+    with pytest.raises(TypeError, match=r"an optimizer's state is \[1\]; expected a dict"):
+        make([parameter()]).load_state_dict([1])
 
 
 @every_optimizer
