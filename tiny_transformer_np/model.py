@@ -14,6 +14,7 @@ from kernels.arrays import Array, Shape
 from minigrad import functional as F
 from minigrad import random
 from minigrad._tensor import Tensor
+from minigrad.argument_types import TensorLike
 from minigrad.nn import Dropout, Embedding, LayerNorm, Linear, Module, ModuleList
 from tiny_transformer_np.config import TransformerConfig
 
@@ -68,12 +69,12 @@ class Head(Linear):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config.n_embd, config.vocab_size, bias=False)
 
-    def forward(self, x: Tensor, targets: Array | Tensor | None = None, **how: Any) -> Tensor:
-        return logits_or_loss(x, self.weight, targets, **how)
+    def forward(self, input: TensorLike, targets: Array | Tensor | None = None, **how: Any) -> Tensor:
+        return logits_or_loss(input, self.weight, targets, **how)
 
 
 def logits_or_loss(
-    x: Tensor,
+    x: TensorLike,
     weight: Tensor,
     targets: Array | Tensor | None = None,
     ignore_index: int = -100,

@@ -1,6 +1,7 @@
 """Modules: named parameters, and a `forward` that says what to do with them.
 
 module.py       Module and Parameter
+state.py        what `load_state_dict` takes
 layers.py       Linear, Embedding, norms, Dropout, Flatten
 activations.py  elementwise functions as modules
 attention.py    MultiheadAttention
@@ -64,8 +65,6 @@ from minigrad.nn.losses import (
 from minigrad.nn.module import (
     Module,
     Parameter,
-    copyable,
-    misfit,
 )
 
 __all__ = [
@@ -109,7 +108,5 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
-    "copyable",
-    "misfit",
     "utils",
 ]

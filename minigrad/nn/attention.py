@@ -7,6 +7,7 @@ import numpy as np
 from minigrad import functional as F
 from minigrad import random
 from minigrad._tensor import Tensor, as_tensor
+from minigrad.argument_types import TensorLike
 from minigrad.nn.layers import Linear
 from minigrad.nn.module import Module, Parameter
 from minigrad.ops.attention import add_mask
@@ -24,9 +25,17 @@ class MultiheadAttention(Module):
     """
 
     def __init__(
-        self, embed_dim, num_heads, dropout=0.0, bias=True, add_bias_kv=False, add_zero_attn=False, kdim=None,
-        vdim=None, batch_first=False,
-    ):  # fmt: skip
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+    ) -> None:
         refuse("MultiheadAttention", add_bias_kv=add_bias_kv, add_zero_attn=add_zero_attn)
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention: {embed_dim} features do not divide into {num_heads} heads")
@@ -40,13 +49,20 @@ class MultiheadAttention(Module):
             )
         self.in_proj_bias = Parameter(np.zeros(3 * embed_dim, np.float32)) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias)
-        if bias:
+        if self.out_proj.bias is not None:
             self.out_proj.bias.data[...] = 0.0
 
     def forward(
-        self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None, average_attn_weights=True,
-        is_causal=False,
-    ):  # fmt: skip
+        self,
+        query: TensorLike,
+        key: TensorLike,
+        value: TensorLike,
+        key_padding_mask: TensorLike | None = None,
+        need_weights: bool = True,
+        attn_mask: TensorLike | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """-> (output, weights). query (N, T, E), key (N, S, kdim), value (N, S, vdim), or without N, or as
         batch_first says -> (N, T, E), and the attention weights (N, T, S) or None.
 
@@ -79,14 +95,14 @@ class MultiheadAttention(Module):
             return out[0], None if weights is None else weights[0]
         return out if self.batch_first else F.swapaxes(out, 0, 1), weights
 
-    def _batch_first(self, x):
+    def _batch_first(self, x: Tensor) -> Tensor:
         if x.ndim == 2:
             return x[None]
         if x.ndim != 3:
             raise ValueError(f"MultiheadAttention: expected arrays of two or three axes, not {x.shape}")
         return x if self.batch_first else F.swapaxes(x, 0, 1)
 
-    def _heads(self, which, x):
+    def _heads(self, which: str, x: Tensor) -> Tensor:
         """The projection of x (N, T, ...) for the heads: (N, H, T, D)."""
         E, part = self.embed_dim, "qkv".index(which)
         rows = slice(part * E, (part + 1) * E)
@@ -95,7 +111,9 @@ class MultiheadAttention(Module):
         x = F.linear(x, weight, None if self.in_proj_bias is None else self.in_proj_bias[rows])
         return F.swapaxes(F.reshape(x, (*x.shape[:2], self.num_heads, E // self.num_heads)), 1, 2)
 
-    def _mask(self, q, k, attn_mask, key_padding_mask):
+    def _mask(
+        self, q: Tensor, k: Tensor, attn_mask: TensorLike | None, key_padding_mask: TensorLike | None
+    ) -> Tensor | None:
         """Both masks as one array to be added to the scores (N, H, T, S), or None."""
         if attn_mask is None and key_padding_mask is None:
             return None
@@ -110,10 +128,10 @@ class MultiheadAttention(Module):
             mask = add_mask("key_padding_mask", mask, padding, visible=False)
         return mask
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, batch_first={self.batch_first}"
 
 
-def _glorot(fan_out, fan_in):
+def _glorot(fan_out: int, fan_in: int) -> Parameter:
     bound = math.sqrt(6.0 / (fan_in + fan_out))
     return Parameter(random.uniform((fan_out, fan_in), -bound, bound))

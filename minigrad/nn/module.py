@@ -5,15 +5,20 @@ attribute's name, and `state_dict` is a recursion over attributes: `blocks.0.att
 """
 
 import reprlib
-from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from kernels.system.printable import one_line
 from minigrad import graph
 from minigrad._tensor import Tensor
+from minigrad.argument_types import Array, TensorLike
+from minigrad.nn.state import LoadedKeys, load
+from minigrad.ops.nn import refuse
 
-LoadedKeys = namedtuple("LoadedKeys", ("missing_keys", "unexpected_keys"))
+Arguments = ParamSpec("Arguments")
+Output = TypeVar("Output", covariant=True)
 
 
 class Parameter(Tensor):
@@ -21,8 +26,22 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, data, requires_grad=True):
+    def __init__(self, data: TensorLike, requires_grad: bool = True) -> None:
         super().__init__(data, requires_grad=requires_grad)
+
+    def __getstate__(self) -> tuple[Array, bool, None]:
+        """For copy and pickle: without the gradient, as in PyTorch, so that the copy's own begins at nothing."""
+        data, requires_grad, _ = super().__getstate__()
+        return data, requires_grad, None
+
+
+class HasForward(Protocol[Arguments, Output]):
+    """A module as `Module.__call__` sees it: model(x) takes what its `forward` takes, and gives what that gives."""
+
+    @property
+    def forward(self) -> Callable[Arguments, Output]: ...
+
+    def named_modules(self) -> Iterator[tuple[str, "Module"]]: ...
 
 
 class Module:
@@ -30,7 +49,7 @@ class Module:
 
     training = True
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self: HasForward[Arguments, Output], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Output:
         """`forward`, with every node made inside knowing which module made it."""
         thread = graph.thread
         before = thread.module_path
@@ -42,12 +61,13 @@ class Module:
         finally:
             thread.module_path = before
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; called by `module(...)`."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     # ------------------------------------------------------------------------------------------- attributes
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         """Refuses what would silently lose a parameter, a module or a buffer: TypeError."""
         before, path = vars(self).get(name), f"{type(self).__name__}.{name}"
         for kind in (Parameter, Module, Tensor):
@@ -58,14 +78,20 @@ class Module:
                 break
         _refuse_plain_container(path, value)
         super().__setattr__(name, value)
+        if isinstance(value, Parameter):
+            self._buffers().pop(name, None)
 
-    def register_parameter(self, name, param):
-        """The same as setting the attribute, to a Parameter or None."""
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._buffers().pop(name, None)
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """The same as setting the attribute, to a Parameter or None. KeyError if the name is taken."""
         if not isinstance(param, (Parameter, type(None))):
             raise TypeError(f"{name} is a {type(param).__name__}, expected a Parameter or None")
-        setattr(self, _new_name(self, name), param)
+        setattr(self, new_name(self, name, Parameter), param)
 
-    def register_buffer(self, name, tensor, persistent=True):
+    def register_buffer(self, name: str, tensor: Tensor | Array | None, persistent: bool = True) -> None:
         """An array that belongs to the module and is not learned: `to` and `astype` move it, `state_dict` has it.
 
         tensor: a Tensor, an array or None. persistent: False keeps it out of `state_dict`.
@@ -74,26 +100,26 @@ class Module:
             tensor = Tensor(tensor)
         if not isinstance(tensor, (Tensor, type(None))) or isinstance(tensor, Parameter):
             raise TypeError(f"buffer {name} is a {type(tensor).__name__}, expected a Tensor or None")
-        setattr(self, _new_name(self, name), tensor)
+        setattr(self, new_name(self, name, Tensor), tensor)
         vars(self).setdefault("_buffer_names", {})[name] = persistent
 
-    def add_module(self, name, module):
-        """The same as setting the attribute, to a Module or None."""
+    def add_module(self, name: str, module: "Module | None") -> None:
+        """The same as setting the attribute, to a Module or None. KeyError if the name is taken."""
         if not isinstance(module, (Module, type(None))):
             raise TypeError(f"{name} is a {type(module).__name__}, expected a Module or None")
-        setattr(self, _new_name(self, name), module)
+        setattr(self, new_name(self, name, Module), module)
 
     register_module = add_module
 
-    def _members(self):
+    def _members(self) -> Iterable[tuple[str, Any]]:
         """(name, value) of everything that may be a parameter or a module."""
         return vars(self).items()
 
-    def _buffers(self):
+    def _buffers(self) -> dict[str, bool]:
         """name -> whether it is persistent, of this module's own buffers."""
         return vars(self).get("_buffer_names", {})
 
-    def _own(self, persistent_only=False):
+    def _own(self, persistent_only: bool = False) -> Iterator[tuple[str, Tensor]]:
         """(name, Tensor) of this module alone: parameters, then buffers."""
         for name, value in self._members():
             if isinstance(value, Parameter):
@@ -106,7 +132,9 @@ class Module:
 
     # ------------------------------------------------------------------------------------------- what is inside
 
-    def named_modules(self, memo=None, prefix="", remove_duplicate=True):
+    def named_modules(
+        self, memo: "set[Module] | None" = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, "Module"]]:
         """(path, module) of this module ("" unless prefixed) and of all below it.
 
         One that stands in two places comes once, or with remove_duplicate=False under each path; a module that refers
@@ -123,186 +151,200 @@ class Module:
         if not remove_duplicate:
             memo.discard(self)
 
-    def modules(self):
+    def modules(self) -> Iterator["Module"]:
         """This module and all below it, each once."""
         return (module for _, module in self.named_modules())
 
-    def named_children(self):
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
         """(name, module) of the modules directly below this one, each once."""
-        seen = set()
+        seen: set[Module] = set()
         for name, value in self._members():
             if isinstance(value, Module) and value not in seen:
                 seen.add(value)
                 yield name, value
 
-    def children(self):
+    def children(self) -> Iterator["Module"]:
         """The modules directly below this one, each once."""
         return (module for _, module in self.named_children())
 
-    def named_parameters(self, prefix="", recurse=True, remove_duplicate=True):
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
         """(path, Parameter) in order of definition; one that is used in two places comes once."""
-        return self._named(Parameter, prefix, recurse, remove_duplicate)
+        for name, value in self._named(prefix, recurse, remove_duplicate):
+            if isinstance(value, Parameter):
+                yield name, value
 
-    def named_buffers(self, prefix="", recurse=True, remove_duplicate=True):
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
         """(path, Tensor) of what `register_buffer` added."""
-        return self._named(Tensor, prefix, recurse, remove_duplicate)
+        for name, value in self._named(prefix, recurse, remove_duplicate):
+            if not isinstance(value, Parameter):
+                yield name, value
 
-    def _named(self, kind, prefix, recurse, remove_duplicate):
-        seen = set()
+    def _named(self, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Tensor]]:
+        """(path, Parameter or buffer)."""
+        seen: set[int] = set()
+        below: Iterable[tuple[str, Module]]
         below = self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
         for path, module in below:
             for name, value in module._own():
-                if isinstance(value, Parameter) == (kind is Parameter) and id(value) not in seen:
+                if id(value) not in seen:
                     if remove_duplicate:
                         seen.add(id(value))
                     yield f"{path}.{name}" if path else name, value
 
-    def parameters(self, recurse=True):
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """All parameters, each once."""
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
-    def buffers(self, recurse=True):
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """All buffers, each once."""
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         """How many numbers are learned."""
         return sum(parameter.size for parameter in self.parameters())
 
     # ------------------------------------------------------------------------------------------- saving
 
-    def state_dict(self, *, prefix=""):
+    def state_dict(self, *, prefix: str = "") -> dict[str, Array]:
         """path -> array, of parameters and persistent buffers. The arrays themselves, not copies.
 
         As in PyTorch, one that is used in two places stands under both paths.
         """
         return {path: tensor.data for path, tensor in self._state(prefix)}
 
-    def _state(self, prefix=""):
+    def _state(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         for path, module in self.named_modules(None, prefix, remove_duplicate=False):
             for name, tensor in module._own(persistent_only=True):
                 yield f"{path}.{name}" if path else name, tensor
 
-    def load_state_dict(self, state_dict, strict=True):
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> LoadedKeys:
         """Copy arrays into the parameters and buffers of the same names. Returns (missing_keys, unexpected_keys).
 
-        Raises ValueError naming every missing, unexpected and misshapen key, and every one whose numbers are of another
-        kind; then nothing has been changed. strict=False: missing and unexpected keys are returned instead.
+        state_dict: {name: array or Tensor, also PyTorch's on the host}. Raises RuntimeError (which is a ValueError too)
+        naming every missing, unexpected and misshapen key, and every one whose numbers are of another kind; then
+        nothing has been changed. strict=False: missing and unexpected keys are returned instead. assign=True, which
+        would put the arrays themselves in, is refused.
         """
-        state = {name: value.data if isinstance(value, Tensor) else value for name, value in state_dict.items()}
-        own = dict(self._state())
-        keys = LoadedKeys([name for name in own if name not in state], [name for name in state if name not in own])
-        problems = []
-        if strict:
-            problems += [f"missing {name}" for name in keys.missing_keys]
-            problems += [f"unexpected {one_line(name)}" for name in keys.unexpected_keys]
-        problems += [
-            f"{name} {problem}"
-            for name, tensor in own.items()
-            if name in state and (problem := misfit(state[name], tensor.data))
-        ]
-        if problems:
-            raise ValueError(f"cannot load these weights into {type(self).__name__}: " + "; ".join(problems))
-        arrays = {name: copyable(state[name], tensor.data) for name, tensor in own.items() if name in state}
-        for name, array in arrays.items():
-            own[name].data[...] = array
-            graph.mark_written(own[name].data)
-        return keys
+        refuse("load_state_dict", assign=assign)
+        return load(type(self).__name__, dict(self._state()), state_dict, strict)
 
     # ------------------------------------------------------------------------------------------- all at once
 
-    def apply(self, fn):
+    def apply(self, fn: Callable[["Module"], object]) -> Self:
         """Call fn(module) for all modules below this one, then for this one. Returns the module."""
         for module in self._children_first(set()):
             fn(module)
         return self
 
-    def _children_first(self, seen):
+    def _children_first(self, seen: "set[Module]") -> Iterator["Module"]:
         seen.add(self)
         for child in self.children():
             if child not in seen:
                 yield from child._children_first(seen)
         yield self
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         """Switch dropout on (or off) in this module and all below it. Returns the module."""
-        for _, module in self.named_modules():
-            module.training = mode
+        if not isinstance(mode, (bool, np.bool)):
+            raise ValueError(f"train: mode is {mode!r}; expected True or False")
+        for module in self.modules():
+            module.training = bool(mode)
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """Switch dropout off."""
         return self.train(False)
 
-    def requires_grad_(self, requires_grad=True):
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Whether the parameters are learned. Returns the module."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
 
-    def zero_grad(self, set_to_none=True):
-        """Forget all gradients, or with set_to_none=False fill them with zeros."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients; with set_to_none=False each becomes a new array of zeros."""
         for parameter in self.parameters():
-            if set_to_none or parameter.grad is None:
-                parameter.zero_grad()
-            else:
-                parameter.grad[...] = 0
+            parameter.grad = None if set_to_none or parameter.grad is None else np.zeros_like(parameter.grad)
 
-    def astype(self, dtype):
+    def astype(self, dtype: npt.DTypeLike) -> Self:
         """Convert parameters and floating-point buffers, e.g. to float64 for a gradient check. Returns the module."""
-        return self.to(lambda array: array.astype(dtype) if array.dtype.kind == "f" else array)
+        try:
+            is_floating = dtype is not None and np.dtype(dtype).kind == "f"
+        except TypeError:
+            is_floating = False
+        if not is_floating:
+            raise TypeError(
+                f"{type(self).__name__} is converted to a floating-point dtype, not to {dtype!r}; to a device by a "
+                "function, model.to(minigrad.runtime.asarray('cuda'))"
+            )
+        return self._convert(lambda array: array.astype(dtype, copy=False) if array.dtype.kind == "f" else array)
 
-    def float(self):
-        """astype(float32)."""
-        return self.astype(np.float32)
+    # fmt: off
+    def half(self) -> Self: return self.astype(np.float16)
+    def float(self) -> Self: return self.astype(np.float32)
+    def double(self) -> Self: return self.astype(np.float64)
+    # fmt: on
 
-    def double(self):
-        """astype(float64)."""
-        return self.astype(np.float64)
+    def to(self, dtype: npt.DTypeLike | Tensor | Callable[[Array], Array]) -> Self:
+        """`astype` of a dtype, or of a Tensor's; or replace the array of each parameter and buffer by what a function
+        makes of it, e.g. a device's `asarray`. Returns the module.
 
-    def to(self, convert):
-        """Replace the array of each parameter and buffer by convert(array), e.g. a device's `asarray`; or, given a
-        dtype, as `astype`. Returns the module.
-
-        Tensors that share an array go on sharing one.
+        Gradients are converted too. Tensors that share an array go on sharing one.
         """
-        if isinstance(convert, (str, np.dtype)) or (isinstance(convert, type) and issubclass(convert, np.generic)):
-            return self.astype(convert)
-        converted = {}
+        if isinstance(dtype, Tensor):
+            return self.astype(dtype.dtype)
+        if callable(dtype) and not isinstance(dtype, type):
+            return self._convert(dtype)
+        return self.astype(dtype)
+
+    def _convert(self, convert: Callable[[Array], Array]) -> Self:
+        converted: dict[int, tuple[Array, Array]] = {}
         for tensor in [*self.parameters(), *self.buffers()]:
             before = tensor.data
             if id(before) not in converted:
                 converted[id(before)] = before, convert(before)  # `before` is kept, so that its id is not reused
-            tensor.data, tensor.grad = converted[id(before)][1], None
-            tensor.grad_buffer = tensor._pending = None  # of an arena of the old dtype or device
+            after = converted[id(before)][1]
+            if after is not before:
+                tensor.data = after
+                tensor.grad = None if tensor.grad is None else convert(tensor.grad)
+                tensor.grad_buffer = tensor._pending = None  # of an arena of the old dtype or device
         return self
 
     @reprlib.recursive_repr("...")
-    def __repr__(self):
+    def __repr__(self) -> str:
         inside = [f"  ({name}): {value!r}".replace("\n", "\n  ") for name, value in self._members()
                   if isinstance(value, Module)]  # fmt: skip
         head = f"{type(self).__name__}({self.extra_repr()}"
         return head + ("\n" + "\n".join(inside) + "\n)" if inside else ")")
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """What `repr` shows in the parentheses."""
         return ""
 
 
-def _new_name(module, name):
-    """The name, if it can be one: KeyError as in PyTorch."""
-    if not isinstance(name, str) or not name or "." in name:
+def new_name(module: Module, name: str, kind: type) -> str:
+    """The name, if it can become one of a `kind`: TypeError or KeyError as in PyTorch."""
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no name for an attribute: it must be a string")
+    if not name or "." in name:
         raise KeyError(f"{name!r} is no name for an attribute: it must be a string without a dot")
-    if name not in vars(module) and hasattr(type(module), name):
+    before = getattr(module, name, None)
+    is_one = isinstance(before, kind) and not (kind is Tensor and isinstance(before, Parameter))
+    if before is not None and not is_one and name not in module._buffers():
         raise KeyError(f"{type(module).__name__} has an attribute {name!r} already")
     return name
 
 
-def _refuse_plain_container(path, value):
+def _refuse_plain_container(path: str, value: object) -> None:
     """TypeError if a list, tuple, set or dict holds a Parameter or a Module, at whatever depth."""
     if not isinstance(value, (list, tuple, dict, set)):
         return
-    todo, seen = [value], set()
+    todo: list[Any] = [value]
+    seen: set[int] = set()
     while todo:
         container = todo.pop()
         if id(container) in seen:
@@ -317,19 +359,3 @@ def _refuse_plain_container(path, value):
                 )
             if isinstance(each, (list, tuple, dict, set)):
                 todo.append(each)
-
-
-def misfit(array, into):
-    """What keeps `array` from being copied into the array `into`, in words; None if nothing does."""
-    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
-        return f"is a {type(array).__name__}, expected an array"
-    if tuple(array.shape) != into.shape:
-        return f"has shape {tuple(array.shape)}, expected {into.shape}"
-    if not np.can_cast(array.dtype, into.dtype, "same_kind"):
-        return f"holds {array.dtype}, expected {into.dtype}"
-    return None
-
-
-def copyable(array, into):
-    """`array` with the dtype of `into` and where that is: what is left to do cannot fail."""
-    return np.asarray(array, dtype=into.dtype, like=into)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 import kernels
-from kernels.arrays import is_array, on_host
+from kernels.arrays import Array, is_array, on_host
 from kernels.system.printable import brief
 from minigrad._tensor import Tensor
 
@@ -63,7 +63,7 @@ def clip_factor(norm: float, max_norm: float) -> float:
     return min(1.0, max_norm / (norm + 1e-6))
 
 
-def _with_gradients(parameters):
+def _with_gradients(parameters: Tensor | Iterable[Tensor]) -> list[tuple[str, Array]]:
     """(what to call it, gradient) of the parameters that have one."""
     if isinstance(parameters, Tensor):
         parameters = [parameters]
@@ -71,7 +71,8 @@ def _with_gradients(parameters):
         raise TypeError(
             f"parameters is a {type(parameters).__name__}; expected a tensor or a list of them, as model.parameters()"
         )
-    named, i = [], None
+    named: list[tuple[str, Array]] = []
+    i = None
     for i, parameter in enumerate(parameters):
         if not isinstance(parameter, Tensor):
             raise TypeError(f"parameter {i} is {brief(parameter)}; expected a tensor, as model.parameters() gives them")
@@ -84,7 +85,7 @@ def _with_gradients(parameters):
     return named
 
 
-def _norm(grads, p):
+def _norm(grads: list[Array], p: float) -> float:
     """The p-norm of the p-norms of all arrays, which for p > 0 is that of all numbers together. A float."""
     if p == 2.0 and all(grad.dtype.itemsize >= 4 for grad in grads):
         return float(kernels.for_array(grads[0]).global_norm(grads))

@@ -96,7 +96,7 @@ def test_zero_grad_and_astype_reach_every_parameter(net):
     assert all(parameter.grad is None for parameter in net.parameters())
     net(np.array([[1, 2]])).sum().backward()
     assert net.astype(np.float64) is net
-    assert {(p.dtype, p.grad) for p in net.parameters()} == {(np.dtype(np.float64), None)}
+    assert {(p.dtype, p.grad.dtype) for p in net.parameters()} == {(np.dtype(np.float64), np.dtype(np.float64))}
     assert net.head.weight is net.wte.weight
 
 
