@@ -96,7 +96,7 @@ class Module:
 
         tensor: a Tensor, an array or None. persistent: False keeps it out of `state_dict`.
         """
-        if hasattr(tensor, "dtype") and not isinstance(tensor, Tensor):
+        if tensor is not None and hasattr(tensor, "dtype") and not isinstance(tensor, Tensor):
             tensor = Tensor(tensor)
         if not isinstance(tensor, (Tensor, type(None))) or isinstance(tensor, Parameter):
             raise TypeError(f"buffer {name} is a {type(tensor).__name__}, expected a Tensor or None")

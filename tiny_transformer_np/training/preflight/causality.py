@@ -73,7 +73,7 @@ def _gradient(model: TransformerLM, ids: Array, places: Array, seed: int) -> flo
 def _embedding_gradient(model: TransformerLM, ids: Array, targets: Array) -> Array:
     """The gradient of the embedded tokens, (R, T, C), on the host."""
     loss = model(ids, targets, ignore_index=IGNORE_INDEX)
-    for node, dout, _ in graph.steps(loss.node, np.ones_like(loss.data)) if loss.requires_grad else ():
+    for node, dout, _ in graph.steps(loss.node, np.ones_like(loss.data)) if loss.node else ():
         if node.op == "embedding" and node.saved["ids"].shape == ids.shape:
             return on_host(dout)
     raise CheckFailed("no embedded tokens", "backward does not reach an embedding of the tokens, so there is nothing "

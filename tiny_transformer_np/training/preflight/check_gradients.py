@@ -54,7 +54,9 @@ def _compare(model: TransformerLM, exact: dict[str, Array], usually: str) -> Non
     total = math.sqrt(sum(float((grad**2).sum()) for grad in exact.values()))
     used = dict(model.named_parameters())
     for name, grad in reversed(exact.items()):  # from the output on: the first that differs is nearest to the fault
-        norm, off = np.linalg.norm(grad), np.linalg.norm(on_host(used[name].grad) - grad)
+        found = used[name].grad
+        assert found is not None  # every weight takes part in the loss
+        norm, off = np.linalg.norm(grad), np.linalg.norm(on_host(found) - grad)
         if not off <= 1e-2 * norm + 1e-6 * total:
             raise CheckFailed(
                 f"another gradient of {name}",
