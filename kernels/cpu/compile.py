@@ -17,10 +17,11 @@ import llvmlite.binding
 import numba
 import numpy as np
 from numba.core.errors import NumbaError
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 from kernels.cpu import forked, threads
 from kernels.cpu.kernel_cache import KernelCache
+from kernels.cpu.llvm_ir import declared
 from kernels.system import cache
 
 # Reordering sums lets loops over a row become vector code. Not "fast": its nnan and ninf parts let the
@@ -146,35 +147,20 @@ def exp(x):
     return np.exp(x)
 
 
-def exp_in_range(x):
-    """exp(x) for x from -88.02 to 88.7228, or a NaN: the limits to which `exp` brings its argument first."""
-    return np.exp(x)
-
-
 @overload(exp)
 def _exp(x):
     if x != numba.float32:
         return lambda x: math.exp(x)
 
     def exp_float32(x):
-        t = np.float32(-88.02) if x < np.float32(-88.02) else x
-        return exp_in_range(np.float32(88.7228) if t > np.float32(88.7228) else t)
-
-    return exp_float32
-
-
-@overload(exp_in_range)
-def _exp_in_range(x):
-    if x != numba.float32:
-        return lambda x: math.exp(x)
-
-    def exp_float32(x):
         # x = k ln 2 + r with |r| <= ln 2 / 2. At 1.5 * 2**23 a float32 number has no bits for a fraction: adding it
         # to x / ln 2 leaves k in the last bits. 127 more is the bias of exponents, so that shifted into their place
-        # these bits are 2**k: 0 for k = -127, infinite for 128. A NaN stays in r.
-        bits = np.float32(x * np.float32(1.44269504088896341) + np.float32(12582912 + 127)).view(np.int32)
+        # these bits are 2**k: 0 for k = -127, infinite for 128. A NaN passes both limits and stays in r.
+        t = np.float32(-88.02) if x < np.float32(-88.02) else x
+        t = np.float32(88.7228) if t > np.float32(88.7228) else t
+        bits = np.float32(t * np.float32(1.44269504088896341) + np.float32(12582912 + 127)).view(np.int32)
         k = np.float32(np.int32(bits - np.int32(0x4B400000 + 127)))  # the bits of 1.5 * 2**23 + 127
-        r = x - k * np.float32(0.693359375)
+        r = t - k * np.float32(0.693359375)
         r = r + k * np.float32(2.12194440e-4)
         y = np.float32(1.3344575219e-3)  # (e**r - 1 - r) / r**2, by Remez' exchange; its part in the error is 2.5e-8
         y = y * r + np.float32(8.3592588287e-3)
@@ -186,3 +172,43 @@ def _exp_in_range(x):
         return y * np.int32(bits << np.int32(23)).view(np.float32)
 
     return exp_float32
+
+
+def exp2_of_product(x, y):
+    """2**(x y) for x y from -127 to 127.9, or a NaN; the product is not rounded where the processor has fma."""
+    return np.exp2(x * y)
+
+
+@overload(exp2_of_product)
+def _exp2_of_product(x, y):
+    if x != numba.float32:
+        return lambda x, y: np.exp2(x * y)
+
+    def exp2_float32(x, y):
+        # As in `exp`, x y = k + r with |r| <= 1/2. Callers have reorder=False, or adding and subtracting the same
+        # number would be taken for nothing.
+        shifted = multiply_add(x, y, np.float32(12582912 + 127))
+        bits = np.float32(shifted).view(np.int32)
+        r = multiply_add(x, y, np.float32(12582912 + 127) - shifted)
+        z = np.float32(1.5595080284e-4)  # (2**r - 1) / r, by Remez' exchange; its part in the error is 3e-9
+        z = z * r + np.float32(1.3406797095e-3)
+        z = z * r + np.float32(9.6176911396e-3)
+        z = z * r + np.float32(5.5503101295e-2)
+        z = z * r + np.float32(2.4022652796e-1)
+        z = z * r + np.float32(6.9314721519e-1)
+        z = z * r + np.float32(1.0)
+        return z * np.int32(bits << np.int32(23)).view(np.float32)
+
+    return exp2_float32
+
+
+@intrinsic
+def multiply_add(typing, x, y, z):
+    """x * y + z, rounded once where the processor has an instruction for it."""
+
+    def generate(context, builder, signature, args):
+        number = args[0].type
+        bits = {"float": 32, "double": 64}[str(number)]
+        return builder.call(declared(builder, f"llvm.fmuladd.f{bits}", number, number, number, number), args)
+
+    return x(x, x, x), generate

@@ -9,13 +9,14 @@ import numpy as np
 from numba import prange
 
 from kernels.arrays import empty
-from kernels.cpu.compile import exp_in_range, jit, launch
+from kernels.cpu.compile import exp2_of_product, jit, launch
 
 LINEAR = math.sqrt(2.0 / math.pi)
 CUBIC = LINEAR * 0.044715  # u = LINEAR * x + CUBIC * x**3
+LINEAR_BASE_2, CUBIC_BASE_2 = LINEAR / math.log(2.0), CUBIC / math.log(2.0)  # of u / ln 2: exp(u) is a power of 2
 SQRT_HALF = math.sqrt(0.5)
 INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
-HIGHEST = 8.7  # above, out is x
+HIGHEST = 8.7  # above, the derivative is 1
 _CHUNK = 4096
 
 
@@ -57,12 +58,12 @@ def _forward_tanh(x, out):
 
 @jit(reorder=False)
 def _forward_tanh_chunk(x, out):
-    one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR), x.dtype.type(CUBIC)
-    lowest, highest = x.dtype.type(_lowest(x.itemsize)), x.dtype.type(HIGHEST)
+    one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR_BASE_2), x.dtype.type(CUBIC_BASE_2)
+    lowest, highest = x.dtype.type(_lowest(x.itemsize)), x.dtype.type(_highest(x.itemsize))
     for j in range(x.size):
         limited = lowest if x[j] < lowest else x[j]
         limited = highest if limited > highest else limited
-        root = exp_in_range(limited * (linear + cubic * (limited * limited)))
+        root = exp2_of_product(limited, linear + cubic * (limited * limited))  # exp(u)
         out[j] = x[j] * (root / (one + root * root)) * root
 
 
@@ -70,6 +71,12 @@ def _forward_tanh_chunk(x, out):
 def _lowest(itemsize):
     """The lowest number that is computed with: of the gate and its derivative nothing is left there."""
     return -12.9525 if itemsize == 4 else -30.0  # u = -87.9, and exp(u) is 0
+
+
+@jit
+def _highest(itemsize):
+    """Above, out is x to the last bit: u / ln 2 is a whole number here, so that the factors are 2**-k and 2**k."""
+    return 5.3427625 if itemsize == 4 else 8.46784511841623
 
 
 @jit(parallel=True)
@@ -82,14 +89,14 @@ def _backward_tanh(dout, x, overwrite, dx):
 
 @jit(reorder=False)
 def _backward_tanh_chunk(dout, x, dx):
-    one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR), x.dtype.type(CUBIC)
+    one, linear, cubic = x.dtype.type(1), x.dtype.type(LINEAR_BASE_2), x.dtype.type(CUBIC_BASE_2)
     linear2, cubic6 = x.dtype.type(2.0 * LINEAR), x.dtype.type(6.0 * CUBIC)
     lowest, highest = x.dtype.type(_lowest(x.itemsize)), x.dtype.type(HIGHEST)
     for j in range(x.size):
         limited = lowest if x[j] < lowest else x[j]
         limited = highest if limited > highest else limited
         square = limited * limited
-        root = exp_in_range(limited * (linear + cubic * square))
+        root = exp2_of_product(limited, linear + cubic * square)
         ratio = root / (one + root * root)
         dx[j] = dout[j] * ratio * (root + limited * ratio * (linear2 + cubic6 * square))
 

@@ -1,9 +1,9 @@
-"""The exponential function of compiled float32 code, against that of float64 numbers."""
+"""The exponential functions of compiled float32 code, against those of float64 numbers."""
 
 import numpy as np
 import pytest
 
-from kernels.cpu.compile import exp, jit
+from kernels.cpu.compile import exp, exp2_of_product, jit
 
 
 @jit
@@ -40,3 +40,30 @@ def test_beyond_the_limits():
     assert np.isfinite(compiled(np.linspace(87, 88.37, 1000))).all()
     small = np.linspace(-87.68, -87.3, 1000, dtype=np.float32)  # subnormal results, multiples of 1.4e-45
     assert np.abs(compiled(small) - np.exp(small.astype(np.float64))).max() < 3e-45
+
+
+@jit(reorder=False)
+def fill_powers_of_2(x, y, out):
+    for i in range(x.size):
+        out[i] = exp2_of_product(x[i], y[i])
+
+
+def powers_of_2(x, y):
+    x, y = np.broadcast_arrays(np.asarray(x, np.float32), np.asarray(y, np.float32))
+    out = np.empty_like(x)
+    fill_powers_of_2(x.copy(), y.copy(), out)
+    return out
+
+
+def test_relative_error_of_a_power_of_2_whose_exponent_is_a_product():
+    """The product is not rounded first: of a number near 100 that would take away 5 bits."""
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(-12, 12, 100_000).astype(np.float32), rng.uniform(0, 10.4, 100_000).astype(np.float32)
+    exact = np.exp2(x.astype(np.float64) * y)
+    normal = exact >= np.finfo(np.float32).smallest_normal
+    assert np.abs(powers_of_2(x, y) / exact - 1)[normal].max() < 1e-7
+
+
+def test_special_powers_of_2():
+    np.testing.assert_array_equal(powers_of_2([0, 1, -2, 3, -126, -127], 1), np.float32([1, 2, 0.25, 8, 2.0**-126, 0]))
+    assert np.isnan(powers_of_2([np.nan, -np.nan], 2)).all()
