@@ -39,6 +39,16 @@ def test_any_axes_are_summed_as_by_numpy(shape, axis, keepdims, order):
     assert accurate_sum(x, axis, keepdims).shape == expected.shape
 
 
+@pytest.mark.parametrize("n", [129, 191, 255, 256, 257, 383, 1000, 4095, 4097, 16_383, 16_385, 33_001, 70_000])
+@pytest.mark.parametrize("columns", [1, 2, 40, 5000])
+def test_every_row_is_counted_once_however_many_there_are(n, columns):
+    """Whole numbers: float32 holds their sums exactly, in any order."""
+    n = min(n, 3_000_000 // columns)
+    x = np.random.default_rng(3).integers(-9, 10, (n, columns)).astype(np.float32)
+    for array in (x, np.asfortranarray(x), x[::-1], np.repeat(x, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(accurate_sum(array, 0), x.sum(axis=0, dtype=np.float64))
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (0, 3), (3, 0), (200, 0)])
 def test_no_elements_sum_to_zero(shape):
     for axis in (None, *range(len(shape))):
