@@ -163,7 +163,7 @@ def variance_of_squares(right):
     """Layer normalisation with the variance E[x^2] - E[x]^2, which cancels beside a large mean."""
 
     def wrong(x, weight, bias, eps):
-        out, mean, rstd = right(x, weight, bias, eps)
+        out, mean, _ = right(x, weight, bias, eps)
         variance = (x * x).mean(axis=-1) - mean * mean
         return out, mean, 1 / np.sqrt(np.maximum(variance, 0) + x.dtype.type(eps))
 
