@@ -79,6 +79,13 @@ class Tensor(graph.GradSlot, Protocols, Methods):
         """The tensor itself: operations take any strides."""
         return self
 
+    def cpu(self) -> Tensor:
+        """On the host: the tensor itself, or a copy of a device's array, which no gradient passes."""
+        if type(self.data) is np.ndarray:
+            return self
+        self._refuse_to_lose_a_gradient("x.detach().cpu()")
+        return Tensor(on_host(self.data))
+
     # ---------------------------------------------------------------------------------- dtypes
 
     def to(self, dtype: npt.DTypeLike | Tensor) -> Tensor:
@@ -139,6 +146,7 @@ class Tensor(graph.GradSlot, Protocols, Methods):
             grad_buffer   (does not happen)                        grad_buffer, to which grad is added
             another       the sum                                  the sum
         """
+        _differentiable(grad)  # an integer leaf's requires_grad may have been assigned
         if self.hooks:
             if totals is not None:
                 totals[self] = as_array(totals[self] + grad) if self in totals else grad
@@ -157,8 +165,8 @@ class Tensor(graph.GradSlot, Protocols, Methods):
                 self.grad = grad.copy()
             elif self.grad is self.grad_buffer:
                 self.grad += grad
-            else:
-                self.grad = as_array(self.grad + grad)
+            else:  # which a person may have assigned
+                self.grad = as_array(self.upstream(self.grad) + grad)
 
     def output(self) -> Array | None:
         """See `graph.GradSlot`. While the array exists, other contributions are summed elsewhere."""

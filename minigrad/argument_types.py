@@ -47,6 +47,15 @@ class Axis(TypedDict, total=False):
     axis: Axes
 
 
+class OneAxis(TypedDict, total=False):
+    axis: int
+
+
+class OneAxisKeepdims(TypedDict, total=False):
+    axis: int | None
+    keepdims: bool
+
+
 class AxisKeepdims(TypedDict, total=False):
     axis: Axes
     keepdims: bool

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import builtins
 import math
-from typing import Unpack
+from typing import Unpack, overload
 
 import numpy as np
 
 from kernels.arrays import accurate_sum, as_array
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import Axes, AxisKeepdims, DType, TensorLike
+from minigrad.argument_types import Axes, Axis, AxisKeepdims, DType, TensorLike
 from minigrad.keywords import NO_AXES, numpy_keywords, reduction, two_meanings
 from minigrad.ops.elementwise import astype, exp, log, sqrt, where
 from minigrad.ops.shape import reshape
@@ -126,6 +126,25 @@ def _whose_var(input, *args, **keywords):
     return None
 
 
+@overload
+def var(
+    input: TensorLike,
+    dim: Axes | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor: ...
+@overload
+def var(
+    a: TensorLike,
+    axis: Axes = None,
+    dtype: DType = None,
+    *,
+    ddof: float | None = None,
+    correction: float | None = None,
+    keepdims: bool = False,
+) -> Tensor: ...
 @two_meanings(_numpy_var, _whose_var)
 def var(
     input: TensorLike,
@@ -165,6 +184,25 @@ def _axis_and_ddof(name, x, dim, unbiased, correction):
     return _normalised(dim, x.ndim), (1 if unbiased is None else int(unbiased)) if correction is None else correction
 
 
+@overload
+def std(
+    input: TensorLike,
+    dim: Axes | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor: ...
+@overload
+def std(
+    a: TensorLike,
+    axis: Axes = None,
+    dtype: DType = None,
+    *,
+    ddof: float | None = None,
+    correction: float | None = None,
+    keepdims: bool = False,
+) -> Tensor: ...
 @two_meanings(_numpy_std, _whose_var)
 def std(
     input: TensorLike,
@@ -236,7 +274,7 @@ def prod_backward(dout, x, axis):
 
 
 @numpy_keywords(axis="dim")
-def cumsum(input: TensorLike, dim: int | None = None, *, dtype: DType = None) -> Tensor:
+def cumsum(input: TensorLike, dim: int | None = None, *, dtype: DType = None, **numpy: Unpack[Axis]) -> Tensor:
     """Sums of the elements up to each one along `dim`; without `dim` of all elements in one row, as in NumPy."""
     x = input = _input(input, dtype)
     x = input = reshape(x, -1) if dim is None else x
@@ -257,9 +295,19 @@ def _cumsum(x, axis):
     return np.cumsum(x, axis=axis, dtype=wide).astype(x.dtype, copy=False).reshape(x.shape)
 
 
+class NormKeywords(AxisKeepdims, total=False):
+    ord: float | str | None
+
+
 @numpy_keywords(axis="dim", keepdims="keepdim", ord="p")
 def norm(
-    input: TensorLike, p: float | str | None = "fro", dim: Axes = None, keepdim: bool = False, *, dtype: DType = None
+    input: TensorLike,
+    p: float | str | None = "fro",
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    dtype: DType = None,
+    **numpy: Unpack[NormKeywords],
 ) -> Tensor:
     """(sum |x|^p)^(1/p) over `dim`, of vectors as in torch.norm: p a number, inf, -inf, 0 (counts), or "fro" for 2.
 
@@ -294,7 +342,11 @@ def norm_backward(dout, x, out, axis, p):
     return np.where((out == 0) | (x == 0) & (p < 2), 0, dout * slope).astype(x.dtype, copy=False)
 
 
-@numpy_keywords(axis="dim", keepdims="keepdim")
+@overload
+def logsumexp(input: TensorLike, dim: Axes, keepdim: bool = False) -> Tensor: ...
+@overload
+def logsumexp(input: TensorLike, *, axis: Axes, keepdims: bool = False) -> Tensor: ...
+@numpy_keywords(overloads=True, axis="dim", keepdims="keepdim")
 def logsumexp(input: TensorLike, dim: Axes, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) over `dim`; the largest element is taken out first, so that nothing overflows."""
     x = as_tensor(input)
@@ -310,14 +362,14 @@ def logsumexp(input: TensorLike, dim: Axes, keepdim: bool = False) -> Tensor:
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
-def all(input: TensorLike, dim: Axes = None, keepdim: bool = False) -> Tensor:
+def all(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Unpack[AxisKeepdims]) -> Tensor:
     """Whether all elements over `dim` are true (not 0); booleans, without a gradient. dim=() reduces nothing."""
     x = as_tensor(input)
     return Tensor(as_array(x.data.all(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
-def any(input: TensorLike, dim: Axes = None, keepdim: bool = False) -> Tensor:
+def any(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Unpack[AxisKeepdims]) -> Tensor:
     """Whether any element over `dim` is true (not 0); booleans, without a gradient. dim=() reduces nothing."""
     x = as_tensor(input)
     return Tensor(as_array(x.data.any(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))

@@ -6,13 +6,13 @@ elements stay in their order. NaN counts as the largest, as in both libraries.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack, overload
 
 import numpy as np
 
-from kernels.arrays import as_array
+from kernels.arrays import Array, as_array
 from minigrad._tensor import Tensor, as_tensor
-from minigrad.argument_types import TensorLike
+from minigrad.argument_types import Axes, OneAxisKeepdims, TensorLike
 from minigrad.keywords import numpy_keywords, two_meanings
 from minigrad.ops.elementwise import maximum, minimum
 from minigrad.ops.indexing import take_along_dim
@@ -56,6 +56,12 @@ def _whose_argsort(input, dim=-1, descending=False, *, stable=True):
     return "numpy" if isinstance(descending, str) else "torch"  # without one they give the same
 
 
+@overload
+def argsort(input: TensorLike, dim: int | None = -1, descending: bool = False, *, stable: bool = True) -> Tensor: ...
+@overload
+def argsort(
+    a: TensorLike, axis: int | None = -1, kind: str | None = None, *, stable: bool = True, descending: bool = False
+) -> Tensor: ...
 @two_meanings(_numpy_argsort, _whose_argsort)
 def argsort(input: TensorLike, dim: int | None = -1, descending: bool = False, *, stable: bool = True) -> Tensor:
     """The indices that sort along `dim`, int64; dim=None: of all elements in one row. The sort is always stable."""
@@ -74,6 +80,14 @@ def _whose_sort(input, *args, **keywords):
     return "torch" if len(args) > 1 and isinstance(args[1], bool) else None
 
 
+@overload
+def sort(input: TensorLike, *, dim: int, descending: bool = False, stable: bool = True) -> ValuesAndIndices: ...
+@overload
+def sort(input: TensorLike, dim: int, descending: bool, *, stable: bool = True) -> ValuesAndIndices: ...
+@overload
+def sort(
+    a: TensorLike, *, axis: int | None, kind: str | None = None, stable: bool = True, descending: bool = False
+) -> Tensor: ...
 @two_meanings(_numpy_sort, _whose_sort)
 def sort(input: TensorLike, dim: int = -1, descending: bool = False, *, stable: bool = True) -> ValuesAndIndices:
     """(values, indices), sorted along `dim`; with NumPy's keyword `axis` the values alone, axis=None of all elements.
@@ -106,13 +120,17 @@ def _arg(name, choose, x, dim, keepdim):
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
-def argmax(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmax(
+    input: TensorLike, dim: int | None = None, keepdim: bool = False, **numpy: Unpack[OneAxisKeepdims]
+) -> Tensor:
     """The index of the first largest element along `dim`, int64; without dim: in the row of all elements."""
     return Tensor(_arg("argmax", np.argmax, as_tensor(input), dim, keepdim))
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
-def argmin(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmin(
+    input: TensorLike, dim: int | None = None, keepdim: bool = False, **numpy: Unpack[OneAxisKeepdims]
+) -> Tensor:
     """The index of the first smallest element along `dim`, int64; without dim: in the row of all elements."""
     return Tensor(_arg("argmin", np.argmin, as_tensor(input), dim, keepdim))
 
@@ -137,6 +155,20 @@ def _numpy_max(a, axis=None, keepdims=False):
     return amax(a, axis=axis, keepdims=keepdims)
 
 
+@overload
+def max(input: TensorLike) -> Tensor: ...
+@overload
+def max(input: TensorLike, other: Tensor | Array) -> Tensor: ...
+@overload
+def max(input: TensorLike, *, other: TensorLike) -> Tensor: ...
+@overload
+def max(input: TensorLike, *, dim: int, keepdim: bool = False) -> ValuesAndIndices: ...
+@overload
+def max(input: TensorLike, dim: int, keepdim: bool) -> ValuesAndIndices: ...
+@overload
+def max(a: TensorLike, axis: None = None, *, keepdims: bool) -> Tensor: ...
+@overload
+def max(a: TensorLike, *, axis: Axes, keepdims: bool = False) -> Tensor: ...
 @two_meanings(_numpy_max, _whose_extremum)
 def max(
     input: TensorLike, dim: Any = None, keepdim: bool = False, *, other: TensorLike | None = None
@@ -157,6 +189,20 @@ def _numpy_min(a, axis=None, keepdims=False):
     return amin(a, axis=axis, keepdims=keepdims)
 
 
+@overload
+def min(input: TensorLike) -> Tensor: ...
+@overload
+def min(input: TensorLike, other: Tensor | Array) -> Tensor: ...
+@overload
+def min(input: TensorLike, *, other: TensorLike) -> Tensor: ...
+@overload
+def min(input: TensorLike, *, dim: int, keepdim: bool = False) -> ValuesAndIndices: ...
+@overload
+def min(input: TensorLike, dim: int, keepdim: bool) -> ValuesAndIndices: ...
+@overload
+def min(a: TensorLike, axis: None = None, *, keepdims: bool) -> Tensor: ...
+@overload
+def min(a: TensorLike, *, axis: Axes, keepdims: bool = False) -> Tensor: ...
 @two_meanings(_numpy_min, _whose_extremum)
 def min(
     input: TensorLike, dim: Any = None, keepdim: bool = False, *, other: TensorLike | None = None

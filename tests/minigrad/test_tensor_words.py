@@ -79,6 +79,39 @@ def test_a_clone_has_memory_of_its_own_and_hands_gradients_on():
     assert copy.deepcopy(x).tolist() == [1, 2]
 
 
+def test_a_gradient_that_a_person_assigns_is_taken_as_an_array_of_the_right_shape():
+    p = mg.tensor([1.0, 2.0], requires_grad=True)
+    for assigned in (mg.ones(2), np.ones(2), [1.0, 1.0]):
+        p.grad = assigned
+        (p * 3).sum().backward()
+        np.testing.assert_array_equal(p.grad, np.float32([4, 4]), strict=True)
+    p.grad = np.ones(1, np.float32)
+    with pytest.raises(ValueError, match=r"grad has shape \(1,\); the tensor has \(2,\)"):
+        (p * 3).sum().backward()
+
+
+def test_integers_that_were_said_to_need_a_gradient_get_no_truncated_one():
+    x = mg.tensor([1, 2])
+    x.requires_grad = True
+    with pytest.raises(TypeError, match="only floating-point tensors can require gradients, not int64"):
+        (x * 0.5).sum().backward()
+
+
+def test_a_tensor_goes_to_another_dtype_but_to_no_device():
+    x = mg.tensor([1.0])
+    assert x.to("float64").dtype == np.float64 and x.to(mg.tensor([1])).dtype == np.int64 and x.cpu() is x
+    with pytest.raises(TypeError, match="to takes a dtype, not 'cuda'; a tensor is where its array is"):
+        x.to("cuda")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'device'"):
+        x.to(device="cuda")
+
+
+def test_equal_is_one_bool():
+    x = mg.tensor([1.0, float("nan")])
+    assert not x.equal(x) and mg.array_equal(x, x, equal_nan=True)
+    assert x[:1].equal([1.0]) and not x[:1].equal([1.0, 1.0]) and not x[:1].equal([2.0])
+
+
 def test_requires_grad_can_be_switched_on_leaves():
     x = mg.tensor([1.0])
     assert x.requires_grad_() is x and x.requires_grad and not x.requires_grad_(False).requires_grad
