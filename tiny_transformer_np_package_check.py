@@ -13,7 +13,9 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 __version__ = "0.2.0"
 DISTRIBUTION = "tiny-transformer-np"
@@ -22,7 +24,7 @@ TRAINING_STEP = "tiny_transformer_np.training.make_step:make_step"  # what `mini
 _HERE = Path(__file__).resolve().parent  # where our packages lie too
 
 
-def require_our_packages():
+def require_our_packages() -> None:
     """ImportError if one is not ours, with the commands that mend it; our command lines print that and exit with 2."""
     foreign = [name for name in PACKAGES if not _is_ours(name)]
     if not foreign:
@@ -34,7 +36,7 @@ def require_our_packages():
     raise ImportError(message)
 
 
-def _is_ours(name):
+def _is_ours(name: str) -> bool:
     """Whether the package that Python finds by this name imports this module, or names the distribution, as ours do."""
     place = _place(name)
     if place is None or os.path.isdir(place):
@@ -46,7 +48,7 @@ def _is_ours(name):
     return f"from {__name__} import" in text or f"of the distribution {DISTRIBUTION}" in text
 
 
-def _place(name):
+def _place(name: str) -> str | None:
     """The file or folder without __init__.py that Python imports by this name; None where that was ours, or nothing."""
     try:
         spec = importlib.util.find_spec(name)
@@ -57,12 +59,12 @@ def _place(name):
     return next((folder for folder in spec.submodule_search_locations if not _is_beside(folder)), None)
 
 
-def _is_beside(place):
+def _is_beside(place: str | Path) -> bool:
     """Whether this lies where our packages do."""
     return _HERE in Path(place).resolve().parents
 
 
-def _explanation(foreign):
+def _explanation(foreign: Sequence[str]) -> str:
     """One line: what was found in place of our packages, and how to put that right."""
     from importlib import metadata  # needed here alone, and slow
 
@@ -82,7 +84,7 @@ def _explanation(foreign):
     )
 
 
-def _owners(metadata, place):
+def _owners(metadata: ModuleType, place: Path) -> Iterator[str]:
     """The names of the other distributions that installed the file at `place`."""
     for other in metadata.distributions():
         site = Path(other.locate_file(""))
@@ -94,7 +96,7 @@ def _owners(metadata, place):
             yield name
 
 
-def _origin(metadata, extra=""):
+def _origin(metadata: ModuleType, extra: str = "") -> str:
     """What to give to `pip install`: the checkout that this lies in, or what was installed, or its name."""
     if (_HERE / "pyproject.toml").exists():
         checkout = "." if Path.cwd() == _HERE else str(_HERE)
@@ -112,14 +114,14 @@ def _origin(metadata, extra=""):
     return shlex.quote(f"{DISTRIBUTION}{extra} @ {url}")
 
 
-def pip_install(extra):
+def pip_install(extra: str) -> str:
     """The command that installs one of the distribution's extras, as one would type it here."""
     from importlib import metadata
 
     return f"{interpreter()} -m pip install {_origin(metadata, f'[{extra}]')}"
 
 
-def _command():
+def _command() -> str | None:
     """The name of our command line that this process is; None for any other program."""
     started = Path(sys.argv[0] if sys.argv else "").name
     if started.startswith("minigrad-"):
@@ -132,7 +134,7 @@ def _command():
     return f"python -m {module.removesuffix('.__main__')}" if module.split(".")[0] in PACKAGES else None
 
 
-def interpreter():
+def interpreter() -> str:
     """This Python as one would type it here: `python` where that is the one, else its path."""
     for name in ("python", "python3"):
         if (found := shutil.which(name)) and os.path.abspath(found) == os.path.abspath(sys.executable):

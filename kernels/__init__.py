@@ -15,6 +15,7 @@ import functools
 import importlib
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -51,22 +52,22 @@ _initial = dict.fromkeys(KERNELS, "fast")  # the choice with which a thread begi
 class _Thread(threading.local):
     """Each thread's choice."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.choice = dict(_initial)  # op -> name of a set
-        self.active = {}  # array type -> the kernels in use; filled on first use
+        self.active: dict[type, SimpleNamespace] = {}  # array type -> the kernels in use; filled on first use
 
 
 _thread = _Thread()
 
 
-def for_array(x):
+def for_array(x: object) -> SimpleNamespace:
     """The kernels in use for arrays of this type, as an object with one attribute per kernel."""
     active = _thread.active.get(type(x))
     return _load(type(x)) if active is None else active
 
 
 @functools.cache
-def backend(name):
+def backend(name: str) -> SimpleNamespace:
     """All kernels of a backend, "reference", "cpu" or "cuda", as the attributes of one object.
 
     Its modules are imported now: only what is in use is, since the reference kernels must not import the compiler.
@@ -75,7 +76,7 @@ def backend(name):
     return SimpleNamespace(**{kernel: getattr(modules[op], kernel) for op in OPS for kernel in KERNELS[op]})
 
 
-def select(name, ops=None):
+def select(name: str, ops: Iterable[str] | None = None) -> None:
     """Use kernel set `name` ("fast" or "reference") from now on, for all ops or for those named, in this thread.
 
     Threads that are started later begin with what the main thread selected. Raises ValueError for a set or an op that
@@ -90,7 +91,7 @@ def select(name, ops=None):
 
 
 @contextmanager
-def use(name, ops=None):
+def use(name: str, ops: Iterable[str] | None = None) -> Iterator[None]:
     """`select` for the length of a `with` block."""
     before = _thread.choice
     select(name, ops)
@@ -100,14 +101,14 @@ def use(name, ops=None):
         _choose(before)
 
 
-def _choose(choice):
+def _choose(choice: dict[str, str]) -> None:
     global _initial
     _thread.choice, _thread.active = choice, {}
     if threading.current_thread() is threading.main_thread():
         _initial = choice
 
 
-def prepare(rehearsal):
+def prepare(rehearsal: Callable[[], object]) -> None:
     """Have the compiled kernels that `rehearsal()` calls ready, before a program begins that calls the same ones.
 
     Those that are not in the cache are compiled in processes of their own, side by side. What is compiled depends on
@@ -119,7 +120,7 @@ def prepare(rehearsal):
         importlib.import_module("kernels.cpu.compile_workers").prepare(rehearsal)
 
 
-def describe():
+def describe() -> str:
     """The kernels in use as a short phrase, e.g. ``fast (attention: reference)``."""
     plain = [op for op, name in _thread.choice.items() if name == "reference"]
     if len(plain) == len(KERNELS):
@@ -127,7 +128,7 @@ def describe():
     return "fast" + (f" ({', '.join(plain)}: reference)" if plain else "")
 
 
-def _load(array_type):
+def _load(array_type: type) -> SimpleNamespace:
     name = f"{array_type.__module__}.{array_type.__qualname__}".replace("cupy._core.core", "cupy")
     if name not in _FAST:
         raise TypeError(

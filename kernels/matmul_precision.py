@@ -5,23 +5,25 @@ The product of two bfloat16 numbers is exact in float32, and the sums are float3
 
 import numpy as np
 
+from kernels.arrays import Array
+
 dtype = "float32"  # or "bfloat16"
 
 
-def select(name):
+def select(name: str) -> None:
     """Round operands to `name` from now on: "bfloat16", or "float32" for no rounding."""
     global dtype
     dtype = name
 
 
-def rounds(array_dtype):
+def rounds(array_dtype: np.dtype) -> bool:
     """Whether operands of this dtype are rounded."""
     return dtype == "bfloat16" and array_dtype == np.float32
 
 
-def rounded(x):
+def rounded(x: Array) -> Array:
     """x as an operand: shape and dtype stay; rounded to the nearest bfloat16, ties to even, if x's dtype is rounded."""
-    if x is None or not rounds(x.dtype):
+    if not rounds(x.dtype):
         return x
     bits = x.view(np.uint32)
     nearest = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)

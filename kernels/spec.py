@@ -5,14 +5,19 @@
     SOURCES     file name -> Source: how a .cu is compiled, and what is expected of its machine code
     BUGS        a Bug for each error that the checks must catch
 
-A spec imports NumPy and this module alone; what needs more imports it when it is called.
+A spec imports NumPy, `kernels.arrays` and this module alone; what needs more imports it when it is called.
 """
 
 import importlib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+
+Variants: TypeAlias = Callable[[np.dtype], list[dict[str, int]]]
+Build: TypeAlias = Callable[[np.random.Generator], Sequence[np.ndarray]]  # makes the arrays of a sample call
 
 IGNORE = 3  # the target that cross-entropy leaves out
 
@@ -29,7 +34,7 @@ class Sizes(NamedTuple):
     p: float = 0.0  # dropout of attention's probabilities
 
     @property
-    def N(self):
+    def N(self) -> int:
         return self.B * self.T
 
 
@@ -46,11 +51,11 @@ class Kernel(NamedTuple):
     """
 
     name: str
-    arguments: Callable
+    arguments: Callable[[Sizes, np.random.Generator, np.dtype], Sequence[Any]]
     tolerance: tuple[float, float]  # largest error in float32, float64: about three times the largest one measured
-    flops: Callable = lambda s: 0
-    written: tuple = ()  # which arguments are written over, beside being read; not empty: the kernel works in place
-    unread: tuple = ()  # which are only written, or of which only as much is read as comes out
+    flops: Callable[[Sizes], int] = lambda s: 0
+    written: tuple[int, ...] = ()  # arguments that are read and written over; not empty: the kernel works in place
+    unread: tuple[int, ...] = ()  # which are only written, or of which only as much is read as comes out
     blas: bool = False  # whether cuBLAS does most of the work
 
 
@@ -62,9 +67,9 @@ class Gradient(NamedTuple):
 
     op: str
     case: str
-    build: Callable
-    keywords: dict = {}  # noqa: RUF012  never changed
-    torch: Callable | None = None
+    build: Build
+    keywords: dict[str, Any] = {}  # noqa: RUF012  never changed
+    torch: Callable[..., Any] | None = None
 
 
 class MachineCode(NamedTuple):
@@ -89,10 +94,10 @@ class Source(NamedTuple):
 
     types: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
     oldest: int = 75  # compute capability
-    variants: Callable = lambda dtype: [{}]  # further macros for a storage type
+    variants: Variants = lambda dtype: [{}]  # further macros for a storage type
     kernels: dict[str, MachineCode] = {}  # noqa: RUF012  never changed
 
-    def of(self, kernel):
+    def of(self, kernel: str) -> MachineCode:
         """What is expected of a kernel, by its name."""
         return self.kernels.get(kernel, MachineCode())
 
@@ -107,18 +112,18 @@ class Bug(NamedTuple):
     name: str
     backend: str  # "reference" or "cpu"
     kernel: str  # or another function of that module, of its beginning with "_"
-    change: Callable
+    change: Callable[..., Any]
     gradient: str = ""
     cause: str = ""
 
 
-def specs():
+def specs() -> dict[str, ModuleType]:
     """{op: its module spec}."""
     kernels = importlib.import_module("kernels")
     return {op: importlib.import_module(f"kernels.{op}.spec") for op in kernels.OPS}
 
 
-def kernels():
+def kernels() -> dict[str, Kernel]:
     """{name: Kernel} of all ops."""
     return {kernel.name: kernel for spec in specs().values() for kernel in spec.KERNELS}
 
@@ -126,22 +131,22 @@ def kernels():
 # --------------------------------------------------------------------------------------------- sample arrays
 
 
-def accum(dtype):
+def accum(dtype: npt.DTypeLike) -> np.dtype:
     """The dtype of sums over `dtype`."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
-def normal(rng, dtype, *shape):
+def normal(rng: np.random.Generator, dtype: npt.DTypeLike, *shape: int) -> np.ndarray:
     """Standard normal numbers; a large array repeats the first 65536 of them, since only its size matters."""
     n = int(np.prod(shape))
     return np.resize(rng.standard_normal(min(n, 1 << 16)).astype(dtype), shape)
 
 
-def normals(*shapes):
+def normals(*shapes: tuple[int, ...]) -> Build:
     """build(rng) of a Gradient: standard normal arrays of these shapes."""
     return lambda rng: [rng.standard_normal(shape) for shape in shapes]
 
 
-def and_then(build, *more):
+def and_then(build: Build, *more: npt.ArrayLike) -> Build:
     """build(rng) of a Gradient: the arrays of `build`, then these."""
     return lambda rng: [*build(rng), *map(np.asarray, more)]

@@ -191,7 +191,7 @@ def test_the_wheel_has_every_package_and_no_other_module():
     assert f"NAMES = {install.PACKAGES}".replace("'", '"') in text
     assert all(f'"{name}"' in text for name in settings["package-dir"])
     assert settings["py-modules"] == [install.__name__]
-    kinds = {file.removeprefix("**/*") for file in settings["package-data"]["*"]} | {".py"}
+    kinds = {Path(file).suffix for file in settings["package-data"]["*"]} | {".py"}
     files = [path for name in install.PACKAGES for path in (ROOT / name).rglob("*") if path.is_file()]
     assert all((path.parent / "__init__.py").is_file() for path in files if path.suffix == ".py")
     assert {path.suffix for path in files if "__pycache__" not in path.parts} <= kinds

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
+from kernels.arrays import Array
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.sixteen_bits import bits_of, format_of, narrow, round_to_odd, widen
 
@@ -29,20 +30,28 @@ class Coefficients(NamedTuple):
     grad_scale: Any
 
 
-def _coefficients(dtype, step, learning_rate, beta1, beta2, eps, grad_scale):
+def _coefficients(
+    dtype: np.dtype, step: int, learning_rate: float, beta1: float, beta2: float, eps: float, grad_scale: float
+) -> Coefficients:
     m_scale, root_scale = learning_rate / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step)
     numbers = beta1, beta2, 1.0 - beta1, 1.0 - beta2, eps, learning_rate, m_scale, root_scale, grad_scale
     return Coefficients(*map(dtype.type, numbers))
 
 
-def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight_decay, grad_scale):
+def adamw_step(
+    param: Array, grad: Array, m: Array, v: Array, step: int, learning_rate: float, beta1: float, beta2: float,
+    eps: float, weight_decay: float, grad_scale: float,
+) -> None:  # fmt: skip
     """One AdamW step in place on param, m and v, all (n,). step counts from 1; see `kernels.adamw.reference`."""
     coefficients = _coefficients(param.dtype, step, learning_rate, beta1, beta2, eps, grad_scale)
     decay_factor = param.dtype.type(1.0 - learning_rate * weight_decay)
     launch(_update, 2.0 * param.size, param, grad, m, v, decay_factor, coefficients)
 
 
-def fused_adamw_step(param, grad, m, v, low, step, ends, decays, learning_rate, beta1, beta2, eps, norm, max_norm):
+def fused_adamw_step(
+    param: Array, grad: Array, m: Array, v: Array, low: Array | None, step: Array, ends: Array, decays: Array,
+    learning_rate: float, beta1: float, beta2: float, eps: float, norm: Array | float, max_norm: float,
+) -> None:  # fmt: skip
     """One step in place on param, m, v (n,), low (n,) or None and step (); see `kernels.adamw.reference`."""
     if not math.isfinite(norm):
         return

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from kernels.arrays import Array
 from kernels.cuda.launch import Kernel, accum_dtype, blocks, empty
 
 _step = Kernel("adamw/adamw.cu", "adamw_step")
@@ -18,7 +19,10 @@ _fused_step_wide = Kernel(_FUSED, "fused_adamw_step_wide")
 _THREADS, _VECS_PER_THREAD = 256, 4  # as in the sources
 
 
-def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight_decay, grad_scale):
+def adamw_step(
+    param: Array, grad: Array, m: Array, v: Array, step: int, learning_rate: float, beta1: float, beta2: float,
+    eps: float, weight_decay: float, grad_scale: float,
+) -> None:  # fmt: skip
     """One AdamW step in place on param, m and v, all (n,). step counts from 1; see `kernels.adamw.reference`."""
     if not param.shape == grad.shape == m.shape == v.shape:
         raise ValueError(f"param {param.shape}, grad {grad.shape}, m {m.shape} and v {v.shape} differ in shape")
@@ -31,8 +35,9 @@ def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight
 
 
 def fused_adamw_step(
-    param, grad, m, v, low, step, ends, decays, learning_rate, beta1, beta2, eps, norm, max_norm
-):  # fmt: skip
+    param: Array, grad: Array, m: Array, v: Array, low: Array | None, step: Array, ends: Array, decays: Array,
+    learning_rate: float, beta1: float, beta2: float, eps: float, norm: Array | float, max_norm: float,
+) -> None:  # fmt: skip
     """One step in place on param, m, v (n,), low (n,) or None and step (); see `kernels.adamw.reference`.
 
     TypeError for a 16-bit grad or low beside parameters that are not float32.

@@ -4,10 +4,14 @@ import math
 
 import numpy as np
 
+from kernels.arrays import Array
 from kernels.cast.reference import cast
 
 
-def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight_decay, grad_scale):
+def adamw_step(
+    param: Array, grad: Array, m: Array, v: Array, step: int, learning_rate: float, beta1: float, beta2: float,
+    eps: float, weight_decay: float, grad_scale: float,
+) -> None:  # fmt: skip
     """One step of AdamW (Loshchilov & Hutter 2019, algorithm 2), in place on param, m and v; all of shape (n,).
 
     step counts from 1. grad_scale multiplies the gradient first (clipping); decay is decoupled from it.
@@ -26,7 +30,10 @@ def adamw_step(param, grad, m, v, step, learning_rate, beta1, beta2, eps, weight
     param -= learning_rate * mhat / (np.sqrt(vhat) + eps)
 
 
-def fused_adamw_step(param, grad, m, v, low, step, ends, decays, learning_rate, beta1, beta2, eps, norm, max_norm):
+def fused_adamw_step(
+    param: Array, grad: Array, m: Array, v: Array, low: Array | None, step: Array, ends: Array, decays: Array,
+    learning_rate: float, beta1: float, beta2: float, eps: float, norm: Array | float, max_norm: float,
+) -> None:  # fmt: skip
     """One step of AdamW over a flat arena, in place on param, m and v (n,), float32 or float64.
 
     grad (n,) of that dtype or a 16-bit one; low (n,): a 16-bit copy of param kept up to date, or None. step (): int64,

@@ -1,17 +1,20 @@
 """What tests, gates and benchmarks need to know of adamw: see `kernels.spec`."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from kernels.spec import Bug, Kernel, MachineCode, Source, accum, normal
+from kernels.arrays import Array
+from kernels.spec import Bug, Kernel, MachineCode, Sizes, Source, accum, normal
 
 
-def _step(s, rng, dtype):
+def _step(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """param, grad, m, v (P,), step, learning_rate, beta1, beta2, eps, weight_decay, grad_scale."""
     param, grad, m, v = (normal(rng, dtype, s.P) for _ in range(4))
     return param, grad, m, np.abs(v), 3, 0.1, 0.9, 0.99, 1e-3, 0.1, 0.5
 
 
-def _fused_step(s, rng, dtype):
+def _fused_step(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """param, grad, m, v, low (P,), step (), ends, decays, learning_rate, beta1, beta2, eps, norm (), max_norm.
 
     float32 parameters beside 16-bit gradients, and a copy of them then. Four segments, one of them empty.
@@ -37,10 +40,25 @@ SOURCES = {
 }  # fmt: skip
 
 
-def _adamw(corrected=True, root_eps=False, decoupled=True, scaled=True, squared=True):
+def _adamw(
+    corrected: bool = True, root_eps: bool = False, decoupled: bool = True, scaled: bool = True, squared: bool = True
+) -> Callable:
     """AdamW as published, or with one thing changed."""
 
-    def change(right, param, grad, m, v, step, rate, beta1, beta2, eps, decay, grad_scale):
+    def change(
+        right: Callable,
+        param: Array,
+        grad: Array,
+        m: Array,
+        v: Array,
+        step: int,
+        rate: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        decay: float,
+        grad_scale: float,
+    ) -> None:
         g = grad * (grad_scale if scaled else 1.0) + (0.0 if decoupled else decay * param)
         m[...] = beta1 * m + (1.0 - beta1) * g
         v[...] = beta2 * v + (1.0 - beta2) * (g * g if squared else np.abs(g))

@@ -6,12 +6,13 @@ keys, and keeps a running maximum, sum and weighted mean; backward forms the pro
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numba import prange
 
 from kernels import matmul_precision
-from kernels.arrays import empty
+from kernels.arrays import Array, Shape, empty
 from kernels.attention import cpu_bfloat16
 from kernels.attention.cpu_scores import (
     NO_DROPOUT,
@@ -48,7 +49,9 @@ from kernels.cpu.vector_copies import Block, fetch_add, lanes
 from kernels.philox import derive_key, keep_threshold
 
 
-def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
+def attention_forward(
+    q: Array, k: Array, v: Array, scale: float, causal: bool, p: float, seed: int, step: int, stream: int
+) -> tuple[Array, Array]:
     """q (B, H, T, D), k and v (B, H, S, D), any strides -> out (B, H, T, D), logsumexp (B, H, T).
 
     `out` is laid out as (B, T, H, D) in memory, so that merging the heads afterwards needs no copy.
@@ -66,7 +69,10 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     return out, logsumexp
 
 
-def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, step, stream, into=None):
+def attention_backward(
+    dout: Array, q: Array, k: Array, v: Array, out: Array, logsumexp: Array, scale: float, causal: bool, p: float,
+    seed: int, step: int, stream: int, into: Sequence[Array] | None = None,
+) -> Sequence[Array]:  # fmt: skip
     """-> dq, dk, dv, shaped like q, k, v; written into the three arrays of `into` where it is given.
 
     The rows of `into`'s arrays are contiguous: their last axis is.
@@ -84,13 +90,13 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
     return grads
 
 
-def _nanoseconds(shape):
+def _nanoseconds(shape: Shape) -> float:
     """An estimate of forward's time on one thread: a few operations for every score, two for every product of it."""
     B, H, T, S, D = shape
     return B * H * T * S * (0.7 + 0.02 * D)
 
 
-def _dropout(p, seed, step, stream, dtype):
+def _dropout(p: float, seed: int, step: int, stream: int, dtype: np.dtype) -> Dropout:
     k0, k1 = derive_key(seed, step, stream) if p else (0, 0)
     return Dropout(np.uint64(keep_threshold(p)), dtype.type(1.0 / (1.0 - p)), np.uint32(k0), np.uint32(k1))
 

@@ -6,8 +6,12 @@ dk and dv; each element of a gradient is summed by one thread, so there are no a
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from kernels.arrays import Array, Shape
 from kernels.cuda.launch import Kernel, Strided, accum_dtype, blocks, capability, empty
 from kernels.philox import derive_key, keep_threshold
 
@@ -28,10 +32,12 @@ class Variant(NamedTuple):
     suffix: str  # of the kernels' names
     rows: int  # queries or keys that a block owns
     threads: int
-    defines: tuple = ()  # ((macro, value), ...)
+    defines: tuple[tuple[str, int], ...] = ()  # ((macro, value), ...)
 
 
-def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
+def attention_forward(
+    q: Array, k: Array, v: Array, scale: float, causal: bool, p: float, seed: int, step: int, stream: int
+) -> tuple[Array, Array]:
     """q (B, H, T, D), k and v (B, H, S, D), any strides -> out (B, H, T, D), logsumexp (B, H, T) in accum's dtype.
 
     `out` is laid out as (B, T, H, D) in memory, so that merging the heads afterwards needs no copy. ValueError for
@@ -48,7 +54,10 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     return out, logsumexp
 
 
-def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, step, stream, into=None):
+def attention_backward(
+    dout: Array, q: Array, k: Array, v: Array, out: Array, logsumexp: Array, scale: float, causal: bool, p: float,
+    seed: int, step: int, stream: int, into: Sequence[Array] | None = None,
+) -> Sequence[Array]:  # fmt: skip
     """-> dq, dk, dv, shaped like q, k, v; written into the three arrays of `into` where it is given.
 
     The arrays of `into` must have rows without gaps: their last axis is contiguous.
@@ -68,7 +77,7 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
     return grads if into is None else into
 
 
-def choose(dtype, D, scale, arch, views):
+def choose(dtype: np.dtype, D: int, scale: float, arch: int, views: Sequence[Strided]) -> Variant:
     """The Variant for heads of size D: tensor cores where they can be used.
 
     They take 16-bit storage, capability 8.0, the head sizes in MMA_HEADS, rows that begin at multiples of 16 bytes, and
@@ -83,7 +92,7 @@ def choose(dtype, D, scale, arch, views):
     return Variant("attention/attention.cu", "", rows, 128 if size == 8 else 256, defines)
 
 
-def _delta(dout, out, shape):
+def _delta(dout: Array, out: Array, shape: Shape) -> Array:
     """Sums over d of dout * out, (B, H, T)."""
     B, H, T, _, D = shape
     delta = empty(dout, (B, H, T), accum_dtype(dout.dtype))
@@ -94,35 +103,35 @@ def _delta(dout, out, shape):
     return delta
 
 
-def _launch(name, variant, grid, arguments, dtype):
+def _launch(name: str, variant: "Variant", grid: int, arguments: Sequence[Any], dtype: np.dtype) -> None:
     kernel = _kernel(variant.file, name + variant.suffix, variant.defines)
     kernel.launch(grid, variant.threads, *arguments, dtype=dtype)
 
 
 @functools.cache
-def _kernel(file, name, defines):
+def _kernel(file: str, name: str, defines: tuple[tuple[str, int], ...]) -> Kernel:
     return Kernel(file, name, **dict(defines))
 
 
-def _setting(shape, scale, causal, p, seed, step, stream):
+def _setting(shape: Shape, scale: float, causal: bool, p: float, seed: int, step: int, stream: int) -> list[float]:
     """The arguments after the arrays; key and scale of the dropout as reference.py has them."""
     _, H, T, S, D = shape
     k0, k1 = derive_key(seed, step, stream) if p else (0, 0)
     return [float(scale), int(causal), keep_threshold(p), 1.0 / (1.0 - p), k0, k1, H, T, S, D]
 
 
-def _view(x):
+def _view(x: Array) -> Array:
     """x, or a copy of it if its last axis is not contiguous."""
     return x if x.shape[-1] <= 1 or x.strides[-1] == x.dtype.itemsize else x.copy()
 
 
-def _with_strides(*arrays):
+def _with_strides(*arrays: Array) -> list[Any]:
     """For each array its pointer and its strides along b, h and t."""
     views = [Strided(x) for x in arrays]
     return [argument for view in views for argument in (view, *view.strides)]
 
 
-def _sizes(q, k, v):
+def _sizes(q: Array, k: Array, v: Array) -> tuple[int, int, int, int, int]:
     """(B, H, T, S, D); ValueError for shapes that do not match or that the kernels do not take."""
     B, H, T, D = q.shape
     S = k.shape[2]
@@ -134,7 +143,7 @@ def _sizes(q, k, v):
     return B, H, T, S, D
 
 
-def _expect(arrays, shape):
+def _expect(arrays: Mapping[str, Array], shape: Shape) -> None:
     """ValueError unless each array has this shape: beyond a smaller one the kernel would read or write."""
     for name, x in arrays.items():
         if x.shape != shape:

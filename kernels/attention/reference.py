@@ -1,12 +1,17 @@
 """Attention in plain array code: the reference for the fast kernels."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from kernels.arrays import Array, Shape
 from kernels.matmul_precision import rounded
 from kernels.philox import derive_key, keep_threshold, philox4x32
 
 
-def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
+def attention_forward(
+    q: Array, k: Array, v: Array, scale: float, causal: bool, p: float, seed: int, step: int, stream: int
+) -> tuple[Array, Array]:
     """softmax(q k^T scale + mask) v with dropout of probability p on the probabilities, as GPT-2 has it.
 
     q (B, H, T, D), k and v (B, H, S, D) -> out (B, H, T, D), logsumexp (B, H, T) of the scaled scores.
@@ -20,7 +25,10 @@ def attention_forward(q, k, v, scale, causal, p, seed, step, stream):
     return rounded(dropped) @ rounded(v), (highest + np.log(total))[..., 0]
 
 
-def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, step, stream, into=None):
+def attention_backward(
+    dout: Array, q: Array, k: Array, v: Array, out: Array, logsumexp: Array, scale: float, causal: bool, p: float,
+    seed: int, step: int, stream: int, into: Sequence[Array] | None = None,
+) -> Sequence[Array]:  # fmt: skip
     """-> dq, dk, dv, shaped like q, k, v; written into the three arrays of `into` where it is given.
 
     The probabilities are formed again from logsumexp, so forward saves nothing of size T * S.
@@ -39,14 +47,14 @@ def attention_backward(dout, q, k, v, out, logsumexp, scale, causal, p, seed, st
     return into
 
 
-def _scores(q, k, scale, causal):
+def _scores(q: Array, k: Array, scale: float, causal: bool) -> Array:
     scores = (rounded(q) @ rounded(k).swapaxes(-1, -2)) * scale  # (B, H, T, S)
     if causal:  # set, never added: no finite score can overpower the mask
         scores[..., ~np.tri(q.shape[2], k.shape[2], dtype=bool, like=scores)] = -np.inf
     return scores
 
 
-def _attention_mask(shape, p, seed, step, stream, q):
+def _attention_mask(shape: Shape, p: float, seed: int, step: int, stream: int, q: Array) -> Array:
     """0 or 1/(1-p) for every (b, h, i, j): lane j % 4 of the counter (j // 4, i, b * H + h, 0). An array like q."""
     if p == 0.0:
         return np.ones_like(q, shape=(1, 1, 1, 1))

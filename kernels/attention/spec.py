@@ -1,29 +1,32 @@
 """What tests, gates and benchmarks need to know of attention: see `kernels.spec`."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from kernels.spec import Bug, Gradient, Kernel, MachineCode, Source, accum, normal, normals
+from kernels.arrays import Array
+from kernels.spec import Bug, Gradient, Kernel, MachineCode, Sizes, Source, Variants, accum, normal, normals
 
 _HEADS = (32, 64, 80, 96, 128)  # head sizes that are compiled; 80 for tensor cores alone
 
 
-def _heads(s, rng, dtype, n):
+def _heads(s: Sizes, rng: np.random.Generator, dtype: np.dtype, n: int) -> np.ndarray:
     """n arrays (B, H, T, D), laid out as (B, T, n, H, D) in memory: as the heads of one product."""
     D = s.C // s.H
     return normal(rng, dtype, s.B, s.T, n, s.H, D).transpose(2, 0, 3, 1, 4)
 
 
-def _setting(s):
+def _setting(s: Sizes) -> tuple:
     """scale, causal, p, seed, step, stream."""
     return (s.C // s.H) ** -0.5, True, s.p, 1, 2, 3
 
 
-def _forward(s, rng, dtype):
+def _forward(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """q, k, v (B, H, T, D)."""
     return *_heads(s, rng, dtype, 3), *_setting(s)
 
 
-def _backward(s, rng, dtype):
+def _backward(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """dout, q, k, v, out (B, H, T, D), logsumexp (B, H, T)."""
     dout, q, k, v, out = _heads(s, rng, dtype, 5)
     # that of as many scores, independent and normal, as a query sees keys; and larger, for backward to stay small
@@ -46,10 +49,10 @@ GRADIENTS = (
 )  # fmt: skip
 
 
-def _variants(arch):
+def _variants(arch: int) -> Variants:
     """What the launcher compiles for a compute capability."""
 
-    def variants(dtype):
+    def variants(dtype: np.dtype) -> list[dict[str, int]]:
         from kernels.attention.cuda import choose
 
         heads = (D for D in _HEADS if arch >= 80 or D % 32 == 0)
@@ -74,7 +77,7 @@ SOURCES = {
 }  # fmt: skip
 
 
-def _mask_one_short(right, q, k, scale, causal):
+def _mask_one_short(right: Callable, q: Array, k: Array, scale: float, causal: bool) -> Array:
     scores = (q @ k.swapaxes(-1, -2)) * scale
     if causal:  # a query sees one key too many
         scores[..., ~np.tri(q.shape[2], k.shape[2], 1, dtype=bool)] = -np.inf

@@ -1,9 +1,10 @@
 """Arrays in another storage type, on all threads; arrays of 16-bit types are handled as their bits."""
 
 import numpy as np
+import numpy.typing as npt
 from numba import prange
 
-from kernels.arrays import empty
+from kernels.arrays import Array, empty
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.sixteen_bits import bits_of, format_of, narrow, round_to_odd, widen
 
@@ -11,7 +12,7 @@ _CHUNK = 16384
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-def cast(x, dtype):
+def cast(x: Array, dtype: npt.DTypeLike) -> Array:
     """x of any shape as `dtype`, rounded to the nearest, ties to even; x itself where it has that dtype."""
     dtype = np.dtype(dtype)
     for name in (x.dtype.name, dtype.name):
@@ -36,14 +37,14 @@ def cast(x, dtype):
     return out
 
 
-def to_bfloat16_bits(x):
+def to_bfloat16_bits(x: Array) -> Array:
     """float32 x of any shape, rounded to bfloat16 as above -> the 16 bits of each number, uint16, shaped like x."""
     bits = empty(x.shape, np.uint16)
     launch(_round, 0.2 * x.size, np.ascontiguousarray(x).reshape(-1).view(np.uint32), bits.reshape(-1))
     return bits
 
 
-def from_bfloat16_bits(bits):
+def from_bfloat16_bits(bits: Array) -> Array:
     """The inverse of `to_bfloat16_bits`, which is exact."""
     x = empty(bits.shape, np.float32)
     launch(_extend, 0.2 * x.size, bits.reshape(-1), x.reshape(-1).view(np.uint32))

@@ -1,7 +1,9 @@
 """Conversion to another storage type. Between the two 16-bit types by way of float32, which holds both exactly."""
 
 import numpy as np
+import numpy.typing as npt
 
+from kernels.arrays import Array
 from kernels.cuda.launch import STORAGE, Kernel, blocks, contiguous, empty
 
 _from = {name: Kernel("cast/cast.cu", f"from_{kind}") for name, kind in (("float32", "float"), ("float64", "double"))}
@@ -9,7 +11,7 @@ _to = {name: Kernel("cast/cast.cu", f"to_{kind}") for name, kind in (("float32",
 _THREADS = 256
 
 
-def cast(x, dtype):
+def cast(x: Array, dtype: npt.DTypeLike) -> Array:
     """x of any shape as `dtype`, rounded to the nearest, ties to even; x itself where it has that dtype."""
     dtype = np.dtype(dtype)
     for name in (x.dtype.name, dtype.name):

@@ -1,9 +1,12 @@
 """Conversion between storage types in plain array code: the reference for the fast kernels."""
 
 import numpy as np
+import numpy.typing as npt
+
+from kernels.arrays import Array
 
 
-def cast(x, dtype):
+def cast(x: Array, dtype: npt.DTypeLike) -> Array:
     """x of any shape as `dtype`, rounded to the nearest, ties to even; x itself where it has that dtype."""
     dtype = np.dtype(dtype)
     if (x.dtype.name, dtype.name) == ("float64", "bfloat16"):
@@ -11,7 +14,7 @@ def cast(x, dtype):
     return x.astype(dtype, copy=False)
 
 
-def _round_to_odd(x):
+def _round_to_odd(x: Array) -> Array:
     """float64 -> float32 with the last bit 1 where digits were lost (Boldo & Melquiond 2008): never a false tie."""
     y = x.astype(np.float32)
     wide = y.astype(np.float64)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.arrays import Array
 from kernels.cpu.compile import jit
 from kernels.cpu.micro_kernel import (
     MR_SMALL,
@@ -34,7 +35,7 @@ class Rows(NamedTuple):
     D: int  # numbers of a row
 
 
-def base_and_strides(x):
+def base_and_strides(x: Array) -> tuple[Array, Array]:
     """x (B, H, T, D) -> x's first row, and the strides of b, h and t in numbers.
 
     To compiled code an array of any strides is slow to read, and a contiguous one is another type. In this form every x

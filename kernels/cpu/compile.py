@@ -10,7 +10,9 @@ import math
 import os
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import llvmlite
 import llvmlite.binding
@@ -29,7 +31,7 @@ from kernels.system import cache
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 
-def _cache_folder():
+def _cache_folder() -> Path | None:
     """The folder for this version of the kernels; None if no folder can be trusted, and nothing is cached."""
     package = Path(__file__).resolve().parents[1]
     compiled = [*sorted(package.glob("cpu/*.py")), *sorted(package.glob("*/cpu*.py")), package / "arrays.py"]
@@ -38,7 +40,7 @@ def _cache_folder():
     return cache.folder("cpu-" + hashlib.sha256(sources + repr(versions).encode()).hexdigest()[:16])
 
 
-def _whole_registers():
+def _whole_registers() -> None:
     """Use whole vector registers: for some processors LLVM uses half of each, since older ones lower their clock."""
     features = llvmlite.binding.get_host_cpu_features()
     if numba.config.CPU_FEATURES is None and features.get("avx512f"):
@@ -49,7 +51,7 @@ _whole_registers()  # before the first function is compiled
 _CACHE = _cache_folder()
 
 
-def jit(function=None, *, parallel=False, mixed=False, reorder=True):
+def jit(function: Callable | None = None, *, parallel: bool = False, mixed: bool = False, reorder: bool = True) -> Any:
     """`numba.njit` as every kernel uses it. `parallel` turns `prange` loops into threads.
 
     A call from Python with arrays that the kernel is not for raises TypeError in one line. mixed: whether it is for
@@ -71,7 +73,7 @@ def jit(function=None, *, parallel=False, mixed=False, reorder=True):
     return kernel
 
 
-def _compiled(function, mixed, compile, *args):
+def _compiled(function: Callable, mixed: bool, compile: Callable, *args: Any) -> Any:
     """compile(*args), the kernel for the types of these arguments, which a call met for the first time.
 
     TypeError in one line if there is none. Its `__context__` is the compiler's error, for whoever writes a kernel.
@@ -85,7 +87,7 @@ def _compiled(function, mixed, compile, *args):
         raise TypeError(_refusal(function, dtypes)) from None
 
 
-def _arrays(values):
+def _arrays(values: Iterable[Any]) -> Iterator[np.ndarray]:
     """All arrays among the arguments of a kernel, those in tuples too."""
     for value in values:
         if isinstance(value, tuple):
@@ -94,14 +96,14 @@ def _arrays(values):
             yield value
 
 
-def _may_fit(dtypes, mixed):
+def _may_fit(dtypes: Sequence[np.dtype], mixed: bool) -> bool:
     """Whether there may be a kernel: 16-bit numbers come as bits, uint16, and integers only beside numbers or bits."""
     floats = {dtype for dtype in dtypes if dtype in (np.float32, np.float64)}
     known = all(dtype in floats or dtype.kind in "iu" for dtype in dtypes) and (mixed or len(floats) < 2)
     return known and (not dtypes or bool(floats) or any(dtype.kind == "u" for dtype in dtypes))
 
 
-def _refusal(function, dtypes):
+def _refusal(function: Callable, dtypes: Sequence[np.dtype]) -> str:
     given = ", ".join(dict.fromkeys(map(str, dtypes))) or "no arrays"
     name = f"{function.__module__.removeprefix('kernels.')}.{function.__name__}"
     return (
@@ -110,14 +112,14 @@ def _refusal(function, dtypes):
     )
 
 
-_running = threading.RLock()  # Numba's workqueue layer ends a process in which two threads run kernels at once
+_running: Any = threading.RLock()  # Numba's workqueue layer ends a process in which two threads run kernels at once
 if hasattr(os, "register_at_fork"):  # the thread that held it is not in the fork
     os.register_at_fork(after_in_child=_running._at_fork_reinit)
 
 _WORTH_SHARING = 15_000  # nanoseconds; giving work to a thread that is still awake takes 3,000
 
 
-def launch(kernel, nanoseconds, *args):
+def launch(kernel: Callable[..., Any], nanoseconds: float, *args: Any) -> Any:
     """kernel(*args) on all threads, or on one thread if the estimated nanoseconds are too few to share.
 
     The kernels' sums do not depend on the number of threads, so this does not change a bit of the result.
@@ -139,7 +141,7 @@ def launch(kernel, nanoseconds, *args):
 # -------------------------------------------------------------------------------------------- exp
 
 
-def exp(x):
+def exp(x: float) -> float:
     """e**x; in compiled code a polynomial for float32 (which, unlike libm's, the compiler can vectorise).
 
     Its relative error is 1e-7 at most, from -87.3 to 88.376; above it is infinite, below -87.7 it is 0.

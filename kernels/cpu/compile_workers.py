@@ -17,8 +17,10 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from types import SimpleNamespace
+from typing import IO, Any, NoReturn, TypeAlias
 
 import numba
 import numpy as np
@@ -31,6 +33,8 @@ import kernels
 from kernels.cpu import forked, threads
 from kernels.system.streams import note
 
+Task: TypeAlias = tuple[str, str, Any, str]  # a kernel's module, name and signature; its entry in the cache
+
 _MAX_WORKERS = 4  # with more the longest kernel still takes as long; a worker takes 250 MB
 _IDLE_SECONDS = 10  # after which a worker without work ends
 #: modules whose kernels take longest: begun first
@@ -39,16 +43,17 @@ _START = "import sys; sys.path[:] = sys.argv[1:]; from kernels.cpu.compile_worke
 
 _HEADER, _MAGIC = struct.Struct("<8sQ"), b"minigrad"  # each message begins with these: magic and length
 
-_is_worker, _requested = False, None  # an entry's name
-_contents = {}  # entry: its content, compiled but not loaded yet; in a worker, not sent yet
-_missing = None  # entry: task, during a rehearsal
+_is_worker = False
+_requested: str | None = None  # an entry's name
+_contents: dict[str, bytes] = {}  # entry: its content, compiled but not loaded yet; in a worker, not sent yet
+_missing: dict[str, Task] | None = None  # entry: task, during a rehearsal
 
 
 class NotCompiled(Exception):
     """A kernel that is not in the cache, in a rehearsal."""
 
 
-def compiled(function, sig, entry):
+def compiled(function: Callable, sig: Any, entry: str) -> bytes | None:
     """The content of the cache's entry for a kernel, compiled by a worker. None: compile it in this process."""
     if entry in _contents:
         return _contents.pop(entry)
@@ -67,18 +72,18 @@ def compiled(function, sig, entry):
     return content
 
 
-def is_requested(entry):
+def is_requested(entry: str) -> bool:
     """Whether an entry that was compiled here is to be stored. A worker also compiles what the kernel calls."""
     return not _is_worker or entry == _requested
 
 
-def remember(entry, content):
+def remember(entry: str, content: bytes) -> None:
     """In a worker: keep the content of the requested entry, to be sent."""
     if _is_worker and entry == _requested:
         _contents[entry] = content
 
 
-def prepare(rehearsal):
+def prepare(rehearsal: Callable[[], object]) -> None:
     """Compile what `rehearsal()` calls and is not in the cache, on as many cores as kernels may use.
 
     Where a kernel is missing, the reference kernel takes its place in the rehearsal. The last rehearsal loads them all.
@@ -89,13 +94,13 @@ def prepare(rehearsal):
     _contents.clear()
 
 
-def _rehearse(rehearsal):
+def _rehearse(rehearsal: Callable[[], object]) -> list[Task]:
     """The tasks of all kernels that are missing."""
     global _missing
     fast, _missing = kernels.for_array(np.empty(0)), {}
 
-    def either(name):
-        def call(*args, **kwargs):
+    def either(name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
             try:
                 return getattr(fast, name)(*args, **kwargs)
             except NotCompiled:
@@ -112,17 +117,17 @@ def _rehearse(rehearsal):
         kernels._thread.active[np.ndarray], _missing = fast, None
 
 
-def _compile_all(tasks):
+def _compile_all(tasks: list[Task]) -> bool:
     """Compile the tasks on several workers, with a progress report. Returns whether any was compiled."""
     global _worker
     order = {module: i for i, module in enumerate(_LONGEST)}
     tasks = sorted(tasks, key=lambda task: order.get(task[0], len(order)))
     workers = [_worker, *(Worker() for _ in range(min(len(tasks), numba.get_num_threads(), _MAX_WORKERS) - 1))]
-    idle = queue.SimpleQueue()
+    idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
     for worker in workers:
         idle.put(worker)
 
-    def compile(task):
+    def compile(task: Task) -> tuple[Task, bytes | None]:
         worker = idle.get()
         try:
             return task, worker.compile(task)
@@ -147,7 +152,7 @@ def _compile_all(tasks):
     return bool(_contents)
 
 
-def _show(n, total, task):
+def _show(n: int, total: int, task: Task) -> None:
     """How many kernels are compiled, since silence looks like a hang: a bar on a terminal, else a line for each."""
     what, count = "compiling kernels (once, then cached)", f"{n} of {total}"
     if sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty():
@@ -156,18 +161,19 @@ def _show(n, total, task):
         note(f"{what}: {count}, {_name(task)}")
 
 
-def _name(task):
+def _name(task: Task) -> str:
     return f"{task[0].removeprefix('kernels.').replace('.', '/')}.py: {task[1]}"
 
 
 class Worker:
     """A process that compiles one kernel after another. It starts at the first task."""
 
-    def __init__(self):
-        self._process = self._owner = None
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner: int | None = None
         self._closed = False
 
-    def compile(self, task):
+    def compile(self, task: Task) -> bytes | None:
         """The content of the cache's entry; None if the process could not be started or failed."""
         fresh = False
         while not (fresh or self._closed):
@@ -175,6 +181,7 @@ class Worker:
                 self._end()
             try:
                 process = self._process or self._start()
+                assert process.stdin and process.stdout
                 _send(process.stdin, dumps(task))
                 return _receive(process.stdout) or None
             except OSError:  # a process that was not fresh had ended for lack of work
@@ -184,11 +191,11 @@ class Worker:
                 raise
         return None
 
-    def close(self):
+    def close(self) -> None:
         self._closed = True
         self._end()
 
-    def _start(self):
+    def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", _START, *sys.path]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -196,7 +203,7 @@ class Worker:
         self._owner = os.getpid()
         return self._process
 
-    def _end(self):
+    def _end(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
@@ -207,14 +214,15 @@ class Worker:
             process.returncode = 0  # else Popen would wait for it, and warn
         for stream in process.stdin, process.stdout:
             with contextlib.suppress(OSError):  # unsent data
-                stream.close()
+                if stream:
+                    stream.close()
 
 
 _worker = Worker()  # for a kernel that no rehearsal called
 atexit.register(lambda: _worker.close())
 
 
-def serve():
+def serve() -> NoReturn:
     """Be a worker: compile the tasks that arrive on stdin. The process ends when stdin closes, even during a task."""
     global _is_worker
     _is_worker = True
@@ -222,7 +230,8 @@ def serve():
     gc.disable()  # compiling makes millions of objects that stay alive; searching them takes a tenth of the time
     event.broadcast = lambda event: None  # Numba's events of every LLVM call have no listener
     _emit_only_cached_code()
-    tasks, answers = queue.SimpleQueue(), os.fdopen(os.dup(1), "wb")
+    tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
     with contextlib.suppress(queue.Empty, BrokenPipeError):
@@ -231,7 +240,7 @@ def serve():
     os._exit(0)
 
 
-def _emit_only_cached_code():
+def _emit_only_cached_code() -> None:
     """Make Numba emit machine code only for what goes into the cache.
 
     Numba also emits it for each function that a kernel calls, to run it, which takes a third of the time. The kernel
@@ -243,7 +252,7 @@ def _emit_only_cached_code():
     JITCodeLibrary._get_compiled_object = lambda library: library._codegen._tm.emit_object(library._final_module)
 
 
-def _listen(tasks):
+def _listen(tasks: queue.SimpleQueue[bytes]) -> None:
     try:
         while True:
             tasks.put(_receive(sys.stdin.buffer))
@@ -251,7 +260,7 @@ def _listen(tasks):
         os._exit(0)
 
 
-def _answer(module, name, sig, entry):
+def _answer(module: str, name: str, sig: Any, entry: str) -> bytes:
     """The entry's content; empty if this process cannot compile it, or compiles for another processor."""
     global _requested
     _requested = entry
@@ -266,12 +275,12 @@ def _answer(module, name, sig, entry):
     return _contents.pop(entry, b"")
 
 
-def _send(stream, message):
+def _send(stream: IO[bytes], message: bytes) -> None:
     stream.write(_HEADER.pack(_MAGIC, len(message)) + message)
     stream.flush()
 
 
-def _receive(stream):
+def _receive(stream: IO[bytes]) -> bytes:
     """The message that `_send` wrote. BrokenPipeError if the other process ended, or something else wrote there."""
     header = stream.read(_HEADER.size)
     magic, length = _HEADER.unpack(header) if len(header) == _HEADER.size else (b"", 0)

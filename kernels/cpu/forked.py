@@ -4,23 +4,25 @@ A fork does not contain OpenMP's threads. GNU's OpenMP ends a process that uses 
 processes whose workers end in this way waits for ever.
 """
 
+import importlib
 import os
 import weakref
+from typing import Any, NoReturn
 
 import numba
 
-watched = weakref.WeakSet()  # all kernels
+watched: weakref.WeakSet[Any] = weakref.WeakSet()  # all kernels
 _lost = False  # whether this process was forked from one in which OpenMP's threads ran
 
 
-def watch(kernel):
+def watch(kernel: Any) -> None:
     """Make this kernel raise in a fork of a process in which GNU's OpenMP has started its threads."""
     watched.add(kernel)
     if _lost:
         _disable(kernel)
 
 
-def _has_threads():
+def _has_threads() -> bool:
     """Whether GNU's OpenMP has started its threads, here or in the parent process."""
     try:
         layer = numba.threading_layer()
@@ -28,25 +30,23 @@ def _has_threads():
         return False
     if layer != "omp":  # the other layers start their threads again
         return False
-    from numba.np.ufunc import omppool
-
-    return omppool.openmp_vendor == "GNU"
+    return importlib.import_module("numba.np.ufunc.omppool").openmp_vendor == "GNU"
 
 
-def _in_child():
+def _in_child() -> None:
     global _lost
     _lost = _has_threads()
     for kernel in watched if _lost else ():
         _disable(kernel)
 
 
-def _disable(kernel):
+def _disable(kernel: Any) -> None:
     """Forget the compiled code: a call then reaches `_refuse`, where Numba would compile. No call checks for forks."""
     kernel._reset_overloads()
     kernel._compile_for_args = _refuse
 
 
-def _refuse(*args, **kwargs):
+def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
     raise RuntimeError(
         "this process was forked from one in which kernels ran, and OpenMP's threads are not in it; start processes by "
         'spawn, multiprocessing.get_context("spawn"), or set NUMBA_THREADING_LAYER=workqueue before Python starts'

@@ -7,7 +7,9 @@ every later start fails. Here each kernel and signature has an entry of its own,
 import contextlib
 import hashlib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from numba.cloudpickle import loads
 from numba.core.caching import _Cache
@@ -24,15 +26,15 @@ class KernelCache(_Cache):
     folder: for these sources and these versions of Numba and Python only; None: nothing is stored.
     """
 
-    def __init__(self, function, folder):
+    def __init__(self, function: Callable, folder: Path | None) -> None:
         self._function, self._folder = function, folder and Path(folder)
         self._name = f"{function.__module__}.{function.__qualname__}-{function.__code__.co_firstlineno}"
 
     @property
-    def cache_path(self):
+    def cache_path(self) -> str:
         return str(self._folder)
 
-    def load_overload(self, sig, target_context):
+    def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         """The kernel for these types, from the cache or compiled by a worker now. None: compile it in this process."""
         target_context.refresh()
         entry = self._entry(sig, target_context.codegen())
@@ -47,7 +49,7 @@ class KernelCache(_Cache):
             cache.write(self._folder / entry, content)
         return self._rebuilt(entry, content, target_context)
 
-    def save_overload(self, sig, data):
+    def save_overload(self, sig: Any, data: CompileResult) -> None:
         """Store what was compiled for these types, if there is disk space."""
         if data.library.has_dynamic_globals:
             warnings.warn(f"{self._name} holds an address of this process and cannot be cached", stacklevel=2)
@@ -59,29 +61,29 @@ class KernelCache(_Cache):
             if self._folder:
                 cache.write(self._folder / entry, content)
 
-    def _rebuilt(self, entry, content, target_context):
+    def _rebuilt(self, entry: str, content: bytes, target_context: Any) -> CompileResult | None:
         """The kernel of an entry. If Numba cannot read it: None, and the entry is removed."""
         try:
             kernel = CompileResult._rebuild(target_context, *loads(content))
         except Exception as error:  # Numba may raise anything for a damaged entry; compiling again is safe
-            where = self._folder / entry if self._folder else entry
-            cache.say(f"{where}: {type(error).__name__}; it is compiled again")
-            if self._folder:
+            where = self._folder and self._folder / entry
+            cache.say(f"{where or entry}: {type(error).__name__}; it is compiled again")
+            if where:
                 with contextlib.suppress(OSError):
                     where.unlink()
             return None
         compile_workers.remember(entry, content)
         return kernel
 
-    def _entry(self, sig, codegen):
+    def _entry(self, sig: Any, codegen: Any) -> str:
         key = repr((sig, codegen.magic_tuple()))  # names of types, and of the processor and its instructions
         return f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.kernel"
 
-    def enable(self):
+    def enable(self) -> None:
         raise NotImplementedError
 
-    def disable(self):
+    def disable(self) -> None:
         raise NotImplementedError
 
-    def flush(self):
+    def flush(self) -> None:
         raise NotImplementedError

@@ -1,8 +1,11 @@
 """Matrix products of float32 and float64 numbers, or of float32 numbers rounded to bfloat16 (`matmul_precision`)."""
 
+from typing import Any
+
 import numpy as np
 
 from kernels import matmul_precision
+from kernels.arrays import Array
 from kernels.cpu import gemm, gemm_bfloat16
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.micro_kernel_bfloat16 import tile_config
@@ -10,7 +13,7 @@ from kernels.cpu.threads import get_num_threads
 from kernels.cpu.vector_copies import lanes
 
 
-def multiply(a, b, out, bias=None, add=False):
+def multiply(a: Array, b: Array, out: Array, bias: Array | None = None, add: bool = False) -> Array:
     """out (M, N) = a (M, K) @ b (K, N) + bias (N,); if add, out + a @ b.
 
     a, b: C-contiguous, or transposed views of such.
@@ -20,18 +23,18 @@ def multiply(a, b, out, bias=None, add=False):
     return out
 
 
-def nanoseconds(a, b):
+def nanoseconds(a: Array, b: Array) -> float:
     """About how long one thread takes for the product of a and b."""
     return 2 * a.size * b.shape[1] / (gemm_bfloat16 if matmul_precision.rounds(a.dtype) else gemm).FLOPS_PER_NANOSECOND
 
 
-def operand(x):
+def operand(x: Array) -> tuple[Array, bool]:
     """x as compiled code takes it: (a C-contiguous array, whether x is its transpose)."""
     transposed = not x.flags.c_contiguous
     return x.T if transposed else x, transposed
 
 
-def settings(dtype):
+def settings(dtype: np.dtype) -> tuple[Any, int, int]:
     """The last arguments of `multiply_operands`, for numbers of that dtype.
 
     The number of threads is among them, since compiled code that asks for it could not be cached.

@@ -9,7 +9,7 @@ from kernels.cpu.compile import jit
 _GROUP, LONGEST = 64, 256
 
 
-def chunk_rows(n_rows, least):
+def chunk_rows(n_rows: int, least: int) -> int:
     """How many rows a chunk holds: at least `least`, at most LONGEST, and between the two as for 64 chunks."""
     return max(least, min(LONGEST, -(-n_rows // _GROUP)))
 

@@ -4,7 +4,9 @@ Both conversions to 16 bits round to the nearest, ties to even, as the hardware'
 """
 
 import numpy as np
+import numpy.typing as npt
 
+from kernels.arrays import Array
 from kernels.cpu.compile import jit
 
 _FORMATS = {"float16": 1, "bfloat16": 2}
@@ -12,12 +14,12 @@ _U = np.uint32
 _NO_BITS = np.zeros(0, np.uint16)
 
 
-def format_of(dtype):
+def format_of(dtype: npt.DTypeLike) -> int:
     """1 for float16, 2 for bfloat16, 0 for any other dtype: what the functions below take as `form`."""
     return _FORMATS.get(np.dtype(dtype).name, 0)
 
 
-def bits_of(x):
+def bits_of(x: Array | None) -> Array:
     """The bits of a 16-bit array, uint16 of the same memory; an empty array for None."""
     return _NO_BITS if x is None else x.view(np.uint16)
 

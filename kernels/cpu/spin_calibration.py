@@ -29,7 +29,7 @@ def _pause_often(n):
         _pause()
 
 
-def pauses_in(seconds):
+def pauses_in(seconds: float) -> int:
     """How many pauses last so long on this processor, about."""
     if platform.machine() not in ("x86_64", "AMD64", "i686"):
         return _WITHOUT_PAUSE

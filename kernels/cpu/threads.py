@@ -7,6 +7,7 @@ imports no compiler.
 
 import os
 import threading
+from typing import Any
 
 _SECONDS_AWAKE = 50e-6  # a thread waits this long for work before it sleeps; the next kernel mostly comes sooner
 
@@ -19,22 +20,22 @@ thread = _Thread()
 choice = 0  # counts the calls of `select`
 _selected = None  # the number of threads; None before the first call
 _how_to_wait_is_set = False
-_settling = threading.RLock()
+_settling: Any = threading.RLock()  # Any: the method below is not a public one
 if hasattr(os, "register_at_fork"):  # the thread that held it is not in the fork
     os.register_at_fork(after_in_child=_settling._at_fork_reinit)
 
 
-def available():
+def available() -> int:
     """How many threads the kernels can have: one a core that this process may use, or NUMBA_NUM_THREADS."""
     return _of_environment("NUMBA_NUM_THREADS") or cores()
 
 
-def cores():
+def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default():
+def default() -> int:
     """How many threads the kernels have unless `select` says otherwise: OMP_NUM_THREADS may lower `available`.
 
     NUMBA_NUM_THREADS, which is of these threads alone, counts before it.
@@ -43,7 +44,7 @@ def default():
     return min(asked or available(), available())
 
 
-def selected():
+def selected() -> int:
     """How many threads kernels run on that this thread calls."""
     if thread.settled == choice:
         import numba
@@ -52,14 +53,14 @@ def selected():
     return _selected or default()
 
 
-def select(number):
+def select(number: int) -> None:
     """Let kernels run on so many threads, `available()` at most, whichever thread calls them."""
     global _selected, choice
     with _settling:
         _selected, choice = number, choice + 1
 
 
-def settle():
+def settle() -> None:
     """Before the first kernel of the process: how threads wait. Before the first of a thread: how many there are.
 
     To be called where `thread.settled != choice`.
@@ -76,7 +77,7 @@ def settle():
         thread.settled = choice
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """`numba.get_num_threads()` after `settle`."""
     import numba
 
@@ -85,7 +86,7 @@ def get_num_threads():
     return numba.get_num_threads()
 
 
-def wait_briefly():
+def wait_briefly() -> None:
     """Let idle threads of GCC's OpenMP sleep soon: a thread that spins takes its core from other programs.
 
     Two trainings of a small model on the same cores are 1.4 to 3 times as fast with it. OpenMP reads GOMP_SPINCOUNT,
@@ -97,7 +98,7 @@ def wait_briefly():
         os.environ["GOMP_SPINCOUNT"] = str(spin_calibration.pauses_in(_SECONDS_AWAKE))
 
 
-def _of_environment(name):
+def _of_environment(name: str) -> int | None:
     """The positive integer that an environment variable begins with (OMP_NUM_THREADS may list levels); else None."""
     text = os.environ.get(name, "").split(",")[0].strip()
     return int(text) if text.isdecimal() and int(text) > 0 else None

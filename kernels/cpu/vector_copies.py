@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import llvmlite.binding
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -30,12 +31,12 @@ class Block(NamedTuple):
     stride: int  # from one row to the next, in numbers; 0: all rows are the same one
 
 
-def lanes(dtype):
+def lanes(dtype: np.dtype) -> int:
     """How many numbers of this dtype a vector register holds."""
     return REGISTER_BYTES // dtype.itemsize
 
 
-def _lanes(dtype):
+def _lanes(dtype: Any) -> int:
     """`lanes` of a Numba type."""
     return 8 * REGISTER_BYTES // dtype.bitwidth
 

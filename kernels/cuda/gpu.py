@@ -13,51 +13,56 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from kernels.arrays import Array, Shape
 from kernels.system import cache, streams
 from kernels.system.errors import DeviceError
+from kernels.system.files import StrPath
 from tiny_transformer_np_package_check import interpreter, pip_install
 
 OLDEST = 75  # compute capability, RTX 20 and T4: what the kernels are compiled for and checked on
 _IN_MEMORY = "CUPY_CACHE_IN_MEMORY"  # CuPy's name for a cache that ends with the process
 _DEFAULT_SHARED = 48 * 1024  # bytes of shared memory of a block by default
 #: a packed argument -> the NumPy scalar of the same width, since CuPy would make an int64 of every Python int
-_NUMPY = {
+_NUMPY: dict[Any, Any] = {
     ctypes.c_float: np.float32, ctypes.c_double: np.float64, ctypes.c_int32: np.int32, ctypes.c_uint32: np.uint32,
     ctypes.c_int64: np.int64, ctypes.c_uint64: np.uint64,
 }  # fmt: skip
 
 
-def asarray(values):
+def asarray(values: npt.ArrayLike) -> Array:
     """A copy of a NumPy array on the device; a device array as it is."""
     import cupy
 
     return cupy.asarray(values)
 
 
-def asnumpy(array):
+def asnumpy(array: Array) -> np.ndarray:
     """A copy of a device array on the host. Waits until the array is computed."""
     import cupy
 
     return cupy.asnumpy(array)
 
 
-def empty(shape, dtype=np.float64):
+def empty(shape: int | Shape, dtype: npt.DTypeLike = np.float64) -> Array:
     """Uninitialised memory."""
     import cupy
 
     return cupy.empty(shape, dtype)
 
 
-def pointer(array):
+def pointer(array: Any) -> int:
     """The address of the first element, as kernels see it."""
     return array.data.ptr
 
 
-def synchronize():
+def synchronize() -> None:
     """Wait until all launched kernels have ended."""
     import cupy
 
@@ -65,14 +70,14 @@ def synchronize():
 
 
 @functools.cache
-def capability():
+def capability() -> int:
     """The compute capability: 80 for sm_80."""
     import cupy
 
     return int(cupy.cuda.Device().compute_capability)
 
 
-def memory():
+def memory() -> int:
     """Bytes of memory of the device."""
     import cupy
 
@@ -82,7 +87,15 @@ def memory():
 # ------------------------------------------------------------------------------------------------ kernels
 
 
-def launch(path, name, macros, grid, block, args, shared_bytes):
+def launch(
+    path: Path,
+    name: str,
+    macros: Mapping[str, object],
+    grid: Shape,
+    block: Shape,
+    args: Sequence[Any],
+    shared_bytes: int,
+) -> None:
     """Start a kernel on the current stream; returns before it ends. Compiles the file the first time.
 
     args: ctypes values, as `kernels.cuda.launch` packs them. shared_bytes: of dynamic shared memory a block.
@@ -92,7 +105,7 @@ def launch(path, name, macros, grid, block, args, shared_bytes):
 
 
 @functools.cache
-def _kernel(path, name, macros, shared_bytes):
+def _kernel(path: Path, name: str, macros: tuple[tuple[str, object], ...], shared_bytes: int) -> Any:
     kernel = _module(path, macros).get_function(name)
     if shared_bytes > _DEFAULT_SHARED:
         kernel.max_dynamic_shared_size_bytes = shared_bytes
@@ -100,7 +113,7 @@ def _kernel(path, name, macros, shared_bytes):
 
 
 @functools.cache
-def _module(path, macros):
+def _module(path: Path, macros: tuple[tuple[str, object], ...]) -> Any:
     """The compiled file. CuPy keeps it on disk too, where there is room: see `_prepare_cache`."""
     import cupy
 
@@ -121,7 +134,7 @@ def _module(path, macros):
     return module
 
 
-def _prepare_cache():
+def _prepare_cache() -> None:
     """Set CuPy's cache folder to ours before it is imported: its own may be missing, read-only or another account's."""
     if "cupy" in sys.modules or "CUPY_CACHE_DIR" in os.environ:
         return
@@ -131,7 +144,7 @@ def _prepare_cache():
     os.environ["CUPY_CACHE_DIR"] = str(folder or cache.temporary())
 
 
-def _source(path):
+def _source(path: Path) -> str:
     """The file's text for CuPy, whose cache key is this text alone: it ends with a hash of the included files."""
     digest = hashlib.sha256()
     for file in included(path):
@@ -139,7 +152,7 @@ def _source(path):
     return f'#line 1 "{path.name}"\n{path.read_text(encoding="utf-8")}\n// includes {digest.hexdigest()}\n'
 
 
-def included(path):
+def included(path: StrPath) -> list[Path]:
     """The quoted headers that a .cu includes, directly or not, sorted: from its folder or from this one."""
     found, waiting = set(), [Path(path)]
     while waiting:
@@ -153,7 +166,7 @@ def included(path):
     return sorted(found)
 
 
-def _argument(value):
+def _argument(value: Any) -> np.generic:
     if type(value) is ctypes.c_void_p:
         return np.uint64(value.value or 0)
     return _NUMPY[type(value)](value.value)
@@ -162,7 +175,7 @@ def _argument(value):
 # --------------------------------------------------------------------------------- what may be missing
 
 
-def require():
+def require() -> None:
     """DeviceError unless kernels can run here; the message says what is missing and the command that fixes it."""
     if message := problem():
         raise DeviceError(
@@ -171,7 +184,7 @@ def require():
         )
 
 
-def problem():
+def problem() -> str | None:
     """Why this machine cannot run the kernels, with the command that fixes it; None if it can."""
     version, message = _driver()
     if message:
@@ -202,7 +215,7 @@ def problem():
     return None
 
 
-def _driver():
+def _driver() -> tuple[int, str | None]:
     """(the CUDA version that the driver can run, what is wrong with it or None)."""
     library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:

@@ -12,13 +12,21 @@ import functools
 import importlib
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+
+from kernels.arrays import Array, Shape
+
+Parameters: TypeAlias = tuple[tuple[str, str], ...]  # (type, name) of each, as declared
 
 SOURCES = Path(__file__).parents[1]  # the package `kernels`: a folder for each op, and this folder
 #: numpy dtype name -> (macro that selects it as `scalar` in common.cuh, dtype of `accum`)
-STORAGE = {
+STORAGE: dict[str, tuple[str, np.dtype]] = {
     "float32": ("SCALAR_F32", np.dtype(np.float32)),
     "float64": ("SCALAR_F64", np.dtype(np.float64)),
     "float16": ("SCALAR_F16", np.dtype(np.float32)),
@@ -30,7 +38,7 @@ _POINTERS = {
     "float": np.float32, "double": np.float64, "int": np.int32, "unsigned": np.uint32, "long long": np.int64,
     "unsigned char": np.uint8,
 }  # fmt: skip
-_SCALARS = {
+_SCALARS: dict[str, Any] = {
     "float": ctypes.c_float, "double": ctypes.c_double, "int": ctypes.c_int32, "unsigned": ctypes.c_uint32,
     "long long": ctypes.c_int64, "unsigned long long": ctypes.c_uint64,
 }  # fmt: skip
@@ -44,18 +52,25 @@ class Kernel:
     if the file has no such kernel.
     """
 
-    def __init__(self, file, name, **defines):
+    def __init__(self, file: str, name: str, **defines: int) -> None:
         self.path, self.name, self.defines = SOURCES / file, name, defines
 
     @functools.cached_property
-    def parameters(self):
+    def parameters(self) -> Parameters:
         """((type, name), ...) as declared, e.g. ("const scalar*", "x")."""
         found = signatures(self.path)
         if self.name not in found:
             raise LookupError(f"{self.path.name} has no kernel {self.name!r}; it has {', '.join(found)}")
         return found[self.name]
 
-    def launch(self, grid, block, *args, dtype, shared_bytes=0):
+    def launch(
+        self,
+        grid: int | Sequence[int],
+        block: int | Sequence[int],
+        *args: Any,
+        dtype: npt.DTypeLike,
+        shared_bytes: int = 0,
+    ) -> None:
         """Run on `grid` blocks of `block` threads: ints or tuples of up to three.
 
         dtype: the storage type, `scalar` in the source. An argument None is a null pointer. TypeError or ValueError,
@@ -81,27 +96,28 @@ class Kernel:
             raise ValueError(f"{self.name}: a grid of {grid} blocks of {block} threads cannot be launched")
         device.launch(self.path, self.name, self.macros(dtype), grid, block, packed, shared_bytes)
 
-    def macros(self, dtype):
+    def macros(self, dtype: npt.DTypeLike) -> dict[str, int]:
         """The macros with which the source is compiled, {"SCALAR_F32": 1, ...}."""
         return {STORAGE[np.dtype(dtype).name][0]: 1, **self.defines}
 
-    def _pointer(self, kind, name, array, dtype, device):
+    def _pointer(
+        self, kind: str, name: str, array: "Array | Strided | None", dtype: np.dtype, device: ModuleType
+    ) -> ctypes.c_void_p:
         """The array as a pointer argument."""
         if array is None:
             return ctypes.c_void_p(0)
         element = kind.removeprefix("const ").removesuffix("*").strip()
-        strided = isinstance(array, Strided)
-        array = array.array if strided else array
+        whole = array.array if isinstance(array, Strided) else array
         expected = {"scalar": dtype, "accum": STORAGE[dtype.name][1]}.get(element) or np.dtype(_POINTERS[element])
-        if array.dtype != expected:
-            raise TypeError(f"{self.name}: {name} is {array.dtype}, expected {expected}")
-        if not strided and not array.flags.c_contiguous:
+        if whole.dtype != expected:
+            raise TypeError(f"{self.name}: {name} is {whole.dtype}, expected {expected}")
+        if whole is array and not whole.flags.c_contiguous:
             raise ValueError(
-                f"{self.name}: {name} {array.shape} is not C-contiguous; the kernel would ignore its strides"
+                f"{self.name}: {name} {whole.shape} is not C-contiguous; the kernel would ignore its strides"
             )
-        return ctypes.c_void_p(device.pointer(array))
+        return ctypes.c_void_p(device.pointer(whole))
 
-    def _scalar(self, kind, name, value, dtype):
+    def _scalar(self, kind: str, name: str, value: float, dtype: np.dtype) -> Any:
         """A Python number as the C type that is declared."""
         kind = kind.removeprefix("const ")
         if kind in ("accum", "scalar"):
@@ -121,46 +137,46 @@ class Strided:
     strides: of every axis but the last, in elements. ValueError if the last axis has gaps.
     """
 
-    def __init__(self, array):
+    def __init__(self, array: Array) -> None:
         last = array.strides[-1] // array.dtype.itemsize
         if array.shape[-1] > 1 and last != 1:
             raise ValueError(f"the last axis of a view {array.shape} has stride {last}, expected 1: copy it first")
         self.array = array
         self.strides = tuple(stride // array.dtype.itemsize for stride in array.strides[:-1])
 
-    def aligned(self, n):
+    def aligned(self, n: int) -> bool:
         """Whether every row begins at a multiple of n bytes."""
-        starts = (_device(type(self.array)).pointer(self.array), *self.array.strides[:-1])
+        starts = (_device(self.array).pointer(self.array), *self.array.strides[:-1])
         return all(start % n == 0 for start in starts)
 
 
-def capability(like):
+def capability(like: Array) -> int:
     """The compute capability of the device that the array `like` is on, as sm_80 is 80."""
-    return _device(type(like)).capability()
+    return _device(like).capability()
 
 
-def accum_dtype(dtype):
+def accum_dtype(dtype: npt.DTypeLike) -> np.dtype:
     """The dtype in which sums over arrays of `dtype` are held."""
     return STORAGE[np.dtype(dtype).name][1]
 
 
-def empty(like, shape, dtype=None):
+def empty(like: Array, shape: Shape, dtype: npt.DTypeLike | None = None) -> Array:
     """Uninitialised device memory where the array `like` is; dtype: that of `like` unless given."""
-    return _device(type(like)).empty(shape, like.dtype if dtype is None else dtype)
+    return _device(like).empty(shape, like.dtype if dtype is None else dtype)
 
 
-def contiguous(x):
+def contiguous(x: Array) -> Array:
     """x if it is C-contiguous, else a C-contiguous copy."""
     return x if x.flags.c_contiguous else x.copy()
 
 
-def blocks(n, per_block):
+def blocks(n: int, per_block: int) -> int:
     """How many blocks cover n items."""
     return -(-n // per_block)
 
 
 @functools.cache
-def signatures(path):
+def signatures(path: Path) -> dict[str, Parameters]:
     """{kernel: ((type, name), ...)} of a .cu file."""
     text = re.sub(r"//[^\n]*|/\*.*?\*/", "", Path(path).read_text(encoding="utf-8"), flags=re.S)
     return {
@@ -168,16 +184,16 @@ def signatures(path):
     }
 
 
-def _parameter(declaration):
+def _parameter(declaration: str) -> tuple[str, str]:
     """ "const scalar* __restrict__ x" -> ("const scalar*", "x")"""
     words = declaration.replace("__restrict__", " ").replace("*", "* ").split()
     return " ".join(words[:-1]).replace(" *", "*"), words[-1]
 
 
-def _device_of(kernel, args):
+def _device_of(kernel: str, args: Sequence[Any]) -> ModuleType:
     """The device module of the arrays among the arguments; TypeError if they are not all on one device."""
     arrays = [arg.array if isinstance(arg, Strided) else arg for arg in args]
-    types = {
+    types: set[type] = {
         type(arg)
         for arg in arrays
         if hasattr(arg, "dtype") and hasattr(arg, "shape") and not isinstance(arg, np.generic)
@@ -185,17 +201,22 @@ def _device_of(kernel, args):
     if len(types) != 1:
         names = ", ".join(sorted(t.__name__ for t in types)) or "none"
         raise TypeError(f"{kernel}: all arrays must be on one device; got {names}")
-    return _device(types.pop())
+    return _device_of_type(types.pop())
+
+
+def _device(array: Any) -> ModuleType:
+    array_type: type = type(array)
+    return _device_of_type(array_type)
 
 
 @functools.cache
-def _device(array_type):
+def _device_of_type(array_type: type) -> ModuleType:
     name = f"{array_type.__module__}.{array_type.__qualname__}".replace("cupy._core.core", "cupy")
     if name not in _DEVICES:
         raise TypeError(f"no CUDA kernels for arrays of type {name}; expected {' or '.join(_DEVICES)}")
     return importlib.import_module(_DEVICES[name])
 
 
-def _dim3(size):
+def _dim3(size: int | Sequence[int]) -> tuple[int, ...]:
     size = (size,) if isinstance(size, int) else tuple(size)
     return size + (1,) * (3 - len(size))

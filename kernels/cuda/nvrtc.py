@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Compiled:
     kernels: dict[str, Usage]
 
     @property
-    def warnings(self):
+    def warnings(self) -> list[str]:
         """The lines of the log that warn of something in the source."""
         return [line for line in self.log.splitlines() if "warning" in line]
 
@@ -68,14 +69,14 @@ class Instruction:
     labels: tuple[str, ...] = ()  # in front of it
 
 
-def version():
+def version() -> tuple[int, int]:
     """NVRTC's version, (13, 5). NotInstalled if there is none."""
     major, minor = ctypes.c_int(), ctypes.c_int()
     _check(_library(), _library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
     return major.value, minor.value
 
 
-def missing():
+def missing() -> str | None:
     """None if everything here works, else what is missing and how to get it."""
     try:
         version(), headers(), _disassembler()
@@ -84,7 +85,7 @@ def missing():
     return None
 
 
-def compile(path, macros, arch):
+def compile(path: str | Path, macros: Mapping[str, object], arch: int) -> Compiled:
     """The file compiled for compute capability `arch`, such as 80. macros: {"SCALAR_F32": 1}. Raises CompileError."""
     path, library = Path(path), _library()
     includes = (path.parent, Path(__file__).parent, headers(), headers() / "cccl")
@@ -106,13 +107,13 @@ def compile(path, macros, arch):
         library.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def usage(log, ptx):
+def usage(log: str, ptx: str) -> dict[str, Usage]:
     """{kernel: Usage} out of what ptxas -v printed and the code that it compiled."""
     bounds = dict(re.findall(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)", ptx))
     found = {}
     for name, text in re.findall(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry|\Z)", log, flags=re.S):
 
-        def number(pattern, text=text):
+        def number(pattern: str, text: str = text) -> int:
             match = re.search(r"(\d+) " + pattern, text)
             return int(match[1]) if match else 0
 
@@ -127,7 +128,7 @@ def usage(log, ptx):
     return found
 
 
-def sass(cubin):
+def sass(cubin: bytes) -> dict[str, list[Instruction]]:
     """{kernel: its instructions in order}."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "kernels.cubin")
@@ -138,9 +139,11 @@ def sass(cubin):
     return parse_sass(run.stdout)
 
 
-def parse_sass(text):
+def parse_sass(text: str) -> dict[str, list[Instruction]]:
     """What `nvdisasm -c` prints, as {kernel: instructions}."""
-    kernels, instructions, labels = {}, [], []
+    kernels: dict[str, list[Instruction]] = {}
+    instructions: list[Instruction] = []
+    labels: list[str] = []
     for line in text.splitlines():
         if match := re.match(r"\s*\.section\s+\.text\.(\w+)", line):
             instructions = kernels[match[1]] = []
@@ -157,29 +160,29 @@ def parse_sass(text):
 # ------------------------------------------------------------------------------------------ finding the wheels
 
 
-def _wheel_files(pattern):
+def _wheel_files(pattern: str) -> list[Path]:
     """Files below the folder `nvidia` in which all of NVIDIA's wheels install, newest major version first."""
     spec = importlib.util.find_spec("nvidia")
-    folders = spec.submodule_search_locations if spec else ()
+    folders = (spec and spec.submodule_search_locations) or ()
     return sorted((file for folder in folders for file in Path(folder).glob(pattern)), reverse=True)
 
 
 @functools.cache
-def _library():
+def _library() -> ctypes.CDLL:
     for file in _wheel_files("cu*/lib/libnvrtc.so.*"):
         return ctypes.CDLL(str(file))
     raise NotInstalled(f"no NVRTC, the compiler for CUDA; run: {pip_install('gpu-check')}")
 
 
 @functools.cache
-def _disassembler():
+def _disassembler() -> str:
     for file in _wheel_files("cu*/bin/nvdisasm"):
         return str(file)
     raise NotInstalled(f"no nvdisasm, NVIDIA's disassembler; run: {pip_install('gpu-check')}")
 
 
 @functools.cache
-def headers():
+def headers() -> Path:
     """The folder with cuda_fp16.h and the rest, which NVRTC since 13.3 carries inside itself; unpacked once."""
     if not hasattr(_library(), "nvrtcInstallBundledHeaders"):
         raise NotInstalled(
@@ -204,7 +207,7 @@ def headers():
     return folder
 
 
-def _unpack(folder):
+def _unpack(folder: Path) -> None:
     """Replace the folder by one with all headers, atomically."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         new, old, message = Path(place, "new"), Path(place, "old"), ctypes.c_char_p()
@@ -216,7 +219,7 @@ def _unpack(folder):
         os.rename(new, folder)
 
 
-def _digest(folder):
+def _digest(folder: Path) -> bytes:
     """A hash of the names and contents of all headers below a folder; of nothing if there is no folder.
 
     In `.nvrtc_headers_version` NVRTC notes when it was here: that is no header.
@@ -228,7 +231,7 @@ def _digest(folder):
     return digest.digest()
 
 
-def _read(library, program, what):
+def _read(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
     size = ctypes.c_size_t()
     _check(library, getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
     buffer = ctypes.create_string_buffer(size.value)
@@ -236,11 +239,11 @@ def _read(library, program, what):
     return buffer.raw
 
 
-def _check(library, status):
+def _check(library: ctypes.CDLL, status: int) -> None:
     if status:
         library.nvrtcGetErrorString.restype = ctypes.c_char_p
         raise RuntimeError(f"NVRTC: {library.nvrtcGetErrorString(status).decode()}")
 
 
-def _flags(macros):
+def _flags(macros: Mapping[str, object]) -> str:
     return " ".join(f"-D{name}={value}" for name, value in macros.items()) or "no macros"

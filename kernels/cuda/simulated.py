@@ -6,7 +6,9 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cudasim import module
 from cudasim.array import asarray, asnumpy, empty, pointer
@@ -21,12 +23,20 @@ mode = "fast"  # or "check": look for races, unwritten memory, accesses outside 
 schedule = "forward"  # the order in which blocks and threads run; or "reversed", "random"
 
 
-def launch(path, name, macros, grid, block, args, shared_bytes):
+def launch(
+    path: Path,
+    name: str,
+    macros: Mapping[str, object],
+    grid: Sequence[int],
+    block: Sequence[int],
+    args: Sequence[Any],
+    shared_bytes: int,
+) -> None:
     """Run a kernel to its end. Compiles the file the first time."""
     load(path, macros, mode).launch(name, grid, block, args, shared_bytes, schedule)
 
 
-def load(path, macros, mode="fast"):
+def load(path: Path, macros: Mapping[str, object], mode: str = "fast") -> module.Module:
     """The cudasim.module.Module of a .cu file, compiled with these macros. DeviceError if g++ refuses it."""
     try:
         return module.load(path, macros, mode, include=(HEADERS,), keep=_keep)
@@ -34,7 +44,7 @@ def load(path, macros, mode="fast"):
         raise DeviceError(error) from error
 
 
-def _keep(name, make):
+def _keep(name: str, make: Callable[[str], object]) -> Path:
     """Path of the compiled file of that name: in our cache, or else in a folder of this process."""
     folder = cache.folder("cuda-sim")
     if folder is not None and cache.read(folder / name) is not None:
@@ -50,16 +60,16 @@ def _keep(name, make):
     return built
 
 
-def capability():
+def capability() -> int:
     """The compute capability that it simulates: 80 for sm_80."""
     return 80
 
 
-def synchronize():
+def synchronize() -> None:
     """A launch returns when its kernel has ended: there is nothing to wait for."""
 
 
-def require():
+def require() -> None:
     """DeviceError unless kernels can be compiled here."""
     if shutil.which("g++") is None:
         raise DeviceError("device 'cuda-sim' compiles the kernels with g++, which is not there: install g++ (Debian: "

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from kernels.arrays import empty
+from kernels.arrays import Array, empty
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.philox import philox4x32
 from kernels.philox import derive_key, keep_threshold
@@ -11,7 +11,7 @@ from kernels.philox import derive_key, keep_threshold
 _COUNTERS = 2048  # Philox counters, four elements each, in a task of the parallel loop
 
 
-def dropout_forward(x, p, seed, step, stream):
+def dropout_forward(x: Array, p: float, seed: int, step: int, stream: int) -> Array:
     """Zero elements with probability p, divide the rest by 1 - p. Any shape -> the same."""
     threshold = keep_threshold(p)  # first: it raises if p is not a probability
     out = empty(x.shape, x.dtype)
@@ -26,7 +26,7 @@ def dropout_forward(x, p, seed, step, stream):
     return out
 
 
-def dropout_backward(dout, p, seed, step, stream):
+def dropout_backward(dout: Array, p: float, seed: int, step: int, stream: int) -> Array:
     """-> dx. Dropout is linear: its backward function is dropout, with the mask drawn again."""
     return dropout_forward(dout, p, seed, step, stream)
 

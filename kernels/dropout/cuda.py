@@ -1,5 +1,6 @@
 """Dropout whose mask is a function of (seed, step, stream, index): computed in registers, never stored."""
 
+from kernels.arrays import Array
 from kernels.cuda.launch import Kernel, blocks, contiguous, empty
 from kernels.cuda.rows import vec
 from kernels.philox import derive_key, keep_threshold
@@ -8,7 +9,7 @@ _dropout = Kernel("dropout/dropout.cu", "dropout")
 _THREADS = 256
 
 
-def dropout_forward(x, p, seed, step, stream):
+def dropout_forward(x: Array, p: float, seed: int, step: int, stream: int) -> Array:
     """Zero elements with probability p, divide the rest by 1 - p. Any shape -> the same."""
     threshold, (k0, k1) = keep_threshold(p), derive_key(seed, step, stream)
     out, grid = empty(x, x.shape), blocks(x.size, _THREADS * max(vec(x.dtype), 4))
@@ -16,6 +17,6 @@ def dropout_forward(x, p, seed, step, stream):
     return out
 
 
-def dropout_backward(dout, p, seed, step, stream):
+def dropout_backward(dout: Array, p: float, seed: int, step: int, stream: int) -> Array:
     """-> dx. Dropout is linear: its backward function is dropout with the same mask."""
     return dropout_forward(dout, p, seed, step, stream)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from kernels.spec import Bug, Gradient, Kernel, normal, normals
+from kernels.spec import Bug, Gradient, Kernel, Sizes, Source, normal, normals
 
 
-def _arguments(s, rng, dtype):
+def _arguments(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """x (N, C), p, seed, step, stream."""
     return normal(rng, dtype, s.N, s.C), 0.3, 1, 2, 3
 
@@ -15,7 +15,7 @@ KERNELS = (
     Kernel("dropout_backward", _arguments, (2e-7, 4e-16)),
 )
 GRADIENTS = (Gradient("seeded_dropout", "some", normals((5, 7)), {"p": 0.3, "seed": 3, "step": 5, "stream": 7}),)
-SOURCES = {}
+SOURCES: dict[str, Source] = {}
 BUGS = (
     Bug("forward draws another stream", "cpu", "dropout_forward",
         lambda right, x, p, seed, step, stream: right(x, p, seed, step, stream + 1), "seeded_dropout",

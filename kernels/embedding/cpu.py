@@ -3,18 +3,19 @@
 import numpy as np
 from numba import prange
 
+from kernels.arrays import Array
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.row_sums import LONGEST
 
 _COLUMNS = 64  # of the table in a task: no two threads add to the same numbers
 
 
-def embedding_forward(weight, ids):
+def embedding_forward(weight: Array, ids: Array) -> Array:
     """weight (V, C), ids (...) of integers -> (..., C)."""
     return weight.take(ids, axis=0)
 
 
-def embedding_backward(dout, ids, num_embeddings, into=None):
+def embedding_backward(dout: Array, ids: Array, num_embeddings: int, into: Array | None = None) -> Array:
     """-> dweight (V, C). The rows of repeated ids are summed, in the order of the ids.
 
     Where the array `into` is given, dweight is added to it, and it is returned; only its rows of ids change.

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kernels.arrays import Array
 from kernels.cuda.launch import Kernel, blocks, contiguous, empty
 from kernels.cuda.rows import check_shapes, threads, vec
 
@@ -14,7 +15,7 @@ _sum_long = Kernel("embedding/embedding.cu", "embedding_sum_long")
 _LONG_LIST, _WARPS_PER_LIST = 64, 16  # as in the source
 
 
-def embedding_forward(weight, ids):
+def embedding_forward(weight: Array, ids: Array) -> Array:
     """weight (V, C), ids (...) of integers within 0..V-1 -> (..., C)."""
     C = weight.shape[1]
     out = empty(weight, (*ids.shape, C))
@@ -23,7 +24,7 @@ def embedding_forward(weight, ids):
     return out
 
 
-def embedding_backward(dout, ids, num_embeddings, into=None):
+def embedding_backward(dout: Array, ids: Array, num_embeddings: int, into: Array | None = None) -> Array:
     """-> dweight (V, C). Rows of a repeated id add up in the order of the tokens; a long list in 16 parts.
 
     Where the array `into` is given, dweight is added to it, and it is returned.
@@ -43,7 +44,7 @@ def embedding_backward(dout, ids, num_embeddings, into=None):
     return into
 
 
-def _occurrences(ids, V, dtype):
+def _occurrences(ids: Array, V: int, dtype: np.dtype) -> tuple[Array, Array, Array]:
     """ids (N,) -> order (N,): the tokens, list after list; lists (3 V,): begin and length of each id, the long ones;
     used (2,): length of all lists, number of long ones. All int32. dtype: only says which compilation is used."""
     N = ids.size
@@ -56,6 +57,6 @@ def _occurrences(ids, V, dtype):
     return order, lists, used
 
 
-def _as_list(ids):
+def _as_list(ids: Array) -> Array:
     """ids (...) of integers -> (N,) int64."""
     return contiguous(ids).reshape(-1).astype(np.int64, copy=False)

@@ -2,13 +2,15 @@
 
 import numpy as np
 
+from kernels.arrays import Array
 
-def embedding_forward(weight, ids):
+
+def embedding_forward(weight: Array, ids: Array) -> Array:
     """Rows of a table. weight (V, C), ids (...) of integers -> (..., C)."""
     return weight[ids]
 
 
-def embedding_backward(dout, ids, num_embeddings, into=None):
+def embedding_backward(dout: Array, ids: Array, num_embeddings: int, into: Array | None = None) -> Array:
     """-> dweight (V, C). The rows of repeated ids are summed, in the order of the ids.
 
     Where the array `into` is given, dweight is added to it, and it is returned.

@@ -1,16 +1,19 @@
 """What tests, gates and benchmarks need to know of embedding: see `kernels.spec`."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from kernels.spec import Bug, Gradient, Kernel, MachineCode, Source, normal, normals
+from kernels.arrays import Array
+from kernels.spec import Bug, Gradient, Kernel, MachineCode, Sizes, Source, normal, normals
 
 
-def _forward(s, rng, dtype):
+def _forward(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """weight (V, C), ids (N,)."""
     return normal(rng, dtype, s.V, s.C), rng.integers(0, s.V, s.N)
 
 
-def _backward(s, rng, dtype):
+def _backward(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """dout (N, C), ids (N,), V."""
     return normal(rng, dtype, s.N, s.C), rng.integers(0, s.V, s.N), s.V
 
@@ -34,13 +37,13 @@ SOURCES = {
 }
 
 
-def _last_id_wins(right, dout, ids, num_embeddings, into=None):
+def _last_id_wins(right: Callable, dout: Array, ids: Array, num_embeddings: int, into: Array | None = None) -> Array:
     dweight = np.zeros((num_embeddings, dout.shape[-1]), dout.dtype)
     dweight[ids.reshape(-1)] = dout.reshape(-1, dout.shape[-1])
     return dweight
 
 
-def _one_id_twice(right, dout, ids, num_embeddings, into=None):
+def _one_id_twice(right: Callable, dout: Array, ids: Array, num_embeddings: int, into: Array | None = None) -> Array:
     dweight = right(dout, ids, num_embeddings, into).copy()
     dweight[ids.flat[0]] += dout.reshape(-1, dout.shape[-1])[0]  # as at the seam of two chunks
     return dweight

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels.arrays import empty
+from kernels.arrays import Array, empty
 from kernels.cpu.compile import exp2_of_product, jit, launch
 
 LINEAR = math.sqrt(2.0 / math.pi)
@@ -20,7 +20,7 @@ HIGHEST = 8.7  # above, the derivative is 1
 _CHUNK = 4096
 
 
-def gelu_forward(x, approximate):
+def gelu_forward(x: Array, approximate: str) -> Array:
     """x of any shape; approximate "none" (erf) or "tanh" -> shaped like x."""
     if x.dtype == np.float16:  # which Numba has not
         return gelu_forward(x.astype(np.float32), approximate).astype(np.float16)
@@ -30,7 +30,7 @@ def gelu_forward(x, approximate):
     return out
 
 
-def gelu_backward(dout, x, approximate, overwrite=False):
+def gelu_backward(dout: Array, x: Array, approximate: str, overwrite: bool = False) -> Array:
     """-> dx, shaped like x; written over x, a contiguous array, if `overwrite`."""
     if x.dtype == np.float16:
         wide = gelu_backward(dout.astype(np.float32), x.astype(np.float32), approximate)

@@ -6,10 +6,11 @@ keeps its digits where s itself is subnormal or 0. All is computed in float64.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from kernels.arrays import as_array
+from kernels.arrays import Array, as_array
 
 _SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 _CUBIC = 0.044715
@@ -18,7 +19,7 @@ _LOWEST, _HIGHEST = -30.0, 9.0  # beyond them s(2u) is 0 and 1, in float64 too
 _ERFC_VANISHES = -37.0  # below, erfc is nearly subnormal in float64
 
 
-def gelu_forward(x, approximate):
+def gelu_forward(x: Array, approximate: str) -> Array:
     """x * Phi(x), Hendrycks & Gimpel 2016. approximate: "none" (erf) or "tanh" (GPT-2's). Any shape."""
     wide = _widened(x)
     if approximate == "tanh":
@@ -29,7 +30,7 @@ def gelu_forward(x, approximate):
     return out.astype(x.dtype, copy=False)
 
 
-def gelu_backward(dout, x, approximate, overwrite=False):
+def gelu_backward(dout: Array, x: Array, approximate: str, overwrite: bool = False) -> Array:
     """-> dx, shaped like x; written over x if `overwrite`."""
     wide_dout, wide = _widened(dout), _widened(x)
     if approximate == "tanh":
@@ -49,18 +50,18 @@ def gelu_backward(dout, x, approximate, overwrite=False):
     return x
 
 
-def _factors_of_gate(x):
+def _factors_of_gate(x: Array) -> tuple[Array, Array]:
     """root, ratio: their product is s(2u)."""
     root = np.exp(_SQRT_2_OVER_PI * x * (1.0 + _CUBIC * x * x))
     return root, root / (1.0 + root * root)
 
 
-def _normal_cdf(x):
+def _normal_cdf(x: Array) -> Array:
     """P(Z <= x); through erfc, which unlike 1 + erf keeps its digits far in the negative tail."""
     return _of_each(lambda v: 0.5 * math.erfc(-v * math.sqrt(0.5)), x)  # NumPy has no erf
 
 
-def _times_normal_cdf(v):
+def _times_normal_cdf(v: float) -> float:
     """v * P(Z <= v) of a float64 number."""
     if v > _ERFC_VANISHES or math.isnan(v):
         return v * 0.5 * math.erfc(-v * math.sqrt(0.5))
@@ -69,10 +70,10 @@ def _times_normal_cdf(v):
     return -root * _INV_SQRT_2PI * (1.0 - q * (1.0 - 3.0 * q * (1.0 - 5.0 * q * (1.0 - 7.0 * q)))) * root
 
 
-def _of_each(function, x):
+def _of_each(function: Callable[[float], float], x: Array) -> Array:
     """An array like x, of a function of float64 numbers."""
     return np.array([function(v) for v in x.ravel().tolist()], dtype=x.dtype, like=as_array(x)).reshape(x.shape)
 
 
-def _widened(x):
+def _widened(x: Array) -> Array:
     return x.astype(np.float64, copy=False)

@@ -1,17 +1,19 @@
 """The norm of all gradients together, summed in float64 over chunks fixed by each array's size."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numba import prange
 
+from kernels.arrays import Array
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.squares import in_range, largest_magnitude
 
 _CHUNK = 16384
 
 
-def global_norm(arrays):
+def global_norm(arrays: Sequence[Array]) -> float:
     """sqrt of the sum of all squares over a list of arrays -> Python float."""
     flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
     total, scale = _sum(flat), 1.0
@@ -21,7 +23,7 @@ def global_norm(arrays):
     return scale * math.sqrt(total)
 
 
-def _sum(flat):
+def _sum(flat: Sequence[Array]) -> float:
     return sum(launch(_sum_of_squares, 0.1 * a.size, a) for a in flat)
 
 

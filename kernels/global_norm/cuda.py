@@ -1,7 +1,10 @@
 """The norm of all gradients together, summed in float64 over chunks fixed by each array's size."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from kernels.arrays import Array
 from kernels.cuda.launch import Kernel, blocks, contiguous, empty
 
 _norms = Kernel("global_norm/global_norm.cu", "norms_of_blocks")
@@ -9,7 +12,7 @@ _join = Kernel("global_norm/global_norm.cu", "norm_of_norms")
 _BLOCK_ELEMENTS = 16384  # as in the source
 
 
-def global_norm(arrays):
+def global_norm(arrays: Sequence[Array]) -> Array | float:
     """sqrt of the sum of all squares over a list of arrays -> () float64 on their device; the host does not wait."""
     if not arrays:
         return 0.0  # and no device to put it on

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from kernels.spec import FEW, SUMS, Bug, Kernel, Source, normal
+from kernels.spec import FEW, SUMS, Bug, Kernel, Sizes, Source, normal
 
 
-def _arguments(s, rng, dtype):
+def _arguments(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """Two arrays, of P elements together."""
     return ([normal(rng, dtype, s.P - s.P // 3), normal(rng, dtype, s.P // 3)],)
 

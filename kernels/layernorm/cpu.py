@@ -5,13 +5,14 @@ import math
 import numpy as np
 from numba import prange
 
+from kernels.arrays import Array
 from kernels.cpu.aligned_allocation import aligned_empty_like
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.row_sums import chunk_rows, sum_chunks
 from kernels.cpu.squares import in_range, largest_magnitude
 
 
-def layernorm_forward(x, weight, bias, eps):
+def layernorm_forward(x: Array, weight: Array, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """x (..., C), weight (C,), bias (C,) or None -> out (..., C), mean (...), rstd (...)."""
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     bias_row = np.zeros_like(weight) if bias is None else bias
@@ -19,7 +20,9 @@ def layernorm_forward(x, weight, bias, eps):
     return out.reshape(x.shape), mean.reshape(x.shape[:-1]), rstd.reshape(x.shape[:-1])
 
 
-def layernorm_backward(dout, x, weight, mean, rstd, dresidual=None):
+def layernorm_backward(
+    dout: Array, x: Array, weight: Array, mean: Array, rstd: Array, dresidual: Array | None = None
+) -> tuple[Array, Array, Array]:
     """-> dx (..., C), to which dresidual (..., C) is added where it is given, dweight (C,), dbias (C,)."""
     C = x.shape[-1]
     rows, drows = np.ascontiguousarray(x).reshape(-1, C), np.ascontiguousarray(dout).reshape(-1, C)

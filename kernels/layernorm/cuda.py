@@ -1,5 +1,6 @@
 """Layer normalisation over the last axis; a block of threads keeps a row in registers from first pass to last."""
 
+from kernels.arrays import Array
 from kernels.cuda.launch import accum_dtype, blocks, contiguous, empty
 from kernels.cuda.rows import check_shapes, column_sums, count_rows, row_kernel, rows_per_block, vec
 
@@ -8,7 +9,7 @@ SOURCE = "layernorm/layernorm.cu"
 BLOCK_ROWS = 16  # rows that a block normalises with one load of weight and bias
 
 
-def layernorm_forward(x, weight, bias, eps):
+def layernorm_forward(x: Array, weight: Array, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """x (..., C), weight (C,), bias (C,) or None -> out (..., C), mean (...), rstd (...), both in the dtype of sums."""
     C, N = x.shape[-1], count_rows(x)
     check_shapes("layernorm_forward", weight=(weight, (C,)), bias=(bias, (C,)))
@@ -22,7 +23,9 @@ def layernorm_forward(x, weight, bias, eps):
     return out, mean, rstd
 
 
-def layernorm_backward(dout, x, weight, mean, rstd, dresidual=None):
+def layernorm_backward(
+    dout: Array, x: Array, weight: Array, mean: Array, rstd: Array, dresidual: Array | None = None
+) -> tuple[Array, Array, Array]:
     """-> dx (..., C), to which dresidual (..., C) is added where it is given, dweight (C,), dbias (C,)."""
     C, N = x.shape[-1], count_rows(x)
     check_shapes("layernorm_backward", dout=(dout, x.shape), weight=(weight, (C,)), mean=(mean, x.shape[:-1]),
@@ -34,4 +37,5 @@ def layernorm_backward(dout, x, weight, mean, rstd, dresidual=None):
         blocks(N, rows), n_threads, dx, partials, contiguous(dout), contiguous(x), weight, mean, rstd,
         None if dresidual is None else contiguous(dresidual), N, C, rows, dtype=x.dtype,
     )  # fmt: skip
-    return dx, *column_sums(partials, x)
+    dweight, dbias = column_sums(partials, x)
+    return dx, dweight, dbias

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from kernels.arrays import accurate_sum, row_scale
+from kernels.arrays import Array, accurate_sum, row_scale
 
 
-def layernorm_forward(x, weight, bias, eps):
+def layernorm_forward(x: Array, weight: Array, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """Normalise the last axis (Ba et al. 2016). x (..., C), weight (C,), bias (C,) or None.
 
     -> out (..., C), mean (...), rstd (...): 1 / sqrt(variance + eps).
@@ -24,7 +24,9 @@ def layernorm_forward(x, weight, bias, eps):
     return out, (mean * scale)[..., 0], rstd[..., 0]
 
 
-def layernorm_backward(dout, x, weight, mean, rstd, dresidual=None):
+def layernorm_backward(
+    dout: Array, x: Array, weight: Array, mean: Array, rstd: Array, dresidual: Array | None = None
+) -> tuple[Array, Array, Array]:
     """-> dx (..., C), dweight (C,), dbias (C,).
 
     dresidual (..., C): the gradient of x through a residual connection past the norm; it is added to dx.

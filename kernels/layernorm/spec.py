@@ -1,16 +1,19 @@
 """What tests, gates and benchmarks need to know of layernorm: see `kernels.spec`."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from kernels.spec import Bug, Gradient, Kernel, Source, accum, normal, normals
+from kernels.arrays import Array
+from kernels.spec import Bug, Gradient, Kernel, Sizes, Source, accum, normal, normals
 
 
-def _forward(s, rng, dtype):
+def _forward(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """x (N, C), weight (C,), bias (C,), eps."""
     return normal(rng, dtype, s.N, s.C), normal(rng, dtype, s.C), normal(rng, dtype, s.C), 1e-5
 
 
-def _backward(s, rng, dtype):
+def _backward(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """dout (N, C), x (N, C), weight (C,), mean (N,), rstd (N,), dresidual (N, C)."""
     x, weight, _, eps = _forward(s, rng, dtype)
     wide = x.astype(np.float64)
@@ -26,7 +29,7 @@ KERNELS = (
 GRADIENTS = (Gradient("layernorm", "bias", normals((5, 7), (7,), (7,)), {"eps": 0.1}),)
 
 
-def _variants(dtype):
+def _variants(dtype: np.dtype) -> list[dict[str, int]]:
     """What the launcher compiles for rows of 512 and of 1024 times 128 bits."""
     from kernels.cuda.rows import row_kernel, vec
 
@@ -38,10 +41,12 @@ def _variants(dtype):
 SOURCES = {"layernorm.cu": Source(variants=_variants)}
 
 
-def _without(mean, projection):
+def _without(mean: float, projection: float) -> Callable:
     """dx with one of its two terms taken away."""
 
-    def change(right, dout, x, weight, mean_, rstd, dresidual=None):
+    def change(
+        right: Callable, dout: Array, x: Array, weight: Array, mean_: Array, rstd: Array, dresidual: Array | None = None
+    ) -> tuple:
         _, dweight, dbias = right(dout, x, weight, mean_, rstd)
         xhat, dxhat = (x - mean_[..., None]) * rstd[..., None], dout * weight
         dx = dxhat - mean * dxhat.mean(axis=-1, keepdims=True)
@@ -52,13 +57,13 @@ def _without(mean, projection):
     return change
 
 
-def _eps_outside_the_root(right, x, weight, bias, eps):
+def _eps_outside_the_root(right: Callable, x: Array, weight: Array, bias: Array | None, eps: float) -> tuple:
     _, mean, _ = right(x, weight, bias, eps)
     rstd = (1.0 / (x.std(axis=-1) + eps)).astype(x.dtype)
     return (x - mean[..., None]) * rstd[..., None] * weight + bias, mean, rstd
 
 
-def _first_row_as_dweight(right, *args):
+def _first_row_as_dweight(right: Callable, *args: Array) -> tuple:
     dx, _, dbias = right(*args)
     dout, x, _, mean, rstd, *_ = args
     return dx, (dout * (x - mean[..., None]) * rstd[..., None]).reshape(-1, x.shape[-1])[0], dbias

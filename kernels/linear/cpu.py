@@ -3,13 +3,13 @@
 import numpy as np
 from numba import prange
 
-from kernels.arrays import empty
+from kernels.arrays import Array, empty
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.matmul import multiply, multiply_operands, nanoseconds, settings
 from kernels.cpu.row_sums import chunk_rows, sum_chunks
 
 
-def linear_forward(x, weight, bias):
+def linear_forward(x: Array, weight: Array, bias: Array | None) -> Array:
     """x (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     out = empty((len(rows), len(weight)), x.dtype)
@@ -17,7 +17,9 @@ def linear_forward(x, weight, bias):
     return out.reshape(*x.shape[:-1], weight.shape[0])
 
 
-def linear_backward(dout, x, weight, bias, into=None):
+def linear_backward(
+    dout: Array, x: Array | None, weight: Array | None, bias: Array | None, into: Array | None = None
+) -> tuple[Array | None, Array | None, Array | None]:
     """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias: the gradient that needs it is not formed.
 
     dweight is written into the array `into` where it is given: C-contiguous.

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kernels.arrays import Array
 from kernels.cuda.launch import Kernel, accum_dtype, blocks, contiguous, empty
 
 _add_bias = Kernel("linear/linear.cu", "add_bias")
@@ -11,7 +12,7 @@ _BLOCK = 32, 8  # as in the source
 _BIAS_ROWS = 64  # rows for which a block reads the bias once
 
 
-def linear_forward(x, weight, bias):
+def linear_forward(x: Array, weight: Array, bias: Array | None) -> Array:
     """x (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
     out = np.matmul(as_matrix(x), weight.T)
     if bias is not None:
@@ -21,7 +22,9 @@ def linear_forward(x, weight, bias):
     return out.reshape(*x.shape[:-1], len(weight))
 
 
-def linear_backward(dout, x, weight, bias, into=None):
+def linear_backward(
+    dout: Array, x: Array | None, weight: Array | None, bias: Array | None, into: Array | None = None
+) -> tuple[Array | None, Array | None, Array | None]:
     """-> dx (..., K), dweight (C, K), dbias (C,). Where weight, x or bias is None, dx, dweight or dbias is None.
 
     dweight is written into the array `into` where it is given.
@@ -32,7 +35,7 @@ def linear_backward(dout, x, weight, bias, into=None):
     return dx, dweight, None if bias is None else sum_columns(rows)
 
 
-def sum_columns(rows):
+def sum_columns(rows: Array) -> Array:
     """rows (N, C) -> (C,), over chunks of rows whose size depends on N alone."""
     N, C = rows.shape
     chunk = max(64, blocks(N, 256))
@@ -45,12 +48,12 @@ def sum_columns(rows):
     return out
 
 
-def _columns(dtype):
+def _columns(dtype: np.dtype) -> int:
     """How many columns a block takes: 16 bytes a lane."""
     return 32 * 16 // dtype.itemsize
 
 
-def as_matrix(x):
+def as_matrix(x: Array) -> Array:
     """x (..., C) -> (N, C), without gaps."""
     rows = contiguous(x)
     return rows.reshape(rows.size // max(x.shape[-1], 1), x.shape[-1])

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from kernels.arrays import accurate_sum
+from kernels.arrays import Array, accurate_sum
 from kernels.matmul_precision import rounded
 
 
-def linear_forward(x, weight, bias):
+def linear_forward(x: Array, weight: Array, bias: Array | None) -> Array:
     """out = x @ weight.T + bias. x (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
     rows = x.reshape(-1, x.shape[-1])  # one large product instead of one per batch row
     out = rounded(rows) @ rounded(weight).T
@@ -15,7 +15,9 @@ def linear_forward(x, weight, bias):
     return out.reshape(*x.shape[:-1], weight.shape[0])
 
 
-def linear_backward(dout, x, weight, bias, into=None):
+def linear_backward(
+    dout: Array, x: Array | None, weight: Array | None, bias: Array | None, into: Array | None = None
+) -> tuple[Array | None, Array | None, Array | None]:
     """-> dx (..., K), dweight (C, K), dbias (C,). None for x, weight or bias: the gradient that needs it is None.
 
     dx needs `weight`, dweight needs `x`, dbias is formed if `bias` is not None. dweight is written into the array

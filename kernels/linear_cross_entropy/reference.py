@@ -2,11 +2,15 @@
 
 import numpy as np
 
+from kernels.arrays import Array
 from kernels.linear.reference import linear_backward, linear_forward
 from kernels.softmax_cross_entropy.reference import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 
 
-def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, grad_scale, with_grads, into=None):
+def linear_cross_entropy_forward(
+    x: Array, weight: Array, targets: Array, ignore_index: int, reduction: str, grad_scale: float, with_grads: bool,
+    into: Array | None = None,
+) -> tuple[Array, Array | None, Array | None]:  # fmt: skip
     """Cross-entropy of the logits x @ weight.T, and its gradients at once. x (..., K), weight (V, K), targets (...).
 
     -> loss (), dx (..., K), dweight (V, K), for an upstream gradient of grad_scale; None, None without with_grads.
@@ -23,7 +27,9 @@ def linear_cross_entropy_forward(x, weight, targets, ignore_index, reduction, gr
     return loss, dx, dweight
 
 
-def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, overwrite=False):
+def linear_cross_entropy_backward(
+    dout: Array, dx: Array, dweight: Array, grad_scale: float, overwrite: bool = False
+) -> tuple[Array, Array]:
     """Forward's dx and dweight, scaled from grad_scale to dout () -> dx, dweight; in place if `overwrite`."""
     factor = float(dout) / float(grad_scale)
     if not overwrite:

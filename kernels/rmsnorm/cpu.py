@@ -5,20 +5,21 @@ import math
 import numpy as np
 from numba import prange
 
+from kernels.arrays import Array
 from kernels.cpu.aligned_allocation import aligned_empty_like
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.row_sums import chunk_rows, sum_chunks
 from kernels.cpu.squares import in_range, largest_magnitude
 
 
-def rmsnorm_forward(x, weight, eps):
+def rmsnorm_forward(x: Array, weight: Array, eps: float) -> tuple[Array, Array]:
     """x (..., C), weight (C,) -> out (..., C), rstd (...)."""
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     out, rstd = launch(_forward, 0.4 * x.size, rows, weight, eps)
     return out.reshape(x.shape), rstd.reshape(x.shape[:-1])
 
 
-def rmsnorm_backward(dout, x, weight, rstd):
+def rmsnorm_backward(dout: Array, x: Array, weight: Array, rstd: Array) -> tuple[Array, Array]:
     """-> dx (..., C), dweight (C,)."""
     C = x.shape[-1]
     rows, drows = np.ascontiguousarray(x).reshape(-1, C), np.ascontiguousarray(dout).reshape(-1, C)

@@ -1,5 +1,6 @@
 """RMSNorm over the last axis; a block of threads keeps a row in registers from first pass to last."""
 
+from kernels.arrays import Array
 from kernels.cuda.launch import accum_dtype, blocks, contiguous, empty
 from kernels.cuda.rows import check_shapes, column_sums, count_rows, row_kernel, rows_per_block, vec
 
@@ -7,7 +8,7 @@ SOURCE = "rmsnorm/rmsnorm.cu"
 ROWS = 16  # that a block normalises with one load of weight
 
 
-def rmsnorm_forward(x, weight, eps):
+def rmsnorm_forward(x: Array, weight: Array, eps: float) -> tuple[Array, Array]:
     """x (..., C), weight (C,) -> out (..., C), rstd (...) in the dtype of sums."""
     C, N = x.shape[-1], count_rows(x)
     check_shapes("rmsnorm_forward", weight=(weight, (C,)))
@@ -17,7 +18,7 @@ def rmsnorm_forward(x, weight, eps):
     return out, rstd
 
 
-def rmsnorm_backward(dout, x, weight, rstd):
+def rmsnorm_backward(dout: Array, x: Array, weight: Array, rstd: Array) -> tuple[Array, Array]:
     """-> dx (..., C), dweight (C,)."""
     C, N = x.shape[-1], count_rows(x)
     check_shapes("rmsnorm_backward", dout=(dout, x.shape), weight=(weight, (C,)), rstd=(rstd, x.shape[:-1]))
@@ -28,4 +29,5 @@ def rmsnorm_backward(dout, x, weight, rstd):
         blocks(N, rows), n_threads, dx, partials, contiguous(dout), contiguous(x), weight, rstd, N, C, rows,
         dtype=x.dtype,
     )  # fmt: skip
-    return dx, *column_sums(partials, x)
+    (dweight,) = column_sums(partials, x)
+    return dx, dweight

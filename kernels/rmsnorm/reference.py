@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from kernels.arrays import accurate_sum, row_scale
+from kernels.arrays import Array, accurate_sum, row_scale
 
 
-def rmsnorm_forward(x, weight, eps):
+def rmsnorm_forward(x: Array, weight: Array, eps: float) -> tuple[Array, Array]:
     """Divide the last axis by its root mean square (Zhang & Sennrich 2019). x (..., C), weight (C,).
 
     -> out (..., C), rstd (...): 1 / sqrt(mean of squares + eps).
@@ -19,7 +19,7 @@ def rmsnorm_forward(x, weight, eps):
     return scaled * (scale * rstd) * weight, rstd[..., 0]
 
 
-def rmsnorm_backward(dout, x, weight, rstd):
+def rmsnorm_backward(dout: Array, x: Array, weight: Array, rstd: Array) -> tuple[Array, Array]:
     """-> dx (..., C), dweight (C,)."""
     xhat = x * rstd[..., None]
     dxhat = dout * weight

@@ -1,16 +1,19 @@
 """What tests, gates and benchmarks need to know of rmsnorm: see `kernels.spec`."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from kernels.spec import Bug, Gradient, Kernel, Source, accum, normal, normals
+from kernels.arrays import Array
+from kernels.spec import Bug, Gradient, Kernel, Sizes, Source, accum, normal, normals
 
 
-def _forward(s, rng, dtype):
+def _forward(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """x (N, C), weight (C,), eps."""
     return normal(rng, dtype, s.N, s.C), normal(rng, dtype, s.C), 1e-5
 
 
-def _backward(s, rng, dtype):
+def _backward(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """dout (N, C), x (N, C), weight (C,), rstd (N,)."""
     x, weight, eps = _forward(s, rng, dtype)
     rstd = 1.0 / np.sqrt((x.astype(np.float64) ** 2).mean(axis=-1) + eps)
@@ -27,7 +30,7 @@ GRADIENTS = (
 )  # fmt: skip
 
 
-def _variants(dtype):
+def _variants(dtype: np.dtype) -> list[dict[str, int]]:
     """What the launcher compiles for rows of 512 and of 1024 times 128 bits."""
     from kernels.cuda.rows import row_kernel, vec
     from kernels.rmsnorm.cuda import SOURCE
@@ -40,16 +43,16 @@ def _variants(dtype):
 SOURCES = {"rmsnorm.cu": Source(variants=_variants)}
 
 
-def _eps_outside_the_root(right, x, weight, eps):
+def _eps_outside_the_root(right: Callable, x: Array, weight: Array, eps: float) -> tuple:
     rstd = (1.0 / (np.sqrt((x * x).mean(axis=-1)) + eps)).astype(x.dtype)
     return x * rstd[..., None] * weight, rstd
 
 
-def _projection_forgotten(right, dout, x, weight, rstd):
+def _projection_forgotten(right: Callable, dout: Array, x: Array, weight: Array, rstd: Array) -> tuple:
     return dout * weight * rstd[..., None], right(dout, x, weight, rstd)[1]
 
 
-def _last_row_as_dweight(right, dout, x, weight, rstd):
+def _last_row_as_dweight(right: Callable, dout: Array, x: Array, weight: Array, rstd: Array) -> tuple:
     dx, _ = right(dout, x, weight, rstd)
     return dx, (dout * x * rstd[..., None]).reshape(-1, x.shape[-1])[-1]
 

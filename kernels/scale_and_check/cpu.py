@@ -1,15 +1,18 @@
 """Gradients divided by the loss scale, and whether they were all finite, in one pass."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import prange
 
+from kernels.arrays import Array
 from kernels.cpu.compile import jit, launch
 from kernels.cpu.sixteen_bits import bits_of, format_of, narrow, widen
 
 _CHUNK = 16384
 
 
-def scale_and_check(arrays, scale):
+def scale_and_check(arrays: Sequence[Array], scale: float) -> Array:
     """Multiply every array by scale, in place -> flag () uint8: 1 if all elements were finite before."""
     if not arrays:
         raise ValueError("scale_and_check needs at least one array")
@@ -17,7 +20,7 @@ def scale_and_check(arrays, scale):
     return np.asarray(all(finite), np.uint8)
 
 
-def _one(x, scale):
+def _one(x: Array, scale: float) -> Array:
     flat = np.ascontiguousarray(x).reshape(-1)
     form = format_of(x.dtype)
     if form:

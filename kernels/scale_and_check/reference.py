@@ -1,9 +1,13 @@
 """Unscaling of gradients and the search for infinities in plain array code: the reference for the fast kernels."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from kernels.arrays import Array
 
-def scale_and_check(arrays, scale):
+
+def scale_and_check(arrays: Sequence[Array], scale: float) -> Array:
     """Multiply every array by scale, in place -> flag () uint8: 1 if all elements were finite before."""
     finite = [bool(np.isfinite(a).all()) for a in arrays]
     for a in arrays:

@@ -1,14 +1,19 @@
 """What tests, gates and benchmarks need to know of scale_and_check: see `kernels.spec`."""
 
-from kernels.spec import FEW, Bug, Kernel, Source, normal
+from collections.abc import Callable
+
+import numpy as np
+
+from kernels.arrays import Array
+from kernels.spec import FEW, Bug, Kernel, Sizes, Source, normal
 
 
-def _arguments(s, rng, dtype):
+def _arguments(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """Two arrays, of P elements together, and the scale."""
     return [normal(rng, dtype, s.P - s.P // 3), normal(rng, dtype, s.P // 3)], 0.3
 
 
-def _without_last(right, arrays, scale):
+def _without_last(right: Callable, arrays: list[Array], scale: float) -> Array:
     return right([*arrays[:-1], arrays[-1].copy()], scale)
 
 

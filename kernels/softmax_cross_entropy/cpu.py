@@ -9,14 +9,16 @@ import math
 import numpy as np
 from numba import prange
 
-from kernels.arrays import empty
+from kernels.arrays import Array, empty
 from kernels.cpu.compile import exp, jit, launch
 from kernels.cpu.vector_copies import lanes, largest
 
 _VOCAB_BLOCK = 512  # logits of a row; a block stays in the first-level cache between its two loops
 
 
-def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
+def softmax_cross_entropy_forward(
+    logits: Array, targets: Array, ignore_index: int, reduction: str
+) -> tuple[Array, Array, Array]:
     """logits (..., V), targets (...), reduction "mean" | "sum" -> loss (), logsumexp (..., 2), divisor ()."""
     rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
     targets = np.ascontiguousarray(targets).reshape(-1)
@@ -26,7 +28,9 @@ def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
     return loss, logsumexp.reshape(*logits.shape[:-1], 2), np.asarray(divisor)
 
 
-def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index, overwrite):
+def softmax_cross_entropy_backward(
+    dout: Array, logits: Array, targets: Array, logsumexp: Array, divisor: Array, ignore_index: int, overwrite: bool
+) -> Array:
     """-> dlogits (..., V), written over `logits` if `overwrite`."""
     rows = np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])
     dlogits = rows if overwrite else empty(rows.shape, rows.dtype)

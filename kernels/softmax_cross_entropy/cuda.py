@@ -5,6 +5,7 @@ The loss has the dtype of sums: float32 for 16-bit logits, whose own type would 
 
 import numpy as np
 
+from kernels.arrays import Array
 from kernels.cuda.launch import STORAGE, Kernel, accum_dtype, blocks, contiguous, empty
 from kernels.linear.cuda import as_matrix
 
@@ -17,7 +18,9 @@ _sum = Kernel(_FILE, "sum_losses")
 _ONE_BLOCK = 1024  # threads of the kernels that one block runs
 
 
-def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
+def softmax_cross_entropy_forward(
+    logits: Array, targets: Array, ignore_index: int, reduction: str
+) -> tuple[Array, Array, Array]:
     """logits (..., V), targets (...), reduction "mean" | "sum" -> loss (), logsumexp (..., 2), divisor ()."""
     if logits.dtype.name not in STORAGE:
         raise TypeError(f"no kernels for logits of {logits.dtype}; there are {', '.join(STORAGE)}")
@@ -32,7 +35,9 @@ def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
     return sum_losses(losses, divisor, rows.dtype), logsumexp, divisor
 
 
-def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index, overwrite):
+def softmax_cross_entropy_backward(
+    dout: Array, logits: Array, targets: Array, logsumexp: Array, divisor: Array, ignore_index: int, overwrite: bool
+) -> Array:
     """-> dlogits (..., V), written over `logits` if `overwrite`."""
     if overwrite and not logits.flags.c_contiguous:
         raise ValueError(f"logits {logits.shape} cannot be overwritten: they are not C-contiguous")
@@ -47,7 +52,9 @@ def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ig
     return dlogits.reshape(logits.shape)
 
 
-def softmax_cross_entropy_in_place(losses, logits, targets, divisor, ignore_index, grad_scale):
+def softmax_cross_entropy_in_place(
+    losses: Array, logits: Array, targets: Array, divisor: Array, ignore_index: int, grad_scale: float
+) -> None:
     """Every row's loss into losses (N,) float64, and over logits (N, V) the gradient for an upstream `grad_scale`."""
     N, V = logits.shape
     _in_place.launch(
@@ -55,7 +62,7 @@ def softmax_cross_entropy_in_place(losses, logits, targets, divisor, ignore_inde
     )
 
 
-def count_targets(targets, ignore_index, reduction, dtype):
+def count_targets(targets: Array, ignore_index: int, reduction: str, dtype: np.dtype) -> Array:
     """-> divisor () int64: how many targets are not ignored, at least 1; 1 for "sum". dtype: of the logits."""
     divisor = empty(targets, (), np.int64)
     average = int(reduction == "mean")
@@ -63,18 +70,18 @@ def count_targets(targets, ignore_index, reduction, dtype):
     return divisor
 
 
-def sum_losses(losses, divisor, dtype):
+def sum_losses(losses: Array, divisor: Array, dtype: np.dtype) -> Array:
     """-> loss (): the sum of losses (N,) over divisor (). dtype: of the logits."""
     loss = empty(losses, (), accum_dtype(dtype))
     _sum.launch(1, _ONE_BLOCK, loss, losses, divisor, losses.size, dtype=dtype)
     return loss
 
 
-def as_targets(targets):
+def as_targets(targets: Array) -> Array:
     """targets (...) of integers -> (N,) int64."""
     return contiguous(targets).reshape(-1).astype(np.int64, copy=False)
 
 
-def _threads(V, dtype):
+def _threads(V: int, dtype: np.dtype) -> int:
     """Threads for a row, each of which moves 16 bytes at a time."""
     return 32 * min(16, max(1, blocks(V * dtype.itemsize, 32 * 16)))

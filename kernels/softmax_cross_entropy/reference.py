@@ -2,8 +2,12 @@
 
 import numpy as np
 
+from kernels.arrays import Array
 
-def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
+
+def softmax_cross_entropy_forward(
+    logits: Array, targets: Array, ignore_index: int, reduction: str
+) -> tuple[Array, Array, Array]:
     """-log softmax(logits)[target], over all rows whose target is not ignore_index.
 
     logits (..., V), targets (...) of integers, reduction "mean" or "sum"
@@ -22,7 +26,9 @@ def softmax_cross_entropy_forward(logits, targets, ignore_index, reduction):
     return np.asarray(loss, dtype=logits.dtype, like=logits), logsumexp, np.asarray(divisor, like=logits)
 
 
-def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index, overwrite):
+def softmax_cross_entropy_backward(
+    dout: Array, logits: Array, targets: Array, logsumexp: Array, divisor: Array, ignore_index: int, overwrite: bool
+) -> Array:
     """-> dlogits (..., V) = (softmax(logits) - onehot(target)) * dout / divisor, 0 in ignored rows.
 
     dout (). overwrite: write it over `logits`, so that no second array of that size exists.

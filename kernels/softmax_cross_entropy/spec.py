@@ -1,16 +1,33 @@
 """What tests, gates and benchmarks need to know of softmax_cross_entropy: see `kernels.spec`."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from kernels.spec import FEW, IGNORE, SUMS, Bug, Gradient, Kernel, MachineCode, Source, accum, and_then, normal, normals
+from kernels.arrays import Array
+from kernels.spec import (
+    FEW,
+    IGNORE,
+    SUMS,
+    Bug,
+    Gradient,
+    Kernel,
+    MachineCode,
+    Sizes,
+    Source,
+    accum,
+    and_then,
+    normal,
+    normals,
+)
 
 
-def _forward(s, rng, dtype):
+def _forward(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """logits (N, V), targets (N,), the target to ignore, reduction."""
     return normal(rng, dtype, s.N, s.V), rng.integers(0, s.V, s.N), IGNORE, "mean"
 
 
-def _backward(s, rng, dtype):
+def _backward(s: Sizes, rng: np.random.Generator, dtype: np.dtype) -> tuple:
     """dout (), logits (N, V), targets (N,), logsumexp (N, 2), divisor (), the target to ignore, overwrite."""
     logits, targets, ignore_index, _ = _forward(s, rng, dtype)
     highest, expected = logits.max(axis=-1).astype(np.float64), np.log(s.V) + 0.5  # of normal logits
@@ -40,7 +57,7 @@ SOURCES = {
 }
 
 
-def _all_rows_counted(right, logits, targets, ignore_index, reduction):
+def _all_rows_counted(right: Callable, logits: Array, targets: Array, ignore_index: int, reduction: str) -> tuple:
     loss, logsumexp, divisor = right(logits, targets, ignore_index, reduction)
     if reduction == "sum":
         return loss, logsumexp, divisor

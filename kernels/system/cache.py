@@ -15,16 +15,18 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from kernels.system import streams
+from kernels.system.files import StrPath
 
 NAME = "minigrad"
 _SEAL = hashlib.sha256().digest_size
-_said = set()  # the lines printed so far
+_said: set[str] = set()  # the lines printed so far
 
 
-def folder(name):
+def folder(name: str) -> Path | None:
     """This account's cache folder of that name, such as "gates"; made if need be. None if there is none to be trusted.
 
     It lies in $XDG_CACHE_HOME/minigrad or ~/.cache/minigrad, else in minigrad-UID in the folder for temporary files.
@@ -41,7 +43,7 @@ def folder(name):
 
 
 @functools.cache
-def temporary():
+def temporary() -> Path:
     """A folder of this process alone, removed when it ends: for what must lie in a file and found no place in a cache.
 
     Raises OSError where the system has no folder for temporary files.
@@ -49,14 +51,14 @@ def temporary():
     path, owner = Path(tempfile.mkdtemp(prefix=f"{NAME}-")), os.getpid()
 
     @atexit.register
-    def _remove():
+    def _remove() -> None:
         if os.getpid() == owner:  # and not a child that was forked since
             shutil.rmtree(path, ignore_errors=True)
 
     return path
 
 
-def read(path):
+def read(path: StrPath) -> bytes | None:
     """The content of an entry, bytes; None if there is none. What is not a whole one of ours is removed."""
     try:
         with open(path, "rb", opener=_open_without_following) as file:
@@ -73,7 +75,7 @@ def read(path):
     return None
 
 
-def write(path, content):
+def write(path: StrPath, content: bytes) -> bool:
     """Keep an entry, whole or not at all, and return whether it could be kept; one line on stderr says why not.
 
     32 bytes of a checksum stand behind the content in its file, where readers of shared libraries do not look.
@@ -94,14 +96,14 @@ def write(path, content):
     return True
 
 
-def say(line):
+def say(line: str) -> None:
     """One line on stderr, the first time only."""
     if line not in _said:
         _said.add(line)
         streams.note(f"{NAME}: {line}")
 
 
-def _candidates():
+def _candidates() -> Iterator[tuple[Path, str]]:
     """(a folder that may be shared, the name of ours in it), best first."""
     place = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if place.is_absolute():  # its standard has all others ignored
@@ -114,7 +116,7 @@ def _candidates():
         yield Path(tempfile.gettempdir()), f"{NAME}-{os.geteuid() if hasattr(os, 'geteuid') else 'cache'}"
 
 
-def _made(path):
+def _made(path: Path) -> Path:
     """The folder, made for us alone where it is not there. OSError, which says why, if others could write to it."""
     if not path.parent.exists():
         _made(path.parent)
@@ -127,7 +129,7 @@ def _made(path):
     return path
 
 
-def _weakness(path):
+def _weakness(path: Path) -> str | None:
     """What keeps us from trusting this folder, None if nothing does: who could have put a file into it?"""
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode):
@@ -148,14 +150,14 @@ def _weakness(path):
     return None
 
 
-def _others_write(status):
+def _others_write(status: os.stat_result) -> bool:
     """Whether an account that is not the owner may write there. A group that has one member is no other account."""
     mode = status.st_mode
     return bool(mode & stat.S_IWOTH or (mode & stat.S_IWGRP and not _is_ours_alone(status.st_gid)))
 
 
 @functools.cache
-def _is_ours_alone(gid):
+def _is_ours_alone(gid: int) -> bool:
     """Whether this is the group that many systems make for each account, under its name, with nobody else in it."""
     import grp
     import pwd
@@ -167,15 +169,15 @@ def _is_ours_alone(gid):
     return gid == account.pw_gid and group.gr_name == account.pw_name and set(group.gr_mem) <= {account.pw_name}
 
 
-def _open_without_following(path, flags):
+def _open_without_following(path: str, flags: int) -> int:
     """As `open` does, but a link is an error, and a pipe without a writer is not waited for."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
-def _account(status):
+def _account(status: os.stat_result) -> int:
     return os.geteuid() if hasattr(os, "geteuid") else status.st_uid
 
 
-def _seal(path, content):
+def _seal(path: StrPath, content: bytes) -> bytes:
     """The name is in it too: an entry under the name of another is not whole."""
     return hashlib.sha256(Path(path).name.encode() + b"\0" + content).digest()

@@ -10,7 +10,9 @@ import shlex
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from kernels.system import streams
 from kernels.system.errors import DeviceError, UserError
@@ -27,15 +29,15 @@ class Parser(argparse.ArgumentParser):
     literal: options whose value may begin with "-": whatever follows them is theirs.
     """
 
-    def __init__(self, literal=(), **kwargs):
+    def __init__(self, literal: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
         self._literal = literal
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         fail(self.prog, message)
 
-    def parse_args(self, args=None):
-        parsed, unknown = self.parse_known_args(self._joined(sys.argv[1:] if args is None else args))
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        parsed, unknown = self.parse_known_args(self._joined(sys.argv[1:] if args is None else args), namespace)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             self.error(f"unknown argument {unknown[0]}{did_you_mean(unknown[0], flags)}; see --help")
@@ -44,9 +46,10 @@ class Parser(argparse.ArgumentParser):
                 setattr(parsed, action.dest, "--")
         return parsed
 
-    def _joined(self, args):
+    def _joined(self, args: Iterable[str]) -> list[str]:
         """The arguments, with `--prompt TEXT` of a literal option as `--prompt=TEXT`."""
-        joined, rest = [], iter(args)
+        joined: list[str] = []
+        rest = iter(args)
         for arg in rest:
             if arg == "--":
                 return [*joined, arg, *rest]
@@ -55,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         return joined
 
 
-def path(text):
+def path(text: str) -> str:
     """The `type` of an argument that is a path, see `files.given`."""
     try:
         return str(given(text))
@@ -63,32 +66,32 @@ def path(text):
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def complain(prog, message):
+def complain(prog: str, message: object) -> None:
     """Print one line of the errors' stream, behind what was printed before where both go into one file."""
     with contextlib.suppress(*streams.UNWRITABLE):
         sys.stdout.flush()
     streams.note(f"{prog}: {printable(str(message))}")
 
 
-def fail(prog, message, status=2):
+def fail(prog: str, message: object, status: int = 2) -> NoReturn:
     """Print one line and leave with this exit status: 2 for what the user can put right, 1 for what went wrong."""
     complain(prog, one_line(message))
     sys.exit(status)
 
 
-def command_line(prog):
+def command_line(prog: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorates a main(): its failures become one line, status 2 for what the user gave, 1 for what the system refused.
 
     prog: how the line begins.
     """
 
-    def decorate(main):
+    def decorate(main: Callable[..., Any]) -> Callable[..., Any]:
         return functools.wraps(main)(lambda *args: run(prog, main, *args))
 
     return decorate
 
 
-def run(prog, main, *args):
+def run(prog: str, main: Callable[..., Any], *args: Any) -> Any:
     """main(*args) as `command_line` has it."""
     streams.prepare()
     try:
@@ -114,7 +117,7 @@ def run(prog, main, *args):
         streams.let_go(sys.stderr)
 
 
-def _flushed(main, *args):
+def _flushed(main: Callable[..., Any], *args: Any) -> Any:
     """main(*args), and its output where it was to go: here a failure of that is still one line."""
     try:
         status = main(*args)
@@ -126,7 +129,7 @@ def _flushed(main, *args):
     return status
 
 
-def _require_working_directory():
+def _require_working_directory() -> None:
     """Relative paths mean nothing where it was deleted, and Python itself asks for it in many places."""
     try:
         os.getcwd()
@@ -134,20 +137,20 @@ def _require_working_directory():
         raise UserError("the working directory has been deleted; change to another one, with `cd`") from None
 
 
-def describe(error):
+def describe(error: OSError) -> str:
     """What an OSError says to a person: `No space left on device: runs/a/metrics.jsonl`, and the error's notes."""
     what = error.strerror or str(error) or type(error).__name__
     where = [os.fsdecode(error.filename)] if isinstance(error.filename, (str, bytes, os.PathLike)) else []
     return "; ".join([": ".join([what, *where]), *getattr(error, "__notes__", [])])
 
 
-def program(name):
+def program(name: str) -> str:
     """How this command line calls itself in messages: by the wheel's script if it was started by that, else `name`."""
     started = Path(sys.argv[0]).stem
     return started if started.startswith("minigrad-") else name
 
 
-def command(module, installed=None, script=None):
+def command(module: str, installed: str | None = None, script: str | None = None) -> str:
     """The beginning of a command that starts `module` the way this process was started.
 
     installed: the name of the command in the wheel, `minigrad-train`, which is used where the process was started by
@@ -168,7 +171,7 @@ def command(module, installed=None, script=None):
     return words
 
 
-def did_you_mean(word, words):
+def did_you_mean(word: str | None, words: Iterable[str]) -> str:
     """ "; did you mean 'x'?" for the closest of `words`; nothing if there is no word, or it is one of them."""
     words = list(words)
     close = [] if word is None or word in words else difflib.get_close_matches(word, words, n=1, cutoff=0.6)

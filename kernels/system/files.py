@@ -7,9 +7,10 @@ import secrets
 import shutil
 import stat
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, Any, BinaryIO, TypeAlias
 
 from kernels.system.errors import UserError
 from kernels.system.printable import brief
@@ -24,19 +25,19 @@ _OF_THE_PATH = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EI
 _ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
 
 
-def shipped(installed, in_checkout):
+def shipped(installed: Path, in_checkout: str) -> Path:
     """A folder that the wheel has inside a package, at `installed`, and a checkout at its top, `in_checkout`."""
     return installed if installed.is_dir() else _ROOT / in_checkout
 
 
-def given(path):
+def given(path: StrPath) -> Path:
     """A path as a person gave it -> Path, `~` and `~NAME` at its beginning replaced by the home folder.
 
     UserError for a name that cannot be written into a config.toml or to a terminal.
     """
     if not path:
         raise UserError("the path is empty; give the name of a file or folder")
-    path = os.path.expanduser(path)
+    path = os.path.expanduser(os.fspath(path))
     if "\0" in path:
         raise UserError(f"the path {brief(path)} contains a null character; no file can have that name")
     try:
@@ -46,7 +47,7 @@ def given(path):
     return Path(path)
 
 
-def status(path):
+def status(path: StrPath) -> os.stat_result | None:
     """os.stat of a path that a person gave, links followed; None if nothing is there.
 
     UserError if the system refuses to say: a folder that may not be searched, a name too long, a circle of links.
@@ -59,19 +60,19 @@ def status(path):
         raise UserError(f"cannot use {path}: {error.strerror}") from None
 
 
-def is_file(path):
+def is_file(path: StrPath) -> bool:
     """Whether a regular file is at this path; see `status`."""
     found = status(path)
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
-def is_folder(path):
+def is_folder(path: StrPath) -> bool:
     """Whether a folder is at this path; see `status`."""
     found = status(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
-def require_place(path):
+def require_place(path: StrPath) -> None:
     """UserError unless a file can be made at `path`, or replaced: said before what goes there is computed."""
     folder = Path(os.path.realpath(path)).parent
     if is_folder(path) or not is_folder(folder):
@@ -79,7 +80,7 @@ def require_place(path):
         raise UserError(f"cannot write {path}: {why}")
 
 
-def require_file(path):
+def require_file(path: StrPath) -> None:
     """UserError unless a regular file that may be read is at `path`."""
     try:
         open_regular(path, "rb").close()
@@ -87,14 +88,14 @@ def require_file(path):
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
-def open_regular(path, mode="r", **options):
+def open_regular(path: StrPath, mode: str = "r", **options: Any) -> IO[Any]:
     """`open` to read a file. OSError for a pipe or a device: it may never end, or cannot be read a second time."""
     if b"\0" in os.fsencode(path):
         raise OSError(errno.EINVAL, "its name has a null character")
     return open(path, mode, opener=_open_regular, **options)
 
 
-def _open_regular(path, flags):
+def _open_regular(path: str, flags: int) -> int:
     _refuse_other(os.stat(path), path)  # to open a device may do something
     file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # or a pipe, put there meanwhile, waits for a writer
     try:
@@ -105,7 +106,7 @@ def _open_regular(path, flags):
     return file
 
 
-def _refuse_other(found, path):
+def _refuse_other(found: os.stat_result, path: StrPath) -> None:
     kind = stat.S_IFMT(found.st_mode)
     if kind == stat.S_IFDIR:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -115,7 +116,7 @@ def _refuse_other(found, path):
 
 
 @contextmanager
-def replacing(path):
+def replacing(path: StrPath) -> Iterator[Path]:
     """A temporary file beside `path`, of this process alone; after the block it is flushed to disk and takes that name.
 
     Yields its path; its mode is what the umask gives. If the block raises, the temporary file is removed and what
@@ -139,7 +140,7 @@ def replacing(path):
     _flush_names(path.parent)
 
 
-def _flush_names(folder):
+def _flush_names(folder: Path) -> None:
     """Have the names in a folder on disk, where the system has a way to say so (Windows has none)."""
     if not hasattr(os, "O_DIRECTORY"):
         return
@@ -154,7 +155,7 @@ def _flush_names(folder):
 
 
 @contextmanager
-def writing(path):
+def writing(path: StrPath) -> Iterator[BinaryIO]:
     """A binary file to write into, for output that a person pointed to. UserError if it cannot lie there.
 
     A file is written whole or not at all, under exactly this name; a symbolic link stays, and its target is replaced.
@@ -186,13 +187,13 @@ def writing(path):
         raise
 
 
-def is_of_the_path(error):
+def is_of_the_path(error: OSError) -> bool:
     """Whether an OSError is about a path that a person gave, rather than a full disk, a quota, or a failing device."""
     return error.errno in _OF_THE_PATH
 
 
 @contextmanager
-def folders(path):
+def folders(path: StrPath) -> Iterator[list[Path]]:
     """During the block the folder `path` exists. Yields a list of those that were made for it, outermost first.
 
     They are removed again if they are empty afterwards.
@@ -211,7 +212,7 @@ def folders(path):
                 folder.rmdir()
 
 
-def remove_partial(folder, names, others=r"(?!)"):
+def remove_partial(folder: StrPath, names: str, others: str = r"(?!)") -> None:
     """Delete what killed processes left in `folder` of files that they were writing, and no other file.
 
     names: a regular expression for the names of those files; others: one for names that temporary files had besides.

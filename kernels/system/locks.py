@@ -2,11 +2,15 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from kernels.system.files import StrPath
 
 try:
     import fcntl
-except ImportError:  # Windows
-    fcntl = None
+except ImportError:
+    fcntl = None  # type: ignore[assignment]  # Windows, which mypy does not think of
 
 
 class Held(Exception):
@@ -14,7 +18,7 @@ class Held(Exception):
 
 
 @contextlib.contextmanager
-def holding(path):
+def holding(path: StrPath) -> Iterator[bool]:
     """Hold the lock file `path`, made here and removed afterwards, during the block. Held if another process has it.
 
     Yields whether the system keeps others out. It does not where it has no such locks (Windows) or the file system
@@ -32,7 +36,7 @@ def holding(path):
             file.close()
 
 
-def _taken(path):
+def _taken(path: StrPath) -> BinaryIO | None:
     """The open and locked file; None where the file system has no locks."""
     while True:
         file = open(path, "ab", buffering=0, opener=_open)  # noqa: SIM115  closed by `holding`
@@ -51,12 +55,12 @@ def _taken(path):
         file.close()  # removed by its last holder between our two calls
 
 
-def _open(path, flags):
+def _open(path: str, flags: int) -> int:
     """No link is followed out of the folder, and no pipe of that name waits for a reader."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
-def _is_at(file, path):
+def _is_at(file: BinaryIO, path: StrPath) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+from typing import TextIO
 
 # C0 except tab and line feed, DEL and C1; marks and overrides of the writing direction; line and paragraph separators,
 # which are no line breaks to a terminal but are to Python; surrogates, which no stream can encode.
@@ -9,22 +10,22 @@ _UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u
 _LONGEST_WORD, _LONGEST_LINE = 300, 2000  # characters of a message; a path may have 4096, a forged value millions
 
 
-def printable(text):
+def printable(text: str) -> str:
     """`text` with every control character but tab and line feed as a visible escape: `\\x1b`, `\\u202e`."""
     return _UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], text)
 
 
-def shown(text, stream):
+def shown(text: str, stream: TextIO) -> str:
     """`text` as it should be written to `stream`: printable on a terminal, unchanged into a file or a pipe."""
     return printable(text) if stream.isatty() else text
 
 
-def one_line(message):
+def one_line(message: object) -> str:
     """A message as one line of bounded length: printable, and long words cut in their middle."""
     return _cut(" ".join(_cut(word, _LONGEST_WORD) for word in printable(str(message)).split()), _LONGEST_LINE)
 
 
-def _cut(text, length):
+def _cut(text: str, length: int) -> str:
     """`text`, or both its ends around a note of how long it is."""
     if len(text) <= length:
         return text
@@ -33,17 +34,17 @@ def _cut(text, length):
 
 
 class _Brief(reprlib.Repr):
-    def __init__(self, limit):
+    def __init__(self, limit: int) -> None:
         super().__init__()
         self.maxlevel, self.maxstring, self.maxother, self.maxlong = 2, limit, limit, limit
 
-    def repr_int(self, value, level):
+    def repr_int(self, value: int, level: int) -> str:
         # Python refuses to print integers of more than 4,300 digits, at a cost that grows with their square
         return (
             super().repr_int(value, level) if value.bit_length() < 1024 else f"an integer of {value.bit_length()} bits"
         )
 
 
-def brief(value, limit=60):
+def brief(value: object, limit: int = 60) -> str:
     """repr(value) for an error message: strings and numbers cut to about `limit` characters, lists to a few items."""
     return printable(_Brief(limit).repr(value).replace("\n", " "))

@@ -4,26 +4,27 @@ import shlex
 import sys
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from typing import Any, NoReturn
 
-_NEW_NAMES = {}  # name of a module that is no more -> the one that has its place
+_NEW_NAMES: dict[str, str] = {}  # name of a module that is no more -> the one that has its place
 
 
 class _Finder(MetaPathFinder, InspectLoader):
     """Finds modules that are no more: each consists of a call of `_refuse`."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         return ModuleSpec(name, self, origin=__file__) if name in _NEW_NAMES else None
 
-    def get_source(self, name):
+    def get_source(self, name: str) -> str:
         return f"from {__name__} import _refuse\n_refuse({name!r})\n"
 
 
-def answer(new_names):
+def answer(new_names: dict[str, str]) -> None:
     """Make the old commands answer, {"package.old": "package.new"}; the old ones' package calls this."""
     _NEW_NAMES.update(new_names)
 
 
-def _refuse(old):
+def _refuse(old: str) -> NoReturn:
     from kernels.system import cli
 
     new, spec = _NEW_NAMES[old], getattr(sys.modules["__main__"], "__spec__", None)

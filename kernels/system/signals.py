@@ -1,20 +1,22 @@
 """Signals that ask a program to stop."""
 
 import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 
 @contextmanager
-def asking_to_stop(stop, names=STOPPING):
+def asking_to_stop(stop: Callable[[signal.Signals], object], names: Sequence[str] = STOPPING) -> Iterator[None]:
     """During the block Ctrl-C, SIGTERM and SIGHUP call stop(signal); after one of them Ctrl-C interrupts at once.
 
     One that was ignored when the process started stays ignored, as `nohup` and a script's `&` mean it.
     """
     before = {}
 
-    def handle(number, frame):
+    def handle(number: int, frame: Any) -> None:
         if signal.SIGINT in before:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         stop(signal.Signals(number))

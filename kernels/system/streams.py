@@ -4,12 +4,13 @@ import contextlib
 import io
 import os
 import sys
+from typing import TextIO
 
 #: what writing may raise: refused; closed; in the middle of another write, as a signal's handler may be; no stream
 UNWRITABLE = (OSError, ValueError, RuntimeError, AttributeError)
 
 
-def prepare():
+def prepare() -> None:
     """Called first by every command line: no character, and no stream that was closed before, is a reason to fail.
 
     What a stream's encoding does not have is written as an escape, `\\xe9`. The number of a stream that is closed would
@@ -27,14 +28,14 @@ def prepare():
                 stream.reconfigure(errors="backslashreplace")
 
 
-def note(line, end="\n"):
+def note(line: str, end: str = "\n") -> None:
     """A line on stderr; one that takes none is no reason to stop."""
     if sys.stderr is not None:  # print would take stdout
         with contextlib.suppress(*UNWRITABLE):
             print(line, end=end, file=sys.stderr, flush=True)
 
 
-def let_go(stream):
+def let_go(stream: TextIO) -> bool:
     """Flush a stream for the last time. Returns whether it took all.
 
     What it does not take is given up: Python would try again on its way out, and end with a traceback and status 120.
@@ -49,12 +50,12 @@ def let_go(stream):
     return True
 
 
-def refuses(stream):
+def refuses(stream: TextIO) -> bool:
     """Whether an error without a file's name may be this stream's: it still refuses, or keeps nothing to be refused."""
     return not let_go(stream) or getattr(stream, "write_through", False)  # python -u
 
 
-def _is_open(descriptor):
+def _is_open(descriptor: int) -> bool:
     try:
         os.fstat(descriptor)
     except OSError:
@@ -62,7 +63,7 @@ def _is_open(descriptor):
     return True
 
 
-def _place_null(descriptor, flags):
+def _place_null(descriptor: int, flags: int) -> None:
     null = os.open(os.devnull, flags)
     if null != descriptor:
         os.dup2(null, descriptor)

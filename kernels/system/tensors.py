@@ -9,12 +9,18 @@ import json
 import math
 import os
 import stat
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from kernels.arrays import Array, Shape
 from kernels.system.errors import UserError
+from kernels.system.files import StrPath
 from kernels.system.printable import brief, one_line
+
+Header: TypeAlias = dict[str, tuple[str, Shape]]  # of each array: the dtype as the format spells it, the shape
 
 MAX_TEXT = 1 << 24  # characters of the JSON text; a vocabulary of every character that Unicode has takes 13 million
 
@@ -25,7 +31,7 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def write(file, arrays, metadata):
+def write(file: BinaryIO, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """Write arrays {name: array} and metadata {str: str} to an open binary file. Needs no memory of their size.
 
     UserError if an array is of a dtype that such a file cannot hold, or that its readers do not know.
@@ -36,7 +42,8 @@ def write(file, arrays, metadata):
             raise UserError(f"array {name} has dtype {array.dtype}; a file can hold {', '.join(_DTYPES)}")
     rank = {dtype: i for i, dtype in enumerate(_DTYPES)}
     names = sorted(arrays, key=lambda name: (rank[arrays[name].dtype.name], name))
-    header, end = {"__metadata__": metadata}, 0
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
     for name in names:
         array, start = arrays[name], end
         end += array.nbytes
@@ -51,7 +58,14 @@ def write(file, arrays, metadata):
         file.write(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
 
 
-def read(path, what, key, check=None, error=UserError, finite=True):
+def read(
+    path: StrPath,
+    what: str,
+    key: str,
+    check: Callable[[dict[str, Any], Header], object] | None = None,
+    error: type[UserError] = UserError,
+    finite: bool = True,
+) -> tuple[dict[str, Array], dict[str, Any]]:
     """(arrays, meta) of a safetensors file whose metadata holds a JSON object under `key`.
 
     what: the noun for messages, "checkpoint". check(meta, header): raises `error` for what must not be read, before any
@@ -81,7 +95,7 @@ def read(path, what, key, check=None, error=UserError, finite=True):
         raise error(f"{what} {path} is damaged ({one_line(reason)}); use another one") from None
 
 
-def checked(what, path, check, *args, error=UserError):
+def checked(what: str, path: StrPath, check: Callable[..., Any], *args: Any, error: type[UserError] = UserError) -> Any:
     """check(*args), its `error` with the file's path in front."""
     try:
         return check(*args)
@@ -89,16 +103,16 @@ def checked(what, path, check, *args, error=UserError):
         raise error(f"{what} {path} cannot be used: {reason}") from None
 
 
-def parse_json(text, finite=True):
+def parse_json(text: str, finite: bool = True) -> dict[str, Any]:
     """The object that a JSON text holds. ValueError for anything that this program does not write.
 
     That is: keys that stand twice, nesting or a length without use and, where `finite`, numbers that are not finite.
     """
     if len(text) > MAX_TEXT:
         raise ValueError(f"a JSON text of {len(text):,} characters; expected at most {MAX_TEXT:,}")
-    how = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
+    number, constant = (_finite, _no_number) if finite else (None, None)
     try:
-        value = json.loads(text, object_pairs_hook=_unique, **how)
+        value = json.loads(text, object_pairs_hook=_unique, parse_float=number, parse_constant=constant)
     except RecursionError:
         raise ValueError("a JSON text nested too deep") from None
     if not isinstance(value, dict):
@@ -106,21 +120,23 @@ def parse_json(text, finite=True):
     return value
 
 
-def _no_number(name):
+def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(text):
+def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"the number {brief(text)} is too large")
     return value
 
 
-def _unique(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        seen = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"the key {brief(twice)} stands twice")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {brief(key)} stands twice")
+            seen.add(key)
     return table

@@ -46,10 +46,11 @@ def test_no_two_kernels_have_one_name():
 
 @pytest.mark.parametrize("name", ALL_KERNELS)
 def test_signatures_are_equal(name):
-    """Names, order, kinds and defaults."""
-    expected = inspect.signature(getattr(reference, name))
-    assert inspect.signature(getattr(cpu, name)) == expected
-    assert inspect.signature(getattr(backend("cuda"), name)) == expected
+    """Names, order, kinds, defaults and types, which every parameter has."""
+    expected = inspect.signature(getattr(reference, name)).parameters
+    assert inspect.signature(getattr(cpu, name)).parameters == expected
+    assert inspect.signature(getattr(backend("cuda"), name)).parameters == expected
+    assert all(parameter.annotation is not parameter.empty for parameter in expected.values())
 
 
 @pytest.mark.parametrize("op", kernels.KERNELS)

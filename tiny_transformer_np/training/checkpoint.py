@@ -18,7 +18,7 @@ from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.tokenizer import CharTokenizer
 from tiny_transformer_np.training import checkpoint_schema as schema
-from tiny_transformer_np.training.checkpoint_schema import Header, Meta
+from tiny_transformer_np.training.checkpoint_schema import Meta
 from tiny_transformer_np.training.finite_state import logits_are_finite, not_finite
 
 Arrays: TypeAlias = dict[str, Array]
@@ -44,10 +44,10 @@ def load(path: StrPath) -> tuple[Arrays, Meta]:
     return arrays, meta
 
 
-def read(path: StrPath, check: Callable[[Meta, Header], object] | None = None) -> tuple[Arrays, Meta]:
+def read(path: StrPath, check: Callable[[Meta, tensors.Header], object] | None = None) -> tuple[Arrays, Meta]:
     """(arrays, meta) of a file that `save` wrote, its checksum verified; check: see `kernels.system.tensors.read`."""
 
-    def without_digest(meta: Meta, header: Header) -> None:
+    def without_digest(meta: Meta, header: tensors.Header) -> None:
         digests.append(meta.pop("sha256", None))
         if check:
             check(meta, header)

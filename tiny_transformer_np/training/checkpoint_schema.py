@@ -9,14 +9,13 @@ import math
 import re
 from typing import Any, TypeAlias
 
-from kernels.arrays import Shape
 from kernels.system.printable import brief
+from kernels.system.tensors import Header
 from tiny_transformer_np.config import SECTIONS, ConfigError, TrainingConfig, TransformerConfig, renamed, typed
 from tiny_transformer_np.model import parameter_shapes
 from tiny_transformer_np.tokenizer import CharTokenizer
 
 Meta: TypeAlias = dict[str, Any]  # the JSON object of a checkpoint
-Header: TypeAlias = dict[str, tuple[str, Shape]]  # of each array: the dtype as the file format spells it, the shape
 
 FORMAT = 1
 PREFIXES = ("model.", "adamw.m.", "adamw.v.")  # of the weights and of the optimizer's two arrays for each
