@@ -130,7 +130,9 @@ class Tensor(graph.GradSlot, Protocols, Methods):
             if self.size != 1:
                 raise RuntimeError(f"backward of a tensor of shape {self.shape} needs the gradient `grad`")
             grad = np.ones_like(self.data)
-        array = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype, like=self.data)
+        array = grad.data if isinstance(grad, Tensor) else grad
+        if type(array) is not type(self.data) or array.dtype != self.data.dtype:
+            array = np.asarray(array, dtype=self.dtype, like=self.data)
         if array.shape != self.shape:
             raise ValueError(f"grad has shape {array.shape}; the tensor has {self.shape}")
         return array

@@ -59,3 +59,8 @@ class OneAxisKeepdims(TypedDict, total=False):
 class AxisKeepdims(TypedDict, total=False):
     axis: Axes
     keepdims: bool
+
+
+class Bounds(TypedDict, total=False):
+    a_min: TensorLike | None
+    a_max: TensorLike | None

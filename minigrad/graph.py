@@ -136,9 +136,9 @@ class Node(GradSlot):
     @property
     def saved(self) -> Any:
         saved = self._saved
-        if saved is None or not any(type(value) is Recompute for value in saved.values()):
-            return saved
-        return {name: value() if type(value) is Recompute else value for name, value in saved.items()}
+        if saved is not None and Recompute in map(type, saved.values()):
+            return {name: value() if type(value) is Recompute else value for name, value in saved.items()}
+        return saved
 
     @property
     def op(self) -> str:

@@ -84,7 +84,7 @@ CASES = [
     OpCase("binary_cross_entropy", "plain", lambda x, y: ops.binary_cross_entropy(x, y, reduction="none"),
            lambda rng: [rng.uniform(0.1, 0.9, (5, 3)), rng.uniform(0.1, 0.9, (5, 3))]),
     OpCase("softplus", "threshold", lambda x: ops.softplus(x, beta=3.0, threshold=1.0), off_zero((5, 3))),
-    OpCase("elu", "scaled", lambda x: ops.elu(x, 1.5, 2.0), off_zero((5, 3))),
+    OpCase("elu", "scaled", lambda x: ops.elu(x, 1.5, scale=2.0), off_zero((5, 3))),
     OpCase("remainder", "broadcast", ops.remainder, lambda rng: [rng.uniform(3.2, 3.8, (5, 3)), [1.0, -2.0, 2.0]]),
     OpCase("clip", "both", lambda x: ops.clip(x, -0.28, 0.47), distinct((5, 3))),
     OpCase("clip", "tensors", ops.clip, lambda rng: [[-1.0, 0.3, 2.0, 0.5, 1.5], [-0.5, 0.0, 0.0, 0.9, 0.8], [0.7]]),

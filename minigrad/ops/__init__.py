@@ -7,7 +7,11 @@ that needs none. It can be called without a graph, in a debugger for instance.
 from minigrad.ops.activation import (
     elu,
     logsigmoid,
+    relu,
+    sigmoid,
+    silu,
     softplus,
+    tanh,
 )
 from minigrad.ops.attention import causal_self_attention, flash_attention
 from minigrad.ops.conv import sliding_windows
@@ -24,13 +28,9 @@ from minigrad.ops.elementwise import (
     mul,
     neg,
     pow,
-    relu,
     rsqrt,
-    sigmoid,
-    silu,
     sqrt,
     sub,
-    tanh,
     where,
 )
 from minigrad.ops.indexing import getitem

@@ -7,59 +7,67 @@ import numpy as np
 from kernels.arrays import is_array
 from minigrad._tensor import Tensor, as_tensor
 from minigrad.ambiguous import refuse
-from minigrad.argument_types import TensorLike
+from minigrad.argument_types import Array, TensorLike
 from minigrad.ops.elementwise import _operands, floating
 
 
-def _compared(ufunc, a, b):
+def _applied(ufunc: np.ufunc, x: Array, *others: Array | float) -> Tensor:
+    return Tensor(np.asarray(ufunc(x, *others), like=x))
+
+
+def _compared(ufunc: np.ufunc, a: TensorLike, b: TensorLike) -> Tensor:
     # Python's scalars as they are: NumPy compares 300 or 0.5 with any integer by value
     if isinstance(b, (int, float)) and (isinstance(a, Tensor) or is_array(a)):
-        return Tensor(np.asarray(ufunc(as_tensor(a).data, b), like=as_tensor(a).data))
+        return _applied(ufunc, as_tensor(a).data, b)
     a, b = _operands(a, b)
-    return Tensor(np.asarray(ufunc(a.data, b.data), like=a.data))
+    return _applied(ufunc, a.data, b.data)
 
 
-def eq(a: TensorLike, b: TensorLike) -> Tensor:
-    """a == b, element by element."""
-    return _compared(np.equal, a, b)
+def eq(input: TensorLike, other: TensorLike) -> Tensor:
+    """input == other, element by element."""
+    return _compared(np.equal, input, other)
 
 
-def ne(a: TensorLike, b: TensorLike) -> Tensor:
-    """a != b, element by element."""
-    return _compared(np.not_equal, a, b)
+def ne(input: TensorLike, other: TensorLike) -> Tensor:
+    """input != other, element by element."""
+    return _compared(np.not_equal, input, other)
 
 
-def lt(a: TensorLike, b: TensorLike) -> Tensor:
-    """a < b, element by element."""
-    return _compared(np.less, a, b)
+def lt(input: TensorLike, other: TensorLike) -> Tensor:
+    """input < other, element by element."""
+    return _compared(np.less, input, other)
 
 
-def le(a: TensorLike, b: TensorLike) -> Tensor:
-    """a <= b, element by element."""
-    return _compared(np.less_equal, a, b)
+def le(input: TensorLike, other: TensorLike) -> Tensor:
+    """input <= other, element by element."""
+    return _compared(np.less_equal, input, other)
 
 
-def gt(a: TensorLike, b: TensorLike) -> Tensor:
-    """a > b, element by element."""
-    return _compared(np.greater, a, b)
+def gt(input: TensorLike, other: TensorLike) -> Tensor:
+    """input > other, element by element."""
+    return _compared(np.greater, input, other)
 
 
-def ge(a: TensorLike, b: TensorLike) -> Tensor:
-    """a >= b, element by element."""
-    return _compared(np.greater_equal, a, b)
+def ge(input: TensorLike, other: TensorLike) -> Tensor:
+    """input >= other, element by element."""
+    return _compared(np.greater_equal, input, other)
 
 
-def isclose(a: TensorLike, b: TensorLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
-    """|a - b| <= atol + rtol * |b|, element by element; equal infinities are close, NaNs where `equal_nan` says so."""
-    a, b = (floating(x).data for x in _operands(a, b))
+def isclose(
+    input: TensorLike, other: TensorLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """|input - other| <= atol + rtol * |other|; equal infinities are close, NaNs where `equal_nan` says so."""
+    a, b = (floating(x).data for x in _operands(input, other))
     with np.errstate(invalid="ignore"):  # inf - inf, where a == b decides
         close = (a == b) | ((np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b))
     return Tensor(np.asarray(close | ((a != a) & (b != b)) if equal_nan else close, like=a))
 
 
-def allclose(a: TensorLike, b: TensorLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+def allclose(
+    input: TensorLike, other: TensorLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
     """Whether all elements are close, as in `isclose`: a Python bool."""
-    return bool(isclose(a, b, rtol, atol, equal_nan).data.all())
+    return bool(isclose(input, other, rtol, atol, equal_nan).data.all())
 
 
 def array_equal(a: TensorLike, b: TensorLike, equal_nan: bool = False) -> bool:
@@ -76,68 +84,63 @@ def equal(input: TensorLike, other: TensorLike) -> NoReturn:
     refuse("equal")
 
 
-def isnan(x: TensorLike) -> Tensor:
-    """Where x is NaN."""
-    return _tested(np.isnan, x)
+def isnan(input: TensorLike) -> Tensor:
+    """Where the input is NaN."""
+    return _applied(np.isnan, as_tensor(input).data)
 
 
-def isinf(x: TensorLike) -> Tensor:
-    """Where x is infinite, of either sign."""
-    return _tested(np.isinf, x)
+def isinf(input: TensorLike) -> Tensor:
+    """Where the input is infinite, of either sign."""
+    return _applied(np.isinf, as_tensor(input).data)
 
 
-def isfinite(x: TensorLike) -> Tensor:
-    """Where x is neither infinite nor NaN."""
-    return _tested(np.isfinite, x)
+def isfinite(input: TensorLike) -> Tensor:
+    """Where the input is neither infinite nor NaN."""
+    return _applied(np.isfinite, as_tensor(input).data)
 
 
-def _tested(ufunc, x):
-    x = as_tensor(x)
-    return Tensor(np.asarray(ufunc(x.data), like=x.data))
-
-
-def logical_and(a: TensorLike, b: TensorLike) -> Tensor:
+def logical_and(input: TensorLike, other: TensorLike) -> Tensor:
     """Where both are true, that is, not 0."""
-    return _compared(np.logical_and, a, b)
+    return _compared(np.logical_and, input, other)
 
 
-def logical_or(a: TensorLike, b: TensorLike) -> Tensor:
+def logical_or(input: TensorLike, other: TensorLike) -> Tensor:
     """Where either is true, that is, not 0."""
-    return _compared(np.logical_or, a, b)
+    return _compared(np.logical_or, input, other)
 
 
-def logical_xor(a: TensorLike, b: TensorLike) -> Tensor:
+def logical_xor(input: TensorLike, other: TensorLike) -> Tensor:
     """Where exactly one is true, that is, not 0."""
-    return _compared(np.logical_xor, a, b)
+    return _compared(np.logical_xor, input, other)
 
 
-def logical_not(x: TensorLike) -> Tensor:
-    """Where x is 0 or False."""
-    return _tested(np.logical_not, x)
+def logical_not(input: TensorLike) -> Tensor:
+    """Where the input is 0 or False."""
+    return _applied(np.logical_not, as_tensor(input).data)
 
 
-def bitwise_and(a: TensorLike, b: TensorLike) -> Tensor:
-    """a & b, of integers or booleans."""
-    return _bitwise(np.bitwise_and, a, b)
+def bitwise_and(input: TensorLike, other: TensorLike) -> Tensor:
+    """input & other, of integers or booleans."""
+    return _bitwise(np.bitwise_and, *_operands(input, other))
 
 
-def bitwise_or(a: TensorLike, b: TensorLike) -> Tensor:
-    """a | b, of integers or booleans."""
-    return _bitwise(np.bitwise_or, a, b)
+def bitwise_or(input: TensorLike, other: TensorLike) -> Tensor:
+    """input | other, of integers or booleans."""
+    return _bitwise(np.bitwise_or, *_operands(input, other))
 
 
-def bitwise_xor(a: TensorLike, b: TensorLike) -> Tensor:
-    """a ^ b, of integers or booleans; of booleans, where exactly one is true."""
-    return _bitwise(np.bitwise_xor, a, b)
+def bitwise_xor(input: TensorLike, other: TensorLike) -> Tensor:
+    """input ^ other, of integers or booleans; of booleans, where exactly one is true."""
+    return _bitwise(np.bitwise_xor, *_operands(input, other))
 
 
-def bitwise_not(x: TensorLike) -> Tensor:
-    """~x: the opposite of booleans, all bits of integers exchanged."""
-    return _bitwise(np.invert, x)
+def bitwise_not(input: TensorLike) -> Tensor:
+    """~input: the opposite of booleans, all bits of integers exchanged."""
+    return _bitwise(np.invert, as_tensor(input))
 
 
-def _bitwise(ufunc, *values):
-    tensors = _operands(*values) if len(values) == 2 else [as_tensor(values[0])]
-    if tensors[0].dtype.kind == "f":
-        raise TypeError(f"{ufunc.__name__} takes integers or booleans, not {tensors[0].dtype}; a mask is (x != 0)")
-    return Tensor(np.asarray(ufunc(*(t.data for t in tensors)), like=tensors[0].data))
+def _bitwise(ufunc: np.ufunc, *operands: Tensor) -> Tensor:
+    dtype = operands[0].dtype
+    if dtype.kind == "f":
+        raise TypeError(f"{ufunc.__name__} takes integers or booleans, not {dtype}; a mask is (x != 0)")
+    return _applied(ufunc, *(t.data for t in operands))

@@ -11,7 +11,7 @@ from minigrad import ops
 from minigrad.gradient_checking import table
 from minigrad.gradient_checking.__main__ import main
 from minigrad.opcases import CASES
-from minigrad.ops import elementwise
+from minigrad.ops import activation
 
 
 def test_every_operation_has_a_sample_call():
@@ -38,7 +38,7 @@ def test_the_whole_table():
 
 
 def test_a_wrong_backward_function_shows_in_the_table_the_file_and_the_status(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(elementwise, "tanh_backward", lambda dout, x: -dout / np.cosh(x) ** 2)
+    monkeypatch.setattr(activation, "tanh_backward", lambda dout, x: -dout / np.cosh(x) ** 2)
     files = tmp_path / "rows.json", tmp_path / "map"  # matplotlib would write map.png
     files[0].symlink_to("target")
     assert main(["--op", "tanh", "--json", str(files[0]), "--plot", str(files[1])]) == 1
@@ -55,12 +55,12 @@ def test_a_wrong_backward_function_shows_in_the_table_the_file_and_the_status(mo
 
 @pytest.mark.parametrize("spoil", [lambda d: d * np.float64(1.1), lambda d: d * np.float32(1 + 1e-4)])
 def test_float32_is_compared_with_float64(monkeypatch, spoil):
-    right = elementwise.tanh_backward
+    right = activation.tanh_backward
 
     def wrong_in_float32(dout, x):
         return spoil(right(dout, x)).astype(dout.dtype) if dout.itemsize == 4 else right(dout, x)
 
-    monkeypatch.setattr(elementwise, "tanh_backward", wrong_in_float32)
+    monkeypatch.setattr(activation, "tanh_backward", wrong_in_float32)
     row = next(row for row in table.rows("tanh") if row.dtype == "float32")
     assert row.error > 5e-5
     assert row.problem

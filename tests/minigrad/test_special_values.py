@@ -142,3 +142,56 @@ def test_bounds_and_bad_settings_of_clip_and_hardtanh():
     for args in ((-1, 2), (0.5, None), (None, 1.5)):
         expected = torch.clamp(torch.tensor([-3, 0, 1, 7]), *args).numpy()
         np.testing.assert_array_equal(mg.clip(np.array([-3, 0, 1, 7]), *args).data, expected, strict=True)
+
+
+#: functions whose derivative is 0 somewhere: no gradient passes there, however large it is
+ZERO_SOMEWHERE = {
+    **{op: (op, op) for op in ("abs", "relu", "floor", "sign")},
+    **{
+        op: (op, f"nn.functional.{op}") for op in ("leaky_relu", "hardtanh", "relu6", "elu", "selu", "celu", "softplus")
+    },
+}
+INFINITE = [inf, -inf, nan, 2.0]
+
+
+def check_upstream(fn, torch_fn, arrays, upstream):
+    inputs = [mg.tensor(a, requires_grad=True) for a in arrays]
+    peers = [torch.tensor(a, requires_grad=True) for a in arrays]
+    fn(*inputs).backward(upstream)
+    torch_fn(*peers).backward(torch.tensor(upstream))
+    for x, peer in zip(inputs, peers, strict=True):
+        np.testing.assert_allclose(x.grad, peer.grad.numpy(), 1e-6, 1e-44, strict=True)
+
+
+def attribute(module, path):
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module
+
+
+@pytest.mark.parametrize("copies", [1, 40], ids=["few", "many"])  # many elements are computed another way
+@pytest.mark.parametrize("case", ZERO_SOMEWHERE)
+def test_an_infinite_gradient_makes_no_nan_where_the_derivative_is_zero(case, copies):
+    ours, theirs = ZERO_SOMEWHERE[case]
+    points = [x for x in POINTS if x == x or not case.endswith("elu")]
+    x, upstream = np.array(np.meshgrid(points * copies, INFINITE)).reshape(2, -1)
+    check_upstream(attribute(mg, ours), attribute(torch, theirs), [x], upstream)
+
+
+@pytest.mark.parametrize("copies", [1, 40], ids=["few", "many"])
+@pytest.mark.parametrize("op", ["maximum", "minimum"])
+def test_an_infinite_gradient_goes_to_the_larger_of_two_alone(op, copies):
+    points = [nan, inf, -inf, 0.0, 1.0, -2.5]
+    a, b, upstream = np.array(np.meshgrid(points * copies, points, INFINITE)).reshape(3, -1)
+    check_upstream(getattr(mg, op), getattr(torch, op), [a, b], upstream)
+
+
+def test_an_infinite_gradient_passes_no_bound_and_no_zeroth_power():
+    x, upstream = np.array(np.meshgrid(POINTS, INFINITE)).reshape(2, -1)
+    for fn in (lambda x: x.clip(-1, 1), lambda x: x.clip(min=-1), lambda x: x.clip(max=0.5), lambda x: x**0):
+        check_upstream(fn, fn, [x], upstream)
+    for fn in (lambda m, x: m.where(x > 0, x, 0.0), lambda m, x: x.masked_fill(x > 0, 1.0)):
+        check_upstream(lambda x, fn=fn: fn(mg, x), lambda x, fn=fn: fn(torch, x), [x], upstream)
+    bounds = [nan, -1.0, 1.5]
+    x, low, high, upstream = np.array(np.meshgrid([nan, -2.0, 0.0, 2.0], bounds, bounds, INFINITE)).reshape(4, -1)
+    check_upstream(mg.clip, torch.clip, [x, low, high], upstream)

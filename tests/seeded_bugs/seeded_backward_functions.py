@@ -5,7 +5,8 @@ from seeded import Bug
 
 from minigrad import ops
 from minigrad.opcases import OpCase
-from minigrad.ops.elementwise import _sigmoid, unbroadcast
+from minigrad.ops.activation import _sigmoid
+from minigrad.ops.elementwise import unbroadcast
 
 ELEMENTWISE, REDUCE, SHAPE, JOINING, INDEXING, LINALG, NN, ATTENTION, LOSS, CONV = (
     f"minigrad.ops.{name}."
@@ -161,12 +162,12 @@ BACKWARD_FUNCTIONS = [
     wrong("the slope of x > 0 everywhere", "elu", lambda dout, x, alpha, scale: dout * scale, "", ACTIVATION),
     after("the divisor's gradient forgotten", "remainder", lambda g: (g[0], 0.0 * g[1]), "", ROUNDING),
     wrong("sign(x) forgotten", "abs", lambda dout, x: dout, "sign", ELEMENTWISE),
-    wrong("1 - tanh for 1 - tanh**2", "tanh", lambda dout, x: dout * (1 - np.tanh(x)), "wrong term", ELEMENTWISE),
+    wrong("1 - tanh for 1 - tanh**2", "tanh", lambda dout, x: dout * (1 - np.tanh(x)), "wrong term", ACTIVATION),
     wrong("dout ignored", "sigmoid", lambda dout, x: _sigmoid(x) * _sigmoid(-x), "right only for all-ones upstream",
-          ELEMENTWISE),
-    wrong("mask dropped in backward", "relu", lambda dout, x: dout, "mask forgotten", ELEMENTWISE),
+          ACTIVATION),
+    wrong("mask dropped in backward", "relu", lambda dout, x: dout, "mask forgotten", ACTIVATION),
     wrong("one of two terms forgotten", "silu", lambda dout, x: dout * 0.5 * (1 + np.tanh(0.5 * x)),
-         "wrong term", ELEMENTWISE),
+         "wrong term", ACTIVATION),
     wrong("both sides get the gradient", "maximum", lambda dout, a, b: (dout, dout.sum(axis=0)),
          "mask forgotten", ELEMENTWISE),
     after("half, as if always tied", "minimum", lambda g: (0.5 * g[0], 0.5 * g[1]), "factor 2", ELEMENTWISE),

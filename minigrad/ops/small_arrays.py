@@ -1,0 +1,81 @@
+"""What operations on few elements need to be fast, where the time goes into NumPy's calls and not into the elements.
+
+NumPy makes an array of a Python number in every call, which takes as long as an operation on four elements: `constants`
+are made once. To look through an array Python is faster than NumPy, up to about FEW elements. A device's array is not
+looked through: the host would have to wait.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from minigrad.argument_types import Array
+
+FEW = 100
+
+
+class Constants(NamedTuple):
+    """For a dtype of floats.
+
+    high   exp(high) is finite, and so large that 1 added to it is lost
+    low    exp(low) is small, but not subnormal, so it has all its digits
+    """
+
+    zero: Array
+    one: Array
+    minus_one: Array
+    high: Array
+    low: float
+
+
+def _constants(dtype: npt.DTypeLike, high: float, low: float) -> Constants:
+    zero, one, minus_one, limit = (np.array(number, dtype) for number in (0, 1, -1, high))
+    return Constants(zero, one, minus_one, limit, low)
+
+
+_OF_DTYPE = {
+    np.dtype(np.float16): _constants(np.float16, 11, -9),
+    np.dtype(np.float32): _constants(np.float32, 88, -87),
+    np.dtype(np.longdouble): _constants(np.longdouble, 709, -708),
+    np.dtype(np.float64): _constants(np.float64, 709, -708),
+}
+
+
+def constants(x: Array | np.generic) -> Constants:
+    """The constants for x's dtype, where x is."""
+    found = _OF_DTYPE[x.dtype]
+    if type(x) is np.ndarray or isinstance(x, np.generic):
+        return found
+    zero, one, minus_one, high = (np.asarray(number, like=x) for number in found[:-1])
+    return Constants(zero, one, minus_one, high, found.low)
+
+
+def may_hold_nan(x: Array) -> bool:
+    """Whether there may be a NaN among x."""
+    if type(x) is not np.ndarray:
+        return True
+    total = x.min() if x.size > FEW else sum(x.ravel().tolist())
+    return total != total
+
+
+def may_hold_less(x: Array, low: float) -> bool:
+    """Whether there may be a number less than `low` among x."""
+    if type(x) is not np.ndarray:
+        return True
+    return not (x.min() if x.size > FEW else min(x.ravel().tolist(), default=low)) >= low
+
+
+def kept_where(mask: Array, dout: Array) -> Array:
+    """dout where mask holds, else 0, also where dout is infinite or NaN."""
+    if type(dout) is np.ndarray and dout.size > FEW:
+        with np.errstate(invalid="ignore", over="ignore"):
+            dx = dout * mask  # ten times as fast as np.where, but 0 * inf is NaN
+            if np.isfinite(dx.sum()):
+                return dx
+    return np.where(mask, dout, constants(dout).zero)
+
+
+def zeroed_where(mask: Array, dout: Array) -> Array:
+    """0 where mask holds, also where dout is infinite or NaN, else dout."""
+    return np.where(mask, constants(dout).zero, dout) if dout.size <= FEW else kept_where(~mask, dout)
