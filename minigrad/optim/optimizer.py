@@ -9,6 +9,7 @@ import numpy as np
 from kernels.arrays import Array, Shape, as_array, is_array
 from kernels.system.printable import brief, one_line
 from minigrad._tensor import Tensor
+from minigrad.graph import thread
 from minigrad.nn.state import copyable, misfit
 from minigrad.optim.param_groups import (
     Group,
@@ -146,12 +147,16 @@ class Optimizer:
 
 
 def evaluated(closure: Callable[[], Any] | None) -> Any:
-    """closure(), which computes the loss and its gradients anew, or None without one."""
+    """closure(), which computes the loss and its gradients anew, inside of `no_grad` too; None without one."""
     if closure is None:
         return None
     if not callable(closure):
         raise TypeError(f"closure is {brief(closure)}; expected a function without arguments that returns the loss")
-    return closure()
+    before, thread.recording = thread.recording, True
+    try:
+        return closure()
+    finally:
+        thread.recording = before
 
 
 def gradient_of(name: str, parameter: Tensor) -> Array | None:

@@ -190,6 +190,11 @@ def test_a_closure_computes_the_gradients_and_its_loss_is_returned(make):
     with pytest.raises(TypeError, match=r"closure is 1\.0; expected a function"):
         optimizer.step(1.0)
     assert optimizer.step() is None
+    before = p.data.copy()
+    with mg.no_grad():  # a whole training step may stand in it, as in PyTorch
+        optimizer.step(closure)
+        assert not (p * 2.0).requires_grad
+    assert (p.data < before).all()
 
 
 @every_optimizer
