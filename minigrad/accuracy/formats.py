@@ -1,7 +1,7 @@
 """Floating-point formats, and the numbers of a format at which a function is tried."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,25 +14,25 @@ class Format(NamedTuple):
     largest_exponent: int
 
     @property
-    def unit(self):
+    def unit(self) -> float:
         """The unit of rounding: half the distance from 1 to the next number."""
         return 2.0**-self.bits
 
     @property
-    def smallest(self):
+    def smallest(self) -> float:
         """The smallest subnormal number, which is the distance between neighbours there."""
         return 2.0 ** (2 - self.largest_exponent - self.bits)
 
     @property
-    def smallest_normal(self):
+    def smallest_normal(self) -> float:
         return 2.0 ** (1 - self.largest_exponent)
 
     @property
-    def largest(self):
+    def largest(self) -> float:
         return (2.0 - 2.0 * self.unit) * 2.0**self.largest_exponent
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype[Any]:
         if self.name == "bfloat16":
             import ml_dtypes
 
@@ -47,7 +47,9 @@ FORMATS = {
 }  # fmt: skip
 
 
-def points(form, around, domain, count, rng):
+def points(
+    form: Format, around: tuple[float, ...], domain: tuple[float, float], count: int, rng: np.random.Generator
+) -> np.ndarray:
     """About `count` numbers of a format strictly within `domain`, sorted, none twice, as an array of its dtype.
 
     Some have magnitudes spread evenly over all exponents, some lie where most functions change, some are neighbours

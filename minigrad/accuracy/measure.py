@@ -13,11 +13,16 @@ A result within one step between subnormal numbers of f(x) counts as exact (`ste
 where f(x) rounds to it.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import mpmath
 import numpy as np
 from mpmath import mpf
+
+from minigrad.accuracy.formats import Format
+
+Exact: TypeAlias = list[Any]  # numbers of mpmath, an mpf each
 
 mpmath.mp.dps = 50  # far more digits than float64 has, and room for one difference quotient
 _STEP = mpf(10) ** -20
@@ -29,51 +34,48 @@ class Worst(NamedTuple):
     error: float
     x: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.error:.3g} at x = {self.x:.9g}"
 
 
-def exact(function, x):
+def exact(function: Callable[[Any], Any], x: np.ndarray) -> Exact:
     """function, of mpmath, at every number of an array, as a list of mpf."""
     return [function(mpf(float(v))) for v in x]
 
 
-def slopes(derivative, x):
-    """x f'(x) for a derivative that is given, at every number of an array."""
-    return [mpf(float(v)) * derivative(mpf(float(v))) for v in x]
-
-
-def slopes_by_difference(function, x, values):
+def slopes_by_difference(function: Callable[[Any], Any], x: np.ndarray, values: Exact) -> Exact:
     """x f'(x) for a function without a derivative: how it changes for a relative change of x. values: f(x)."""
     return [(function(mpf(float(v)) * (1 + _STEP)) - f) / _STEP for v, f in zip(x, values, strict=True)]
 
 
-def overflow(form):
+def overflow(form: Format) -> Any:
     """The magnitude from which on a number rounds to infinity."""
     return mpf(2) ** form.largest_exponent * (2 - mpf(form.unit))
 
 
-def mixed_error(form, x, computed, values, slopes, steps=1.0):
+def mixed_error(
+    form: Format, x: np.ndarray, computed: np.ndarray, values: Exact, slopes: Exact, steps: float = 1.0
+) -> Worst:
     """The largest mixed error of an array. values: f(x); slopes: x f'(x), both as mpf."""
     sizes = [abs(value) + abs(slope) for value, slope in zip(values, slopes, strict=True)]
     return _largest(form, x, computed, values, [form.unit * size for size in sizes], steps)
 
 
-def ulp_error(form, x, computed, values):
+def ulp_error(form: Format, x: np.ndarray, computed: np.ndarray, values: Exact) -> Worst:
     """The largest difference from f(x), in units of f(x)'s last place."""
     places = [mpf(2) ** (mpmath.frexp(value)[1] - form.bits) for value in values]
     return _largest(form, x, computed, values, places, 1.0)
 
 
-def _largest(form, x, computed, values, units, steps):
+def _largest(form: Format, x: np.ndarray, computed: np.ndarray, values: Exact, units: Exact, steps: float) -> Worst:
     differences = map(_difference, [form] * len(values), np.asarray(computed, np.float64), values)
-    negligible = steps * form.smallest
+    negligible = steps * form.smallest * (1.0 + form.unit)  # a step as exactly as it is known
     errors = [d / unit if d > negligible else mpf(0) for d, unit in zip(differences, units, strict=True)]
     worst = max(range(len(errors)), key=lambda i: errors[i])
     return Worst(float(errors[worst]), float(x[worst]))
 
 
-def _difference(form, computed, value):
+def _difference(form: Format, computed: Any, value: Any) -> Any:
     """|computed - value|; 0 where an infinity is right, infinite for a NaN."""
     if np.isnan(computed):
         return mpf("inf")
