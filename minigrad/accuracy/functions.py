@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import mpmath
+import numpy as np
 from mpmath import mpf
 
 from minigrad import functional as F
@@ -126,9 +127,9 @@ FUNCTIONS = (
     Function("relu6", F.relu6, lambda x: min(max(x, mpf(0)), mpf(6)), lambda x: mpf(0 < x < 6), around=(6.0,)),
     Function("celu(x, 2)", lambda x: F.celu(x, 2.0), lambda x: x if x > 0 else 2 * mpmath.expm1(x / 2),
              lambda x: mpf(1) if x > 0 else mpmath.exp(x / 2), of=("celu",)),
-    Function("bce_with_logits", lambda x: F.binary_cross_entropy_with_logits(x, 0.0 * x + 0.25, reduction="none"),
-             lambda x: _log1p_exp(x) - x / 4, lambda x: _sigmoid(x) - mpf(0.25), around=(-1.0986122886681098,),
-             of=("binary_cross_entropy_with_logits",)),
+    Function("bce_with_logits",  # of a positive one; at other targets two terms cancel
+             lambda x: F.binary_cross_entropy_with_logits(x, np.ones_like(x.data), reduction="none"),
+             lambda x: _log1p_exp(-x), lambda x: -_sigmoid(-x), of=("binary_cross_entropy_with_logits",)),
     Function("x % 1.5", lambda x: x % 1.5, lambda x: mpmath.fmod(x, 1.5) + 1.5 * (mpmath.fmod(x, 1.5) < 0), _one,
              of=("remainder",)),
     Function("x // 1.5", lambda x: x // 1.5, lambda x: mpmath.floor(x / 1.5), _zero, of=("floor_divide",)),
