@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,17 +9,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels.arrays import as_array, empty, is_array, on_host
 from minigrad import dtypes, graph
 from minigrad.argument_types import Array, DType, Hook, TensorLike
 from minigrad.hooks import RemovableHandle
+from minigrad.tensor_dtypes import Conversions
 from minigrad.tensor_methods import Methods
 from minigrad.tensor_protocols import Protocols
 
 
-class Tensor(graph.GradSlot, Protocols, Methods):
+class Tensor(graph.GradSlot, Protocols, Conversions):
     """An array, NumPy's or a device's, that remembers how it was made.
 
     data           the array itself
@@ -43,7 +42,7 @@ class Tensor(graph.GradSlot, Protocols, Methods):
     grad_buffer: Array | None
     _pending: weakref.ref[Array] | None
 
-    def __init__(self, data: TensorLike, requires_grad: builtins.bool = False, dtype: DType = None) -> None:
+    def __init__(self, data: TensorLike, requires_grad: bool = False, dtype: DType = None) -> None:
         if isinstance(data, Tensor):
             data = data.data
         array = dtypes.checked(data) if is_array(data) else dtypes.from_python(data, dtype)
@@ -52,7 +51,7 @@ class Tensor(graph.GradSlot, Protocols, Methods):
         self.grad = self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
 
     @property
-    def is_leaf(self) -> builtins.bool:
+    def is_leaf(self) -> bool:
         """Whether a person made it, and no operation on tensors that need gradients."""
         return self.node is None
 
@@ -60,7 +59,7 @@ class Tensor(graph.GradSlot, Protocols, Methods):
         made = f", made by {self.node!r}" if self.node else ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor({np.array2string(on_host(self.data), precision=4, threshold=20)}, {self.dtype}{made})"
 
-    def requires_grad_(self, requires_grad: builtins.bool = True) -> Tensor:
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Say whether this leaf needs a gradient. Returns the tensor."""
         if self.node is not None and not requires_grad:
             raise RuntimeError("only a leaf can give up its gradient; x.detach() is a tensor without one")
@@ -86,32 +85,9 @@ class Tensor(graph.GradSlot, Protocols, Methods):
         self._refuse_to_lose_a_gradient("x.detach().cpu()")
         return Tensor(on_host(self.data))
 
-    # ---------------------------------------------------------------------------------- dtypes
-
-    def to(self, dtype: npt.DTypeLike | Tensor) -> Tensor:
-        """In another dtype, that of a tensor for instance. A tensor stays on the device where its array is."""
-        try:
-            wanted = dtype.dtype if isinstance(dtype, Tensor) else np.dtype(dtype)
-        except TypeError:
-            raise TypeError(
-                f"to takes a dtype, not {dtype!r}; a tensor is where its array is, as in Tensor(cupy.asarray(x.data))"
-            ) from None
-        return F.astype(self, wanted)
-
-    # fmt: off
-    def type(self, dtype: npt.DTypeLike) -> Tensor: return F.astype(self, dtype)
-    def type_as(self, other: Tensor) -> Tensor: return F.astype(self, other.dtype)
-    def half(self) -> Tensor: return F.astype(self, np.float16)
-    def float(self) -> Tensor: return F.astype(self, np.float32)
-    def double(self) -> Tensor: return F.astype(self, np.float64)
-    def int(self) -> Tensor: return F.astype(self, np.int32)
-    def long(self) -> Tensor: return F.astype(self, np.int64)
-    def bool(self) -> Tensor: return F.astype(self, np.bool)
-    # fmt: on
-
     # ---------------------------------------------------------------------------------- gradients
 
-    def backward(self, grad: TensorLike | None = None, retain_graph: builtins.bool = False) -> None:
+    def backward(self, grad: TensorLike | None = None, retain_graph: bool = False) -> None:
         """Gradients of this tensor for all leaves it came from, added into their `.grad`.
 
         grad: the gradient of this tensor itself, an array of its shape; may be left out for one element.
@@ -199,20 +175,20 @@ class Tensor(graph.GradSlot, Protocols, Methods):
         """The array that `_new_output` made last, if it exists and has not come back to `accumulate`."""
         return None if self._pending is None else self._pending()
 
-    def _is_occupied(self) -> builtins.bool:
+    def _is_occupied(self) -> bool:
         return bool(self.hooks) or self._pending_output() is not None
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
         self.grad = None
 
-    def __getstate__(self) -> tuple[Array, builtins.bool, Array | None]:
+    def __getstate__(self) -> tuple[Array, bool, Array | None]:
         """For copy and pickle: a leaf's arrays. The copy belongs to no arena and has no hooks."""
         if self.node is not None:
             raise RuntimeError("only leaf tensors can be copied or pickled; use .detach() for a tensor of a graph")
         return self.data, self.requires_grad, self.grad
 
-    def __setstate__(self, state: tuple[Array, builtins.bool, Array | None]) -> None:
+    def __setstate__(self, state: tuple[Array, bool, Array | None]) -> None:
         self.data, self.requires_grad, self.grad = state
         self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
 
@@ -271,10 +247,10 @@ class Tensor(graph.GradSlot, Protocols, Methods):
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
-    def __contains__(self, element: TensorLike) -> builtins.bool:
-        return builtins.bool((self == element).any())
+    def __contains__(self, element: TensorLike) -> bool:
+        return bool((self == element).any())
 
-    def equal(self, other: TensorLike) -> builtins.bool:
+    def equal(self, other: TensorLike) -> bool:
         """Whether shapes and all elements are the same: `array_equal`, PyTorch's equal."""
         return F.array_equal(self, other)
 

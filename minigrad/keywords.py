@@ -3,9 +3,11 @@
 How these are hinted. A function with optional PyTorch keywords ends its parameters with NumPy's,
 `**numpy: Unpack[AxisKeepdims]` (a TypedDict of `argument_types`, or one beside the function); a type checker then takes
 `axis=` and `keepdims=` of that type, and no other. The dict is always empty when the function runs: the decorator has
-renamed what was in it. Where a renamed argument is required, or the result's type depends on the keyword, the function
-has one `typing.overload` for each library instead; `numpy_keywords(overloads=True, ...)` and `two_meanings` leave the
-checking of calls to these:
+renamed what was in it. `inspect.signature` shows NumPy's keywords by name.
+
+Where a renamed argument is required, or the result's type depends on the keyword, the function has one
+`typing.overload` for each library instead; `numpy_keywords(overloads=True, ...)` and `two_meanings` leave the checking
+of calls to these:
 
     @overload
     def max(input: TensorLike, dim: int, keepdim: bool = False) -> ValuesAndIndices: ...
@@ -26,6 +28,7 @@ from minigrad.ambiguous import refuse
 
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
+REDUCTION = {"axis": "dim", "keepdims": "keepdim"}  # NumPy's name: PyTorch's
 NO_AXES = range(0)  # NumPy's axis=(): over none. PyTorch's dim=() means over all
 
 
@@ -42,7 +45,7 @@ def numpy_keywords(*, overloads: Any = False, **torch_names: str) -> Callable[[C
     """
 
     def decorate(op: Callable[..., Any]) -> Callable[..., Any]:
-        known = _keywords(op)
+        known = _with_numpy_names(op, torch_names)
 
         @functools.wraps(op)
         def spelled(*args: Any, **kwargs: Any) -> Any:
@@ -53,6 +56,17 @@ def numpy_keywords(*, overloads: Any = False, **torch_names: str) -> Callable[[C
         return spelled
 
     return decorate
+
+
+def _with_numpy_names(op: Any, torch_names: dict[str, str]) -> set[str]:
+    """Show NumPy's keywords by name in op's signature, in the place of `**numpy`. Returns the keywords of op itself."""
+    signature, keywords = inspect.signature(op), _keywords(op)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if len(own) < len(signature.parameters):
+        of_torch = [(name, signature.parameters[torch_name]) for name, torch_name in torch_names.items()]
+        of_numpy = [p.replace(name=name, kind=p.KEYWORD_ONLY) for name, p in of_torch]
+        op.__signature__ = signature.replace(parameters=[*own, *of_numpy])
+    return keywords
 
 
 def _keywords(op: Callable[..., Any]) -> set[str]:
@@ -75,7 +89,7 @@ def _renamed(name: str, kwargs: dict[str, Any], torch_names: dict[str, str], kno
 
 def reduction(op: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """A reduction (x, dim, keepdim, ...) also takes NumPy's `axis` and `keepdims`. An empty tuple must be named."""
-    known = _keywords(op)
+    known = _with_numpy_names(op, REDUCTION)
 
     @functools.wraps(op)
     def spelled(*args: Any, **kwargs: Any) -> Any:
@@ -86,7 +100,7 @@ def reduction(op: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         if kwargs:
             if kwargs.get("axis") == ():
                 kwargs["axis"] = NO_AXES
-            kwargs = _renamed(op.__name__, kwargs, {"axis": "dim", "keepdims": "keepdim"}, known)
+            kwargs = _renamed(op.__name__, kwargs, REDUCTION, known)
         return op(*args, **kwargs)
 
     return spelled

@@ -5,6 +5,7 @@ Every operation is a pure function of its arguments, randomness included, so a r
 
 import inspect
 from contextlib import contextmanager
+from types import FunctionType
 
 from minigrad import graph
 
@@ -27,7 +28,8 @@ class Call:
         if getattr(function, "__code__", None) is not frame.f_code:
             return None
         args, kwargs = [], {}
-        for name, parameter in inspect.signature(function).parameters.items():
+        bare = FunctionType(frame.f_code, {})  # whose signature is the code's, not what a decorator shows
+        for name, parameter in inspect.signature(bare).parameters.items():
             value = frame.f_locals[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args += value if isinstance(value, (list, tuple)) else [value]
