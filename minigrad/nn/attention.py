@@ -7,7 +7,7 @@ import numpy as np
 from minigrad import functional as F
 from minigrad import random
 from minigrad._tensor import Tensor, as_tensor
-from minigrad.argument_types import TensorLike
+from minigrad.argument_types import Shape, TensorLike
 from minigrad.nn.layers import Linear
 from minigrad.nn.module import Module, Parameter
 from minigrad.ops.attention import add_mask
@@ -74,9 +74,9 @@ class MultiheadAttention(Module):
         """
         if is_causal and attn_mask is None:
             raise ValueError("MultiheadAttention: is_causal needs the attn_mask, which it says is the causal one")
-        query, key, value = (as_tensor(x) for x in (query, key, value))
-        is_batch = query.ndim == 3
-        q, k, v = (self._heads(*x) for x in zip("qkv", map(self._batch_first, (query, key, value)), strict=True))
+        tensors = [as_tensor(x) for x in (query, key, value)]
+        is_batch = tensors[0].ndim == 3
+        q, k, v = (self._heads(*x) for x in zip("qkv", self._batch_first(*tensors), strict=True))
         mask = self._mask(q, k, attn_mask, key_padding_mask)
         p = self.dropout if self.training else 0.0
         weights = None
@@ -95,12 +95,21 @@ class MultiheadAttention(Module):
             return out[0], None if weights is None else weights[0]
         return out if self.batch_first else F.swapaxes(out, 0, 1), weights
 
-    def _batch_first(self, x: Tensor) -> Tensor:
-        if x.ndim == 2:
-            return x[None]
-        if x.ndim != 3:
-            raise ValueError(f"MultiheadAttention: expected arrays of two or three axes, not {x.shape}")
-        return x if self.batch_first else F.swapaxes(x, 0, 1)
+    def _batch_first(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        """query (N, T, E), key (N, S, kdim), value (N, S, vdim), with the axis N even if it is 1."""
+        given = query, key, value
+        if not query.ndim == key.ndim == value.ndim or query.ndim not in (2, 3):
+            axes = "all of two axes or all of three"
+        else:
+            batched = [x[None] if x.ndim == 2 else x if self.batch_first else F.swapaxes(x, 0, 1) for x in given]
+            q, k, v = (x.shape for x in batched)
+            if q[0] == k[0] == v[0] and k[1] == v[1]:
+                return batched
+            axes = (
+                "(N, T, E), (N, S, kdim), (N, S, vdim)" if self.batch_first else "(T, N, E), (S, N, kdim), (S, N, vdim)"
+            )
+        shapes = ", ".join(str(x.shape) for x in given)
+        raise ValueError(f"MultiheadAttention: query, key and value are {shapes}; expected {axes}")
 
     def _heads(self, which: str, x: Tensor) -> Tensor:
         """The projection of x (N, T, ...) for the heads: (N, H, T, D)."""
@@ -120,16 +129,25 @@ class MultiheadAttention(Module):
         (N, H, T), S = q.shape[:3], k.shape[2]
         mask = Tensor(np.zeros((1, 1, T, S), q.dtype, like=q.data))
         if attn_mask is not None:
-            attn_mask = as_tensor(attn_mask)
+            attn_mask = _of_shape("attn_mask", attn_mask, (T, S), (N * H, T, S))
             shape = (1, 1, T, S) if attn_mask.ndim == 2 else (N, H, T, S)
             mask = add_mask("attn_mask", mask, F.reshape(attn_mask, shape), visible=False)
         if key_padding_mask is not None:
-            padding = F.reshape(as_tensor(key_padding_mask), (N, 1, 1, S))
-            mask = add_mask("key_padding_mask", mask, padding, visible=False)
+            padding = _of_shape("key_padding_mask", key_padding_mask, (N, S), *([(S,)] if N == 1 else []))
+            mask = add_mask("key_padding_mask", mask, F.reshape(padding, (N, 1, 1, S)), visible=False)
         return mask
 
     def extra_repr(self) -> str:
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, batch_first={self.batch_first}"
+
+
+def _of_shape(name: str, mask: TensorLike, *shapes: Shape) -> Tensor:
+    """The mask, if it has one of these shapes: another one of as many elements would hide other keys."""
+    mask = as_tensor(mask)
+    if mask.shape not in shapes:
+        expected = " or ".join(map(str, shapes))
+        raise ValueError(f"MultiheadAttention: {name} has shape {mask.shape}, expected {expected}")
+    return mask
 
 
 def _glorot(fan_out: int, fan_in: int) -> Parameter:

@@ -93,6 +93,28 @@ def test_what_attention_cannot_do_is_said_in_one_line(name):
     assert "\n" not in str(caught.value)
 
 
+BAD_ARRAYS = {
+    "keys for one sequence": ({"key": (6, 8), "value": (6, 8)}, {}, "all of two axes or all of three"),
+    "keys of another batch": ({"key": (6, 3, 8), "value": (6, 3, 8)}, {}, r"expected \(T, N, E\), \(S, N, kdim\)"),
+    "fewer values than keys": ({"value": (5, 2, 8)}, {}, r"\(4, 2, 8\), \(6, 2, 8\), \(5, 2, 8\)"),
+    "padding turned round": ({}, {"key_padding_mask": (6, 2)}, r"key_padding_mask .* \(6, 2\), expected \(2, 6\)"),
+    "mask of the queries": ({}, {"attn_mask": (4, 4)}, r"expected \(4, 6\) or \(4, 4, 6\)"),
+    "a mask for each sequence": ({}, {"attn_mask": (2, 4, 6)}, r"attn_mask has shape \(2, 4, 6\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arrays", "masks", "message"), BAD_ARRAYS.values(), ids=BAD_ARRAYS)
+def test_arrays_that_would_attend_to_other_keys_are_refused(arrays, masks, message):
+    """A padding mask of the wrong order once hid other keys, and keys without a batch were shared by all."""
+    shapes = {"query": (4, 2, 8), "key": (6, 2, 8), "value": (6, 2, 8), **arrays}
+    for library, T, call in ((torch.nn, torch, RuntimeError), (nn, mg, ValueError)):
+        given = {name: T.ones(*shape) for name, shape in shapes.items()}
+        given |= {name: T.zeros(*shape) > 0 for name, shape in masks.items()}
+        with pytest.raises((call, AssertionError), match=message if T is mg else None) as caught:
+            library.MultiheadAttention(8, 2)(**given)
+        assert T is torch or "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("setting", product(need_weights=[True, False], batch_first=[True, False], bias=[True, False]))
 def test_multihead_attention(setting):
     need_weights, how = setting["need_weights"], {k: v for k, v in setting.items() if k != "need_weights"}
