@@ -236,6 +236,17 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
     def __xor__(self, other: TensorLike) -> Tensor: return F.bitwise_xor(self, other)
     def __rxor__(self, other: TensorLike) -> Tensor: return F.bitwise_xor(other, self)
     def __invert__(self) -> Tensor: return F.bitwise_not(self)
+    def __iadd__(self, other: TensorLike) -> Tensor: return in_place.put(self, "+=", F.add(self, other))
+    def __isub__(self, other: TensorLike) -> Tensor: return in_place.put(self, "-=", F.sub(self, other))
+    def __imul__(self, other: TensorLike) -> Tensor: return in_place.put(self, "*=", F.mul(self, other))
+    def __itruediv__(self, other: TensorLike) -> Tensor: return in_place.put(self, "/=", F.div(self, other))
+    def __ifloordiv__(self, other: TensorLike) -> Tensor: return in_place.put(self, "//=", F.floor_divide(self, other))
+    def __imod__(self, other: TensorLike) -> Tensor: return in_place.put(self, "%=", F.remainder(self, other))
+    def __ipow__(self, other: TensorLike) -> Tensor: return in_place.put(self, "**=", F.pow(self, other))
+    def __iand__(self, other: TensorLike) -> Tensor: return in_place.put(self, "&=", F.bitwise_and(self, other))
+    def __ior__(self, other: TensorLike) -> Tensor: return in_place.put(self, "|=", F.bitwise_or(self, other))
+    def __ixor__(self, other: TensorLike) -> Tensor: return in_place.put(self, "^=", F.bitwise_xor(self, other))
+    def __setitem__(self, index: Any, value: TensorLike) -> None: in_place.set_items(self, index, value)
     def __eq__(self, other: Any) -> Any: return F.eq(self, other) if _is_number_like(other) else NotImplemented
     def __ne__(self, other: Any) -> Any: return F.ne(self, other) if _is_number_like(other) else NotImplemented
     def __lt__(self, other: Any) -> Any: return F.lt(self, other) if _is_number_like(other) else NotImplemented
@@ -337,6 +348,7 @@ def record(out: Array, parents: Sequence[Tensor], backward: Callable[..., Any], 
 
 
 from minigrad import functional as F  # at the end: the functions need Tensor and record
+from minigrad import in_place
 
 for _name in vars(Methods):
     if not _name.startswith("_"):

@@ -40,6 +40,11 @@ def promote_types(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     return np.promote_types(a, b)
 
 
+def is_higher_kind(a: np.dtype[Any], b: np.dtype[Any]) -> bool:
+    """Whether a is of a higher kind: floats above integers above booleans."""
+    return _ORDER[a.kind] > _ORDER[b.kind]
+
+
 def result_type(*values: TensorLike) -> np.dtype[Any]:
     """The common dtype of Tensors, arrays, scalars and lists: the rule above."""
     ranks: list[np.dtype[Any] | None] = [None, None, None]
@@ -55,7 +60,7 @@ def result_type(*values: TensorLike) -> np.dtype[Any]:
         ranks[rank] = dtype if held is None else promote_types(held, dtype)
     result, *lower = [dtype for dtype in ranks if dtype is not None]
     for dtype in lower:
-        if _ORDER[dtype.kind] > _ORDER[result.kind]:
+        if is_higher_kind(dtype, result):
             result = promote_types(result, dtype)
     return result
 

@@ -4,7 +4,7 @@ record         an operation leaves a Node: its backward function, the arrays tha
 GradSlot       where a gradient is summed: the base of Node and, for the leaves, of Tensor
 Recompute      a saved array that is computed again when the backward function needs it
 observer       sees every backward function before and after it runs: one for all, and hooks for a single tensor
-mark_written   an optimizer says that it changed a weight, so that backward refuses a graph that saved the old one
+mark_written   an optimizer or `+=` says that it changed an array, so that backward refuses a graph that saved it
 
 An array that no backward function saved is freed with the user's last reference to it. After `backward` nothing of the
 graph is alive, without help from the cyclic collector.
@@ -295,7 +295,7 @@ def run_hooks(hooks: Sequence[Hook], grad: Array) -> Array:
 
 
 def mark_written(array: Array) -> None:
-    """Note that the contents of `array` were replaced, as an optimizer's step or `load_state_dict` does.
+    """Note that the contents of `array` were replaced, as an optimizer's step, `load_state_dict` or `+=` does.
 
     From then on backward raises in a node that was made before and saved the array or a view of the same memory.
     """
@@ -338,8 +338,8 @@ def _refuse_written(node: Node) -> None:
             saved += [(name, part) for part in (value.args if type(value) is Recompute else value)]
         elif is_array(value) and _written_after(value, node.id):
             raise RuntimeError(
-                f"{node.op} saved {name!r} {value.shape}, which an optimizer step or load_state_dict has changed since "
-                "the forward pass: the gradient would be wrong; run backward before the step, or forward again after it"
+                f"{node.op} saved {name!r} {value.shape}, which an optimizer step, load_state_dict, += or x[i] = has "
+                "changed since the forward pass: the gradient would be wrong; run backward first, or forward again"
             )
 
 

@@ -91,9 +91,6 @@ class Protocols:
         if self.requires_grad and graph.thread.recording:
             raise RuntimeError(f"an array has no gradient; say {instead}")
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError("a tensor is not changed in place; say x = mg.where(mask, value, x)")
-
     def item(self) -> int | float | bool:
         """The only element as a Python number."""
         return self.data.item()

@@ -27,9 +27,7 @@ def getitem(input: TensorLike, index: Any) -> Tensor:
     an int, then a slice or None, then an array.
     """
     x = as_tensor(input)
-    index = tuple([_raw(part, x) for part in index]) if isinstance(index, tuple) else _raw(index, x)
-    if isinstance(index, tuple) and len(index) > 2 and _is_ambiguous(index):
-        refuse("getitem")
+    index = raw_index(index, x)
     return record(x.data[index], (x,), getitem_backward, x_shape=x.shape, index=index)
 
 
@@ -41,6 +39,14 @@ def getitem_backward(dout, x_shape, index):
     else:
         np.add.at(dx, index, dout)  # an element taken twice gets both gradients; dx[index] += would lose one
     return dx
+
+
+def raw_index(index: Any, x: Tensor) -> Any:
+    """An index as the array of x takes it. TypeError for one that is ambiguous."""
+    index = tuple([_raw(part, x) for part in index]) if isinstance(index, tuple) else _raw(index, x)
+    if isinstance(index, tuple) and len(index) > 2 and _is_ambiguous(index):
+        refuse("getitem")
+    return index
 
 
 def _raw(part, x):

@@ -123,15 +123,6 @@ def test_requires_grad_can_be_switched_on_leaves():
         mg.tensor([1]).requires_grad_()
 
 
-def test_elements_cannot_be_assigned_and_the_message_says_what_to_do():
-    x = mg.tensor([1.0, 2.0])
-    with pytest.raises(TypeError, match=r"not changed in place; say x = mg.where\(mask, value, x\)"):
-        x[0] = 3.0
-    y = x
-    y += 1  # a new tensor under the name y
-    assert x.tolist() == [1, 2] and y.tolist() == [2, 3]
-
-
 def test_size_is_numpy_s_number_and_torch_s_method():
     x = mg.tensor(np.zeros((2, 3)))
     assert x.size == 6 and x.size + 1 == 7 and x.size() == (2, 3) and x.size(0) == 2 and x.size(dim=-1) == 3

@@ -254,7 +254,7 @@ def test_a_weight_written_between_forward_and_backward_is_refused(write, retain_
         for p in net.parameters():
             p.grad = np.ones_like(p.data)
     change()
-    with pytest.raises(RuntimeError, match="which an optimizer step or load_state_dict has changed since the forward"):
+    with pytest.raises(RuntimeError, match=r"load_state_dict, .* has changed since the forward"):
         loss.backward()
     net.zero_grad()
     net(mg.tensor(X)).backward()  # a new forward pass is as good as any
