@@ -11,6 +11,8 @@ AMBIGUOUS = {
     "all_axes": "say dim=() for a reduction over all axes (PyTorch), or axis=() for one over none (NumPy)",
     "equal": "say eq for NumPy's comparison of elements, or array_equal or x.equal(y) for PyTorch's one bool",
     "getitem": "take the int first, as in x[0][:, [1, 2]], for PyTorch's order of axes; moveaxis then gives NumPy's",
+    "index_list": "take a tuple, as in x[[0, 1], [1, 2]], for PyTorch's pairs, or np.array(index) for NumPy's rows",
+    "index_uint8": "take index != 0 for PyTorch's mask, or index.astype(np.int64) for NumPy's indices",
     "max": "say dim= for PyTorch's (values, indices), or axis= for NumPy's values",
     "min": "say dim= for PyTorch's (values, indices), or axis= for NumPy's values",
     "pad": "say pad= for PyTorch's list, which begins with the last axis, or pad_width= for NumPy's",

@@ -56,6 +56,15 @@ class OneAxisKeepdims(TypedDict, total=False):
     keepdims: bool
 
 
+class AxisOrNone(TypedDict, total=False):
+    axis: int | None  # None: of all elements in one row
+
+
+class AxisPair(TypedDict, total=False):
+    axis1: int
+    axis2: int
+
+
 class AxisKeepdims(TypedDict, total=False):
     axis: Axes
     keepdims: bool
@@ -64,3 +73,11 @@ class AxisKeepdims(TypedDict, total=False):
 class Bounds(TypedDict, total=False):
     a_min: TensorLike | None
     a_max: TensorLike | None
+
+
+class Diagonal(TypedDict, total=False):
+    k: int
+
+
+class Reps(TypedDict, total=False):
+    reps: Ints

@@ -9,22 +9,24 @@ import functools
 import itertools
 import numbers
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 
+from kernels.arrays import Array
 from kernels.philox import derive_key, philox4x32
 from kernels.system.printable import brief
 
 _SHUFFLE = 0x5348  # a stream of its own, so that the order of the data and dropout are independent
 
-
 _threads = itertools.count()
 
 
 class _Tape(threading.local):
-    def __init__(self):
-        self.position = 0, 0, next(_threads) << 48  # seed, step, next stream
+    def __init__(self) -> None:
+        self.position: tuple[int, int, int] = 0, 0, next(_threads) << 48  # seed, step, next stream
 
 
 _tape = _Tape()
@@ -46,7 +48,7 @@ def manual_seed(seed: int) -> None:
 
 
 @contextmanager
-def kept():
+def kept() -> Iterator[None]:
     """Whatever is done inside, the position afterwards is the one before."""
     before = _tape.position
     try:
@@ -67,17 +69,17 @@ def generator() -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=derive_key(*next_stream())))
 
 
-def uniform(shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0) -> np.ndarray:
+def uniform(shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Array:
     """A float32 array of this shape, drawn uniformly from [low, high). Each call takes the next stream of the tape."""
     return generator().uniform(low, high, shape).astype(np.float32)
 
 
-def normal(shape: int | tuple[int, ...], std: float = 1.0) -> np.ndarray:
+def normal(shape: int | tuple[int, ...], std: float = 1.0) -> Array:
     """A float32 array of this shape, drawn from N(0, std**2). Each call takes the next stream of the tape."""
     return generator().standard_normal(shape, np.float32) * np.float32(std)
 
 
-def shuffled(positions, n, seed, epoch):
+def shuffled(positions: npt.ArrayLike, n: int, seed: int, epoch: int) -> Array:
     """Where each position of `range(n)` lands in the shuffle of this epoch: a permutation, entry by entry.
 
     positions: integer array, each in 0..n-1. Nothing of size n is made, so the millionth batch costs the same
@@ -101,7 +103,7 @@ def shuffled(positions, n, seed, epoch):
 
 
 @functools.lru_cache(maxsize=8)
-def _round_keys(seed, epoch):
+def _round_keys(seed: int, epoch: int) -> tuple[np.uint64, ...]:
     """Four random 64-bit keys, one for each round of the shuffle."""
     seed, words = int(seed), (0, 1)
     a, b, c, d = philox4x32(words, int(epoch), 0, _SHUFFLE, seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
@@ -109,7 +111,7 @@ def _round_keys(seed, epoch):
     return tuple(high << np.uint64(32) | low)
 
 
-def _mixed(x, key):
+def _mixed(x: Array, key: np.uint64) -> Array:
     """A hash of x under a key: the finaliser of SplitMix64 (Steele, Lea & Flood 2014), modulo 2**64."""
     x = (x ^ key) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

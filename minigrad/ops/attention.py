@@ -4,17 +4,19 @@ B batch, H heads, T queries, S keys, D head size.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 import kernels
 from kernels.arrays import empty
-from minigrad import random
+from minigrad import graph, random
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import TensorLike
+from minigrad.argument_types import Array, TensorLike
+from minigrad.ops.checks import layer_inputs
 from minigrad.ops.elementwise import add, astype, mul, where
 from minigrad.ops.linalg import matmul
-from minigrad.ops.nn import dropout, layer_inputs, saved_array, softmax
+from minigrad.ops.nn import dropout, saved_array, softmax
 from minigrad.ops.shape import broadcast_to, expand_dims, reshape, swapaxes
 
 
@@ -47,7 +49,7 @@ def scaled_dot_product_attention(
         raise ValueError(f"scaled_dot_product_attention: dropout_p is {dropout_p}; expected 0 <= dropout_p <= 1")
     if enable_gqa:
         k, v = _repeat_heads(k, q), _repeat_heads(v, q)
-    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
+    scale = _scale(scale, q.shape[-1])
     fits = q.shape[:-2] == k.shape[:-2] and k.shape == v.shape and q.size and k.size
     if attn_mask is None and fits and dropout_p < 1.0:
         tape = random.next_stream() if dropout_p else (0, 0, 0)
@@ -59,7 +61,7 @@ def scaled_dot_product_attention(
     return matmul(dropout(_weights(scores, attn_mask, is_causal), dropout_p), v)
 
 
-def _check_attention_shapes(q, k, v):
+def _check_attention_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError(
             "scaled_dot_product_attention needs query (..., T, D), key (..., S, D) and value (..., S, E); "
@@ -67,7 +69,7 @@ def _check_attention_shapes(q, k, v):
         )
 
 
-def _repeat_heads(x, q):
+def _repeat_heads(x: Tensor, q: Tensor) -> Tensor:
     """x (..., h, S, D) -> (..., H, S, D), each head for H / h heads of q (..., H, T, D) in a row."""
     H, h = (t.shape[-3] if t.ndim > 2 else 0 for t in (q, x))
     if not h or H % h:
@@ -78,14 +80,17 @@ def _repeat_heads(x, q):
     return reshape(broadcast_to(expand_dims(x, -3), groups), (*x.shape[:-3], H, *x.shape[-2:]))
 
 
-def _weights(scores, attn_mask, is_causal):
+def _weights(scores: Tensor, attn_mask: TensorLike | None, is_causal: bool) -> Tensor:
     """The softmax of scores (..., T, S), zeros for a query that sees no key."""
     if attn_mask is not None:
         if is_causal:
             raise ValueError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
-        scores = add_mask("scaled_dot_product_attention: attn_mask", scores, attn_mask)
+        what, shape = "scaled_dot_product_attention: attn_mask", scores.shape
+        scores = add_mask(what, scores, attn_mask)
+        if scores.shape != shape:
+            raise ValueError(f"{what} makes scores of {scores.shape} out of {shape}; it must broadcast to that shape")
     elif is_causal:
-        scores = where(np.tri(*scores.shape[-2:], dtype=bool, like=scores.data), scores, -math.inf)
+        scores = where(np.tri(*scores.shape[-2:], dtype=np.bool, like=scores.data), scores, -math.inf)
     blind = (scores.data == -math.inf).all(axis=-1, keepdims=True)  # (..., T, 1)
     if not blind.any():
         return softmax(scores, dim=-1)
@@ -93,7 +98,7 @@ def _weights(scores, attn_mask, is_causal):
     return where(blind, 0.0, softmax(where(blind, 0.0, scores), dim=-1))
 
 
-def add_mask(what, scores, mask, visible=True):
+def add_mask(what: str, scores: Tensor, mask: TensorLike, visible: bool = True) -> Tensor:
     """scores with a mask: floats are added; of booleans those that are not `visible` become -inf."""
     mask = as_tensor(mask)
     if mask.dtype == bool:
@@ -131,7 +136,9 @@ def flash_attention(
     )  # fmt: skip
 
 
-def flash_attention_backward(dout, q, k, v, out, logsumexp, **setting):
+def flash_attention_backward(
+    dout: Array, q: Array, k: Array, v: Array, out: Array, logsumexp: Array, **setting: Any
+) -> tuple[Array, Array, Array]:
     return kernels.for_array(dout).attention_backward(dout, q, k, v, out, logsumexp, **setting)
 
 
@@ -152,12 +159,14 @@ def causal_self_attention(
         merged, (qkv,), causal_self_attention_backward,
         qkv=saved_array(qkv.data), out=kept, logsumexp=logsumexp, n_head=n_head, **setting,
     )  # fmt: skip
-    if kept is not merged:
+    if isinstance(kept, graph.Recompute):
         result.recompute = kept
     return result
 
 
-def causal_self_attention_backward(dout, qkv, out, logsumexp, n_head, **setting):
+def causal_self_attention_backward(
+    dout: Array, qkv: Array, out: Array, logsumexp: Array, n_head: int, **setting: Any
+) -> Array:
     dqkv = empty(qkv.shape, qkv.dtype, like=qkv)  # (B, T, 3 C)
     dout, out = _heads(dout, n_head), _heads(out, n_head)  # (B, H, T, D)
     kernels.for_array(dout).attention_backward(
@@ -166,14 +175,21 @@ def causal_self_attention_backward(dout, qkv, out, logsumexp, n_head, **setting)
     return dqkv
 
 
-def _attention_setting(D, causal, scale, p, seed, step, stream):
+def _attention_setting(
+    D: int, causal: bool, scale: float | None, p: float, seed: int, step: int, stream: int
+) -> dict[str, Any]:
+    """The settings of the kernels, checked."""
     if not 0.0 <= p < 1.0:
         raise ValueError(f"attention: dropout probability p is {p}; expected 0 <= p < 1")
-    scale = 1.0 / math.sqrt(D) if scale is None else float(scale)  # a float64 scalar of NumPy would widen float32
-    return {"scale": scale, "causal": causal, "p": p, "seed": seed, "step": step, "stream": stream}
+    return {"scale": _scale(scale, D), "causal": causal, "p": p, "seed": seed, "step": step, "stream": stream}
 
 
-def _split_heads(qkv, n_head):
+def _scale(scale: float | None, D: int) -> float:
+    """1 / sqrt(D) unless given; without elements scores are 0 at any scale."""
+    return 1.0 / math.sqrt(max(D, 1)) if scale is None else float(scale)  # np.float64 would widen float32
+
+
+def _split_heads(qkv: Array, n_head: int) -> tuple[Array, ...]:
     """(B, T, 3 C) -> three views (B, H, T, D)."""
     if qkv.ndim != 3 or n_head < 1:
         raise ValueError(f"attention needs qkv (B, T, 3 C) and n_head >= 1; got {qkv.shape} and {n_head}")
@@ -183,11 +199,11 @@ def _split_heads(qkv, n_head):
     return tuple(qkv.reshape(B, T, 3, n_head, -1).transpose(2, 0, 3, 1, 4))
 
 
-def _heads(x, n_head):
+def _heads(x: Array, n_head: int) -> Array:
     """(B, T, C) -> a view (B, H, T, D)."""
     return x.reshape(*x.shape[:2], n_head, -1).swapaxes(1, 2)
 
 
-def _merge_heads(x):
+def _merge_heads(x: Array) -> Array:
     """(B, H, T, D) -> (B, T, C)."""
     return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)

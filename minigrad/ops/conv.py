@@ -6,20 +6,27 @@ axes: a length, or height and width.
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import Ints, TensorLike
+from minigrad.argument_types import Array, Ints, Shape, TensorLike
+from minigrad.ops.checks import check_floats, layer_inputs
 from minigrad.ops.elementwise import add, astype, mul
 from minigrad.ops.indexing import getitem
 from minigrad.ops.linalg import matmul
-from minigrad.ops.nn import check_floats, layer_inputs
 from minigrad.ops.reduce import sum
 from minigrad.ops.shape import expand_dims, reshape
 
+Pairs: TypeAlias = Sequence[tuple[int, int]]  # (before, after), of each spatial axis
+Window: TypeAlias = tuple[Shape, Shape, Pairs, Shape]  # kernel_size, stride, padding and dilation of sliding_windows
 
-def sliding_windows(x, kernel_size, stride, padding, dilation, fill=0.0):
+
+def sliding_windows(
+    x: Tensor, kernel_size: Shape, stride: Shape, padding: Pairs, dilation: Shape, fill: float = 0.0
+) -> Tensor:
     """x (N, C, ...) -> (N, C, *kernel_size, *positions): what each element of a window sees at each position.
 
     kernel_size, stride, dilation: an int for each spatial axis. padding: a pair (before, after) for each, of elements
@@ -36,31 +43,40 @@ def sliding_windows(x, kernel_size, stride, padding, dilation, fill=0.0):
     )  # fmt: skip
 
 
-def sliding_windows_backward(dout, x_shape, kernel_size, stride, padding, dilation):
+def sliding_windows_backward(
+    dout: Array, x_shape: Shape, kernel_size: Shape, stride: Shape, padding: Pairs, dilation: Shape
+) -> Array:
     before, after = zip(*padding, strict=True)
     padded = np.add(x_shape[2:], before) + after
     dx = np.zeros((*x_shape[:2], *padded), dout.dtype, like=dout)
     for element, seen in _elements(dout.shape, kernel_size, stride, dilation):
         dx[seen] += dout[element]  # windows overlap, but one element of all windows sees no place twice
-    return dx[(..., *(slice(a, a + n) for a, n in zip(before, x_shape[2:], strict=True)))]
+    return dx[_unpadded(x_shape[2:], padding)]
 
 
-def _padded(x, padding, fill):
+def _padded(x: Array, padding: Pairs, fill: float) -> Array:
     """x with pairs (before, after) of elements around its spatial axes."""
     around = [n + a + b for n, (a, b) in zip(x.shape[2:], padding, strict=True)]
     padded = np.empty((*x.shape[:2], *around), x.dtype, like=x)
     padded[...] = fill
-    padded[(..., *(slice(a, a + n) for n, (a, _) in zip(x.shape[2:], padding, strict=True)))] = x
+    padded[_unpadded(x.shape[2:], padding)] = x
     return padded
 
 
-def _positions(padded_shape, kernel_size, stride, dilation):
+def _unpadded(sizes: Shape, padding: Pairs) -> tuple[Any, ...]:
+    """The index of what lies between the padding, of these sizes."""
+    return (..., *(slice(before, before + n) for n, (before, _) in zip(sizes, padding, strict=True)))
+
+
+def _positions(padded_shape: Shape, kernel_size: Shape, stride: Shape, dilation: Shape) -> list[int]:
     """How many positions a window has along each spatial axis."""
     spans = [d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True)]
     return [(n - span) // s + 1 for n, span, s in zip(padded_shape[2:], spans, stride, strict=True)]
 
 
-def _elements(shape, kernel_size, stride, dilation):
+def _elements(
+    shape: Shape, kernel_size: Shape, stride: Shape, dilation: Shape
+) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
     """For each element of a window: its index into (N, C, *kernel_size, *positions), and into the padded input."""
     positions = shape[2 + len(kernel_size) :]
     for element in itertools.product(*map(range, kernel_size)):
@@ -101,12 +117,24 @@ def conv2d(
     return _convolution("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
-def _convolution(name, n, input, weight, bias, stride, padding, dilation, groups):
+def _convolution(
+    name: str,
+    n: int,
+    input: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None,
+    stride: Ints,
+    padding: Ints | str,
+    dilation: Ints,
+    groups: int,
+) -> Tensor:
     x, weight, bias = layer_inputs(name, "input weight bias", input, weight, bias)
     x, is_batch = _batched(name, x, n)
+    if weight.ndim != n + 2:
+        raise ValueError(f"{name}: weight has shape {weight.shape}, expected {n + 2} axes, (O, C / groups, ...)")
     stride, dilation = _each_axis(name, "stride", stride, n), _each_axis(name, "dilation", dilation, n)
     outputs, C = weight.shape[0], x.shape[1]
-    if weight.ndim != n + 2 or groups < 1 or C != groups * weight.shape[1] or outputs % groups:
+    if groups < 1 or C != groups * weight.shape[1] or outputs % groups:
         raise ValueError(f"{name}: input {x.shape} and weight {weight.shape} do not fit with groups={groups}")
     if bias is not None and bias.shape != (outputs,):
         raise ValueError(f"{name}: bias has shape {bias.shape}, expected {(outputs,)}")
@@ -123,12 +151,14 @@ def _convolution(name, n, input, weight, bias, stride, padding, dilation, groups
     return out if is_batch else out[0]
 
 
-def _around(name, padding, kernel_size, stride, dilation):
+def _around(name: str, padding: Ints | str, kernel_size: Shape, stride: Shape, dilation: Shape) -> Pairs:
     """(before, after) for each axis."""
     if padding == "valid":
         return [(0, 0)] * len(kernel_size)
-    if padding != "same":
+    if not isinstance(padding, str):
         return [(p, p) for p in _each_axis(name, "padding", padding, len(kernel_size), lowest=0)]
+    if padding != "same":
+        raise ValueError(f"{name}: padding is {padding!r}; expected ints, 'same' or 'valid'")
     if any(s != 1 for s in stride):
         raise ValueError(f'{name}: padding="same" needs stride 1')
     total = [d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True)]
@@ -171,29 +201,49 @@ def max_pool2d(
     return _max_pool("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def _max_pool(name, n, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices):
+def _max_pool(
+    name: str,
+    n: int,
+    input: TensorLike,
+    kernel_size: Ints,
+    stride: Ints | None,
+    padding: Ints,
+    dilation: Ints,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
     x, is_batch = _batched(name, as_tensor(input), n)
-    kernel_size, stride, padding = _window(name, kernel_size, stride, padding, n)
-    dilation = _each_axis(name, "dilation", dilation, n)
-    around = _with_ceil(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    _check_windows(name, x.shape, kernel_size, around, dilation)
-    windows = sliding_windows(x, kernel_size, stride, around, dilation, fill=-math.inf)
+    window = _window(name, x, kernel_size, stride, padding, dilation, ceil_mode)
+    windows = sliding_windows(x, *window, fill=-math.inf)
     (N, C), positions = x.shape[:2], windows.shape[2 + n :]
-    windows = reshape(windows, (N, C, math.prod(kernel_size), math.prod(positions)))
-    best = windows.data.argmax(axis=2)  # (N, C, positions); of NaN the first
-    rows, columns, places = np.ogrid[:N, :C, : math.prod(positions)]
+    windows = reshape(windows, (N, C, math.prod(window[0]), math.prod(positions)))
+    best = _best(windows.data, x, window)
+    rows, columns, places = np.ogrid[:N, :C, : best.shape[2]]
     where = tuple(np.asarray(i, like=best) for i in (rows, columns)) + (best, np.asarray(places, like=best))
     out = reshape(getitem(windows, where), (N, C, *positions))
     out = out if is_batch else out[0]
     if not return_indices:
         return out
-    indices = _places(best.reshape(N, C, *positions), x.shape, kernel_size, stride, around, dilation)
+    indices = _places(best.reshape(N, C, *positions), x.shape, *window)
     return out, Tensor(indices if is_batch else indices[0])
 
 
-def _places(best, x_shape, kernel_size, stride, around, dilation):
+def _best(windows: Array, x: Tensor, window: Window) -> Array:
+    """Which element of each window (N, C, K, P) is the largest: the first of equals, but of NaNs the last."""
+    best = windows.argmax(axis=2)  # (N, C, P)
+    highest = windows.max(axis=2, keepdims=True)
+    if np.isfinite(highest).all():
+        return best
+    inside = sliding_windows(Tensor(np.ones((1, 1, *x.shape[2:]), x.dtype, like=x.data)), *window).data  # padding: 0
+    best = ((windows == highest) & (inside.reshape(1, 1, *windows.shape[2:]) == 1)).argmax(axis=2)
+    is_nan = np.isnan(windows)
+    last = windows.shape[2] - 1 - is_nan[:, :, ::-1].argmax(axis=2)
+    return np.where(is_nan.any(axis=2), last, best)
+
+
+def _places(best: Array, x_shape: Shape, kernel_size: Shape, stride: Shape, around: Pairs, dilation: Shape) -> Array:
     """Which element of x, counted through the spatial axes, element `best` (N, C, *positions) of each window is."""
-    place, behind = 0, math.prod(kernel_size)  # behind: elements of a window for each step along the axis
+    place, behind = np.zeros_like(best), math.prod(kernel_size)  # behind: elements of a window for each step
     for axis, size in enumerate(kernel_size):
         behind //= size
         element = best // behind % size
@@ -234,23 +284,25 @@ def avg_pool2d(
     )
 
 
-def _avg_pool(name, n, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor):
+def _avg_pool(
+    name: str,
+    n: int,
+    input: TensorLike,
+    kernel_size: Ints,
+    stride: Ints | None,
+    padding: Ints,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Tensor:
     x, is_batch = _batched(name, as_tensor(input), n)
-    kernel_size, stride, padding = _window(name, kernel_size, stride, padding, n)
-    around = _with_ceil(x.shape, kernel_size, stride, padding, (1,) * n, ceil_mode)
-    _check_windows(name, x.shape, kernel_size, around, (1,) * n)
+    window = _window(name, x, kernel_size, stride, padding, 1, ceil_mode)
     if divisor is not None and divisor == 0:
         raise ValueError(f"{name}: divisor_override is 0")
-    wide = np.float32 if x.dtype == np.float16 else x.dtype  # sums in float16 would lose digits
-    windows = sliding_windows(astype(x, wide), kernel_size, stride, around, (1,) * n)
-    out = sum(windows, axis=tuple(range(2, 2 + n)))
+    wide = np.dtype(np.float32) if x.dtype == np.float16 else x.dtype  # sums in float16 would lose digits
+    out = sum(sliding_windows(astype(x, wide), *window), axis=tuple(range(2, 2 + n)))
     if divisor is None:
-        counted = [p if count_include_pad else 0 for p in padding]
-        counts = np.ones((1,) * n)
-        for axis, (k, s, p, c) in enumerate(zip(kernel_size, stride, padding, counted, strict=True)):
-            first = np.arange(out.shape[2 + axis]) * s - p
-            along = np.minimum(first + k, x.shape[2 + axis] + c) - np.maximum(first, -c)
-            counts = counts * np.expand_dims(along, tuple(i for i in range(n) if i != axis))
+        counts = _counts(x.shape[2:], out.shape[2:], window, count_include_pad)
         out = mul(out, Tensor(np.asarray(1.0 / counts, dtype=wide, like=x.data)))
     else:
         out = mul(out, 1.0 / divisor)
@@ -258,10 +310,22 @@ def _avg_pool(name, n, input, kernel_size, stride, padding, ceil_mode, count_inc
     return out if is_batch else out[0]
 
 
+def _counts(sizes: Shape, positions: Shape, window: Window, count_include_pad: bool) -> Array:
+    """How many elements each window has: inside the axes of these sizes, or inside the padding."""
+    kernel_size, stride, around, _ = window
+    counts = np.ones((1,) * len(sizes))
+    for axis, (n, k, s, (before, _)) in enumerate(zip(sizes, kernel_size, stride, around, strict=True)):
+        counted = before if count_include_pad else 0  # of the padding at either end; what ceil_mode adds never counts
+        first = np.arange(positions[axis]) * s - before
+        along = np.minimum(first + k, n + counted) - np.maximum(first, -counted)
+        counts = counts * np.expand_dims(along, tuple(i for i in range(len(sizes)) if i != axis))
+    return counts
+
+
 # ------------------------------------------------------------------------------------------- arguments
 
 
-def _batched(name, x, n):
+def _batched(name: str, x: Tensor, n: int) -> tuple[Tensor, bool]:
     """x as (N, C, ...), and whether it had a batch axis."""
     check_floats(name, input=x)
     if x.ndim not in (n + 1, n + 2):
@@ -269,38 +333,47 @@ def _batched(name, x, n):
     return (x, True) if x.ndim == n + 2 else (expand_dims(x, 0), False)
 
 
-def _each_axis(name, what, value, n, lowest=1):
+def _each_axis(name: str, what: str, value: Ints, n: int, lowest: int = 1) -> Shape:
     """An int for each of n axes, from an int or a sequence of one or n."""
-    values = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
+    values = (value,) if isinstance(value, (int, np.integer)) else tuple(value) if np.iterable(value) else ()
     values = values * n if len(values) == 1 else values
-    if len(values) != n or any(not isinstance(v, (int, np.integer)) or v < lowest for v in values):
+    if len(values) != n or any(type(v) is bool or not isinstance(v, (int, np.integer)) or v < lowest for v in values):
         raise ValueError(f"{name}: {what} is {value!r}; expected an int of at least {lowest}, or {n} of them")
     return tuple(map(int, values))
 
 
-def _window(name, kernel_size, stride, padding, n):
-    kernel_size = _each_axis(name, "kernel_size", kernel_size, n)
-    stride = kernel_size if stride is None or stride == () else _each_axis(name, "stride", stride, n)
-    padding = _each_axis(name, "padding", padding, n, lowest=0)
-    if any(2 * p > k for p, k in zip(padding, kernel_size, strict=True)):
-        raise ValueError(f"{name}: padding {padding} is more than half of kernel_size {kernel_size}")
-    return kernel_size, stride, padding
+def _window(
+    name: str,
+    x: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None,
+    padding: Ints,
+    dilation: Ints,
+    ceil_mode: bool,
+) -> Window:
+    """What `sliding_windows` takes, from the arguments of a pooling. stride: kernel_size if None or empty."""
+    n = x.ndim - 2
+    size, gap = _each_axis(name, "kernel_size", kernel_size, n), _each_axis(name, "dilation", dilation, n)
+    step = size if stride is None or np.size(stride) == 0 else _each_axis(name, "stride", stride, n)
+    around = _each_axis(name, "padding", padding, n, lowest=0)
+    if any(2 * p > k for p, k in zip(around, size, strict=True)):
+        raise ValueError(f"{name}: padding {around} is more than half of kernel_size {size}")
+    pairs = _with_ceil(x.shape, size, step, around, gap) if ceil_mode else [(p, p) for p in around]
+    _check_windows(name, x.shape, size, pairs, gap)
+    return size, step, pairs, gap
 
 
-def _with_ceil(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
-    """(before, after) for each axis: with ceil_mode as much behind as one more window needs that begins inside."""
+def _with_ceil(x_shape: Shape, kernel_size: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Pairs:
+    """(before, after) for each axis: as much behind as one more window needs that begins inside."""
     around = []
     for n, k, s, p, d in zip(x_shape[2:], kernel_size, stride, padding, dilation, strict=True):
-        after = p
-        if ceil_mode:
-            positions = -(-(n + 2 * p - d * (k - 1) - 1) // s) + 1
-            positions -= (positions - 1) * s >= n + p
-            after = max(p, (positions - 1) * s + d * (k - 1) + 1 - n - p)
-        around.append((p, after))
+        positions = -(-(n + 2 * p - d * (k - 1) - 1) // s) + 1
+        positions -= (positions - 1) * s >= n + p
+        around.append((p, max(p, (positions - 1) * s + d * (k - 1) + 1 - n - p)))
     return around
 
 
-def _check_windows(name, x_shape, kernel_size, around, dilation):
+def _check_windows(name: str, x_shape: Shape, kernel_size: Shape, around: Pairs, dilation: Shape) -> None:
     for n, k, (a, b), d in zip(x_shape[2:], kernel_size, around, dilation, strict=True):
         if d * (k - 1) + 1 > n + a + b:
             raise ValueError(f"{name}: a window of {d * (k - 1) + 1} elements does not fit an axis of {n} + {a} + {b}")

@@ -4,47 +4,58 @@ from __future__ import annotations
 
 import builtins
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias, Unpack, overload
 
 import numpy as np
 
 from kernels.arrays import on_host
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import Axes, DType, Ints, TensorLike
+from minigrad.argument_types import Array, Axes, AxisOrNone, DType, Ints, OneAxis, Reps, TensorLike
 from minigrad.keywords import numpy_keywords, two_meanings
 from minigrad.ops.elementwise import astype, promoted
 from minigrad.ops.indexing import getitem
 from minigrad.ops.shape import broadcast_to, one_tuple, reshape
 
 
-@numpy_keywords(axis="dim", arrays="tensors")
+@overload
+def concatenate(
+    tensors: Sequence[TensorLike], dim: int | None = 0, *, dtype: DType = None, **numpy: Unpack[AxisOrNone]
+) -> Tensor: ...
+@overload
+def concatenate(*, arrays: Sequence[TensorLike], axis: int | None = 0, dtype: DType = None) -> Tensor: ...
+@numpy_keywords(overloads=True, axis="dim", arrays="tensors")
 def concatenate(tensors: Sequence[TensorLike], dim: int | None = 0, *, dtype: DType = None) -> Tensor:
     """Join along an axis that exists; dim=None joins all elements in one row, and dtype converts, as in NumPy."""
-    tensors, axis = _of_one_dtype(tensors, dtype), 0 if dim is None else dim
+    parts, axis = _of_one_dtype(tensors, dtype), 0 if dim is None else dim
     if dim is None:
-        tensors = [reshape(t, -1) for t in tensors]
-    if builtins.any(t.ndim > 1 for t in tensors):
-        tensors = [t for t in tensors if t.shape != (0,)]  # PyTorch takes an empty list of rows for rows of any shape
-    out = np.concatenate([t.data for t in tensors], axis=axis)
-    return record(out, tensors, concatenate_backward, sizes=[t.shape[axis] for t in tensors], axis=axis)
+        parts = [reshape(t, -1) for t in parts]
+    if builtins.any(t.ndim > 1 for t in parts):
+        parts = [t for t in parts if t.shape != (0,)]  # PyTorch takes an empty list of rows for rows of any shape
+    out = np.concatenate([t.data for t in parts], axis=axis)
+    return record(out, parts, concatenate_backward, sizes=[t.shape[axis] for t in parts], axis=axis)
 
 
-def concatenate_backward(dout, sizes, axis):
+def concatenate_backward(dout: Array, sizes: list[int], axis: int) -> tuple[Array, ...]:
     return tuple(np.split(dout, np.cumsum(sizes)[:-1].tolist(), axis=axis))
 
 
-@numpy_keywords(axis="dim", arrays="tensors")
+@overload
+def stack(tensors: Sequence[TensorLike], dim: int = 0, *, dtype: DType = None, **numpy: Unpack[OneAxis]) -> Tensor: ...
+@overload
+def stack(*, arrays: Sequence[TensorLike], axis: int = 0, dtype: DType = None) -> Tensor: ...
+@numpy_keywords(overloads=True, axis="dim", arrays="tensors")
 def stack(tensors: Sequence[TensorLike], dim: int = 0, *, dtype: DType = None) -> Tensor:
     """Join along a new axis. dtype: converted first, as in NumPy."""
-    tensors = _of_one_dtype(tensors, dtype)
-    return record(np.stack([t.data for t in tensors], axis=dim), tensors, stack_backward, axis=dim)
+    parts = _of_one_dtype(tensors, dtype)
+    return record(np.stack([t.data for t in parts], axis=dim), parts, stack_backward, axis=dim)
 
 
-def stack_backward(dout, axis):
+def stack_backward(dout: Array, axis: int) -> tuple[Array, ...]:
     return tuple(np.moveaxis(dout, axis, 0))
 
 
-def _of_one_dtype(tensors, dtype=None):
+def _of_one_dtype(tensors: Iterable[TensorLike], dtype: DType) -> list[Tensor]:
     parts = list(tensors)
     if dtype is not None:
         return [astype(t, dtype) for t in parts]
@@ -66,17 +77,17 @@ def hstack(tensors: Sequence[TensorLike], *, dtype: DType = None) -> Tensor:
 # ---- cut
 
 
-def _cut(x, cuts, dim):
+def _cut(x: Tensor, cuts: Iterable[int], dim: int) -> tuple[Tensor, ...]:
     """The parts between neighbouring `cuts` along an axis, each a getitem."""
     before = (builtins.slice(None),) * dim
     return tuple(getitem(x, (*before, builtins.slice(a, b))) for a, b in itertools.pairwise(cuts))
 
 
-def _axis(x, dim):
+def _axis(x: Tensor, dim: int) -> int:
     return np.lib.array_utils.normalize_axis_index(dim, x.ndim)
 
 
-def _numpy_split(ary, indices_or_sections, axis=0):
+def _numpy_split(ary: TensorLike, indices_or_sections: Ints, axis: int = 0) -> list[Tensor]:
     x = as_tensor(ary)
     dim = _axis(x, axis)
     n = x.shape[dim]
@@ -87,6 +98,16 @@ def _numpy_split(ary, indices_or_sections, axis=0):
     return list(_cut(x, range(0, n + 1, n // indices_or_sections), dim))
 
 
+@overload
+def split(tensor: TensorLike, split_size_or_sections: Ints, *, dim: int) -> tuple[Tensor, ...]: ...
+@overload
+def split(tensor: TensorLike, *, split_size_or_sections: Ints, dim: int = 0) -> tuple[Tensor, ...]: ...
+@overload
+def split(tensor: TensorLike, *, split_size: Ints, dim: int = 0) -> tuple[Tensor, ...]: ...
+@overload
+def split(ary: TensorLike, indices_or_sections: Ints, *, axis: int) -> list[Tensor]: ...
+@overload
+def split(ary: TensorLike, *, indices_or_sections: Ints, axis: int = 0) -> list[Tensor]: ...
 @two_meanings(_numpy_split, lambda input, *sizes, **keywords: "torch" if "split_size" in keywords else None)
 def split(
     tensor: TensorLike, split_size_or_sections: Ints | None = None, dim: int = 0, *, split_size: Ints | None = None
@@ -111,7 +132,7 @@ def split(
 
 
 @numpy_keywords(axis="dim")
-def chunk(input: TensorLike, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+def chunk(input: TensorLike, chunks: int, dim: int = 0, **numpy: Unpack[OneAxis]) -> tuple[Tensor, ...]:
     """At most `chunks` parts of equal size along an axis; the last may be smaller."""
     if chunks < 1:
         raise ValueError(f"chunk: {chunks} parts; expected at least 1")
@@ -121,7 +142,7 @@ def chunk(input: TensorLike, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @numpy_keywords(axis="dim")
-def unbind(input: TensorLike, dim: int = 0) -> tuple[Tensor, ...]:
+def unbind(input: TensorLike, dim: int = 0, **numpy: Unpack[OneAxis]) -> tuple[Tensor, ...]:
     """The slices along an axis, which they lack."""
     x = as_tensor(input)
     before = (builtins.slice(None),) * _axis(x, dim)
@@ -132,7 +153,7 @@ def unbind(input: TensorLike, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @numpy_keywords(reps="dims")
-def tile(input: TensorLike, *sizes: Ints, dims: Ints | None = None) -> Tensor:
+def tile(input: TensorLike, *sizes: Ints, dims: Ints | None = None, **numpy: Unpack[Reps]) -> Tensor:
     """Copies of the whole beside each other: so many along each of the last axes, of which there may be new ones."""
     x = as_tensor(input)
     counts = one_tuple(sizes, dims, "dims")
@@ -145,11 +166,11 @@ def tile(input: TensorLike, *sizes: Ints, dims: Ints | None = None) -> Tensor:
     return reshape(stretched, [count * n for count, n in pairs])
 
 
-def _numpy_repeat(a, repeats, axis=None):
+def _numpy_repeat(a: TensorLike, repeats: TensorLike, axis: int | None = None) -> Tensor:
     return repeat_interleave(a, repeats, axis)
 
 
-def _whose_repeat(input, *sizes, repeats=None):
+def _whose_repeat(input: TensorLike, *sizes: Ints, repeats: Ints | None = None) -> str | None:
     ndim, size = as_tensor(input).ndim, as_tensor(input).size
     counts = one_tuple(sizes, repeats, "repeats")
     if repeats is not None or len(sizes) == 1:  # NumPy takes one count, or one for each element
@@ -159,6 +180,12 @@ def _whose_repeat(input, *sizes, repeats=None):
     return None if numpy_takes and len(counts) >= ndim else "torch"
 
 
+@overload
+def repeat(input: TensorLike, *sizes: Ints) -> Tensor: ...
+@overload
+def repeat(input: TensorLike, *, repeats: Ints) -> Tensor: ...
+@overload
+def repeat(a: TensorLike, repeats: TensorLike, *, axis: int | None) -> Tensor: ...
 @two_meanings(_numpy_repeat, _whose_repeat)
 def repeat(input: TensorLike, *sizes: Ints, repeats: Ints | None = None) -> Tensor:
     """PyTorch's repeat, `tile` with a count for every axis; with the keyword `axis` NumPy's, `repeat_interleave`."""
@@ -170,19 +197,33 @@ def repeat(input: TensorLike, *sizes: Ints, repeats: Ints | None = None) -> Tens
 
 @numpy_keywords(axis="dim")
 def repeat_interleave(
-    input: TensorLike, repeats: TensorLike, dim: int | None = None, *, output_size: int | None = None
+    input: TensorLike,
+    repeats: TensorLike,
+    dim: int | None = None,
+    *,
+    output_size: int | None = None,
+    **numpy: Unpack[AxisOrNone],
 ) -> Tensor:
-    """Each element along `dim` repeated, by one count or by its own; without dim: of all elements in one row."""
+    """Each element along `dim` repeated, by one count or by its own; without dim: of all elements in one row.
+
+    output_size: the length of the result along dim, where it is known: ValueError if it is another.
+    """
     x = as_tensor(input)
     if dim is None:
         x, dim = reshape(x, -1), 0
     dim = _axis(x, dim)
     counts = on_host(repeats.data if isinstance(repeats, Tensor) else np.asarray(repeats))
     places = np.repeat(np.arange(x.shape[dim]), counts)  # ValueError for negative counts, or too many of them
+    if output_size not in (None, len(places)):
+        raise ValueError(f"repeat_interleave: output_size is {output_size}, but the counts make {len(places)}")
     return getitem(x, (builtins.slice(None),) * dim + (places,))
 
 
-@numpy_keywords(shift="shifts", axis="dims")
+@overload
+def roll(input: TensorLike, shifts: Ints, dims: Axes = None) -> Tensor: ...
+@overload
+def roll(input: TensorLike, shift: Ints, *, axis: Axes = None) -> Tensor: ...
+@numpy_keywords(overloads=True, shift="shifts", axis="dims")
 def roll(input: TensorLike, shifts: Ints, dims: Axes = None) -> Tensor:
     """Elements moved on by `shifts` along `dims`, from the end to the beginning; without dims: of all in one row."""
     x = as_tensor(input)
@@ -213,7 +254,9 @@ def flip(input: TensorLike, *axes: Axes, dims: Axes = None, axis: Axes = None) -
 
 # ---- pad
 
-_PAD_MODES = {
+_NumpyMode: TypeAlias = Literal["constant", "edge", "reflect", "symmetric", "wrap"]
+_NUMPY_MODES: tuple[_NumpyMode, ...] = ("constant", "edge", "reflect", "symmetric", "wrap")
+_PAD_MODES: dict[str, _NumpyMode] = {
     "constant": "constant",
     "reflect": "reflect",
     "replicate": "edge",
@@ -221,22 +264,29 @@ _PAD_MODES = {
 }  # PyTorch's: NumPy's
 
 
-def _numpy_pad(array, pad_width, mode="constant", *, constant_values=0):
+def _numpy_pad(array: TensorLike, pad_width: Any, mode: str = "constant", *, constant_values: float = 0) -> Tensor:
     x = as_tensor(array)
-    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
-        raise ValueError(f"pad: mode is {mode!r}; with pad_width it may be constant, edge, reflect, symmetric or wrap")
+    if mode not in _NUMPY_MODES:
+        raise ValueError(f"pad: mode is {mode!r}; with pad_width it may be {', '.join(_NUMPY_MODES)}")
     if np.ndim(constant_values):
         raise ValueError("pad: constant_values must be one number")
-    return _padded(x, np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist(), mode, constant_values)
+    pairs = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+    if builtins.min(itertools.chain(*pairs), default=0) < 0:
+        raise ValueError(f"pad: pad_width is {pad_width}; widths cannot be negative")
+    return _padded(x, pairs, mode, constant_values)
 
 
-def _whose_pad(input, widths, mode="constant", value=None):
+def _whose_pad(input: TensorLike, widths: Any, mode: str = "constant", value: float | None = None) -> str | None:
     if np.ndim(widths) != 1 or len(widths) == 1 or mode in ("edge", "symmetric", "wrap"):
         return "numpy"
     both_take = len(widths) == 2 and value is None and mode in ("constant", "reflect") and as_tensor(input).ndim > 1
     return None if both_take else "torch"
 
 
+@overload
+def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor: ...
+@overload
+def pad(array: TensorLike, pad_width: Any, mode: str = "constant", *, constant_values: float = 0) -> Tensor: ...
 @two_meanings(_numpy_pad, _whose_pad)
 def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Elements added at both ends of axes. pad: (before, after) of the last axis, then of the one before it, and so on.
@@ -251,6 +301,10 @@ def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: fl
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
         raise ValueError(f"pad: {len(pad)} widths for {x.ndim} axes; give (before, after) for each of the last axes")
     pairs = [(0, 0)] * (x.ndim - len(pad) // 2) + list(zip(pad[::2], pad[1::2], strict=True))[::-1]
+    if builtins.any(builtins.max(-a, 0) + builtins.max(-b, 0) > n for (a, b), n in zip(pairs, x.shape, strict=True)):
+        raise ValueError(f"pad: the widths {list(pad)} cut off more than {x.shape} has")
+    if mode != "constant" and value:
+        raise ValueError(f"pad: value is {value}, which the mode {mode!r} does not use; leave it out")
     limit = {"reflect": -1, "circular": 0}.get(mode)  # how much wider than the axis a border may be
     widest = zip(map(builtins.max, pairs), x.shape, strict=True)
     if limit is not None and builtins.any(0 < width > n + limit for width, n in widest):
@@ -258,7 +312,7 @@ def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: fl
     return _padded(x, pairs, _PAD_MODES[mode], 0 if value is None else value)
 
 
-def _padded(x, pairs, mode, value):
+def _padded(x: Tensor, pairs: Sequence[Sequence[int]], mode: _NumpyMode, value: float) -> Tensor:
     """x with (before, after) elements more along each axis; mode as of numpy.pad."""
     if mode != "edge" and builtins.any(width < 0 for pair in pairs for width in pair):
         kept = zip(pairs, x.shape, strict=True)
@@ -266,7 +320,7 @@ def _padded(x, pairs, mode, value):
             x,
             tuple(builtins.slice(builtins.max(-a, 0), builtins.max(n - builtins.max(-b, 0), 0)) for (a, b), n in kept),
         )
-    if x.dtype.kind != "f" and value != int(value):
+    if x.dtype.kind != "f" and not float(value).is_integer():
         raise TypeError(f"pad: {x.dtype} cannot hold the value {value}; convert with .astype(...)")
     for axis, widths in enumerate(pairs):
         before, after = widths if mode == "edge" else [builtins.max(width, 0) for width in widths]

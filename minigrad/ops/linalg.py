@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kernels.arrays import accurate_sum, as_array
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import TensorLike
+from minigrad.argument_types import Array, Shape, TensorLike
 from minigrad.ops.elementwise import _if_wanted, _operands, mul, promoted, unbroadcast
 from minigrad.ops.shape import reshape, swapaxes
 
 
 def matmul(input: TensorLike, other: TensorLike) -> Tensor:
     """input @ other. (..., M, K) @ (..., K, N) -> (..., M, N); a one-dimensional side is a row or a column."""
-    a, b = input, other = _operands(input, other)
+    a, b = _operands(input, other)
     return record(
         a.data @ b.data, (a, b), matmul_backward,
         a=_if_wanted(a.data, b), b=_if_wanted(b.data, a), a_shape=a.shape, b_shape=b.shape,
     )  # fmt: skip
 
 
-def matmul_backward(dout, a, b, a_shape, b_shape):
+def matmul_backward(
+    dout: Array, a: Array | None, b: Array | None, a_shape: Shape, b_shape: Shape
+) -> tuple[Array | None, Array | None]:
     # a vector takes part as a matrix of one row (a) or one column (b), which the result then lacks
     if len(a_shape) == 1:
         dout = dout[..., None, :] if len(b_shape) > 1 else dout[..., None]
@@ -48,19 +51,21 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         operands = tuple(operands[0])
     if not isinstance(equation, str) or not operands:
         raise TypeError('einsum takes an equation and its operands, as in einsum("ij,jk->ik", a, b)')
-    operands = tuple(promoted(*operands))
-    subscripts, out_labels = _spelled_out(equation, [t.ndim for t in operands])
-    arrays = tuple(t.data for t in operands)
+    tensors = promoted(*operands)
+    subscripts, out_labels = _spelled_out(equation, [t.ndim for t in tensors])
+    arrays = tuple(t.data for t in tensors)
     out = _contract(subscripts, arrays, out_labels)
-    return record(out, operands, einsum_backward, arrays=arrays, subscripts=subscripts, out_labels=out_labels)
+    return record(out, tensors, einsum_backward, arrays=arrays, subscripts=subscripts, out_labels=out_labels)
 
 
-def einsum_backward(dout, arrays, subscripts, out_labels):
+def einsum_backward(
+    dout: Array, arrays: tuple[Array, ...], subscripts: list[str], out_labels: str
+) -> tuple[Array, ...]:
     # exchange the output with one operand: a sum of products again
     return tuple(_operand_gradient(dout, arrays, subscripts, out_labels, i) for i in range(len(arrays)))
 
 
-def _operand_gradient(dout, arrays, subscripts, out_labels, i):
+def _operand_gradient(dout: Array, arrays: tuple[Array, ...], subscripts: list[str], out_labels: str, i: int) -> Array:
     x, labels = arrays[i], "".join(dict.fromkeys(subscripts[i]))  # of "ii" the diagonal alone gets a gradient
     inputs = [out_labels, *subscripts[:i], *subscripts[i + 1 :]]
     met = "".join(label for label in labels if any(label in one for one in inputs))
@@ -78,19 +83,19 @@ def _operand_gradient(dout, arrays, subscripts, out_labels, i):
     return dx
 
 
-def _contract(subscripts, arrays, out_labels):
+def _contract(subscripts: Sequence[str], arrays: Sequence[Array], out_labels: str) -> Array:
     """einsum of arrays; axes that one array alone has are summed first, accurately."""
-    subscripts, arrays = list(subscripts), list(arrays)
-    for i, labels in enumerate(subscripts):
-        others = "".join([*subscripts[:i], *subscripts[i + 1 :], out_labels])
+    inputs, summed = list(subscripts), list(arrays)
+    for i, labels in enumerate(inputs):
+        others = "".join([*inputs[:i], *inputs[i + 1 :], out_labels])
         alone = [k for k, label in enumerate(labels) if label not in others and labels.count(label) == 1]
         if alone:
-            arrays[i] = accurate_sum(arrays[i], tuple(alone))
-            subscripts[i] = "".join(label for k, label in enumerate(labels) if k not in alone)
-    return as_array(np.einsum(f"{','.join(subscripts)}->{out_labels}", *arrays, optimize=len(arrays) > 1))
+            summed[i] = accurate_sum(summed[i], tuple(alone))
+            inputs[i] = "".join(label for k, label in enumerate(labels) if k not in alone)
+    return as_array(np.einsum(f"{','.join(inputs)}->{out_labels}", *summed, optimize=len(summed) > 1))
 
 
-def _spelled_out(equation, ndims):
+def _spelled_out(equation: str, ndims: list[int]) -> tuple[list[str], str]:
     """The labels of each operand and of the output: "..." as letters of its own, the output as it is if not given."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     inputs = left.split(",")
@@ -102,7 +107,7 @@ def _spelled_out(equation, ndims):
     ]  # axes of each "..."
     letters = "".join(free[: max(hidden, default=0)])
 
-    def spelled(labels, n):
+    def spelled(labels: str, n: int) -> str:
         return labels.replace("...", letters[len(letters) - n :], 1)
 
     for labels, ndim in zip(inputs, ndims, strict=True):
@@ -153,7 +158,7 @@ def outer(input: TensorLike, vec2: TensorLike) -> Tensor:
     return mul(reshape(input, (-1, 1)), reshape(vec2, -1))
 
 
-def _checked(name, input, other, *ndims):
+def _checked(name: str, input: TensorLike, other: TensorLike, *ndims: int) -> Tensor:
     a, b = as_tensor(input), as_tensor(other)
     if (a.ndim, b.ndim) != ndims:
         raise ValueError(f"{name} takes tensors of {ndims[0]} and {ndims[1]} axes, not {a.shape} and {b.shape}")

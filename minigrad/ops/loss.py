@@ -8,18 +8,11 @@ import numpy as np
 import kernels
 from minigrad import graph
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import TensorLike
+from minigrad.argument_types import Array, TensorLike
+from minigrad.ops.checks import check_floats, checked_ids, integers, layer_inputs, tensor_beside
 from minigrad.ops.elementwise import add, mul, neg, where
 from minigrad.ops.indexing import getitem
-from minigrad.ops.nn import (
-    check_floats,
-    checked_ids,
-    integers,
-    layer_inputs,
-    linear,
-    log_softmax,
-    tensor_beside,
-)
+from minigrad.ops.nn import linear, log_softmax
 from minigrad.ops.pointwise_loss import check_settings, inverse
 from minigrad.ops.reduce import sum
 from minigrad.ops.shape import permute, reshape
@@ -49,7 +42,9 @@ def softmax_cross_entropy(
     )  # fmt: skip
 
 
-def softmax_cross_entropy_backward(dout, logits, targets, logsumexp, divisor, ignore_index=-100):
+def softmax_cross_entropy_backward(
+    dout: Array, logits: Array, targets: Array, logsumexp: Array, divisor: Any, ignore_index: int = -100
+) -> Array:
     return kernels.for_array(logits).softmax_cross_entropy_backward(
         dout, logits, targets, logsumexp, divisor, ignore_index, False
     )
@@ -91,7 +86,7 @@ def linear_cross_entropy(
     return _linear_cross_entropy(x, table, targets, ignore_index, reduction, float(grad_scale))
 
 
-def _logits_of_classes(x, table, bias):
+def _logits_of_classes(x: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
     """x (N, K) or (K,), table (V, ..., K), bias (V, ...) -> (N, V, ...) or (V,)."""
     if x.ndim > 2:
         raise ValueError(f"linear_cross_entropy: input {x.shape} has more than two axes, which no argument but "
@@ -101,7 +96,9 @@ def _logits_of_classes(x, table, bias):
     return reshape(logits, (*x.shape[:-1], *table.shape[:-1]))
 
 
-def _linear_cross_entropy(x, weight, targets, ignore_index, reduction, grad_scale):
+def _linear_cross_entropy(
+    x: Tensor, weight: Tensor, targets: Array, ignore_index: int, reduction: str, grad_scale: float
+) -> Tensor:
     if x.shape[-1] != weight.shape[1] or targets.shape != x.shape[:-1]:
         raise ValueError(f"cross-entropy: x {x.shape}, weight {weight.shape} and targets {targets.shape} do not fit")
     targets = checked_ids("cross-entropy: target", targets, weight.shape[0], x.data, ignore_index)
@@ -114,7 +111,9 @@ def _linear_cross_entropy(x, weight, targets, ignore_index, reduction, grad_scal
 
 
 @graph.accumulates(1)
-def linear_cross_entropy_backward(dout, dx, dweight, grad_scale, slot=graph.NO_SLOT):
+def linear_cross_entropy_backward(
+    dout: Array, dx: Array, dweight: Array, grad_scale: float, slot: graph.GradSlot = graph.NO_SLOT
+) -> tuple[Array, Array]:
     once = slot is not graph.NO_SLOT  # then the arrays that forward made become the gradients
     return kernels.for_array(dx).linear_cross_entropy_backward(dout, dx, dweight, grad_scale, once)
 
@@ -143,8 +142,10 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; expected 0 <= label_smoothing <= 1")
     logits = _classes_last("cross_entropy: input", input)  # (..., V)
     if is_probabilities(target):
-        target = _classes_last("cross_entropy: target", target)
-        return _of_probabilities(log_softmax(logits, dim=-1), target, weight, reduction, label_smoothing)
+        if ignore_index >= 0:
+            raise ValueError(f"cross_entropy: ignore_index is {ignore_index}; probabilities have no index to ignore")
+        probabilities = _classes_last("cross_entropy: target", tensor_beside(target, logits))
+        return _of_probabilities(log_softmax(logits, dim=-1), probabilities, weight, reduction, label_smoothing)
     targets = integers(target)
     if weight is None and not label_smoothing and reduction != "none" and logits.dtype != np.float16:
         loss = softmax_cross_entropy(logits, targets, ignore_index, reduction)
@@ -153,7 +154,7 @@ def cross_entropy(
     return _of_indices("cross_entropy", log_probs, targets, weight, ignore_index, reduction, label_smoothing)
 
 
-def is_probabilities(target):
+def is_probabilities(target: TensorLike) -> bool:
     """Whether the targets are floating-point numbers."""
     return integers(target).dtype.kind == "f"
 
@@ -173,22 +174,32 @@ def nll_loss(
     return _of_indices("nll_loss", log_probs, integers(target), weight, ignore_index, reduction, 0.0)
 
 
-def _classes_last(what, x):
-    """x (N, V, ...) or (V,) -> (N, ..., V)."""
-    x = as_tensor(x)
+def _classes_last(what: str, input: TensorLike) -> Tensor:
+    """(N, V, ...) or (V,) -> (N, ..., V)."""
+    x = as_tensor(input)
     check_floats(what.split(":")[0], input=x)
     if x.ndim == 0:
         raise ValueError(f"{what} is a single number, expected shape (N, classes, ...) or (classes,)")
     return x if x.ndim < 3 else permute(x, (0, *range(2, x.ndim), 1))
 
 
-def _of_indices(name, log_probs, targets, weight, ignore_index, reduction, smoothing):
+def _of_indices(
+    name: str,
+    log_probs: Tensor,
+    targets: Array,
+    weight: TensorLike | None,
+    ignore_index: int,
+    reduction: str,
+    smoothing: float,
+) -> Tensor:
     """The loss of log_probs (..., V) and targets (...); PyTorch averages the two parts of smoothing each by itself."""
     V = log_probs.shape[-1]
     if targets.shape != log_probs.shape[:-1]:
         raise ValueError(f"{name}: targets have shape {targets.shape}, expected {log_probs.shape[:-1]}")
     targets = checked_ids(f"{name}: target", targets, V, log_probs.data, ignore_index)
     weight = _class_weight(name, weight, log_probs)
+    if weight is not None and weight.requires_grad:
+        raise ValueError(f"{name}: with indices of classes, weight has no gradient; say weight.detach()")
     flat, labels = reshape(log_probs, (-1, V)), targets.reshape(-1)
     counted = labels != ignore_index
     labels = np.where(counted, labels, 0)
@@ -204,11 +215,12 @@ def _of_indices(name, log_probs, targets, weight, ignore_index, reduction, smoot
     return total if reduction == "sum" else mul(total, inverse(float(each.sum(dtype=np.float64))))
 
 
-def _of_probabilities(log_probs, target, weight, reduction, smoothing):
+def _of_probabilities(
+    log_probs: Tensor, target: Tensor, weight: TensorLike | None, reduction: str, smoothing: float
+) -> Tensor:
     """The loss of log_probs (..., V) and probabilities (..., V)."""
     if target.shape != log_probs.shape:
         raise ValueError(f"cross_entropy: probabilities {target.shape} do not have the shape of input")
-    check_floats("cross_entropy", input=log_probs, target=target)
     weight = _class_weight("cross_entropy", weight, log_probs)
     V = log_probs.shape[-1]
     if smoothing:
@@ -221,14 +233,14 @@ def _of_probabilities(log_probs, target, weight, reduction, smoothing):
     return total if reduction == "sum" else mul(total, inverse(losses.size))
 
 
-def _class_weight(name, weight, log_probs):
+def _class_weight(name: str, weight: TensorLike | None, log_probs: Tensor) -> Tensor | None:
     if weight is None:
         return None
     weight = tensor_beside(weight, log_probs)
     check_floats(name, input=log_probs, weight=weight)
     if weight.shape != log_probs.shape[-1:]:
         raise ValueError(f"{name}: weight has shape {weight.shape}, expected {log_probs.shape[-1:]}")
-    return Tensor(weight.data)  # no gradient, as in PyTorch
+    return weight
 
 
 def one_hot(tensor: TensorLike, num_classes: int = -1) -> Tensor:

@@ -1,18 +1,28 @@
 """Layers of neural networks. The fused ones do their arithmetic in `kernels`."""
 
 import math
-from typing import overload
 
 import numpy as np
 
 import kernels
 from kernels import matmul_precision
-from kernels.arrays import accurate_sum, is_array
-from minigrad import dtypes, graph, random
+from kernels.arrays import accurate_sum
+from minigrad import graph, random
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.argument_types import Array, DType, Ints, Shape, TensorLike
-from minigrad.ops.elementwise import astype, mul
-from minigrad.ops.shape import reshape
+from minigrad.ops.checks import (
+    check_floats,
+    check_rows,
+    check_vector,
+    checked_ids,
+    layer_inputs,
+    on_cpu,
+    position,
+    refuse,
+)
+from minigrad.ops.elementwise import add, astype, mul
+from minigrad.ops.linalg import matmul
+from minigrad.ops.shape import reshape, transpose
 
 LARGE_TABLE = 4096  # rows from which on the few that a batch names are added alone
 
@@ -54,19 +64,25 @@ def _softmax_input(
         raise TypeError(f"{name}: give the axis as dim= or axis=" + ("" if along is None else ", not both"))
     x = as_tensor(input) if dtype is None else astype(input, dtype)
     check_floats(name, input=x)
-    wide = np.dtype(np.float32) if x.dtype == np.float16 and _on_cpu(x) else x.dtype  # sums in float16 lose digits
+    wide = np.dtype(np.float32) if x.dtype == np.float16 and on_cpu(x) else x.dtype  # sums in float16 lose digits
     return astype(x, wide), along, x.dtype
 
 
 def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
-    """input @ weight.T + bias. input (..., K), weight (C, K), bias (C,) or None -> (..., C)."""
+    """input @ weight.T + bias. input (..., K), weight (C, K), bias (C,) or None -> (..., C).
+
+    weight (K,) and bias () -> (...).
+    """
     x, weight, bias = layer_inputs("linear", "input weight bias", input, weight, bias)
-    if weight.ndim != 2:
+    if weight.ndim not in (1, 2):
         raise ValueError(f"linear: weight has shape {weight.shape}, expected (out_features, in_features)")
-    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+    if x.ndim == 0 or x.shape[-1] != weight.shape[-1]:
         features = x.shape[-1] if x.ndim else "no"
-        raise ValueError(f"linear: x has {features} features, weight {weight.shape} takes {weight.shape[1]}")
-    _check_vector("linear: bias", bias, weight.shape[0])
+        raise ValueError(f"linear: x has {features} features, weight {weight.shape} takes {weight.shape[-1]}")
+    check_vector("linear: bias", bias, *weight.shape[:-1])
+    if weight.ndim == 1 or 0 in weight.shape:  # the kernels have no such case
+        out = matmul(x, transpose(weight))
+        return out if bias is None else add(out, bias)
     out = kernels.for_array(x.data).linear_forward(x.data, weight.data, None if bias is None else bias.data)
     return record(
         out, (x, weight) if bias is None else (x, weight, bias), linear_backward,
@@ -88,8 +104,9 @@ def linear_backward(
 def layernorm(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, eps: float = 1e-5) -> Tensor:
     """Normalise the last axis. x (..., C), weight (C,), bias (C,) or None -> (..., C). Ba et al. 2016."""
     x, weight, bias = layer_inputs("layernorm", "x weight bias", x, weight, bias)
-    _check_vector("layernorm: weight", weight, x.shape[-1])
-    _check_vector("layernorm: bias", bias, x.shape[-1])
+    check_rows("layernorm", x, weight=weight, bias=bias)
+    if x.shape[-1] == 0:  # the kernels have no such case
+        return mul(x, weight)
     kernel, kept = kernels.for_array(x.data).layernorm_forward, saved_array(x.data)
     scale_and_shift = weight.data, None if bias is None else bias.data
     eps = float(eps)  # a float64 scalar of NumPy would widen float32
@@ -172,7 +189,9 @@ def rmsnorm(x: TensorLike, weight: TensorLike, eps: float | None = None) -> Tens
     eps: added to the mean of squares; None: the rounding unit of x's dtype, as in PyTorch.
     """
     x, weight, _ = layer_inputs("rmsnorm", "x weight", x, weight)
-    _check_vector("rmsnorm: weight", weight, x.shape[-1])
+    check_rows("rmsnorm", x, weight=weight)
+    if x.shape[-1] == 0:
+        return mul(x, weight)
     eps = float(np.finfo(x.dtype).eps if eps is None else eps)
     out, rstd = kernels.for_array(x.data).rmsnorm_forward(x.data, weight.data, eps)
     return record(out, (x, weight), rmsnorm_backward, x=x.data, weight=weight.data, rstd=rstd)
@@ -188,7 +207,7 @@ def gelu(input: TensorLike, approximate: str = "none") -> Tensor:
     x = astype(x, np.float32) if x.dtype.kind in "biu" else x
     if approximate not in ("none", "tanh"):
         raise ValueError(f'gelu: approximate is {approximate!r}; expected "none" or "tanh"')
-    if x.dtype == np.float16 and _on_cpu(x):  # there is no kernel
+    if x.dtype == np.float16 and on_cpu(x):  # there is no kernel
         return astype(gelu(astype(x, np.float32), approximate), np.float16)
     kernel, kept = kernels.for_array(x.data).gelu_forward, saved_array(x.data)
     is_new = {"x_is_new": True} if kept is not x.data else {}  # computed for backward alone, which may overwrite it
@@ -222,7 +241,7 @@ def embedding(
         raise ValueError(f"embedding: weight has shape {weight.shape}, expected (num_embeddings, embedding_dim)")
     V = weight.shape[0]
     ids = checked_ids("embedding: id", input, V, weight.data)
-    padding = {} if padding_idx is None else {"padding_idx": _position("embedding: padding_idx", padding_idx, V)}
+    padding = {} if padding_idx is None else {"padding_idx": position("embedding: padding_idx", padding_idx, V)}
     out = kernels.for_array(weight.data).embedding_forward(weight.data, ids)
     return record(out, (weight,), embedding_backward, ids=ids, num_embeddings=V, **padding)
 
@@ -250,7 +269,7 @@ def dropout(input: TensorLike, p: float = 0.5, training: bool = True, inplace: b
     if not training or p == 0.0:
         return as_tensor(input)
     if p == 1.0:
-        return mul(input, 0.0)
+        return mul(input, 0)
     return seeded_dropout(input, p, *random.next_stream())
 
 
@@ -289,104 +308,3 @@ def _recompute_or_data(x: Tensor) -> Array | graph.Recompute:
     if x.recompute is None or x.node is None or graph.may_be_stale(x.node):
         return x.data
     return x.recompute
-
-
-def _check_vector(what: str, vector: Tensor | None, n: int) -> None:
-    """Kernels rely on it: a shorter vector would have them read foreign memory."""
-    if vector is not None and vector.shape != (n,):
-        raise ValueError(f"{what} has shape {vector.shape}, expected {(n,)}")
-
-
-def _position(what: str, i: int, n: int) -> int:
-    """0..n-1 of an index that may be negative."""
-    if not -n <= i < n:
-        raise ValueError(f"{what} is {i}, expected {-n} <= {what.split()[-1]} < {n}")
-    return int(i) % n
-
-
-def _on_cpu(x: Tensor) -> bool:
-    return type(x.data) is np.ndarray
-
-
-# fmt: off
-@overload
-def layer_inputs(layer: str, names: str, a: TensorLike, b: TensorLike, c: TensorLike, /
-                 ) -> tuple[Tensor, Tensor, Tensor]: ...
-@overload
-def layer_inputs(layer: str, names: str, a: TensorLike, b: TensorLike, c: TensorLike | None = None, /
-                 ) -> tuple[Tensor, Tensor, Tensor | None]: ...
-@overload
-def layer_inputs(layer: str, names: str, a: TensorLike, b: TensorLike | None = None, c: TensorLike | None = None, /
-                 ) -> tuple[Tensor, Tensor | None, Tensor | None]: ...
-# fmt: on
-def layer_inputs(
-    layer: str, names: str, a: TensorLike, b: TensorLike | None = None, c: TensorLike | None = None, /
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The inputs as Tensors, None staying None; TypeError unless they have one dtype, of which there are kernels.
-
-    names: theirs, for the message.
-    """
-    # nearly always nothing is to be done, and this test costs a quarter of a microsecond
-    if isinstance(a, Tensor) and (b is None or isinstance(b, Tensor)) and (c is None or isinstance(c, Tensor)):
-        dtype = a.data.dtype
-        if (
-            (dtype is dtypes.float32 or dtype is dtypes.float64)
-            and (b is None or b.data.dtype is dtype)
-            and (c is None or c.data.dtype is dtype)
-        ):
-            return a, b, c
-    like = next((x for x in (a, b, c) if isinstance(x, Tensor) or is_array(x)), None)
-    a, b, c = tensor_beside(a, like), *(x if x is None else tensor_beside(x, like) for x in (b, c))
-    check_floats(layer, **dict(zip(names.split(), (a, b, c), strict=False)))
-    if a.dtype not in (np.float32, np.float64) and _on_cpu(a):
-        raise TypeError(f"{layer}: no kernels for {a.dtype} on the CPU; convert with .astype(np.float32)")
-    return a, b, c
-
-
-def tensor_beside(value: TensorLike, like: TensorLike | None) -> Tensor:
-    """`value` as a Tensor; what is no array yet, a list for instance, gets the dtype of the Tensor or array `like`."""
-    if isinstance(value, Tensor) or is_array(value):
-        return as_tensor(value)
-    beside = like.data if isinstance(like, Tensor) else like
-    return Tensor(np.asarray(value, beside.dtype, like=beside)) if is_array(beside) else as_tensor(value)
-
-
-def check_floats(layer: str, **tensors: Tensor | None) -> None:
-    """TypeError, in one line, unless all but None are of one dtype, a floating-point one."""
-    (one, first), *others = [(name, x) for name, x in tensors.items() if x is not None]
-    if first.dtype.kind in "biuc":
-        raise TypeError(f"{layer}: {one} is {first.dtype}, expected floating-point numbers; convert with .astype(...)")
-    for name, x in others:
-        if x.dtype != first.dtype:
-            raise TypeError(f"{layer}: {one} is {first.dtype}, {name} {x.dtype}; convert either with .astype(...)")
-
-
-def refuse(function: str, **given: bool) -> None:
-    """TypeError for the first argument that is given and that minigrad has no equivalent of."""
-    for name, is_given in given.items():
-        if is_given:
-            raise TypeError(f"{function}: the argument {name} is not supported")
-
-
-def integers(ids: TensorLike) -> Array:
-    """The array of a Tensor or of anything else, wherever it lies."""
-    array = ids.data if isinstance(ids, Tensor) else ids
-    return array if is_array(array) else np.asarray(array)
-
-
-def checked_ids(what: str, ids: TensorLike, n: int, like: Array, ignore_index: int | None = None) -> Array:
-    """A checked copy of the ids, int64, where the array `like` is. IndexError if one is outside 0..n-1.
-
-    Kernels rely on the check: an index out of range would read or write foreign memory. The copy is private to the
-    operation, since backward reads it once more, when the caller may have put the next batch into its own array.
-    """
-    given = integers(ids)
-    if given.dtype.kind not in "iu":
-        raise TypeError(f"{what}s must be integers, not {given.dtype}")
-    own = np.array(given) if isinstance(given, np.ndarray) else given.copy()  # first: what is checked cannot change
-    bad = (own < 0) | (own >= n)
-    if ignore_index is not None:
-        bad &= own != ignore_index
-    if bad.any():
-        raise IndexError(f"{what} {own[bad][0]} is outside 0..{n - 1}")
-    return np.asarray(own.astype(np.int64, copy=False), like=like)

@@ -11,8 +11,8 @@ import numpy as np
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.argument_types import Array, TensorLike
 from minigrad.ops.activation import logsigmoid
-from minigrad.ops.elementwise import abs, add, astype, div, exp, log, mul, neg, sub, where
-from minigrad.ops.nn import check_floats, refuse, tensor_beside
+from minigrad.ops.checks import check_floats, refuse, tensor_beside
+from minigrad.ops.elementwise import abs, add, astype, div, exp, floating, log, mul, neg, promoted, sub, where
 from minigrad.ops.reduce import mean, sum
 
 
@@ -57,7 +57,7 @@ def huber_loss(
     check_settings("huber_loss", reduction)
     if not delta > 0.0:
         raise ValueError(f"huber_loss: delta is {delta}; expected more than 0")
-    losses = _huber(abs(sub(*_pair("huber_loss", input, target))), delta)
+    losses = _huber(abs(sub(*_pair("huber_loss", input, target))), float(delta))
     return reduced(losses if weight is None else mul(losses, _weight_of("huber_loss", weight, losses)), reduction)
 
 
@@ -74,11 +74,12 @@ def smooth_l1_loss(
     if not beta >= 0.0:
         raise ValueError(f"smooth_l1_loss: beta is {beta}; expected at least 0")
     distance = abs(sub(*_pair("smooth_l1_loss", input, target)))
-    return reduced(mul(_huber(distance, beta), 1.0 / beta) if beta else distance, reduction)
+    return reduced(mul(_huber(distance, float(beta)), 1.0 / beta) if beta else distance, reduction)
 
 
 def _huber(distance: Tensor, delta: float) -> Tensor:
     """distance**2 / 2 up to delta, then delta * (distance - delta / 2)."""
+    distance = floating(distance)
     # m is a constant of backward: distance m - m**2 / 2 does not change with m where m is distance
     m = Tensor(np.minimum(distance.data, delta))
     return mul(sub(distance, mul(m, 0.5)), m)
@@ -98,14 +99,16 @@ def kl_div(
     """
     check_settings("kl_div", reduction, size_average, reduce, "batchmean")
     x, y = _pair("kl_div", input, target)
-    if log_target:
-        losses = mul(exp(y), sub(y, x))
-    else:
-        logs = log(where(y.data == 0, 1.0, y))  # 0 log 0 = 0
-        losses = sub(mul(y, logs), mul(y, x))
+    losses = mul(exp(y), sub(y, x)) if log_target else sub(_x_log_x(y), mul(y, x))
     if reduction != "batchmean":
         return reduced(losses, reduction)
     return mul(sum(losses), inverse(x.shape[0] if x.ndim else 1))
+
+
+def _x_log_x(x: Tensor) -> Tensor:
+    """0 at 0, where its gradient is NaN, as in PyTorch."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return where(x.data == 0, 0.0, mul(x, log(x)))
 
 
 def binary_cross_entropy(
@@ -124,6 +127,7 @@ def binary_cross_entropy(
     name = "binary_cross_entropy"
     check_settings(name, reduction, size_average, reduce)
     x, y = _same_shape(name, input, target)
+    check_floats(name, input=x, target=y)
     for what, probabilities in (("input", x.data), ("target", y.data)):
         if not ((probabilities >= 0) & (probabilities <= 1)).all():
             raise ValueError(f"{name}: {what} has entries outside 0..1; expected probabilities")
@@ -154,18 +158,22 @@ def binary_cross_entropy_with_logits(
     """
     name = "binary_cross_entropy_with_logits"
     check_settings(name, reduction, size_average, reduce)
-    x, y = _same_shape(name, input, target)
+    x, y = promoted(*_same_shape(name, input, target))
     dtype, x, y = x.dtype, _wide(x), _wide(y)
     positive = y if pos_weight is None else mul(y, pos_weight)
+    if positive.shape != y.shape:
+        raise ValueError(f"{name}: pos_weight makes {positive.shape} of {y.shape}; it must broadcast to that shape")
     losses = neg(add(mul(positive, logsigmoid(x)), mul(sub(1.0, y), logsigmoid(neg(x)))))
     return _of_probabilities(name, losses, weight, reduction, dtype)
 
 
 def _same_shape(name: str, input: TensorLike, target: TensorLike) -> tuple[Tensor, Tensor]:
-    """Both as Tensors of floats, whose shapes and dtypes must be equal."""
+    """Both as Tensors of floats, whose shapes must be equal."""
     x = as_tensor(input)
     y = tensor_beside(target, x)
-    check_floats(name, input=x, target=y)
+    for what, tensor in (("input", x), ("target", y)):
+        if tensor.dtype.kind != "f":
+            raise TypeError(f"{name}: {what} is {tensor.dtype}, expected floats; convert with .astype(...)")
     if x.shape != y.shape:
         raise ValueError(f"{name}: target has shape {y.shape}, expected that of input, {x.shape}")
     return x, y
@@ -181,7 +189,7 @@ def _of_probabilities(name: str, losses: Tensor, weight: TensorLike | None, redu
     if weight is not None:
         shape, losses = losses.shape, mul(losses, weight)
         if losses.shape != shape:
-            raise ValueError(f"{name}: weight has shape {np.shape(weight)}, expected one that broadcasts to {shape}")
+            raise ValueError(f"{name}: weight makes {losses.shape} of {shape}; it must broadcast to that shape")
     return astype(reduced(losses, reduction), dtype)
 
 

@@ -7,18 +7,19 @@ pick elements.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 
 from kernels.arrays import accurate_sum
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.ambiguous import refuse
-from minigrad.argument_types import Axes, Ints, TensorLike
+from minigrad.argument_types import Array, Axes, Ints, Shape, TensorLike
 from minigrad.keywords import numpy_keywords
 
 
-def one_tuple(values, keyword=None, name="shape"):
+def one_tuple(values: Sequence[Any], keyword: Ints | None = None, name: str = "shape") -> Shape:
     """The ints of f(2, 3) and of f((2, 3)), or those given by keyword."""
     if keyword is not None:
         if values:
@@ -30,7 +31,7 @@ def one_tuple(values, keyword=None, name="shape"):
         return tuple(values[0])
     if not values:
         raise TypeError(f"{name} is missing; give one tuple or several ints")
-    return values
+    return tuple(values)
 
 
 def reshape(input: TensorLike, *sizes: Ints, shape: Ints | None = None) -> Tensor:
@@ -39,7 +40,7 @@ def reshape(input: TensorLike, *sizes: Ints, shape: Ints | None = None) -> Tenso
     return record(x.data.reshape(one_tuple(sizes, shape)), (x,), reshape_backward, x_shape=x.shape)
 
 
-def reshape_backward(dout, x_shape):
+def reshape_backward(dout: Array, x_shape: Shape) -> Array:
     return dout.reshape(x_shape)
 
 
@@ -78,10 +79,10 @@ def unflatten(input: TensorLike, dim: int, sizes: Ints) -> Tensor:
     x = as_tensor(input)
     dim = np.lib.array_utils.normalize_axis_index(dim, x.ndim)
     parts = one_tuple((sizes,))
-    if -1 in parts:
+    if parts.count(-1) == 1:
         known = -math.prod(parts)
         parts = tuple(x.shape[dim] // known if n == -1 and known else n for n in parts)
-    if math.prod(parts) != x.shape[dim]:
+    if math.prod(parts) != x.shape[dim] or min(parts, default=0) < 0:
         raise ValueError(f"unflatten: axis {dim} has {x.shape[dim]} elements, which {parts} does not hold")
     return reshape(x, (*x.shape[:dim], *parts, *x.shape[dim + 1 :]))
 
@@ -107,15 +108,17 @@ def transpose(
     return swapaxes(x, *dims)
 
 
-def permute(input: TensorLike, *dims: Ints, axes: Axes = None) -> Tensor:
-    """Reorder the axes by a full permutation: axis i of the result is axis dims[i] of x."""
+def permute(input: TensorLike, *order: Ints, dims: Axes = None, axes: Axes = None) -> Tensor:
+    """Reorder the axes by a full permutation, of which NumPy's word is `axes`: axis i of the result is axis dims[i]."""
+    if dims is not None and axes is not None:
+        raise TypeError("permute: give dims or axes, not both")
     x = as_tensor(input)
-    order = one_tuple(dims, axes, "dims")
+    order = one_tuple(order, axes if dims is None else dims, "dims")
     out = x.data.transpose(order)  # raises ValueError unless each axis is named once
     return record(out, (x,), transpose_backward, axes=tuple(axis % x.ndim for axis in order))
 
 
-def transpose_backward(dout, axes):
+def transpose_backward(dout: Array, axes: Shape) -> Array:
     return dout.transpose(np.argsort(axes))
 
 
@@ -131,7 +134,7 @@ def swapaxes(input: TensorLike, axis0: int | None = None, axis1: int | None = No
     return record(x.data.swapaxes(*axes), (x,), swapaxes_backward, axis1=axes[0], axis2=axes[1])
 
 
-def swapaxes_backward(dout, axis1, axis2):
+def swapaxes_backward(dout: Array, axis1: int, axis2: int) -> Array:
     return dout.swapaxes(axis1, axis2)
 
 
@@ -143,23 +146,27 @@ def swapdims(input: TensorLike, dim0: int, dim1: int) -> Tensor:
 def moveaxis(input: TensorLike, source: Ints, destination: Ints) -> Tensor:
     """Move the axes `source`, an int or a tuple, to the places `destination`; the others keep their order."""
     x = as_tensor(input)
-    source, destination = (np.lib.array_utils.normalize_axis_tuple(axes, x.ndim) for axes in (source, destination))
-    if len(source) != len(destination):
-        raise ValueError(f"moveaxis: {len(source)} axes cannot be moved to {len(destination)} places")
-    order = [axis for axis in range(x.ndim) if axis not in source]
-    for place, axis in sorted(zip(destination, source, strict=True)):
+    moved, places = (np.lib.array_utils.normalize_axis_tuple(axes, x.ndim) for axes in (source, destination))
+    if len(moved) != len(places):
+        raise ValueError(f"moveaxis: {len(moved)} axes cannot be moved to {len(places)} places")
+    order = [axis for axis in range(x.ndim) if axis not in moved]
+    for place, axis in sorted(zip(places, moved, strict=True)):
         order.insert(place, axis)
     return permute(x, order)
 
 
-@numpy_keywords(dim="axis")
+@overload
+def expand_dims(input: TensorLike, axis: Ints) -> Tensor: ...
+@overload
+def expand_dims(input: TensorLike, *, dim: Ints) -> Tensor: ...
+@numpy_keywords(overloads=True, dim="axis")
 def expand_dims(input: TensorLike, axis: Ints) -> Tensor:
     """Insert axes of length 1 at `axis`, an int or a tuple."""
     x = as_tensor(input)
     return record(np.expand_dims(x.data, axis), (x,), expand_dims_backward, x_shape=x.shape)
 
 
-def expand_dims_backward(dout, x_shape):
+def expand_dims_backward(dout: Array, x_shape: Shape) -> Array:
     return dout.reshape(x_shape)
 
 
@@ -175,7 +182,7 @@ def squeeze(input: TensorLike, dim: Axes = None, *, axis: Axes = None) -> Tensor
     return record(x.data.squeeze(chosen), (x,), squeeze_backward, x_shape=x.shape)
 
 
-def squeeze_backward(dout, x_shape):
+def squeeze_backward(dout: Array, x_shape: Shape) -> Array:
     return dout.reshape(x_shape)
 
 
@@ -186,7 +193,7 @@ def broadcast_to(input: TensorLike, shape: Ints | None = None, *, size: Ints | N
     return record(out, (x,), broadcast_to_backward, x_shape=x.shape)
 
 
-def broadcast_to_backward(dout, x_shape):
+def broadcast_to_backward(dout: Array, x_shape: Shape) -> Array:
     added = dout.ndim - len(x_shape)
     stretched = tuple(i + added for i, n in enumerate(x_shape) if n == 1)
     return accurate_sum(dout, tuple(range(added)) + stretched).reshape(x_shape)
@@ -198,7 +205,10 @@ def expand(input: TensorLike, *sizes: Ints, size: Ints | None = None) -> Tensor:
     shape = one_tuple(sizes, size)
     if len(shape) < x.ndim:
         raise ValueError(f"expand: {len(shape)} sizes for a tensor of {x.ndim} axes; give one for each axis")
-    kept = (1,) * (len(shape) - x.ndim) + x.shape
+    added = len(shape) - x.ndim
+    if -1 in shape[:added]:
+        raise ValueError(f"expand: -1 in {shape} stands for a new axis; give its size")
+    kept = shape[:added] + x.shape
     return broadcast_to(x, tuple(old if n == -1 else n for n, old in zip(shape, kept, strict=True)))
 
 

@@ -40,6 +40,8 @@ REFUSED = {
     "all_axes": (lambda x: x.sum(()), r"sum: .*dim=\(\) .*axis=\(\)"),
     "equal": (lambda x: mg.equal(x, x), r"equal: .*say eq .*x\.equal\(y\)"),
     "getitem": (lambda x: x[0, None, [1, 2]], "getitem: .*moveaxis"),
+    "index_list": (lambda x: x[[[0, 1], [1, 2]]], r"getitem: .*x\[\[0, 1\], \[1, 2\]\], .*np\.array"),
+    "index_uint8": (lambda x: x[np.ones(3, np.uint8)], "getitem: .*!= 0 .*astype"),
     "max": (lambda x: x.max(0), "max: .*dim= .*axis="),
     "min": (lambda x: x.min(-1), "min: .*dim= .*axis="),
     "pad": (lambda x: mg.pad(x, (1, 1)), "pad: .*pad= .*pad_width="),

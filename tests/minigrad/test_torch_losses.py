@@ -128,7 +128,7 @@ BAD_LOSSES = {
     "integers": (lambda x: mg.F.cross_entropy(np.ones((2, 5), int), [0, 1]), TypeError, "input is int64"),
     "no probabilities": (lambda x: mg.F.binary_cross_entropy(x * 2, x), ValueError, r"input has entries outside 0"),
     "no targets": (lambda x: mg.F.binary_cross_entropy(x, -x), ValueError, r"target has entries outside 0"),
-    "weights": (lambda x: mg.F.binary_cross_entropy(x, x, np.ones((3, 1, 1))), ValueError, "weight has shape"),
+    "weights": (lambda x: mg.F.binary_cross_entropy(x, x, np.ones((3, 1, 1))), ValueError, "weight makes"),
     "target's shape": (lambda x: mg.F.binary_cross_entropy(x, x[0]), ValueError, r"target has shape \(5,\)"),
     "delta": (lambda x: mg.F.huber_loss(x, x, delta=0), ValueError, "delta is 0; expected more than 0"),
     "beta": (lambda x: mg.F.smooth_l1_loss(x, x, beta=-1), ValueError, "beta is -1; expected at least 0"),

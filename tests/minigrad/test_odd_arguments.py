@@ -1,0 +1,202 @@
+"""Odd but legal arguments of layers, losses, pooling, shapes and indices: PyTorch's answer or one clear line."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+import kernels
+import minigrad as mg
+from minigrad import nn
+
+with contextlib.suppress(ImportError):  # the tests that need it carry the marker
+    import torch
+
+F = mg.functional
+RNG = np.random.default_rng(5)
+
+
+def normal(*shape):
+    return RNG.standard_normal(shape)
+
+
+def same(ours, theirs, *arrays):
+    """Values and gradients of a function of minigrad's tensors and of one of PyTorch's."""
+    mine = [mg.tensor(a, requires_grad=True) for a in arrays]
+    others = [torch.tensor(a, requires_grad=True) for a in arrays]
+    out, expected = ours(*mine), theirs(*others)
+    np.testing.assert_allclose(out.data, expected.detach().numpy(), rtol=1e-12, strict=True)
+    upstream = normal(*out.shape)
+    out.backward(upstream)
+    expected.backward(torch.tensor(upstream))
+    for a, b in zip(mine, others, strict=True):
+        np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+# ------------------------------------------------------------------------------------------------ layers
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+@pytest.mark.parametrize("shapes", [((2, 0), (4, 0), (4,)), ((2, 3), (0, 3), (0,)), ((0, 3), (4, 3), (4,)),
+                                    ((2, 3), (3,))])  # fmt: skip
+def test_a_linear_layer_without_inputs_or_outputs_or_of_a_vector_works(shapes, kernel_set):
+    with kernels.use(kernel_set):
+        same(F.linear, torch.nn.functional.linear, *(normal(*shape) for shape in shapes))
+
+
+@pytest.mark.pytorch
+def test_normalising_and_attending_over_no_features_works():
+    x = normal(2, 0)
+    same(lambda t: F.layer_norm(t, 0), lambda t: torch.nn.functional.layer_norm(t, (0,)), x)
+    same(lambda t: F.rms_norm(t, (0,)), lambda t: torch.nn.functional.rms_norm(t, (0,)), x)
+    query, key, value = normal(2, 3, 0), normal(2, 4, 0), normal(2, 4, 5)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    same(F.scaled_dot_product_attention, attention, query, key, value)
+
+
+def test_normalising_a_single_number_is_refused_in_one_line():
+    for call in (lambda: F.layernorm(1.0, [1.0]), lambda: F.rmsnorm(np.float32(1), [1.0])):
+        with pytest.raises(ValueError, match=r"x is a single number, expected shape \(\.\.\., C\)"):
+            call()
+
+
+def test_a_mask_of_another_shape_does_not_enlarge_the_result_of_attention():
+    x = mg.tensor(normal(3, 4, 5))
+    with pytest.raises(ValueError, match=r"attn_mask makes scores of \(2, 3, 4, 4\) out of \(3, 4, 4\)"):
+        F.scaled_dot_product_attention(x, x, x, attn_mask=np.ones((2, 3, 4, 4), bool))
+    with pytest.raises(ValueError, match=r"attn_mask makes scores of \(3, 4, 4\) out of \(1, 4, 4\)"):
+        F.scaled_dot_product_attention(x[:1], x[:1], x[:1], attn_mask=np.zeros((3, 4, 4)))
+
+
+def test_dropout_of_everything_keeps_the_dtype_of_integers():
+    assert F.dropout(np.arange(3), 1.0).dtype == np.int64
+    assert F.dropout(np.ones(3, np.float32), 1.0).dtype == np.float32
+
+
+# ------------------------------------------------------------------------------------------------ losses
+
+
+def test_an_ignore_index_beside_probabilities_is_not_ignored_silently():
+    with pytest.raises(ValueError, match="ignore_index is 2; probabilities have no index to ignore"):
+        F.cross_entropy(normal(4, 3), np.full((4, 3), 1 / 3), ignore_index=2)
+
+
+@pytest.mark.pytorch
+def test_weights_of_classes_get_a_gradient_or_are_refused():
+    logits, target, weight = normal(4, 3), RNG.dirichlet(np.ones(3), 4), RNG.random(3)
+    same(F.cross_entropy, torch.nn.functional.cross_entropy, logits, target, weight)
+    for function in (F.cross_entropy, F.nll_loss):
+        with pytest.raises(ValueError, match="weight has no gradient"):
+            function(logits, [0, 1, 2, 0], mg.tensor(weight, requires_grad=True))
+
+
+@pytest.mark.pytorch
+def test_double_targets_of_float_logits_are_promoted_as_in_pytorch():
+    logits, target = normal(4, 3).astype(np.float32), RNG.dirichlet(np.ones(3), 4)
+    for name in ("cross_entropy", "binary_cross_entropy_with_logits"):
+        ours = getattr(F, name)(mg.tensor(logits), target)
+        theirs = getattr(torch.nn.functional, name)(torch.tensor(logits), torch.tensor(target))
+        np.testing.assert_allclose(ours.data, theirs.numpy(), rtol=1e-6, strict=True)
+
+
+def test_the_gradient_of_a_target_of_probability_0_is_nan_and_not_a_wrong_number():
+    """target log target is infinitely steep there; before, the gradient lacked the logarithm."""
+    target = mg.tensor([[0.0, 1.0]], requires_grad=True)
+    log_probs = mg.tensor(np.log([[0.5, 0.5]]), requires_grad=True)
+    loss = F.kl_div(log_probs, target, reduction="sum")
+    with np.errstate(invalid="ignore"):
+        loss.backward()
+    np.testing.assert_allclose(loss.data, np.log(2), rtol=1e-6)
+    np.testing.assert_array_equal(log_probs.grad, [[0.0, -1.0]])
+    assert np.isnan(target.grad[0, 0]) and np.isfinite(target.grad[0, 1])
+
+
+def test_settings_of_losses_given_as_numpys_numbers_do_not_widen_float32():
+    x = np.ones(3, np.float32)
+    assert F.huber_loss(x, x * 3, delta=np.float64(0.5)).dtype == np.float32
+    assert F.smooth_l1_loss(x, x * 3, beta=np.float64(0.5)).dtype == np.float32
+    assert F.huber_loss(np.arange(3), np.arange(3) * 3).dtype == np.float32
+
+
+def test_a_pos_weight_of_more_axes_does_not_enlarge_the_loss():
+    with pytest.raises(ValueError, match=r"pos_weight makes \(2, 4, 3\) of \(4, 3\)"):
+        F.binary_cross_entropy_with_logits(normal(4, 3), RNG.random((4, 3)), pos_weight=np.ones((2, 1, 1)))
+
+
+# ------------------------------------------------------------------------------------------------ pooling
+
+
+@pytest.mark.pytorch
+def test_max_pool_of_minus_infinity_gives_the_gradient_to_an_element_and_not_to_the_padding():
+    x = np.full((1, 2, 5, 5), -np.inf)
+    x[0, 1, 2, 3] = 1.0
+    same(lambda t: F.max_pool2d(t, 3, 2, 1), lambda t: torch.nn.functional.max_pool2d(t, 3, 2, 1), x)
+    ours = F.max_pool2d(x, 3, 2, 1, ceil_mode=True, return_indices=True)[1].data
+    theirs = torch.nn.functional.max_pool2d(torch.tensor(x), 3, 2, 1, ceil_mode=True, return_indices=True)[1]
+    np.testing.assert_array_equal(ours, theirs.numpy())
+    assert ours.min() >= 0
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("ceil_mode", [True, False])
+def test_max_pool_of_several_nans_gives_the_gradient_to_the_last_as_in_pytorch(ceil_mode):
+    x = normal(2, 3, 6, 7)
+    x[RNG.random(x.shape) < 0.3] = np.nan
+    x[RNG.random(x.shape) < 0.1] = np.inf
+    settings = {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": ceil_mode}
+    same(lambda t: F.max_pool2d(t, **settings), lambda t: torch.nn.functional.max_pool2d(t, **settings), x)
+
+
+def test_an_empty_stride_is_the_kernel_size_and_a_boolean_is_no_padding():
+    x = normal(1, 2, 6)
+    np.testing.assert_array_equal(F.max_pool1d(x, 2, stride=[]).data, F.max_pool1d(x, 2).data)
+    with pytest.raises(ValueError, match="padding is True; expected an int"):
+        F.conv1d(x, normal(3, 2, 2), padding=True)
+    with pytest.raises(ValueError, match="padding is 'full'; expected ints, 'same' or 'valid'"):
+        F.conv1d(x, normal(3, 2, 2), padding="full")
+    with pytest.raises(ValueError, match=r"stride is 2\.0; expected an int"):
+        nn.MaxPool1d(2, stride=2.0)(mg.tensor(x))
+
+
+# ------------------------------------------------------------------------------------------------ shapes, indices
+
+
+def test_permute_takes_dims_and_axes():
+    x = normal(2, 3, 4)
+    for keyword in ("dims", "axes"):
+        np.testing.assert_array_equal(F.permute(x, **{keyword: (2, 0, 1)}).data, x.transpose(2, 0, 1))
+    with pytest.raises(TypeError, match="give dims or axes, not both"):
+        F.permute(x, dims=(2, 0, 1), axes=(2, 0, 1))
+
+
+ONE_LINE = {
+    "a new axis of size -1": (lambda x: x.expand(-1, 2, 3), ValueError, "-1 in .* stands for a new axis"),
+    "two sizes of -1": (lambda x: x[:0].unflatten(0, (-1, -1)), ValueError, "axis 0 has 0 elements"),
+    "more cut off than there is": (lambda x: F.pad(x, pad=(-4, 2)), ValueError, "cut off more than"),
+    "negative pad_width": (lambda x: F.pad(x, pad_width=((-1, 0), (0, 0))), ValueError, "widths cannot be negative"),
+    "a value that reflect has no use for": (lambda x: F.pad(x, pad=(1, 1), mode="reflect", value=3.0), ValueError,
+                                            "value is 3.0, which the mode 'reflect' does not use"),
+    "infinity among integers": (lambda x: F.pad(x.long(), pad=(1, 1), value=-np.inf), TypeError, "int64 cannot hold"),
+    "another output_size": (lambda x: F.repeat_interleave(x, 2, 0, output_size=5), ValueError, "but the counts make 4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONE_LINE)
+def test_what_pytorch_refuses_does_not_pass_silently(name):
+    call, error, message = ONE_LINE[name]
+    with pytest.raises(error, match=message):
+        call(mg.tensor(normal(2, 3)))
+
+
+def test_labels_in_uint8_are_not_taken_for_indices_where_pytorch_takes_a_mask():
+    table, labels = mg.tensor(normal(3, 2)), np.array([1, 0, 1], np.uint8)
+    with pytest.raises(TypeError, match=r"index != 0 .* index\.astype\(np\.int64\)"):
+        _ = table[labels]
+    np.testing.assert_array_equal(table[labels.astype(np.int64)].data, table.data[[1, 0, 1]])
+    np.testing.assert_array_equal(F.embedding(labels, table).data, table.data[[1, 0, 1]])
+
+
+@pytest.mark.pytorch
+def test_gather_takes_one_element_of_a_vector():
+    same(lambda t: F.gather(t, 0, np.array(2)), lambda t: torch.gather(t, 0, torch.tensor(2)), normal(5))
