@@ -111,8 +111,10 @@ def arange(
     start, end, step = (_number(x) for x in (0 if start is None else start, end, step))
     if dtype is not None and np.dtype(dtype).kind in "iu":
         start, end, step = int(start), int(end), int(step)  # as PyTorch does
-    if step == 0 or (end - start) / step < 0:
-        raise ValueError(f"arange: from {start} one does not come to {end} in steps of {step}")
+    if step == 0:
+        raise ValueError("arange: the step is 0; expected another number")
+    if (end - start) / step < 0:
+        raise ValueError(f"arange: steps of {step} do not lead from {start} to {end}; give a step of the other sign")
     n = math.ceil((end - start) / step)
     whole = all(isinstance(x, int) for x in (start, end, step))
     values = start + step * np.arange(n, dtype=np.int64 if whole else np.float64)
