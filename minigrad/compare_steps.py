@@ -9,7 +9,10 @@ moved by one unit in the last place.
 import importlib
 import json
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +21,8 @@ from kernels.system.errors import UserError
 from kernels.system.files import given, require_place, writing
 from kernels.system.printable import brief, one_line
 from minigrad import graph
-from minigrad._tensor import gradients_aside
+from minigrad._tensor import Tensor, gradients_aside
+from minigrad.argument_types import Array, Shape
 from minigrad.debug.recorded_calls import check_mode
 from tiny_transformer_np_package_check import TRAINING_STEP
 
@@ -40,24 +44,24 @@ class Trace:
     arrays: list[np.ndarray]
     noise: list[float]
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write it as one safetensors file."""
         arrays = {_place(i): np.asarray(a, order="C") for i, a in enumerate(self.arrays)}
         with writing(path) as file:
             tensors.write(file, arrays, {_KEY: json.dumps({"names": self.names, "noise": self.noise})})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "Trace":
         """Read what `save` wrote. UserError for anything else."""
         arrays, meta = tensors.read(path, "trace", _KEY, _check, finite=False)  # a trace of a diverged step has NaN
         return cls(meta["names"], [arrays[_place(i)] for i in range(len(meta["names"]))], meta["noise"])
 
 
-def _place(i):
+def _place(i: int) -> str:
     return f"{i:06d}"
 
 
-def _check(meta, header):
+def _check(meta: dict[str, Any], header: Mapping[str, tuple[str, Shape]]) -> None:
     """UserError unless a file holds what `Trace.save` writes. header {name: (dtype, shape)}."""
     if meta.keys() != {"names", "noise"} or not all(isinstance(part, list) for part in meta.values()):
         raise UserError("expected the lists 'names' and 'noise'")
@@ -75,7 +79,7 @@ def _check(meta, header):
             raise UserError(f"its array {brief(name)} holds {dtype}; expected floating-point numbers")
 
 
-def trace(make_loss, parameters, seed=0):
+def trace(make_loss: Callable[[], Tensor], parameters: Mapping[str, Tensor], seed: int = 0) -> Trace:
     """The Trace of one step. make_loss: no arguments -> Tensor (), deterministic; parameters: {name: Parameter}.
 
     Runs the step twice, the second time with weights moved by one unit in the last place. Weights and gradients are
@@ -95,11 +99,13 @@ def trace(make_loss, parameters, seed=0):
     return Trace(names, arrays, [_largest(a - b) for a, b in zip(arrays, moved, strict=True)])
 
 
-def _record(make_loss, parameters):
+def _record(make_loss: Callable[[], Tensor], parameters: Mapping[str, Tensor]) -> tuple[list[str], list[Array]]:
     """(names, arrays) of one step."""
     with gradients_aside(list(parameters.values())):
         with check_mode():
             loss = make_loss()
+        if loss.node is None:
+            raise ValueError("the loss depends on no parameter: there is no step to trace")
         nodes = [node for node in reversed(graph.ancestors(loss.node)) if node.call]
         number = {node: i for i, node in enumerate(nodes)}  # ids differ from step to step
         names = [f"forward {_name(node, number)}" for node in nodes]
@@ -115,11 +121,11 @@ def _record(make_loss, parameters):
     return names, arrays
 
 
-def _name(node, number):
+def _name(node: graph.Node, number: Mapping[graph.Node, int]) -> str:
     return f"#{number[node]} {node.op}" + (f" in {node.module}" if node.module else "")
 
 
-def first_divergence(a, b):
+def first_divergence(a: Trace, b: Trace) -> str | None:
     """A line on the first tensor in which two Traces differ by more than their noise; None if there is none."""
     for i, (name, other) in enumerate(zip(a.names, b.names, strict=False)):
         if name != other:
@@ -143,17 +149,17 @@ def first_divergence(a, b):
     return None
 
 
-def _largest(array):
+def _largest(array: Array) -> float:
     return float(np.abs(array).max(initial=0.0))
 
 
-def load_step(name):
+def load_step(name: str) -> Callable[..., tuple[Callable[[], Tensor], dict[str, Tensor]]]:
     """The function that "MODULE:FUNCTION" names: settings -> (make_loss, {name: Parameter})."""
     module, function = name.split(":")
     return getattr(importlib.import_module(module), function)
 
 
-def _trace_of(spec, step):
+def _trace_of(spec: str, step: str) -> Trace:
     """The Trace that a command-line argument means: a file, or settings of a step."""
     if "=" not in spec:
         return Trace.load(given(spec))
@@ -165,7 +171,7 @@ def _trace_of(spec, step):
 
 
 @cli.command_line(PROG)
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 no difference beyond rounding, 1 one was found. UserError for bad input."""
     parser = cli.Parser(prog=PROG, description=__doc__.split("\n")[0])
     parser.add_argument("a", metavar="A", help="settings, e.g. kernels=reference,dtype=float64, or a saved trace")

@@ -6,12 +6,16 @@ maxima), where there is no gradient. Sizes are primes where they can be, so that
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.spec import and_then, normals, specs
 from minigrad import ops
+from minigrad.argument_types import Shape
+
+Build: TypeAlias = Callable[[np.random.Generator], list[Any]]
 
 
 class OpCase(NamedTuple):
@@ -22,30 +26,30 @@ class OpCase(NamedTuple):
 
     op: str
     case: str
-    fn: Callable
-    build: Callable
+    fn: Callable[..., Any]
+    build: Build
     host_only: bool = False
 
-    def arrays(self, seed=0, dtype=np.float64):
+    def arrays(self, seed: int = 0, dtype: npt.DTypeLike = np.float64) -> list[np.ndarray]:
         """The inputs, floats as `dtype`."""
         built = [np.asarray(a) for a in self.build(np.random.default_rng([seed, 0x4F50]))]
         return [a.astype(dtype) if a.dtype.kind == "f" else a for a in built]
 
 
-def positive(*shapes):
+def positive(*shapes: Shape) -> Build:
     """Between 0.5 and 2."""
     return lambda rng: [rng.uniform(0.5, 2.0, shape) for shape in shapes]
 
 
-def off_zero(*shapes):
+def off_zero(*shapes: Shape) -> Build:
     """At least 0.2 from 0, of either sign."""
     return lambda rng: [rng.uniform(0.2, 2.0, shape) * rng.choice([-1.0, 1.0], shape) for shape in shapes]
 
 
-def distinct(*shapes):
+def distinct(*shapes: Shape) -> Build:
     """Values at least 0.1 apart, none of them near 0."""
 
-    def build(rng):
+    def build(rng: np.random.Generator) -> list[Any]:
         sizes = [int(np.prod(shape)) for shape in shapes]
         values = 0.1 * rng.permutation(sum(sizes)) - 0.05 * sum(sizes) + 0.03
         return [part.reshape(s) for part, s in zip(np.split(values, np.cumsum(sizes)[:-1]), shapes, strict=True)]
@@ -53,11 +57,11 @@ def distinct(*shapes):
     return build
 
 
-def _over_last(op):
+def _over_last(op: str) -> Callable[..., Any]:
     return lambda x: getattr(ops, op)(x, axis=-1)
 
 
-def _of_kernels():
+def _of_kernels() -> list[OpCase]:
     """The cases that ops with kernels have in their specs."""
     return [
         OpCase(each.op, each.case, functools.partial(getattr(ops, each.op), **each.keywords), each.build)

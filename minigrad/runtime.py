@@ -9,12 +9,15 @@ import ctypes
 import importlib
 import numbers
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 import kernels
 from kernels import matmul_precision
+from kernels.arrays import Array
 from kernels.cpu import threads as cpu_threads
 from kernels.system.errors import DeviceError
 from kernels.system.printable import brief
@@ -89,12 +92,12 @@ def require(device: str) -> None:
         module(device).require()
 
 
-def module(device):
+def module(device: str) -> Any:
     """The module with the device's arrays and launcher, of the GPU or of the simulator; None for the CPU."""
     return importlib.import_module(_MODULES[device]) if device != "cpu" else None
 
 
-def asarray(device):
+def asarray(device: str) -> Callable[..., Array]:
     """The function that puts NumPy arrays on `device`."""
     return np.asarray if device == "cpu" else module(device).asarray
 
@@ -105,7 +108,7 @@ def return_pages() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _keep_pages():
+def _keep_pages() -> None:
     """Tell glibc to hold on to freed memory instead of returning it to the system and faulting it in again.
 
     A training step frees and allocates the same few hundred arrays; this takes a fifth off its time.

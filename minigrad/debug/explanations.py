@@ -8,7 +8,9 @@ For an operation without a page, its docstrings and the source of its backward f
 import difflib
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from kernels.arrays import is_array
 from kernels.system.files import shipped
@@ -18,12 +20,12 @@ from minigrad.graph import Node
 PAGES = shipped(Path(__file__).with_name("pages"), "docs/backward")
 
 
-def explain(what):
+def explain(what: Any) -> None:
     """Print what `explanation` returns."""
     print(explanation(what))
 
 
-def explanation(what):
+def explanation(what: Any) -> str:
     """Title, gist, formula and gradient of an operation, as text; for a Node first its shapes and source line.
 
     what: a Node, a Tensor that has one, an operation's name, its function, or its backward function. Raises
@@ -45,7 +47,7 @@ def explanation(what):
     return _operation(op.__name__, op)
 
 
-def _named(name):
+def _named(name: str) -> Callable[..., Any]:
     """The operation of this name: NumPy's, PyTorch's ("cat"), or that of its backward function ("stack_backward")."""
     short = name.removesuffix("_backward")
     names = [n for n, _ in inspect.getmembers(functional, inspect.isfunction) if not n.startswith("_")]
@@ -55,7 +57,7 @@ def _named(name):
     return getattr(functional, short)
 
 
-def _operation(name, function):
+def _operation(name: str, function: Callable[..., Any]) -> str:
     """The gist of the page, or without a page the docstrings. function: the operation or its backward function."""
     page = PAGES / f"{name}.md"
     if function.__module__.startswith(ops.__name__) and name in ops.__all__ and page.is_file():
@@ -66,16 +68,22 @@ def _operation(name, function):
     return "\n\n".join([name, *docs, _source(backward or function)])
 
 
-def gist_of(page):
+def gist_of(page: str) -> str:
     """Title, gist, formula and gradient from a page's text."""
-    title, gist = re.match(r"# (.+)\n\n(.+)\n", page).groups()
-    sections = (rf"^## {name}\n\n```text\n(.*?)\n```" for name in ("Formula", "Backward"))
-    blocks = [re.search(section, page, re.M | re.S)[1] for section in sections]
-    indented = (block.replace("\n", "\n    ") for block in blocks)
+    title, gist = _part(r"\A# ([^\n]+)\n\n([^\n]+)\n", page)
+    parts = [_part(rf"^## {name}\n\n```text\n(.*?)\n```", page) for name in ("Formula", "Backward")]
+    indented = (block.replace("\n", "\n    ") for (block,) in parts)
     return "\n\n".join([f"{title}: {gist}", *(f"    {block}" for block in indented)])
 
 
-def _instance(node):
+def _part(pattern: str, page: str) -> tuple[str, ...]:
+    match = re.search(pattern, page, re.M | re.S)
+    if match is None:
+        raise ValueError(f"the page {page[:40]!r} has no {pattern}")
+    return match.groups()
+
+
+def _instance(node: Node) -> str:
     """One node: its output, the line that made it, its inputs, and what it saved for backward."""
     path, line, text = node.source
     made = f"{node!r}\n  made at {path}:{line}\n    {text}"
@@ -86,11 +94,11 @@ def _instance(node):
     return f"{made}\n  inputs: {inputs}\n  saved: {saved or 'nothing'}"
 
 
-def _short(value):
+def _short(value: Any) -> str:
     return f"{value.shape} {value.dtype}" if is_array(value) else f"= {value!r:.40}"
 
 
-def _source(function):
+def _source(function: Callable[..., Any]) -> str:
     name = function.__name__
     try:
         source = inspect.getsource(inspect.unwrap(function)).rstrip()

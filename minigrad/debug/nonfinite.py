@@ -1,12 +1,16 @@
 """The search for the first NaN or infinity: the first tensor of a step that is not finite though its inputs are."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import kernels
 from kernels.arrays import on_host
 from minigrad import graph
+from minigrad._tensor import Tensor
+from minigrad.argument_types import Array
 from minigrad.debug.recorded_calls import check_mode
 
 
@@ -25,10 +29,10 @@ class BadTensor:
     what: str
     node: graph.Node | None
     message: str
-    rerun: tuple | None = None
+    rerun: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = None
 
 
-def find_nonfinite(make_loss, leaves=None):
+def find_nonfinite(make_loss: Callable[[], Tensor], leaves: Mapping[str, Tensor] | None = None) -> BadTensor | None:
     """Compute a loss on the reference kernels and find its first NaN or infinity: a BadTensor, or None.
 
     make_loss   a function without arguments that computes the loss, deterministically; called once or twice
@@ -51,7 +55,7 @@ def find_nonfinite(make_loss, leaves=None):
     return BadTensor("kernel", found.node, message, found.rerun)
 
 
-def _bad_node(make_loss):
+def _bad_node(make_loss: Callable[[], Tensor]) -> BadTensor | None:
     """The first output of a new loss that is not finite, else the first such gradient; None if all is finite."""
     with check_mode(), np.errstate(all="ignore"):
         loss = make_loss()
@@ -65,9 +69,9 @@ def _bad_node(make_loss):
         return _bad_gradient(loss, nodes)
 
 
-def _bad_gradient(loss, nodes):
+def _bad_gradient(loss: Tensor, nodes: list[graph.Node]) -> BadTensor | None:
     """The first gradient, in the order of backward, that is not finite though its dout is; None without one."""
-    grads = {loss.node: np.ones_like(loss.data)}
+    grads: dict[Any, Array] = {loss.node: np.ones_like(loss.data)}
     for node in nodes:  # without the engine, so that no leaf's gradient changes
         dout = grads.pop(node, None)
         if dout is None:
@@ -87,26 +91,26 @@ def _bad_gradient(loss, nodes):
     return None
 
 
-def _is_bad(array):
+def _is_bad(array: Array) -> bool:
     return array.dtype.kind == "f" and not np.isfinite(array).all()
 
 
-def _output_message(node):
+def _output_message(node: graph.Node) -> str:
     return f"{_name(node)}: its output is the first that is not finite: {_describe(node.call.out)}\n{_inputs(node)}"
 
 
-def _name(node):
+def _name(node: graph.Node) -> str:
     path, line, text = node.source
     where = f" in {node.module}" if node.module else ""
     return f"#{node.id} {node.op}{where}, made at {path}:{line} `{text}`"
 
 
-def _inputs(node):
+def _inputs(node: graph.Node) -> str:
     """A line for each array that the operation was given."""
     return "\n".join(f"    input {i}: {_describe(t.data)}" for i, t in enumerate(node.call.tensors()))
 
 
-def _describe(array):
+def _describe(array: Array) -> str:
     """Shape, range and the first bad element of an array, e.g. ``(3, 5) float32, 1 of 15 not finite, ...``."""
     if array.dtype.kind != "f":
         return f"{array.shape} {array.dtype}"

@@ -4,10 +4,14 @@ Every operation is a pure function of its arguments, randomness included, so a r
 """
 
 import inspect
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import FunctionType
+from types import FrameType, FunctionType
+from typing import Any
 
 from minigrad import graph
+from minigrad._tensor import Tensor
+from minigrad.argument_types import Array
 
 
 class Call:
@@ -15,19 +19,21 @@ class Call:
 
     __slots__ = ("args", "function", "kwargs", "out")
 
-    def __init__(self, function, args, kwargs, out):
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Array) -> None:
         self.function, self.args, self.kwargs, self.out = function, args, kwargs, out
 
     @classmethod
-    def of_frame(cls, frame, out):
+    def of_frame(cls, frame: FrameType, out: Array) -> "Call | None":
         """The call that runs in an operation's frame; None if its module has no function of that name and code.
 
         The operation must not assign to its parameters before it calls `record`: their values are read there.
         """
-        function = inspect.unwrap(frame.f_globals.get(frame.f_code.co_name))  # without its decorators
+        named: Any = frame.f_globals.get(frame.f_code.co_name)
+        function = inspect.unwrap(named)  # without its decorators
         if getattr(function, "__code__", None) is not frame.f_code:
             return None
-        args, kwargs = [], {}
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
         bare = FunctionType(frame.f_code, {})  # whose signature is the code's, not what a decorator shows
         for name, parameter in inspect.signature(bare).parameters.items():
             value = frame.f_locals[name]
@@ -41,35 +47,35 @@ class Call:
                 args.append(value)
         return cls(function, tuple(args), kwargs, out)
 
-    def tensors(self):
+    def tensors(self) -> list[Tensor]:
         """The Tensors among the arguments, those inside lists included, in order."""
         return [t for arg in (*self.args, *self.kwargs.values()) for t in _tensors(arg)]
 
-    def again(self, replacements):
+    def again(self, replacements: Iterable[Tensor]) -> Tensor:
         """Repeat the call with other Tensors, one for each of `tensors()`. Returns a Tensor."""
         fresh = iter(replacements)
         args = [_replaced(arg, fresh) for arg in self.args]
         return self.function(*args, **{key: _replaced(value, fresh) for key, value in self.kwargs.items()})
 
 
-def _is_tensor(value):
+def _is_tensor(value: Any) -> bool:
     return hasattr(value, "node") and hasattr(value, "requires_grad")
 
 
-def _tensors(arg):
+def _tensors(arg: Any) -> list[Tensor]:
     if _is_tensor(arg):
         return [arg]
     return [t for item in arg for t in _tensors(item)] if isinstance(arg, (list, tuple)) else []
 
 
-def _replaced(arg, fresh):
+def _replaced(arg: Any, fresh: Iterator[Tensor]) -> Any:
     if _is_tensor(arg):
         return next(fresh)
     return type(arg)(_replaced(item, fresh) for item in arg) if type(arg) in (list, tuple) else arg
 
 
 @contextmanager
-def check_mode():
+def check_mode() -> Iterator[None]:
     """Inside, every node that this thread makes keeps its `call` and its output. It costs memory and time."""
     before, graph.thread.record_calls = graph.thread.record_calls, Call.of_frame
     try:

@@ -2,7 +2,10 @@
 
 import pdb
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import numpy as np
 
@@ -13,28 +16,28 @@ class BackwardDebugger(pdb.Pdb):
     Call the backward function right after `begin`: pdb stops at the first line of the function that is called next.
     """
 
-    def __init__(self, backward, stdin=None, stdout=None):
+    def __init__(self, backward: Callable[..., Any], stdin: Any = None, stdout: Any = None) -> None:
         super().__init__(stdin=stdin, stdout=stdout, nosigint=True)
         self.module = backward.__module__
 
-    def stop_here(self, frame):
+    def stop_here(self, frame: FrameType) -> bool:
         name = frame.f_globals.get("__name__", "")
         stops_here = name == self.module or name.startswith(("minigrad.ops.", "kernels."))
         return stops_here and super().stop_here(frame)
 
-    def begin(self):
+    def begin(self) -> None:
         """Stop at the first line of the function that is called next."""
         self.reset()
         self._outer_trace = sys.gettrace()
         sys.settrace(self.trace_dispatch)
 
-    def end(self):
+    def end(self) -> None:
         """Restore the trace function that `begin` replaced."""
         sys.settrace(self._outer_trace)
 
 
 @contextmanager
-def uncompiled_kernels():
+def uncompiled_kernels() -> Iterator[None]:
     """Inside, the Python source of each compiled kernel (`.py_func`) runs in its place: slow, but pdb can step into it.
 
     Kernels call each other by the global names of their modules; those names are rebound.

@@ -13,12 +13,16 @@ gradient             by the kernels in use from the saved arrays, against the re
 The tolerance is measured: the rounding error of the reference kernels in the node's own dtype.
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 import kernels
 from kernels.arrays import on_host
 from minigrad import graph
 from minigrad._tensor import Tensor
+from minigrad.argument_types import Array
 from minigrad.gradient_checking import GradcheckError, gradcheck
 
 _ROUNDING = 16.0  # kernels sum in other orders: this many times the reference kernels' error is allowed
@@ -28,14 +32,14 @@ _MAX_ELEMENTS = 64  # of an input that is checked in every coordinate; larger on
 class VerificationError(AssertionError):
     """A wrong node. `node`: the graph.Node; `check`: the comparison that failed."""
 
-    def __init__(self, node, check, message):
+    def __init__(self, node: graph.Node, check: str, message: str) -> None:
         path, line, text = node.source
         where = f" in {node.module}" if node.module else ""
         super().__init__(f"#{node.id} {node.op}{where}, made at {path}:{line} `{text}`: {message}")
         self.node, self.check = node, check
 
 
-def verify(loss, n_nodes=None, seed=0):
+def verify(loss: Tensor, n_nodes: int | None = None, seed: int = 0) -> int:
     """Check all nodes below the Tensor `loss`, or n_nodes of them chosen by `seed`, in the order of backward.
 
     The graph must be made in `check_mode`, and backward must not have freed it. Returns the number of nodes that
@@ -48,7 +52,7 @@ def verify(loss, n_nodes=None, seed=0):
     return len(nodes)
 
 
-def chosen_nodes(loss, n_nodes=None, seed=0):
+def chosen_nodes(loss: Tensor, n_nodes: int | None = None, seed: int = 0) -> list[graph.Node]:
     """The nodes that `verify` checks, in the order of backward."""
     nodes = graph.ancestors(loss.node) if loss.node else []
     nodes = [node for node in nodes if node.call]
@@ -60,7 +64,7 @@ def chosen_nodes(loss, n_nodes=None, seed=0):
     return nodes
 
 
-def verify_node(node, seed=0):
+def verify_node(node: graph.Node, seed: int = 0) -> None:
     """Check one node of a graph that was made in `check_mode`; see `verify`."""
     _check_backward_function(node, seed)
     dout = np.random.default_rng([seed, node.id]).standard_normal(node.shape)
@@ -77,7 +81,7 @@ def verify_node(node, seed=0):
             _compare(node, "gradient", f"gradient of input {i}", grad, exact, reference)
 
 
-def _check_backward_function(node, seed):
+def _check_backward_function(node: graph.Node, seed: int) -> None:
     """The backward function against the numerical gradient, on the reference kernels."""
     inputs = {f"input {i}": _copy(t, np.float64) for i, t in enumerate(node.call.tensors())}
     if not any(t.requires_grad for t in inputs.values()):
@@ -93,7 +97,7 @@ def _check_backward_function(node, seed):
         raise VerificationError(node, "numerical gradient", message) from error
 
 
-def _copy(tensor, dtype):
+def _copy(tensor: Tensor, dtype: npt.DTypeLike) -> Tensor:
     """A leaf with the same numbers, on the host; integers stay integers."""
     wanted = tensor.requires_grad
     data = on_host(tensor.data)
@@ -101,7 +105,7 @@ def _copy(tensor, dtype):
     return Tensor(data, requires_grad=wanted)
 
 
-def _replay(node, dtype, dout):
+def _replay(node: graph.Node, dtype: npt.DTypeLike, dout: np.ndarray) -> tuple[Array, list[Any]]:
     """Repeat the node's call in another dtype -> its output, and the gradients of its inputs for dout."""
     out = node.call.again([_copy(t, dtype) for t in node.call.tensors()])
     grads = out.node.backward(dout.astype(dtype), **out.node.saved)
@@ -111,7 +115,7 @@ def _replay(node, dtype, dout):
     ]
 
 
-def _compare(node, check, what, array, exact, reference):
+def _compare(node: graph.Node, check: str, what: str, array: Array, exact: Array, reference: Array) -> None:
     """VerificationError if `array` is further from `exact` than rounding in its dtype explains."""
     array = on_host(array)
     if array.shape != exact.shape:
@@ -129,5 +133,5 @@ def _compare(node, check, what, array, exact, reference):
         )  # fmt: skip
 
 
-def _largest(array):
+def _largest(array: np.ndarray) -> float:
     return float(np.abs(array).max(initial=0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bdb
 import contextlib
+import functools
 import pdb
 import shlex
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def locate_nonfinite(trainer: Trainer, step: int) -> tuple[int, BadTensor] | Non
     """Replay a step that had NaN or infinity. -> (micro-batch, BadTensor), or None if the replay is finite."""
     leaves = dict(trainer.model.named_parameters())
     for micro in range(trainer.config.grad_accumulation_steps):
-        found = find_nonfinite(lambda micro=micro: trainer.loss_of(step, micro), leaves)
+        found = find_nonfinite(functools.partial(trainer.loss_of, step, micro), leaves)
         if found:
             return micro, found
     return None
