@@ -5,7 +5,7 @@ maxima), where there is no gradient. Sizes are primes where they can be, so that
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ from kernels.spec import and_then, normals, specs
 from minigrad import ops
 from minigrad.argument_types import Shape
 
-Build: TypeAlias = Callable[[np.random.Generator], list[Any]]
+Build: TypeAlias = Callable[[np.random.Generator], Sequence[Any]]
 
 
 class OpCase(NamedTuple):
