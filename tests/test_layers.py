@@ -70,8 +70,10 @@ def test_the_simulator_names_nothing_of_the_project():
 
 
 def test_the_engine_does_not_know_the_tensor():
-    """graph.py is the whole engine, and knows nodes and arrays only, of whichever device."""
-    names = imported((ROOT / "minigrad/graph.py").read_text(encoding="utf-8"))
+    """graph.py is the whole engine, and knows nodes and arrays only, of whichever device; its type hints name more."""
+    engine = ast.parse((ROOT / "minigrad/graph.py").read_text(encoding="utf-8"))
+    engine.body = [node for node in engine.body if not ast.unparse(node).startswith("if TYPE_CHECKING:")]
+    names = imported(ast.unparse(engine))
     assert {name for name in names if name.split(".")[0] in ("minigrad", "kernels")} == {"kernels.arrays"}
 
 
