@@ -149,19 +149,37 @@ def exp(x: float) -> float:
     return np.exp(x)
 
 
+def scaled_exp(x):
+    """EXP_SCALE e**x, for x up to 72: in float32 a normal number also where e**x is subnormal, with all digits."""
+    return EXP_SCALE * np.exp(x)
+
+
+EXP_SCALE = 2.0**24
+
+
 @overload(exp)
 def _exp(x):
-    if x != numba.float32:
-        return lambda x: math.exp(x)
+    return _exp_float32(0) if x == numba.float32 else lambda x: math.exp(x)
+
+
+@overload(scaled_exp)
+def _scaled_exp(x):
+    return _exp_float32(24) if x == numba.float32 else lambda x: EXP_SCALE * math.exp(x)
+
+
+def _exp_float32(power):
+    """2**power e**x."""
+    # x = k ln 2 + r with |r| <= ln 2 / 2. At 1.5 * 2**23 a float32 number has no bits for a fraction: adding it to
+    # x / ln 2 leaves k in the last bits. 127 more is the bias of exponents, so that shifted into their place these bits
+    # are 2**k: 0 for k = -127, infinite for 128. A NaN passes both limits and stays in r.
+    lowest, highest = (np.float32(limit - power * math.log(2.0)) for limit in (-88.02, 88.7228))
+    shift, shift_bits = np.float32(12582912 + 127 + power), np.int32(0x4B400000 + 127 + power)
 
     def exp_float32(x):
-        # x = k ln 2 + r with |r| <= ln 2 / 2. At 1.5 * 2**23 a float32 number has no bits for a fraction: adding it
-        # to x / ln 2 leaves k in the last bits. 127 more is the bias of exponents, so that shifted into their place
-        # these bits are 2**k: 0 for k = -127, infinite for 128. A NaN passes both limits and stays in r.
-        t = np.float32(-88.02) if x < np.float32(-88.02) else x
-        t = np.float32(88.7228) if t > np.float32(88.7228) else t
-        bits = np.float32(t * np.float32(1.44269504088896341) + np.float32(12582912 + 127)).view(np.int32)
-        k = np.float32(np.int32(bits - np.int32(0x4B400000 + 127)))  # the bits of 1.5 * 2**23 + 127
+        t = lowest if x < lowest else x
+        t = highest if t > highest else t
+        bits = np.float32(t * np.float32(1.44269504088896341) + shift).view(np.int32)
+        k = np.float32(np.int32(bits - shift_bits))
         r = t - k * np.float32(0.693359375)
         r = r + k * np.float32(2.12194440e-4)
         y = np.float32(1.3344575219e-3)  # (e**r - 1 - r) / r**2, by Remez' exchange; its part in the error is 2.5e-8
@@ -187,8 +205,8 @@ def _exp2_of_product(x, y):
         return lambda x, y: np.exp2(x * y)
 
     def exp2_float32(x, y):
-        # As in `exp`, x y = k + r with |r| <= 1/2. Callers have reorder=False, or adding and subtracting the same
-        # number would be taken for nothing.
+        # As in _exp_float32, x y = k + r with |r| <= 1/2. Callers have reorder=False: otherwise the compiler takes
+        # adding and subtracting the same number for nothing.
         shifted = multiply_add(x, y, np.float32(12582912 + 127))
         bits = np.float32(shifted).view(np.int32)
         r = multiply_add(x, y, np.float32(12582912 + 127) - shifted)

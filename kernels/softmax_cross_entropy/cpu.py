@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from kernels.arrays import Array, empty
-from kernels.cpu.compile import exp, jit, launch
+from kernels.cpu.compile import EXP_SCALE, exp, jit, launch, scaled_exp
 from kernels.cpu.vector_copies import lanes, largest
 
 _VOCAB_BLOCK = 512  # logits of a row; a block stays in the first-level cache between its two loops
@@ -91,7 +91,7 @@ def _backward(logits, targets, logsumexp, scale, ignore_index, dlogits):
                 dlogits[n, i] = 0
         else:
             highest = logsumexp[n, 0]
-            share = scale * logits.dtype.type(math.exp(-np.float64(logsumexp[n, 1])))
+            share = scale * logits.dtype.type(math.exp(-np.float64(logsumexp[n, 1])) / EXP_SCALE)
             for i in range(V):
-                dlogits[n, i] = exp(logits[n, i] - highest) * share
+                dlogits[n, i] = scaled_exp(logits[n, i] - highest) * share
             dlogits[n, targets[n]] -= scale

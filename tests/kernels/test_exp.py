@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kernels.cpu.compile import exp, exp2_of_product, jit
+from kernels.cpu.compile import EXP_SCALE, exp, exp2_of_product, jit, scaled_exp
 
 
 @jit
@@ -40,6 +40,20 @@ def test_beyond_the_limits():
     assert np.isfinite(compiled(np.linspace(87, 88.37, 1000))).all()
     small = np.linspace(-87.68, -87.3, 1000, dtype=np.float32)  # subnormal results, multiples of 1.4e-45
     assert np.abs(compiled(small) - np.exp(small.astype(np.float64))).max() < 3e-45
+
+
+@jit
+def fill_scaled(x, out):
+    for i in range(x.size):
+        out[i] = scaled_exp(x[i])
+
+
+def test_the_scaled_exponential_has_all_digits_where_the_exponential_itself_is_subnormal():
+    x = np.concatenate([np.linspace(-103.9, 0, 100_000), [-104.7, -1e4, -np.inf, np.nan]]).astype(np.float32)
+    out = np.empty_like(x)
+    fill_scaled(x, out)
+    assert np.abs(out[:-4] / (EXP_SCALE * np.exp(x[:-4].astype(np.float64))) - 1).max() < 1e-7
+    np.testing.assert_array_equal(out[-4:], np.float32([0, 0, 0, np.nan]))
 
 
 @jit(reorder=False)

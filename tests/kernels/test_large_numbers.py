@@ -57,6 +57,19 @@ def test_a_common_offset_of_logits_does_not_spoil_the_gradient(kernels, dtype, o
 
 
 @SETS
+def test_gradients_of_very_unlikely_classes_are_subnormal_numbers_and_not_zero(kernels):
+    """Probabilities of 1e-36 to 1e-45; float32 has steps of 1.4e-45 there."""
+    logits = np.zeros((2, 600), np.float32)
+    logits[:, 1:] = np.linspace(-103, -83, 599)
+    targets = np.zeros(2, np.int64)
+    _, logsumexp, divisor = run(kernels, "softmax_cross_entropy_forward", logits, targets, IGNORE, "sum")
+    args = np.ones((), np.float32), logits, targets, logsumexp, divisor, IGNORE, False
+    dlogits = run(kernels, "softmax_cross_entropy_backward", *args)
+    exact = np.exp(logits[:, 1:].astype(np.float64))
+    assert (np.abs(dlogits[:, 1:] - exact) <= 8 * UNIT[np.float32] * exact + 1.5e-45).all()
+
+
+@SETS
 @DTYPES
 def test_a_common_offset_of_logits_does_not_spoil_the_gradient_of_the_fused_head(kernels, dtype):
     """Whole numbers in x and weight: the logits, up to 1e4 and a few, are exact."""
