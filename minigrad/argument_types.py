@@ -1,4 +1,4 @@
-"""Types of arguments, for type hints."""
+"""Types for hints: what operations take, the engine's, and NumPy's keywords."""
 
 from __future__ import annotations
 
@@ -17,28 +17,25 @@ if TYPE_CHECKING:
 
     #: a Tensor, or what becomes one: an array, a number, nested lists. Operations convert it first
     TensorLike: TypeAlias = Tensor | np.ndarray | np.generic | float | Sequence[Any]
-else:  # help() and the pages of `make docs` show one name instead of the five types
+    DType: TypeAlias = npt.DTypeLike | None  # None: that of the input
+else:  # help() and the pages of `make docs` show one name instead of five types or twelve
     TensorLike = NewType("TensorLike", object)
+    DType = NewType("DType", object)
 
 Ints: TypeAlias = int | Sequence[int]
 Axes: TypeAlias = Ints | None  # None: all of them
-if TYPE_CHECKING:
-    DType: TypeAlias = npt.DTypeLike | None  # None: that of the input
-else:
-    DType = NewType("DType", object)
+Function = TypeVar("Function", bound=Callable[..., Any])  # of a decorator that leaves the signature as it is
 
-# of the engine
-Edge: TypeAlias = (
-    "Node | Tensor | None"  # from a node to an input: what made it, the leaf itself, None without gradient
-)
-Grads: TypeAlias = tuple[Array | None, ...]  # of a backward function: one gradient per input
+# the engine's
+
+#: from a node to an input: the node that made it, the leaf itself, or None without a gradient
+Edge: TypeAlias = "Node | Tensor | None"
+Grads: TypeAlias = tuple[Array | None, ...]  # of a backward function: one gradient for each input
+Step: TypeAlias = "tuple[Node, Array, Grads]"  # of backward: a node, its dout, and the gradients of its inputs
 Hook: TypeAlias = Callable[[Array], Any]  # hook(grad) returns what takes the gradient's place, or None
-Observer: TypeAlias = (
-    "Callable[[Node, Array, Grads | None], Any]"  # before a node's backward function, grads None; after
-)
-CallRecorder: TypeAlias = Callable[[FrameType, Array], Any]  # of an operation's frame and result -> Node.call
-Function = TypeVar("Function", bound=Callable[..., Any])
-Step: TypeAlias = "tuple[Node, Array, Grads]"  # of backward: a node, its dout, the gradients of its inputs
+#: called with a node and its dout before its backward function, with None for grads, and after it
+Observer: TypeAlias = "Callable[[Node, Array, Grads | None], Any]"
+CallRecorder: TypeAlias = Callable[[FrameType, Array], Any]  # an operation's frame and result -> its Node.call
 
 # NumPy's keywords of a function, for `**numpy: Unpack[Axis]`; minigrad.keywords says how they are taken
 
