@@ -14,6 +14,7 @@ AMBIGUOUS = {
     "index_list": "take a tuple, as in x[[0, 1], [1, 2]], for PyTorch's pairs, or np.array(index) for NumPy's rows",
     "index_uint8": "take index != 0 for PyTorch's mask, or index.astype(np.int64) for NumPy's indices",
     "max": "say dim= for PyTorch's (values, indices), or axis= for NumPy's values",
+    "median": "say dim= for PyTorch's (values, indices), the lower of two, or axis= for NumPy's mean of two",
     "min": "say dim= for PyTorch's (values, indices), or axis= for NumPy's values",
     "pad": "say pad= for PyTorch's list, which begins with the last axis, or pad_width= for NumPy's",
     "repeat": "say tile for PyTorch's copies of the whole, or axis= for NumPy's of each element (axis=None: flattened)",

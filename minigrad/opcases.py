@@ -102,6 +102,8 @@ CASES = [
     *[OpCase(op, "last", _over_last(op), distinct((5, 7))) for op in ("amax", "amin")],
     OpCase("prod", "last", _over_last("prod"), positive((5, 7))),
     OpCase("prod", "zero", lambda x: ops.prod(x, dim=-1), lambda rng: [[[0.0, 2.0, -3.0], [1.5, 0.0, 0.0]]]),
+    OpCase("cumprod", "first", lambda x: ops.cumprod(x, dim=0), off_zero((5, 7))),
+    OpCase("cumprod", "zero", lambda x: ops.cumprod(x, dim=-1), lambda rng: [[[2.0, 0.0, -3.0, 0.0, 1.5]]]),
     OpCase("cumsum", "first", lambda x: ops.cumsum(x, dim=0), normals((5, 7))),
     *[OpCase("norm", f"p{p}", lambda x, p=p: ops.norm(x, p, dim=-1), distinct((5, 7))) for p in (1, 2, 3, np.inf)],
     OpCase("var", "unbiased", lambda x: ops.var(x, axis=0, correction=1), normals((5, 7))),

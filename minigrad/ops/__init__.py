@@ -15,6 +15,11 @@ from minigrad.ops.activation import (
 )
 from minigrad.ops.attention import causal_self_attention, flash_attention
 from minigrad.ops.conv import sliding_windows
+from minigrad.ops.cumulative import (
+    cumprod,
+    cumsum,
+    prod,
+)
 from minigrad.ops.elementwise import (
     abs,
     add,
@@ -55,10 +60,8 @@ from minigrad.ops.pointwise_loss import binary_cross_entropy
 from minigrad.ops.reduce import (
     amax,
     amin,
-    cumsum,
     mean,
     norm,
-    prod,
     sum,
     var,
 )
@@ -95,6 +98,7 @@ __all__ = [
     "clip",
     "concatenate",
     "cos",
+    "cumprod",
     "cumsum",
     "div",
     "einsum",

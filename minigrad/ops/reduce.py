@@ -1,4 +1,4 @@
-"""Reductions over any axes: `dim` is None or () for all of them, an int or a tuple. Also cumsum, which keeps the axis.
+"""Reductions over any axes: `dim` is None or () for all of them, an int or a tuple. Products stand in `cumulative.py`.
 
 Signatures are PyTorch's; `axis` and `keepdims` are taken too. Sums are `accurate_sum`s: their error does not grow with
 the number of rows. float16 is summed in float32. Integers are summed as int64; in `mean` and `logsumexp` they become
@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import builtins
 import math
-from typing import Unpack, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 
 from kernels.arrays import accurate_sum, as_array
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import Axes, Axis, AxisKeepdims, DType, TensorLike
+from minigrad.argument_types import Array, Axes, AxisKeepdims, DType, Shape, TensorLike
 from minigrad.keywords import NO_AXES, numpy_keywords, reduction, two_meanings
 from minigrad.ops.elementwise import astype, exp, log, sqrt, where
 from minigrad.ops.shape import reshape
 
 
-def _normalised(dim, ndim):
+def _normalised(dim: Axes, ndim: int) -> Shape:
     """The axes reduced over, as a tuple of non-negative ints."""
     if type(dim) is int and -ndim <= dim < ndim:
         return (dim % ndim,)
@@ -36,19 +36,19 @@ def _normalised(dim, ndim):
     return np.lib.array_utils.normalize_axis_tuple(dim, ndim)
 
 
-def _restored(array, shape, axis):
+def _restored(array: Array, shape: Shape, axis: Shape) -> Array:
     """A reduced array with its lost axes back as 1s, so that it broadcasts against the input."""
     return array.reshape([1 if i in axis else n for i, n in enumerate(shape)])
 
 
-def _count(shape, axis):
+def _count(shape: Shape, axis: Shape) -> int:
     n = 1
     for i in axis:
         n *= shape[i]
     return n
 
 
-def _input(x, dtype=None):
+def _input(x: TensorLike, dtype: DType = None) -> Tensor:
     """x as a Tensor, of another dtype if one is given; no gradient passes an integer one."""
     x = as_tensor(x)
     if dtype is None:
@@ -56,7 +56,7 @@ def _input(x, dtype=None):
     return astype(x if np.dtype(dtype).kind == "f" else Tensor(x.data), dtype)
 
 
-def _floats(name, x):
+def _floats(name: str, x: TensorLike) -> Tensor:
     """x, which must be floats."""
     x = as_tensor(x)
     if x.dtype.kind != "f":
@@ -64,7 +64,7 @@ def _floats(name, x):
     return x
 
 
-def _wide(array):
+def _wide(array: Array) -> Array:
     """float16 as float32, which its sums are formed in."""
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
@@ -81,7 +81,7 @@ def sum(
     return record(accurate_sum(x.data, axis, keepdim), (x,), sum_backward, x_shape=x.shape, axis=axis)
 
 
-def sum_backward(dout, x_shape, axis):
+def sum_backward(dout: Array, x_shape: Shape, axis: Shape) -> Array:
     return np.broadcast_to(_restored(dout, x_shape, axis), x_shape)
 
 
@@ -97,29 +97,45 @@ def mean(
     return record(out.astype(x.dtype, copy=False), (x,), mean_backward, x_shape=x.shape, axis=axis)
 
 
-def mean_backward(dout, x_shape, axis):
+def mean_backward(dout: Array, x_shape: Shape, axis: Shape) -> Array:
     n = _count(x_shape, axis) or 1  # of no elements there is no gradient
     return np.broadcast_to(_restored(dout / n, x_shape, axis), x_shape)
 
 
-def _squares(x, axis, keepdim):
+def _squares(x: Array, axis: Shape, keepdim: bool) -> Array:
     """The sum of squared distances from the mean over `axis`, of a plain array."""
     n = _count(x.shape, axis)
     centred = x - accurate_sum(x, axis, keepdims=True) / (n or math.nan)
     return accurate_sum(centred * centred, axis, keepdim)
 
 
-def _numpy_var(a, axis=None, dtype=None, *, ddof=None, correction=None, keepdims=False):
+def _numpy_var(
+    a: TensorLike,
+    axis: Axes = None,
+    dtype: DType = None,
+    *,
+    ddof: float | None = None,
+    correction: float | None = None,
+    keepdims: bool = False,
+) -> Tensor:
     correction = (ddof or 0) if correction is None else correction
     return var(_input(a, dtype), NO_AXES if axis == () else axis, keepdim=keepdims, correction=correction)
 
 
-def _numpy_std(a, axis=None, dtype=None, *, ddof=None, correction=None, keepdims=False):
+def _numpy_std(
+    a: TensorLike,
+    axis: Axes = None,
+    dtype: DType = None,
+    *,
+    ddof: float | None = None,
+    correction: float | None = None,
+    keepdims: bool = False,
+) -> Tensor:
     correction = (ddof or 0) if correction is None else correction
     return std(_input(a, dtype), NO_AXES if axis == () else axis, keepdim=keepdims, correction=correction)
 
 
-def _whose_var(input, *args, **keywords):
+def _whose_var(input: TensorLike, *args: Any, **keywords: Any) -> str | None:
     # `correction` means the same in both; positional: PyTorch's (unbiased), (dim, unbiased), (dim, unbiased, keepdim)
     if keywords.get("correction") is not None or builtins.any(isinstance(arg, bool) for arg in args):
         return "torch"
@@ -167,7 +183,7 @@ def var(
     return record(out, (x,), var_backward, x=x.data, axis=axis, correction=ddof)
 
 
-def var_backward(dout, x, axis, correction):
+def var_backward(dout: Array, x: Array, axis: Shape, correction: float) -> Array:
     # the mean moves with x too, but sum(x - mean) = 0 makes that part vanish
     n = _count(x.shape, axis)
     centred = x - (accurate_sum(_wide(x), axis, keepdims=True) / (n or 1)).astype(x.dtype, copy=False)
@@ -175,7 +191,9 @@ def var_backward(dout, x, axis, correction):
         return _restored(dout, x.shape, axis) * centred * (2.0 / (n - correction) if n != correction else np.inf)
 
 
-def _axis_and_ddof(name, x, dim, unbiased, correction):
+def _axis_and_ddof(
+    name: str, x: Tensor, dim: Axes | bool, unbiased: bool | None, correction: float | None
+) -> tuple[Shape, float]:
     """The axes, and what is taken from n, in either spelling."""
     if isinstance(dim, bool):  # var(x, False)
         dim, unbiased = None, dim
@@ -229,7 +247,7 @@ def amax(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Un
     return record(out, (x,), amax_backward, x=x.data, out=out, axis=axis)
 
 
-def amax_backward(dout, x, out, axis):
+def amax_backward(dout: Array, x: Array, out: Array, axis: Shape) -> Array:
     out = _restored(out, x.shape, axis)
     chosen = ((x == out) | (x != x) & (out != out)).astype(dout.dtype)
     return _restored(dout, x.shape, axis) * chosen / chosen.sum(axis=axis, keepdims=True)
@@ -244,55 +262,8 @@ def amin(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Un
     return record(out, (x,), amin_backward, x=x.data, out=out, axis=axis)
 
 
-def amin_backward(dout, x, out, axis):
+def amin_backward(dout: Array, x: Array, out: Array, axis: Shape) -> Array:
     return amax_backward(dout, x, out, axis)  # chooses by equality with `out`, whichever end that is
-
-
-@reduction
-def prod(
-    input: TensorLike, dim: Axes = None, keepdim: bool = False, *, dtype: DType = None, **numpy: Unpack[AxisKeepdims]
-) -> Tensor:
-    """Product over `dim`; dtype: the input is converted to it first. Integers and booleans give int64."""
-    x = input = _input(input, dtype)
-    axis = _normalised(dim, x.ndim)
-    if x.dtype.kind in "bui":
-        return Tensor(as_array(x.data.prod(axis=axis, keepdims=keepdim, dtype=dtype or np.int64)))
-    out = _wide(x.data).prod(axis=axis, keepdims=keepdim).astype(x.dtype, copy=False)
-    return record(out, (x,), prod_backward, x=x.data, axis=axis)
-
-
-def prod_backward(dout, x, axis):
-    # the product of the others, from those before and those after: out / x would be 0 / 0 for a factor of 0
-    kept = tuple(i for i in range(x.ndim) if i not in axis)
-    rows = x.transpose(kept + axis)  # the factors of one product along the last axis
-    factors = rows.reshape(*(x.shape[i] for i in kept), _count(x.shape, axis))
-    before, after = np.ones_like(factors), np.ones_like(factors)
-    before[..., 1:] = np.cumprod(factors[..., :-1], axis=-1)
-    after[..., :-1] = np.cumprod(factors[..., :0:-1], axis=-1)[..., ::-1]
-    others = (before * after).reshape(rows.shape).transpose(np.argsort(kept + axis))
-    return _restored(dout, x.shape, axis) * others
-
-
-@numpy_keywords(axis="dim")
-def cumsum(input: TensorLike, dim: int | None = None, *, dtype: DType = None, **numpy: Unpack[Axis]) -> Tensor:
-    """Sums of the elements up to each one along `dim`; without `dim` of all elements in one row, as in NumPy."""
-    x = input = _input(input, dtype)
-    x = input = reshape(x, -1) if dim is None else x
-    axis = 0 if dim is None or x.ndim == 0 else np.lib.array_utils.normalize_axis_index(dim, x.ndim)
-    if x.dtype.kind in "bui":
-        return Tensor(np.cumsum(x.data, axis=axis, dtype=dtype or np.int64).reshape(x.shape))
-    return record(_cumsum(x.data, axis), (x,), cumsum_backward, axis=axis)
-
-
-def cumsum_backward(dout, axis):
-    if dout.ndim == 0:
-        return dout
-    return np.flip(_cumsum(np.flip(dout, axis), axis), axis)  # element i is in the sums from i on
-
-
-def _cumsum(x, axis):
-    wide = x.dtype if x.dtype.itemsize > 4 else np.float64  # one long chain of additions: float32 would lose digits
-    return np.cumsum(x, axis=axis, dtype=wide).astype(x.dtype, copy=False).reshape(x.shape)
 
 
 class NormKeywords(AxisKeepdims, total=False):
@@ -330,7 +301,7 @@ def norm(
     return record(out, (x,), norm_backward, x=x.data, out=out, axis=axis, p=float(p))
 
 
-def norm_backward(dout, x, out, axis, p):
+def norm_backward(dout: Array, x: Array, out: Array, axis: Shape, p: float) -> Array:
     dout, out = _restored(dout, x.shape, axis), _restored(out, x.shape, axis)
     if p == 0:
         return np.zeros_like(x)

@@ -1,4 +1,4 @@
-"""Order: sort, argsort, topk, argmax and argmin, and max and min, which have PyTorch's meaning and NumPy's.
+"""Order: sort, argsort, topk, argmax and argmin; max, min and median, which have PyTorch's meaning and NumPy's.
 
 Indices have no gradient. Values are picked by them, so that the gradient goes to the elements that were picked; equal
 elements stay in their order. NaN counts as the largest, as in both libraries.
@@ -6,28 +6,29 @@ elements stay in their order. NaN counts as the largest, as in both libraries.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Unpack, overload
 
 import numpy as np
 
-from kernels.arrays import Array, as_array
+from kernels.arrays import as_array
 from minigrad._tensor import Tensor, as_tensor
-from minigrad.argument_types import Axes, OneAxisKeepdims, TensorLike
+from minigrad.argument_types import Array, Axes, OneAxisKeepdims, TensorLike
 from minigrad.keywords import numpy_keywords, two_meanings
-from minigrad.ops.elementwise import maximum, minimum
+from minigrad.ops.elementwise import floating, maximum, minimum
 from minigrad.ops.indexing import take_along_dim
-from minigrad.ops.reduce import amax, amin
-from minigrad.ops.shape import reshape, squeeze
+from minigrad.ops.reduce import amax, amin, mean
+from minigrad.ops.shape import reshape, squeeze, transpose
 
 
 class ValuesAndIndices(NamedTuple):
-    """What `sort`, `topk`, `max` and `min` give with `dim`: elements, and where they stood along it."""
+    """What `sort`, `topk`, `max`, `min` and `median` give with `dim`: elements, and where they stood along it."""
 
     values: Tensor
     indices: Tensor
 
 
-def _order(x, dim, descending):
+def _order(x: Array, dim: int, descending: bool) -> Array:
     """The indices that sort an array of at least one axis along `dim`, equal elements in their order."""
     if not descending:
         return np.argsort(x, axis=dim, kind="stable")
@@ -35,24 +36,28 @@ def _order(x, dim, descending):
     return np.flip(x.shape[dim] - 1 - np.argsort(np.flip(x, dim), axis=dim, kind="stable"), dim)
 
 
-def _picked(x, dim, indices):
+def _picked(x: Tensor, dim: int, indices: Array) -> ValuesAndIndices:
     """The elements at `indices` along `dim`, and the indices, of a Tensor that may have no axis."""
     if x.ndim == 0:
         return ValuesAndIndices(reshape(take_along_dim(reshape(x, 1), indices.reshape(1), 0), ()), Tensor(indices))
     return ValuesAndIndices(take_along_dim(x, indices, dim), Tensor(indices))
 
 
-def _rows(x, dim):
+def _rows(x: Tensor, dim: int) -> tuple[Array, int]:
     """x with at least one axis, as in PyTorch's functions of an axis, and the axis `dim` of it."""
     data = x.data if x.ndim else x.data.reshape(1)
     return data, np.lib.array_utils.normalize_axis_index(dim, data.ndim)
 
 
-def _numpy_argsort(a, axis=-1, kind=None, *, stable=True, descending=False):
+def _numpy_argsort(
+    a: TensorLike, axis: int | None = -1, kind: str | None = None, *, stable: bool = True, descending: bool = False
+) -> Tensor:
     return argsort(a, dim=axis, descending=descending)
 
 
-def _whose_argsort(input, dim=-1, descending=False, *, stable=True):
+def _whose_argsort(
+    input: TensorLike, dim: int | None = -1, descending: bool | str = False, *, stable: bool = True
+) -> str:
     return "numpy" if isinstance(descending, str) else "torch"  # without one they give the same
 
 
@@ -71,12 +76,19 @@ def argsort(input: TensorLike, dim: int | None = -1, descending: bool = False, *
     return Tensor(_order(data, dim, descending).reshape(x.shape))
 
 
-def _numpy_sort(a, axis=-1, kind=None, *, stable=True, descending=False):  # the last is in NumPy since 2.5
+def _numpy_sort(
+    a: TensorLike,
+    axis: int | None = -1,
+    kind: str | None = None,
+    *,
+    stable: bool = True,
+    descending: bool = False,  # in NumPy since 2.5
+) -> Tensor:
     x, axis = (reshape(as_tensor(a), -1), 0) if axis is None else (as_tensor(a), axis)
     return sort(x, dim=axis, descending=descending).values
 
 
-def _whose_sort(input, *args, **keywords):
+def _whose_sort(input: TensorLike, *args: Any, **keywords: Any) -> str | None:
     return "torch" if len(args) > 1 and isinstance(args[1], bool) else None
 
 
@@ -109,7 +121,7 @@ def topk(input: TensorLike, k: int, dim: int = -1, largest: bool = True, sorted:
     return _picked(x, dim, indices if x.ndim or not k else indices.reshape(()))
 
 
-def _arg(name, choose, x, dim, keepdim):
+def _arg(name: str, choose: Callable[..., Array], x: Tensor, dim: int | None, keepdim: bool) -> Array:
     if dim is None and x.size == 0:
         raise ValueError(f"{name} of a tensor without elements")
     if dim is None:
@@ -135,7 +147,7 @@ def argmin(
     return Tensor(_arg("argmin", np.argmin, as_tensor(input), dim, keepdim))
 
 
-def _whose_extremum(input, *args, **keywords):
+def _whose_extremum(input: TensorLike, *args: Any, **keywords: Any) -> str | None:
     """Alone, both reduce over all axes; (x, dim, keepdim) and (x, other) are PyTorch's."""
     if not args:
         return "torch"
@@ -143,15 +155,15 @@ def _whose_extremum(input, *args, **keywords):
     return "torch" if of_two or (len(args) > 1 and isinstance(args[1], bool)) else "numpy" if args[0] is None else None
 
 
-def _with_indices(x, dim, keepdim, arg):
-    indices = arg(x, dim, keepdim=True).data
+def _with_indices(x: Tensor, dim: int, keepdim: bool, indices: Array) -> ValuesAndIndices:
+    """The elements at `indices`, of length 1 along `dim`, and the indices."""
     values = _picked(x, dim, indices)
     if keepdim or x.ndim == 0:
         return values
     return ValuesAndIndices(squeeze(values.values, dim), squeeze(values.indices, dim))
 
 
-def _numpy_max(a, axis=None, keepdims=False):
+def _numpy_max(a: TensorLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return amax(a, axis=axis, keepdims=keepdims)
 
 
@@ -182,10 +194,10 @@ def max(
     other = dim if hasattr(dim, "ndim") else other
     if other is not None:
         return maximum(x, other)
-    return amax(x) if dim is None else _with_indices(x, dim, keepdim, argmax)
+    return amax(x) if dim is None else _with_indices(x, dim, keepdim, argmax(x, dim, keepdim=True).data)
 
 
-def _numpy_min(a, axis=None, keepdims=False):
+def _numpy_min(a: TensorLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return amin(a, axis=axis, keepdims=keepdims)
 
 
@@ -212,4 +224,49 @@ def min(
     other = dim if hasattr(dim, "ndim") else other
     if other is not None:
         return minimum(x, other)
-    return amin(x) if dim is None else _with_indices(x, dim, keepdim, argmin)
+    return amin(x) if dim is None else _with_indices(x, dim, keepdim, argmin(x, dim, keepdim=True).data)
+
+
+def _numpy_median(a: TensorLike, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
+    x = floating(a)
+    axes = tuple(range(x.ndim)) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, x.ndim)
+    kept = tuple(i for i in range(x.ndim) if i not in axes)
+    shape = [x.shape[i] for i in kept]
+    rows = reshape(transpose(x, axes=kept + axes), (*shape, -1))
+    n = rows.shape[-1]
+    middle = take_along_dim(rows, _middle(rows.data, (n - 1) // 2, n // 2), -1)
+    out = mean(middle, dim=-1)
+    return reshape(out, [1 if i in axes else m for i, m in enumerate(x.shape)]) if keepdims else out
+
+
+def _middle(rows: Array, first: int, last: int) -> Array:
+    """Where the elements of rank `first` to `last` stand along the last axis; those of NaN where there is one."""
+    if rows.shape[-1] == 0:
+        raise ValueError("median of a tensor without elements")
+    order = _order(rows, -1, False)
+    greatest = order[..., -1:]
+    is_nan = np.isnan(np.take_along_axis(rows, greatest, -1))
+    return np.where(is_nan, greatest, order[..., first : last + 1])
+
+
+def _whose_median(input: TensorLike, *args: Any, **keywords: Any) -> str | None:
+    return "numpy" if args == (None,) else "torch" if len(args) > 1 and isinstance(args[1], bool) else None
+
+
+@overload
+def median(input: TensorLike, *, dim: int, keepdim: bool = False) -> ValuesAndIndices: ...
+@overload
+def median(input: TensorLike, dim: int, keepdim: bool) -> ValuesAndIndices: ...
+@overload
+def median(a: TensorLike, *, axis: Axes, keepdims: bool = False) -> Tensor: ...
+@two_meanings(_numpy_median, _whose_median)
+def median(input: TensorLike, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
+    """(values, indices) along `dim`, of an even number the lower of the two in the middle; NaN where there is one.
+
+    With NumPy's keyword `axis`, of which None means all, the mean of the two. Without either: TypeError.
+    """
+    x = as_tensor(input)
+    data, dim = _rows(x, dim)
+    rank = (data.shape[dim] - 1) // 2
+    indices = np.moveaxis(_middle(np.moveaxis(data, dim, -1), rank, rank), -1, dim)
+    return _with_indices(x, dim, keepdim, indices if x.ndim else indices.reshape(()))

@@ -164,6 +164,16 @@ REDUCTIONS = [
     Row("prod", "pair", lambda m, x: m.prod(x, dim=(0, 2)), off_zero((2, 3, 5)), lambda t, x: x.prod(2).prod(0)),
     *[Row("cumsum", case, lambda m, x, d=d: m.cumsum(x, dim=d), normal(shape))
       for case, shape, d in (("first", (3, 5), 0), ("last", (2, 3, 5), -1), ("vector", (13,), 0), ("0d", (), 0))],
+    *[Row("cumprod", case, lambda m, x, d=d: m.cumprod(x, dim=d), off_zero(shape))
+      for case, shape, d in (("first", (3, 5), 0), ("last", (2, 3, 5), -1), ("vector", (13,), 0), ("0d", (), 0),
+                             ("one", (4, 1), -1))],
+    Row("cumprod", "zeros", lambda m, x: m.cumprod(x, dim=1),
+        lambda rng: [np.array([[2.0, 0.0, -3.0, 0.5], [0.0, 0.0, 4.0, 1.0], [1.5, 2.0, 3.0, 0.0]])]),
+    *[Row("getitem", f"median-{case}", lambda m, x, keywords=keywords: m.median(x, **keywords)[0], distinct(shape))
+      for case, shape, keywords in (("odd", (3, 5), {"dim": 1}), ("even", (2, 4, 3), {"dim": -2, "keepdim": True}),
+                                    ("vector", (13,), {"dim": 0}))],
+    Row("mean", "median-numpy", lambda m, x: m.median(x, axis=0), distinct((4, 3)),
+        lambda t, x: t.quantile(x, 0.5, dim=0)),
     *reduction_rows("var", normal, correction=0),
     *reduction_rows("var", normal, correction=1),
     *[Row(op, f"{case}", lambda m, x, op=op, d=d: getattr(m, op)(x, dim=d), normal(shape))

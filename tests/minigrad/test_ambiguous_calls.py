@@ -43,6 +43,7 @@ REFUSED = {
     "index_list": (lambda x: x[[[0, 1], [1, 2]]], r"getitem: .*x\[\[0, 1\], \[1, 2\]\], .*np\.array"),
     "index_uint8": (lambda x: x[np.ones(3, np.uint8)], "getitem: .*!= 0 .*astype"),
     "max": (lambda x: x.max(0), "max: .*dim= .*axis="),
+    "median": (lambda x: x.median(), "median: .*dim= .*axis="),
     "min": (lambda x: x.min(-1), "min: .*dim= .*axis="),
     "pad": (lambda x: mg.pad(x, (1, 1)), "pad: .*pad= .*pad_width="),
     "repeat": (lambda x: x.repeat(2, 1), "repeat: .*tile .*axis="),

@@ -53,7 +53,7 @@ def test_a_reduction_over_axis_is_numpys(name):
 
 
 ORDER = {
-    "argmax": {}, "argmin": {}, "cumsum": {}, "sort": {}, "argsort": {"kind": "stable"},
+    "argmax": {}, "argmin": {}, "cumsum": {}, "cumprod": {}, "median": {}, "sort": {}, "argsort": {"kind": "stable"},
 }  # fmt: skip
 
 
@@ -103,7 +103,8 @@ def test_moving_elements_by_numpys_keywords_gives_its_values():
 
 
 @pytest.mark.pytorch
-@pytest.mark.parametrize("name", ["max", "min", "sort", "topk", "argmax", "argmin", "cumsum", "gather", "tril"])
+@pytest.mark.parametrize("name", ["max", "min", "sort", "topk", "argmax", "argmin", "cumsum", "cumprod", "median",
+                                  "gather", "tril"])  # fmt: skip
 def test_along_dim_values_indices_and_gradients_are_pytorchs(name):
     arguments = {"topk": {"k": 2}, "gather": {}, "tril": {}, "sort": {"stable": True}}.get(name, {})
     for x in inputs(name):
@@ -123,7 +124,7 @@ def test_along_dim_values_indices_and_gradients_are_pytorchs(name):
                 upstream = np.random.default_rng(0).standard_normal(values.shape).astype(x.dtype)
                 values.backward(upstream)
                 wanted.backward(torch.tensor(upstream))
-                if name in ("max", "min", "topk"):  # which of equal elements is PyTorch's to choose
+                if name in ("max", "min", "topk", "median"):  # which of equal elements is PyTorch's to choose
                     np.testing.assert_allclose(mine.grad.sum(dim), other.grad.numpy().sum(dim), rtol=1e-5, atol=1e-5)
                 else:
                     np.testing.assert_allclose(mine.grad, other.grad.numpy(), rtol=1e-5, atol=1e-6)
@@ -131,7 +132,7 @@ def test_along_dim_values_indices_and_gradients_are_pytorchs(name):
 
 def test_values_and_indices_have_names():
     x = mg.tensor([[1.0, 3.0, 2.0]], requires_grad=True)
-    for out in (x.max(dim=1), x.min(dim=1), x.sort(dim=1), x.topk(2)):
+    for out in (x.max(dim=1), x.min(dim=1), x.median(dim=1), x.sort(dim=1), x.topk(2)):
         values, indices = out
         assert out.values is values and out.indices is indices
         assert indices.dtype == np.int64 and not indices.requires_grad and values.requires_grad
@@ -160,6 +161,22 @@ def test_the_standard_deviation_of_equal_elements_has_the_gradient_zero():
     assert out.item() == 0 and (x.grad == 0).all()
 
 
+def test_the_median_of_an_even_number_is_the_lower_one_with_dim_and_the_mean_of_two_with_axis():
+    x = mg.tensor([[1.0, 4.0, 3.0, 2.0], [7.0, 5.0, np.nan, 6.0]], requires_grad=True)
+    values, indices = x.median(dim=1)
+    assert values.tolist()[0] == 2.0 and indices.tolist() == [3, 2]
+    assert np.isnan(values.tolist()[1]) and np.isnan(x.median(axis=1).tolist()[1])
+    x[0].median(axis=None).backward()
+    assert x.grad.tolist() == [[0, 0, 0.5, 0.5], [0, 0, 0, 0]]
+    assert mg.median([3, 1, 2, 2], dim=0).values.tolist() == 2 and mg.median([3, 1], axis=0).tolist() == 2.0
+
+
+def test_running_products_have_gradients_at_zeros():
+    x = mg.tensor([2.0, 0.0, 3.0, 0.0, 5.0], requires_grad=True)
+    x.cumprod(dim=0).sum().backward()
+    assert x.grad.tolist() == [1, 8, 0, 0, 0]  # 2 * (1 + 3): the products end at the second zero
+
+
 def test_divisors_follow_the_keyword():
     x = mg.tensor(np.arange(4.0))
     assert x.var(dim=0).item() == x.var(unbiased=True).item() == x.var(correction=1).item() == 5 / 3
@@ -173,7 +190,13 @@ def test_divisors_follow_the_keyword():
 
 def test_integers():
     counts = mg.tensor(np.array([1, 2, 4]))
-    assert counts.sum().dtype == counts.cumsum(dim=0).dtype == counts.prod().dtype == np.int64
+    assert (
+        counts.sum().dtype
+        == counts.cumsum(dim=0).dtype
+        == counts.cumprod(dim=0).dtype
+        == counts.prod().dtype
+        == np.int64
+    )
     assert counts.mean().dtype == counts.logsumexp(dim=0).dtype == np.float32
     assert counts.sum(dtype=np.float32).dtype == np.float32
     assert mg.sum([True, True]).item() == 2

@@ -77,7 +77,15 @@ VALUES_OF = {
 
 # NumPy's answers that PyTorch's rules exclude
 FLOATS_ONLY = ("argsort", "reciprocal", "rint", "round", "square")  # ties; integers have PyTorch's dtype
-AXES_ONLY = ("argsort", "cumsum", "repeat", "sort", "tril", "triu")  # NumPy makes tensors of fewer than two axes larger
+AXES_ONLY = (
+    "argsort",
+    "cumprod",
+    "cumsum",
+    "repeat",
+    "sort",
+    "tril",
+    "triu",
+)  # NumPy makes tensors of fewer than two axes larger
 
 # what stands before the keywords: how many arrays a function takes, or which arguments
 ONE, TWO = "one array", "two arrays of one shape"
@@ -91,8 +99,10 @@ FUNCTIONS = {
                      "logical_xor", "matmul", "maximum", "minimum", "mod", "multiply", "not_equal", "outer", "pow",
                      "power", "remainder", "subtract", "true_divide", "vdot", "allclose", "isclose",
                      "array_equal"), TWO),
-    **dict.fromkeys(("all", "amax", "amin", "any", "argmax", "argmin", "argsort", "clip", "count_nonzero", "cumsum",
-                     "diagonal", "expand_dims", "flip", "max", "mean", "min", "moveaxis", "pad", "prod", "ravel",
+    **dict.fromkeys(("all", "amax", "amin", "any", "argmax", "argmin", "argsort", "clip", "count_nonzero", "cumprod",
+                     "cumsum",
+                     "diagonal", "expand_dims", "flip", "max", "mean", "median", "min", "moveaxis", "pad", "prod",
+                     "ravel",
                      "repeat", "reshape", "roll", "round", "sort", "split", "squeeze", "std", "sum", "swapaxes", "tile",
                      "trace", "transpose", "tril", "triu", "var", "broadcast_to", "unstack", "nan_to_num"), ONE),
     **dict.fromkeys(("concat", "concatenate", "hstack", "stack", "vstack"), "a list of two arrays"),

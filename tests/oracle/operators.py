@@ -82,12 +82,12 @@ OPERATORS = {
     ),
     # shapes, order, indices
     **_plain(
-        "broadcast_to", "cat", "chunk", "clone", "cumsum", "diagonal", "flatten", "flip", "gather", "hstack",
+        "broadcast_to", "cat", "chunk", "clone", "cumprod", "cumsum", "diagonal", "flatten", "flip", "gather", "hstack",
         "index_select", "masked_select", "permute", "ravel", "repeat_interleave", "reshape", "roll", "split",
         "squeeze", "stack", "take", "take_along_dim", "tile", "transpose", "tril", "triu", "unbind", "unflatten",
         "unsqueeze", "vstack", "nn.functional.one_hot", "nn.functional.pad",
     ),
-    **{name: Operator(order=True) for name in ("argsort", "sort", "topk")},
+    **{name: Operator(order=True) for name in ("argsort", "median", "sort", "topk")},
     "T": Operator(call=lambda mg, x: x.T),
     "mT": Operator(call=lambda mg, x: x.mT),
     "t": Operator(call=lambda mg, x: x.t()),

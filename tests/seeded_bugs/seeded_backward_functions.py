@@ -12,8 +12,8 @@ ELEMENTWISE, REDUCE, SHAPE, JOINING, INDEXING, LINALG, NN, ATTENTION, LOSS, CONV
     f"minigrad.ops.{name}."
     for name in ("elementwise", "reduce", "shape", "joining", "indexing", "linalg", "nn", "attention", "loss", "conv")
 )
-ACTIVATION, POINTWISE_LOSS, ROUNDING, TRANSCENDENTAL = (
-    f"minigrad.ops.{name}." for name in ("activation", "pointwise_loss", "rounding", "transcendental")
+ACTIVATION, CUMULATIVE, POINTWISE_LOSS, ROUNDING, TRANSCENDENTAL = (
+    f"minigrad.ops.{name}." for name in ("activation", "cumulative", "pointwise_loss", "rounding", "transcendental")
 )
 
 
@@ -188,9 +188,12 @@ BACKWARD_FUNCTIONS = [
         lambda right: lambda dout, x, axis, correction: right(dout, x, axis, 0), "var", "factor N"),
     wrong("everyone gets the gradient", "amax", all_columns, "mask forgotten", REDUCE),
     wrong("largest chosen for smallest", "amin", the_other_end, "permuted", REDUCE),
-    Bug("out / x, which is 0 / 0 for a factor of 0", f"{REDUCE}prod_backward",
+    Bug("out / x, which is 0 / 0 for a factor of 0", f"{CUMULATIVE}prod_backward",
         lambda right: product_over_factor, "prod", "not finite"),
-    wrong("summed from the wrong end", "cumsum", lambda dout, axis: np.cumsum(dout, axis), "transposed", REDUCE),
+    wrong("summed from the wrong end", "cumsum", lambda dout, axis: np.cumsum(dout, axis), "transposed", CUMULATIVE),
+    Bug("dout from the wrong end", f"{CUMULATIVE}cumprod_backward",
+        lambda right: lambda dout, x, axis: right(np.flip(dout, axis), x, axis), "cumprod",
+        "right only for all-ones upstream"),
     after("sign(x) forgotten", "norm", np.abs, "sign", REDUCE),
     after("operands exchanged", "einsum", lambda grads: grads[::-1], "inputs swapped", LINALG, _CHAIN),
     wrong("column order", "reshape", lambda dout, x_shape: dout.reshape(x_shape, order="F"), "permuted", SHAPE),
