@@ -1,5 +1,6 @@
 """Stochastic gradient descent."""
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Unpack
 
@@ -12,6 +13,7 @@ from minigrad.optim.optimizer import Optimizer, evaluated, fitting, gradient_of,
 from minigrad.optim.param_groups import Group, Keywords, Params, take_keywords
 
 _LR = 1e-3
+_SETTINGS = operator.itemgetter("lr", "momentum", "weight_decay", "dampening", "nesterov", "maximize")
 
 
 def sgd_step(
@@ -74,26 +76,25 @@ class SGD(Optimizer):
         loss = evaluated(closure)
         self._require_own_params()
         for group in self.param_groups:
-            lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
+            lr, momentum, decay, dampening, nesterov, maximize = _SETTINGS(group)
             for name, p in zip(group["param_names"], group["params"], strict=True):
                 grad = gradient_of(name, p)
-                if grad is not None:
-                    buffer, dampening = self._buffer(name, p, group)
-                    nesterov, maximize = group["nesterov"], group["maximize"]
-                    sgd_step(p.data, grad, buffer, lr, momentum, decay, dampening, nesterov, maximize)
-                    mark_written(p.data)
+                if grad is None:
+                    continue
+                data = p.data
+                buffer, is_first = self._buffer(name, p) if momentum else (None, True)
+                sgd_step(data, grad, buffer, lr, momentum, decay, 0.0 if is_first else dampening, nesterov, maximize)
+                mark_written(data)
         return loss
 
-    def _buffer(self, name: str, parameter: Tensor, group: Group) -> tuple[Array | None, float]:
-        """A parameter's momentum, None for a group without, and the dampening of the step to come."""
-        if not group["momentum"]:
-            return None, 0.0
+    def _buffer(self, name: str, parameter: Tensor) -> tuple[Array, bool]:
+        """A parameter's momentum, and whether it is new."""
         buffer = self._buffers.get(name)
         if buffer is None:
             buffer = self._buffers[name] = np.zeros_like(parameter.data)
-            return buffer, 0.0
+            return buffer, True
         require_fit(name, parameter, buffer.shape, buffer.dtype)
-        return buffer, group["dampening"]
+        return buffer, False
 
     def state_dict(self) -> dict[str, Any]:
         """{"momentum": {name: array}, "param_groups": settings}; arrays are copies, None before the first step."""
