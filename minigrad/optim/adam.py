@@ -139,22 +139,22 @@ class Adam(Optimizer):
                 found[key].update({name: view.copy() for name, view in each.views(on_host(array)).items()})
         return {**{key: {name: found[key][name] for name in names[key]} for key in names}, **super().state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`. ValueError, with nothing changed, for one that does not fit the parameters.
 
         A state without "param_groups", as older versions made it, leaves the settings as they are.
         """
-        settings, params = self._saved_settings(state), dict(self.named_parameters())
+        settings, params = self._saved_settings(state_dict), dict(self.named_parameters())
         largest = _with_amsgrad(settings)
-        require_names(state, {"step": params, "m": params, "v": params, **({"max_v": largest} if largest else {})})
-        for name, step in state["step"].items():
+        require_names(state_dict, {"step": params, "m": params, "v": params, **({"max_v": largest} if largest else {})})
+        for name, step in state_dict["step"].items():
             if not isinstance(step, numbers.Integral) or isinstance(step, bool) or not 0 <= int(step) < 1 << 63:
                 raise ValueError(f"optimizer state 'step' of {name} is {brief(step)}; expected an integer, 0 or more")
         into = {name: p.data for name, p in params.items()}
-        arrays = {key: fitting(state[key], key, into) for key in ("m", "v", "max_v") if key in state}
+        arrays = {key: fitting(state_dict[key], key, into) for key in ("m", "v", "max_v") if key in state_dict}
         self._take_settings(settings)
         for each in self._moments:
-            each.set_steps({name: int(state["step"][name]) for name in each.names})
+            each.set_steps({name: int(state_dict["step"][name]) for name in each.names})
             each.max_v = each.v * 0 if largest else None
             for key in arrays:
                 for name, view in each.views(getattr(each, key)).items():

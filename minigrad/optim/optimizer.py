@@ -99,10 +99,10 @@ class Optimizer:
         """{"param_groups": the settings of each group and the names of its parameters}, and more in subclasses."""
         return {"param_groups": [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`. ValueError, with nothing changed, for one that does not fit the parameters."""
-        settings = self._saved_settings(state)
-        require_names(state, {})
+        settings = self._saved_settings(state_dict)
+        require_names(state_dict, {})
         self._take_settings(settings)
 
     def _saved_settings(self, state: Mapping[str, Any]) -> list[Group]:

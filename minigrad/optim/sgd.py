@@ -102,11 +102,11 @@ class SGD(Optimizer):
         copies = {name: None if buffer is None else buffer.copy() for name, buffer in buffers.items()}
         return {"momentum": copies, **super().state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`. ValueError, with nothing changed, for one that does not fit the parameters."""
-        settings = self._saved_settings(state)
-        require_names(state, {"momentum": _with_momentum(settings)})
-        begun = {name: array for name, array in state["momentum"].items() if array is not None}
+        settings = self._saved_settings(state_dict)
+        require_names(state_dict, {"momentum": _with_momentum(settings)})
+        begun = {name: array for name, array in state_dict["momentum"].items() if array is not None}
         arrays = fitting(begun, "momentum", {name: p.data for name, p in self.named_parameters()})
         self._take_settings(settings)
         self._buffers = {name: array.copy() for name, array in arrays.items()}

@@ -1,6 +1,7 @@
 """Modules: names of weights, values, gradients and initial weights are PyTorch's."""
 
 import contextlib
+import inspect
 
 import pytest
 from torch_peer import check_modules, normal
@@ -46,3 +47,33 @@ def test_initial_weights_have_the_spread_of_torch():
             if not other.detach().any():
                 assert not own.data.any(), name
     assert not nn.Embedding(4, 3, padding_idx=2).weight.data[2].any()
+
+
+ABSENT = {
+    "device", "dtype",  # of every layer
+    "_weight", "_freeze", "min_value", "max_value",  # PyTorch's own, and its older spellings
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [
+    name for name in nn.__all__ if inspect.isclass(getattr(nn, name)) and name not in ("Parameter", "Sequential")
+])  # fmt: skip
+def test_arguments_of_modules_stand_in_the_order_of_torch(name):
+    def arguments(function):
+        parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in ABSENT]
+        return [(p.name, p.default) for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+    ours, theirs = getattr(nn, name), getattr(torch.nn, name)
+    assert arguments(ours.__init__) == arguments(theirs.__init__)
+    if ours.forward is not nn.Module.forward and name != "RMSNorm":  # whose forward says x there
+        assert arguments(ours.forward) == arguments(theirs.forward)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_arguments_of_optimizers_stand_in_the_order_of_torch(name):
+    ours, theirs = (inspect.signature(getattr(whose.optim, name)).parameters for whose in (mg, torch))
+    positional = [p.name for p in ours.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert positional == [p.name for p in theirs.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert all(ours[key].default == theirs[key].default for key in positional)
+    others = {key: parameter.default for key, parameter in theirs.items() if key not in positional}
+    getattr(mg.optim, name)([nn.Parameter(mg.ones(2))], **others)
