@@ -23,9 +23,9 @@ class Constants(NamedTuple):
     """
 
     zero: Array
-    one: Array
-    minus_one: Array
-    high: Array
+    one: Array | float
+    minus_one: Array | float
+    high: Array | float
     low: float
 
 
@@ -47,8 +47,7 @@ def constants(x: Array | np.generic) -> Constants:
     found = _OF_DTYPE[x.dtype]
     if type(x) is np.ndarray or isinstance(x, np.generic):
         return found
-    zero, one, minus_one, high = (np.asarray(number, like=x) for number in found[:-1])
-    return Constants(zero, one, minus_one, high, found.low)
+    return Constants(np.zeros((), x.dtype, like=x), 1.0, -1.0, float(found.high), found.low)  # nothing is copied there
 
 
 def may_hold_nan(x: Array) -> bool:
