@@ -11,11 +11,11 @@ import user_code
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_code_whose_types_are_checked_runs():
+def test_the_code_whose_types_are_checked_runs() -> None:
     user_code.run()
 
 
-def mypy(path):
+def mypy(path: Path) -> list[str]:
     """What mypy says of a file, with the settings of pyproject.toml; without its summary."""
     command = [sys.executable, "-m", "mypy", "--no-error-summary", "--check-untyped-defs", str(path)]
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=300).stdout.splitlines()
@@ -23,7 +23,7 @@ def mypy(path):
 
 @pytest.mark.slow
 @pytest.mark.mypy
-def test_the_tutorial_is_right_to_mypy(tmp_path):
+def test_the_tutorial_is_right_to_mypy(tmp_path: Path) -> None:
     cells = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
     lines = [line for cell in cells if cell["cell_type"] == "code" for line in [*cell["source"], "\n"]]
     (tmp_path / "tutorial.py").write_text("".join(line for line in lines if not line.startswith("%")))
@@ -32,7 +32,7 @@ def test_the_tutorial_is_right_to_mypy(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.mypy
-def test_a_hint_that_is_too_wide_is_found(tmp_path):
+def test_a_hint_that_is_too_wide_is_found(tmp_path: Path) -> None:
     """A call that is right, among those that mypy must refuse; and a type that the result does not have."""
     (tmp_path / "seeded.py").write_text(
         "from typing import assert_type\n\nimport minigrad as mg\n\n"
