@@ -67,7 +67,7 @@ def _print_table(points: int, function: str | None, device: bool) -> int:
 def describe(e: "Exemption") -> str:
     """What an exception allows, and why."""
     limits = [f"{e.allowed:g} units"] if e.allowed != 4.0 else []
-    limits += [f"{e.steps:g} steps between subnormal numbers"] if e.steps != 1.0 else []
+    limits += [f"{e.steps:,.0f} steps between subnormal numbers"] if e.steps != 1.0 else []
     where = [e.direction, " and ".join(e.formats), *e.backends]
     return f"{e.function} ({', '.join(where)}), up to {' or '.join(limits)}: {e.reason}"
 

@@ -212,6 +212,9 @@ EXEMPTIONS = (
     Exemption("silu", "backward", _NUMPY, _CANCELS.format("x = -2.4"), allowed=7.0),
     Exemption("exp2", "backward", _NUMPY, _ROUNDED_FIRST, steps=2.0),
     Exemption("selu", "backward", _NUMPY, _ROUNDED_FIRST, steps=2.0),
+    Exemption(
+        "celu(x, 2)", "forward", _NUMPY, "x / 2 is rounded to a subnormal number, and its function doubled", steps=2.0
+    ),
     Exemption("x ** 3", "backward", _NUMPY, _ROUNDED_FIRST, steps=2.0),
     Exemption("x ** -1.5", "backward", _NUMPY, _ROUNDED_FIRST, steps=2.0),
     Exemption("attention", "forward", ("float32",), _NO_SUBNORMAL, steps=2.0**23, backends=("cpu",)),
