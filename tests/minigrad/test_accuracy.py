@@ -13,7 +13,7 @@ import kernels
 import minigrad as mg
 from minigrad.accuracy import __main__ as command
 from minigrad.accuracy import formats, functions, measure, table
-from minigrad.ops import activation, elementwise
+from minigrad.ops import activation, elementwise, small_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [function.name for function in functions.FUNCTIONS]
@@ -26,6 +26,13 @@ def problems(count, name, device=False, seed=0):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_result_is_off_by_more_than_four_units(name):
+    assert problems(300, name) == []
+
+
+@pytest.mark.parametrize("name", ["tanh", "silu", "relu", "abs"])
+def test_few_elements_are_as_accurate_as_many(name, monkeypatch):
+    for module in (activation, small_arrays):
+        monkeypatch.setattr(module, "FEW", 10_000)  # these functions go another way up to FEW elements
     assert problems(300, name) == []
 
 

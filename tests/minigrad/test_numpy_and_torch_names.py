@@ -195,3 +195,27 @@ BAD = {
 def test_bad_arguments_get_a_clear_error(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+KEYWORDS = {  # PyTorch's names of arguments
+    ("input",): "abs neg exp log sqrt rsqrt square reciprocal tanh sigmoid exp2 expm1 log2 log10 log1p sin cos floor "
+                "ceil trunc round sign isnan isinf isfinite logical_not",
+    ("input", "other"): "add sub mul div maximum minimum floor_divide remainder eq ne lt le gt ge isclose logical_and "
+                        "logical_or logical_xor",
+    ("input", "exponent"): "pow",
+    ("condition", "input", "other"): "where",
+    ("input", "min", "max"): "clamp",
+}  # fmt: skip
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("names,functions", KEYWORDS.items(), ids=map("-".join, KEYWORDS))
+def test_elementwise_functions_take_pytorchs_keywords(names, functions):
+    import torch
+
+    values = [np.array([0.5, 2.0]), np.array([1.5, 2.0]), np.array([2.0, 1.0])]
+    values = [values[0] > 1, *values[1:]] if names[0] == "condition" else values
+    for function in functions.split():
+        found = getattr(mg, function)(**dict(zip(names, values, strict=False)))
+        expected = getattr(torch, function)(**dict(zip(names, map(torch.tensor, values), strict=False)))
+        np.testing.assert_allclose(found.data, expected.numpy(), 1e-12, err_msg=function, strict=True)
