@@ -12,13 +12,12 @@ _COUNTERS = 2048  # Philox counters, four elements each, in a task of the parall
 
 
 def dropout_forward(x: Array, p: float, seed: int, step: int, stream: int) -> Array:
-    """Zero elements with probability p, divide the rest by 1 - p. Any shape -> the same."""
+    """x times a mask: 0 with probability p, else 1 / (1 - p). Any shape -> the same."""
     threshold = keep_threshold(p)  # first: it raises if p is not a probability
     out = empty(x.shape, x.dtype)
     k0, k1 = derive_key(seed, step, stream)
     if threshold == 0:
-        out[...] = 0
-        return out
+        return np.multiply(x, 0, out=out)
     last = np.uint32(threshold - 1)  # the largest word that keeps an element: the threshold itself may be 2**32
     scale = x.dtype.type(1.0 / (1.0 - p))
     key = np.uint32(k0), np.uint32(k1)
@@ -49,4 +48,4 @@ def _apply_chunk(x, out, first, last, scale, k0, k1):
         for word in range(4):
             in_order[4 * i + word] = words[word, i]
     for i in range(x.size):
-        out[i] = x[i] * scale if in_order[i] <= last else zero
+        out[i] = x[i] * (scale if in_order[i] <= last else zero)

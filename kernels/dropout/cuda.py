@@ -10,7 +10,7 @@ _THREADS = 256
 
 
 def dropout_forward(x: Array, p: float, seed: int, step: int, stream: int) -> Array:
-    """Zero elements with probability p, divide the rest by 1 - p. Any shape -> the same."""
+    """x times a mask: 0 with probability p, else 1 / (1 - p). Any shape -> the same."""
     threshold, (k0, k1) = keep_threshold(p), derive_key(seed, step, stream)
     out, grid = empty(x, x.shape), blocks(x.size, _THREADS * max(vec(x.dtype), 4))
     _dropout.launch(grid, _THREADS, out, contiguous(x), x.size, threshold, 1.0 / (1.0 - p), k0, k1, dtype=x.dtype)

@@ -3,7 +3,7 @@
 
 #define GROUP (VEC < 4 ? 4 : VEC)  // elements a thread handles: whole Philox counters, of four words each
 
-// out[i] = x[i] * scale if word i is below the keep_threshold, else 0. Word i is word i % 4 of the counter i / 4.
+// out[i] = x[i] * scale if word i is below the keep_threshold, else x[i] * 0. Word i is word i % 4 of the counter i / 4.
 extern "C" __global__ void __launch_bounds__(256)
     dropout(scalar* __restrict__ out, const scalar* __restrict__ x, long long n, unsigned long long keep_threshold,
             accum scale, unsigned k0, unsigned k1) {
@@ -21,7 +21,7 @@ extern "C" __global__ void __launch_bounds__(256)
     vec v = load(x, first + g, n, wide);
 #pragma unroll
     for (int j = 0; j < VEC; j++)
-      v.at[j] = to_scalar(words[g + j] < keep_threshold ? to_accum(v.at[j]) * scale : (accum)0);
+      v.at[j] = to_scalar(to_accum(v.at[j]) * (words[g + j] < keep_threshold ? scale : (accum)0));
     store(out, v, first + g, n, wide);
   }
 }

@@ -7,10 +7,13 @@ from kernels.philox import keep_threshold, random_bits
 
 
 def dropout_forward(x: Array, p: float, seed: int, step: int, stream: int) -> Array:
-    """Zero elements with probability p, divide the rest by 1 - p. Element i uses random word i. Any shape."""
+    """x times a mask: 0 with probability p, else 1 / (1 - p). Element i uses random word i. Any shape.
+
+    So a dropped element that is infinite or NaN gives NaN, as in PyTorch.
+    """
     words = random_bits(x.size, seed, step, stream).reshape(x.shape)
     kept = np.asarray(words < keep_threshold(p), like=x)
-    return np.where(kept, x * (1.0 / (1.0 - float(p))), 0.0).astype(x.dtype, copy=False)
+    return x * np.where(kept, x.dtype.type(1.0 / (1.0 - float(p))), x.dtype.type(0))
 
 
 def dropout_backward(dout: Array, p: float, seed: int, step: int, stream: int) -> Array:

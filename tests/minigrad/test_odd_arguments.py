@@ -200,3 +200,23 @@ def test_labels_in_uint8_are_not_taken_for_indices_where_pytorch_takes_a_mask():
 @pytest.mark.pytorch
 def test_gather_takes_one_element_of_a_vector():
     same(lambda t: F.gather(t, 0, np.array(2)), lambda t: torch.gather(t, 0, torch.tensor(2)), normal(5))
+
+
+# ------------------------------------------------------------------------------------------------ dropout
+
+
+@pytest.mark.parametrize("kernel_set", kernels.SETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dropout_hides_no_infinite_or_nan_gradient(kernel_set, dtype):
+    """A mask of zeros and 1 / (1 - p) is a factor, as in PyTorch: infinity times 0 is NaN."""
+    x = mg.tensor(np.ones(100, dtype), requires_grad=True)
+    with kernels.use(kernel_set):
+        out = F.seeded_dropout(x, 0.5, 1, 2, 3)
+        dout = np.ones(100, dtype)
+        dout[::2], dout[1::4] = np.inf, np.nan
+        with np.errstate(invalid="ignore"):
+            out.backward(dout)
+            factor = out.data
+            np.testing.assert_array_equal(x.grad, dout * factor)
+            assert np.isnan(F.seeded_dropout(np.full(100, -np.inf, dtype), 0.5, 1, 2, 3).data[factor == 0]).all()
+    assert set(factor) == {0.0, 2.0}
