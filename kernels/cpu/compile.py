@@ -149,7 +149,7 @@ def exp(x: float) -> float:
     return np.exp(x)
 
 
-def scaled_exp(x):
+def scaled_exp(x: float) -> float:
     """EXP_SCALE e**x, for x up to 72: in float32 a normal number also where e**x is subnormal, with all digits."""
     return EXP_SCALE * np.exp(x)
 
@@ -194,7 +194,7 @@ def _exp_float32(power):
     return exp_float32
 
 
-def exp2_of_product(x, y):
+def exp2_of_product(x: float, y: float) -> float:
     """2**(x y) for x y from -127 to 127.9, or a NaN; the product is not rounded where the processor has fma."""
     return np.exp2(x * y)
 

@@ -8,6 +8,7 @@ layout). Two tiles, one below the other, are a step of a panel.
 
 import ctypes
 import platform
+from typing import Any
 
 import llvmlite.binding
 import numpy as np
@@ -62,7 +63,7 @@ _TILE_CONFIG = np.zeros(64, np.uint8)  # of LDTILECFG: palette 1, eight tiles of
 _TILE_CONFIG[0], _TILE_CONFIG[16:32:2], _TILE_CONFIG[48:56] = 1, 64, 16
 
 
-def tile_config():
+def tile_config() -> Any:
     """What compiled bfloat16 products take as `config`. RuntimeError on a processor that has no such products."""
     if not HAS_BFLOAT16:  # the compiler would end the process
         raise RuntimeError("this processor has no instruction for bfloat16 products; call minigrad.runtime."
