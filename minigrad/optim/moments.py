@@ -88,7 +88,8 @@ class Rules:
         settings = [*map(self._settings, groups)]
         if settings == self._made_of:
             return
-        self.of_groups, self._made_of = [self._rule(*each) for each in settings], settings
+        self._made_of = [(lr, type(betas)(betas), *rest) for lr, betas, *rest in settings]  # a list may change in place
+        self.of_groups = [self._rule(*each) for each in settings]
         self.decays = [rule.weight_decay for rule in self.of_groups]
         alike = [rule[:3] if rule.is_fused else rule for rule in self.of_groups]
         self.kinds = [alike.index(each) for each in alike]

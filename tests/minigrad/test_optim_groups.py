@@ -30,6 +30,21 @@ def test_each_group_has_settings_of_its_own_which_can_be_changed(make):
     np.testing.assert_allclose([p.data[0], r.data[0]], [0.75, 0.875])
 
 
+@pytest.mark.parametrize("make", [optim.Adam, in_arena])
+def test_betas_in_a_list_can_be_changed_in_place(make):
+    results = []
+    for change in (lambda group: group["betas"].__setitem__(0, 0.0), lambda group: group.update(betas=(0.0, 0.999))):
+        p = parameter()
+        optimizer = make([p], lr=0.1, betas=[0.9, 0.999])
+        optimizer.step()
+        change(optimizer.param_groups[0])
+        p.grad = -np.ones(3)
+        optimizer.step()
+        results.append(p.data.copy())
+    np.testing.assert_array_equal(*results)
+    assert (results[0] > 0.95).all()
+
+
 def test_weight_decay_can_be_changed_in_an_arena():
     p, q = parameter(), parameter()
     optimizer = in_arena([{"params": [p]}, {"params": [q]}], lr=0.1, weight_decay=0.0)
