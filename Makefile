@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DOCUMENTED := minigrad minigrad.tensor_dtypes minigrad.tensor_protocols minigrad.debug minigrad.gradient_checking
+DOCUMENTED := minigrad minigrad.tensor_dtypes minigrad.tensor_protocols minigrad.tensor_words minigrad.in_place minigrad.debug minigrad.gradient_checking
 
 .PHONY: train test lint bench docs gpu-report clean
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,13 @@ from kernels.arrays import as_array, empty, is_array, on_host
 from minigrad import dtypes, graph
 from minigrad.argument_types import Array, DType, Hook, TensorLike
 from minigrad.hooks import RemovableHandle
+from minigrad.in_place import InPlace
 from minigrad.tensor_dtypes import Conversions
 from minigrad.tensor_methods import Methods
-from minigrad.tensor_protocols import Protocols
+from minigrad.tensor_words import Words
 
 
-class Tensor(graph.GradSlot, Protocols, Conversions):
+class Tensor(graph.GradSlot, Words, InPlace, Conversions):
     """An array, NumPy's or a device's, that remembers how it was made.
 
     data           the array itself
@@ -35,8 +35,10 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
     refused. The array is not copied; `minigrad.tensor` copies it, as PyTorch's does.
     """
 
-    __slots__ = ("data", "requires_grad", "node", "recompute", "grad_buffer", "_pending", "__weakref__")
+    __slots__ = ("data", "_requires_grad", "node", "recompute", "grad_buffer", "_pending", "__weakref__")
 
+    _requires_grad: bool
+    _grad: Any = vars(graph.GradSlot)["grad"]  # the slot of `grad`, to write to without a check
     node: graph.Node | None
     recompute: graph.Recompute | None
     grad_buffer: Array | None
@@ -47,8 +49,8 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
             data = data.data
         array = dtypes.checked(data) if is_array(data) else dtypes.from_python(data, dtype)
         self.data = array if dtype is None else array.astype(dtype, copy=False)
-        self.requires_grad = requires_grad and _differentiable(self.data)
-        self.grad = self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
+        self._requires_grad = requires_grad is not False and dtypes.needs_gradient(requires_grad, self.data.dtype)
+        self._grad = self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
 
     @property
     def is_leaf(self) -> bool:
@@ -59,12 +61,33 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
         made = f", made by {self.node!r}" if self.node else ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor({np.array2string(on_host(self.data), precision=4, threshold=20)}, {self.dtype}{made})"
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether it needs a gradient. A leaf's may be assigned."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        needed = dtypes.needs_gradient(requires_grad, self.data.dtype)
+        if self.node is not None and not needed:
+            raise RuntimeError("only a leaf can give up its gradient; x.detach() is a tensor without one")
+        self._requires_grad = needed
+
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Say whether this leaf needs a gradient. Returns the tensor."""
-        if self.node is not None and not requires_grad:
-            raise RuntimeError("only a leaf can give up its gradient; x.detach() is a tensor without one")
-        self.requires_grad = requires_grad and _differentiable(self.data)
+        self.requires_grad = requires_grad
         return self
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient after `backward`. An array or a tensor of this shape may be assigned, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Tensor | Array | np.generic | None) -> None:
+        if not (grad is None or isinstance(grad, (Tensor, np.generic)) or is_array(grad)):
+            raise TypeError(f"the gradient is a {type(grad).__name__}; expected an array, a tensor or None")
+        self._grad = None if grad is None else self._as_gradient(grad)
 
     def detach(self) -> Tensor:
         """The same array, cut off from the graph."""
@@ -74,9 +97,9 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
         """This tensor where condition holds, else `other`."""
         return F.where(condition, self, other)
 
-    def contiguous(self) -> Tensor:
-        """The tensor itself: operations take any strides."""
-        return self
+    def equal(self, other: TensorLike) -> bool:
+        """Whether shapes and all elements are the same: `array_equal`, PyTorch's equal."""
+        return F.array_equal(self, other)
 
     def cpu(self) -> Tensor:
         """On the host: the tensor itself, or a copy of a device's array, which no gradient passes."""
@@ -87,25 +110,48 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
 
     # ---------------------------------------------------------------------------------- gradients
 
-    def backward(self, grad: TensorLike | None = None, retain_graph: bool = False) -> None:
+    def backward(
+        self,
+        gradient: TensorLike | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: object = None,
+        *,
+        grad: TensorLike | None = None,
+    ) -> None:
         """Gradients of this tensor for all leaves it came from, added into their `.grad`.
 
-        grad: the gradient of this tensor itself, an array of its shape; may be left out for one element.
+        gradient      the gradient of this tensor itself, an array of its shape; may be left out for one element. `grad`
+                      is another name of it
+        retain_graph  keep what is saved, for a second backward
+        create_graph, inputs  of PyTorch, refused unless they are False and None
         """
-        grad = self.upstream(grad)
+        if create_graph:
+            raise TypeError("backward: create_graph=True asks for gradients of gradients; there are first ones only")
+        if inputs is not None:
+            raise TypeError("backward has no inputs=; say requires_grad_(False) to the leaves that need no gradient")
+        if gradient is not None and grad is not None:
+            raise TypeError("backward: give gradient or grad, not both")
+        dout = self.upstream(grad if gradient is None else gradient)
         if self.node is None:
-            self.accumulate(grad)
+            self.accumulate(dout)
         else:
-            graph.backward(self.node, grad, retain_graph)
+            graph.backward(self.node, dout, bool(retain_graph))
 
     def upstream(self, grad: TensorLike | None = None) -> Array:
         """The array that a backward from here begins with: `grad`, checked, or 1 for a tensor of one element."""
-        if not self.requires_grad:
+        if not self._requires_grad:
             raise RuntimeError("nothing to differentiate: no input of this tensor has requires_grad=True")
         if grad is None:
             if self.size != 1:
-                raise RuntimeError(f"backward of a tensor of shape {self.shape} needs the gradient `grad`")
+                raise RuntimeError(
+                    f"backward of a tensor of shape {self.shape} needs the gradient, x.backward(gradient)"
+                )
             grad = np.ones_like(self.data)
+        return self._as_gradient(grad)
+
+    def _as_gradient(self, grad: TensorLike) -> Array:
+        """`grad` as an array of the tensor's dtype, where its array is. ValueError if the shape is another."""
         array = grad.data if isinstance(grad, Tensor) else grad
         if type(array) is not type(self.data) or array.dtype != self.data.dtype:
             array = np.asarray(array, dtype=self.dtype, like=self.data)
@@ -124,7 +170,8 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
             grad_buffer   (does not happen)                        grad_buffer, to which grad is added
             another       the sum                                  the sum
         """
-        _differentiable(grad)  # an integer leaf's requires_grad may have been assigned
+        if not self._requires_grad:  # since the forward pass
+            return
         if self.hooks:
             if totals is not None:
                 totals[self] = as_array(totals[self] + grad) if self in totals else grad
@@ -134,29 +181,29 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
             pending, buffer = self._pending_output(), self.grad_buffer
             if grad is pending:
                 self._pending = None
-            if self.grad is None and grad is pending:
-                self.grad = grad if buffer is None else buffer
-            elif self.grad is None and buffer is not None and pending is None:
+            if self._grad is None and grad is pending:
+                self._grad = grad if buffer is None else buffer
+            elif self._grad is None and buffer is not None and pending is None:
                 buffer[...] = grad
-                self.grad = buffer
-            elif self.grad is None:
-                self.grad = grad.copy()
+                self._grad = buffer
+            elif self._grad is None:
+                self._grad = grad.copy()
             elif self.grad is self.grad_buffer:
                 self.grad += grad
-            else:  # which a person may have assigned
-                self.grad = as_array(self.upstream(self.grad) + grad)
+            else:
+                self._grad = as_array(self._grad + grad)
 
     def output(self) -> Array | None:
         """See `graph.GradSlot`. While the array exists, other contributions are summed elsewhere."""
         with graph.accumulating:
-            return None if self.grad is not None or self._is_occupied() else self._new_output()
+            return None if self._grad is not None or self._is_occupied() else self._new_output()
 
     def sum_buffer(self) -> Array | None:
         """See `graph.GradSlot`. Until the array comes back to `accumulate`, `.grad` is None."""
         with graph.accumulating:
-            if self._is_occupied() or (self.grad is not None and self.grad is not self.grad_buffer):
+            if self._is_occupied() or (self._grad is not None and self._grad is not self.grad_buffer):
                 return None  # a gradient outside of an arena may be a person's, and is not changed
-            array, is_first, self.grad = self._new_output(), self.grad is None, None
+            array, is_first, self._grad = self._new_output(), self._grad is None, None
             if is_first:
                 array[...] = 0
             return array
@@ -176,7 +223,7 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
         return None if self._pending is None else self._pending()
 
     def _is_occupied(self) -> bool:
-        return bool(self.hooks) or self._pending_output() is not None
+        return bool(self.hooks) or not self._requires_grad or self._pending_output() is not None
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -186,10 +233,10 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
         """For copy and pickle: a leaf's arrays. The copy belongs to no arena and has no hooks."""
         if self.node is not None:
             raise RuntimeError("only leaf tensors can be copied or pickled; use .detach() for a tensor of a graph")
-        return self.data, self.requires_grad, self.grad
+        return self.data, self._requires_grad, self._grad
 
     def __setstate__(self, state: tuple[Array, bool, Array | None]) -> None:
-        self.data, self.requires_grad, self.grad = state
+        self.data, self._requires_grad, self._grad = state
         self.node = self.hooks = self.recompute = self.grad_buffer = self._pending = None
 
     def register_hook(self, hook: Hook) -> RemovableHandle:
@@ -236,17 +283,6 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
     def __xor__(self, other: TensorLike) -> Tensor: return F.bitwise_xor(self, other)
     def __rxor__(self, other: TensorLike) -> Tensor: return F.bitwise_xor(other, self)
     def __invert__(self) -> Tensor: return F.bitwise_not(self)
-    def __iadd__(self, other: TensorLike) -> Tensor: return in_place.put(self, "+=", F.add(self, other))
-    def __isub__(self, other: TensorLike) -> Tensor: return in_place.put(self, "-=", F.sub(self, other))
-    def __imul__(self, other: TensorLike) -> Tensor: return in_place.put(self, "*=", F.mul(self, other))
-    def __itruediv__(self, other: TensorLike) -> Tensor: return in_place.put(self, "/=", F.div(self, other))
-    def __ifloordiv__(self, other: TensorLike) -> Tensor: return in_place.put(self, "//=", F.floor_divide(self, other))
-    def __imod__(self, other: TensorLike) -> Tensor: return in_place.put(self, "%=", F.remainder(self, other))
-    def __ipow__(self, other: TensorLike) -> Tensor: return in_place.put(self, "**=", F.pow(self, other))
-    def __iand__(self, other: TensorLike) -> Tensor: return in_place.put(self, "&=", F.bitwise_and(self, other))
-    def __ior__(self, other: TensorLike) -> Tensor: return in_place.put(self, "|=", F.bitwise_or(self, other))
-    def __ixor__(self, other: TensorLike) -> Tensor: return in_place.put(self, "^=", F.bitwise_xor(self, other))
-    def __setitem__(self, index: Any, value: TensorLike) -> None: in_place.set_items(self, index, value)
     def __eq__(self, other: Any) -> Any: return F.eq(self, other) if _is_number_like(other) else NotImplemented
     def __ne__(self, other: Any) -> Any: return F.ne(self, other) if _is_number_like(other) else NotImplemented
     def __lt__(self, other: Any) -> Any: return F.lt(self, other) if _is_number_like(other) else NotImplemented
@@ -255,60 +291,12 @@ class Tensor(graph.GradSlot, Protocols, Conversions):
     def __ge__(self, other: Any) -> Any: return F.ge(self, other) if _is_number_like(other) else NotImplemented
     # fmt: on
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
-    def __contains__(self, element: TensorLike) -> bool:
-        return bool((self == element).any())
-
-    def equal(self, other: TensorLike) -> bool:
-        """Whether shapes and all elements are the same: `array_equal`, PyTorch's equal."""
-        return F.array_equal(self, other)
-
-    @property
-    def T(self) -> Tensor:
-        """All axes reversed, as in NumPy."""
-        return F.transpose(self)
-
-    @property
-    def mT(self) -> Tensor:
-        """The last two axes exchanged: a matrix, or each of a stack, transposed."""
-        return F.swapaxes(self, -2, -1)
-
-    def t(self) -> Tensor:
-        """A matrix transposed; a vector as it is."""
-        if self.ndim > 2:
-            raise RuntimeError(f"t() takes a matrix, this tensor has {self.ndim} axes; say x.mT or x.swapaxes(i, j)")
-        return F.transpose(self)
-
     __hash__ = object.__hash__  # a tensor is a key of its own, although == compares elements
 
 
 def _is_number_like(value: object) -> bool:
     """Whether == compares elements; beside anything else, None for instance, a tensor is just another object."""
     return isinstance(value, (Tensor, int, float, list, tuple, np.generic)) or is_array(value)
-
-
-def _differentiable(data: Array) -> bool:
-    if data.dtype.kind != "f":
-        raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
-    return True
-
-
-@contextmanager
-def gradients_aside(leaves: Iterable[Tensor]) -> Iterator[None]:
-    """Inside, these leaf Tensors have no gradients, and backward writes none into an optimizer's arena.
-
-    Afterwards the gradients are what they were before, whatever was added meanwhile.
-    """
-    before = [(leaf, leaf.grad, leaf.grad_buffer, leaf._pending) for leaf in leaves]
-    try:
-        for leaf in leaves:
-            leaf.grad = leaf.grad_buffer = leaf._pending = None
-        yield
-    finally:
-        for leaf, grad, buffer, pending in before:
-            leaf.grad, leaf.grad_buffer, leaf._pending = grad, buffer, pending
 
 
 def as_tensor(value: TensorLike, dtype: DType = None, like: Array | None = None) -> Tensor:
@@ -324,7 +312,13 @@ def constant(value: float, like: Array) -> Tensor:
     """A number as a Tensor without axes, of the dtype of the array `like` and where that is."""
     if type(like) is np.ndarray:
         return Tensor(np.array(value, like.dtype))
+    if isinstance(like, Tensor):
+        raise _no_array(like)
     return Tensor(np.asarray(value, like.dtype, like=like))
+
+
+def _no_array(data: Tensor) -> TypeError:
+    return TypeError(f"x.data is a Tensor of shape {data.shape}; it must be an array, as in x.data = y.data")
 
 
 def record(out: Array, parents: Sequence[Tensor], backward: Callable[..., Any], /, **saved: Any) -> Tensor:
@@ -336,19 +330,20 @@ def record(out: Array, parents: Sequence[Tensor], backward: Callable[..., Any], 
     saved     what the backward function needs, by name: raw arrays and settings, never a Tensor
     """
     if type(out) is not np.ndarray and not is_array(out):  # the first test is the cheaper one
+        if isinstance(out, Tensor):
+            raise _no_array(out)
         out = np.asarray(out)
     result = Tensor.__new__(Tensor)
     result.data = out
-    result.grad = result.hooks = result.grad_buffer = result._pending = result.recompute = None
+    result._grad = result.hooks = result.grad_buffer = result._pending = result.recompute = None
     result.node = graph.record(out, parents, backward, saved)
-    result.requires_grad = result.node is not None
+    result._requires_grad = result.node is not None
     if result.node is not None and graph.thread.record_calls is not None:
         result.node.call = graph.thread.record_calls(sys._getframe(1), out)
     return result
 
 
 from minigrad import functional as F  # at the end: the functions need Tensor and record
-from minigrad import in_place
 
 for _name in vars(Methods):
     if not _name.startswith("_"):

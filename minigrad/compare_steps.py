@@ -21,9 +21,10 @@ from kernels.system.errors import UserError
 from kernels.system.files import given, require_place, writing
 from kernels.system.printable import brief, one_line
 from minigrad import graph
-from minigrad._tensor import Tensor, gradients_aside
+from minigrad._tensor import Tensor
 from minigrad.argument_types import Array, Shape
 from minigrad.debug.recorded_calls import check_mode
+from minigrad.recording import gradients_aside
 from tiny_transformer_np_package_check import TRAINING_STEP
 
 _ROUNDING = 16.0  # tolerance, in units of the measured noise: another order of sums gives another sample of it

@@ -65,6 +65,15 @@ def result_type(*values: TensorLike) -> np.dtype[Any]:
     return result
 
 
+def needs_gradient(requires_grad: object, dtype: np.dtype[Any]) -> bool:
+    """requires_grad, checked. TypeError if it is no bool, or if numbers of that dtype have no gradient."""
+    if not isinstance(requires_grad, (bool, np.bool)):
+        raise TypeError(f"requires_grad is {requires_grad!r}; expected True or False")
+    if requires_grad and dtype.kind != "f":
+        raise TypeError(f"only floating-point tensors can require gradients, not {dtype}")
+    return bool(requires_grad)
+
+
 def from_python(value: Any, dtype: DType = None) -> Array:
     """An array of what is none: Python's floats and lists of them become float32, NumPy's scalars keep their dtype."""
     array = checked(np.asarray(value))

@@ -176,7 +176,7 @@ def record(out: Array, parents: Sequence[Tensor], backward: Callable[..., Any], 
     edges: list[Edge] = []
     needed = False
     for parent in parents:
-        edge = parent.node or (parent if parent.requires_grad else None)
+        edge = parent.node or (parent if parent._requires_grad else None)
         needed = needed or edge is not None
         edges.append(edge)
     return Node(out, edges, backward, saved) if needed else None

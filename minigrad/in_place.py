@@ -6,50 +6,72 @@ would come to need one. Inside of no_grad both work, and a backward that needs t
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 
 from minigrad import dtypes, graph
-from minigrad._tensor import Tensor, as_tensor
-from minigrad.argument_types import TensorLike
-from minigrad.ops.indexing import raw_index
+from minigrad.argument_types import Array, TensorLike
 
 
-def put(x: Tensor, operator: str, result: Tensor) -> Tensor:
-    """Put `result`, that of the operator without its "=", into the array of x. Returns x.
+class InPlace:
+    """A base of Tensor."""
 
-    RuntimeError where a gradient is recorded. TypeError if x's dtype is of a lower kind: integers take no floats,
-    booleans no integers. ValueError if x would grow, or is a view of which several elements are one.
-    """
-    _refuse_recorded(x, result, f"x {operator} v", f"x = x {operator[:-1]} v")
-    if dtypes.is_higher_kind(result.dtype, x.dtype):
-        raise TypeError(f"x {operator} v gives {result.dtype}, and x holds {x.dtype}; say x = x {operator[:-1]} v")
-    if result.shape != x.shape:
-        raise ValueError(f"x {operator} v gives shape {result.shape}, and x has {x.shape}; say x = x {operator[:-1]} v")
-    _write(x, ..., result)
-    return x
+    __slots__ = ()
+    data: Array
+    node: graph.Node | None
+    requires_grad: bool
 
+    # fmt: off
+    def __iadd__(self, other: TensorLike) -> Self: return self._changed("+", operator.add, other)
+    def __isub__(self, other: TensorLike) -> Self: return self._changed("-", operator.sub, other)
+    def __imul__(self, other: TensorLike) -> Self: return self._changed("*", operator.mul, other)
+    def __itruediv__(self, other: TensorLike) -> Self: return self._changed("/", operator.truediv, other)
+    def __ifloordiv__(self, other: TensorLike) -> Self: return self._changed("//", operator.floordiv, other)
+    def __imod__(self, other: TensorLike) -> Self: return self._changed("%", operator.mod, other)
+    def __ipow__(self, other: TensorLike) -> Self: return self._changed("**", operator.pow, other)
+    def __iand__(self, other: TensorLike) -> Self: return self._changed("&", operator.and_, other)
+    def __ior__(self, other: TensorLike) -> Self: return self._changed("|", operator.or_, other)
+    def __ixor__(self, other: TensorLike) -> Self: return self._changed("^", operator.xor, other)
+    # fmt: on
 
-def set_items(x: Tensor, index: Any, value: TensorLike) -> None:
-    """x[index] = value, converted to the dtype of x. Errors as in `put`, IndexError as in x[index]."""
-    value = as_tensor(value, like=x.data)
-    _refuse_recorded(x, value, "x[i] = v", "x = mg.where(mask, v, x)")
-    _write(x, raw_index(index, x), value)
+    def _changed(self, sign: str, operate: Callable[[Any, Any], Any], other: TensorLike) -> Self:
+        """Put the operator's result into the array. Returns the tensor.
 
+        RuntimeError where a gradient is recorded. TypeError if the dtype is of a lower kind than the result's: integers
+        take no floats, booleans no integers. ValueError if the tensor would grow, or if its array is read-only.
+        """
+        result = operate(self, other)
+        instead = f"x = x {sign} v"
+        self._refuse_recorded(result, f"x {sign}= v", instead)
+        if dtypes.is_higher_kind(result.dtype, self.data.dtype):
+            raise TypeError(f"x {sign}= v gives {result.dtype}, and x holds {self.data.dtype}; say {instead}")
+        if result.shape != self.data.shape:
+            raise ValueError(f"x {sign}= v gives shape {result.shape}, and x has {self.data.shape}; say {instead}")
+        self._write(..., result.data)
+        return self
 
-def _refuse_recorded(x: Tensor, value: Tensor, statement: str, instead: str) -> None:
-    if not graph.thread.recording or not (x.requires_grad or value.requires_grad):
-        return
-    if x.requires_grad and x.node is None:
-        raise RuntimeError(
-            f"{statement} would change a leaf that needs a gradient; do it inside of no_grad, or say {instead}"
-        )
-    raise RuntimeError(f"{statement} would change an array in a graph, through which gradients flow; say {instead}")
+    def __setitem__(self, index: Any, value: TensorLike) -> None:
+        """x[index] = value, which is converted to the dtype of x. Errors as of `+=`, and IndexError as of x[index]."""
+        from minigrad.ops.indexing import as_tensor, raw_index  # not above: they need Tensor
 
+        value = as_tensor(value, like=self.data)
+        self._refuse_recorded(value, "x[i] = v", "x = mg.where(mask, v, x)")
+        self._write(raw_index(index, self), value.data)
 
-def _write(x: Tensor, index: Any, value: Tensor) -> None:
-    if isinstance(x.data, np.ndarray) and not x.data.flags.writeable:
-        raise ValueError("x is read-only: its array is one of yours that is, or repeats elements; change x.clone()")
-    x.data[index] = value.data
-    graph.mark_written(x.data)
+    def _refuse_recorded(self, value: Any, statement: str, instead: str) -> None:
+        if not graph.thread.recording or not (self.requires_grad or value.requires_grad):
+            return
+        if self.requires_grad and self.node is None:
+            raise RuntimeError(
+                f"{statement} would change a leaf that needs a gradient; do it inside of no_grad, or say {instead}"
+            )
+        raise RuntimeError(f"{statement} would change an array in a graph, through which gradients flow; say {instead}")
+
+    def _write(self, index: Any, value: Array) -> None:
+        if isinstance(self.data, np.ndarray) and not self.data.flags.writeable:
+            raise ValueError("x is read-only: its array is one of yours that is, or repeats elements; change x.clone()")
+        self.data[index] = value
+        graph.mark_written(self.data)

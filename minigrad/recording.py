@@ -1,14 +1,17 @@
-"""no_grad: inside, this thread records nothing."""
+"""no_grad, inside of which this thread records nothing; gradients_aside, which hides the gradients of leaves."""
 
 import functools
 import inspect
 import types
-from collections.abc import Generator
-from contextlib import ContextDecorator
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ContextDecorator, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from minigrad.argument_types import Function
 from minigrad.graph import thread
+
+if TYPE_CHECKING:
+    from minigrad._tensor import Tensor
 
 
 class no_grad(ContextDecorator):
@@ -59,3 +62,19 @@ def _unrecorded(generator: Any) -> Generator[Any, Any, Any]:
             raise
         except BaseException as error:
             resume, value = generator.throw, error
+
+
+@contextmanager
+def gradients_aside(leaves: "Iterable[Tensor]") -> Iterator[None]:
+    """Inside, these leaf Tensors have no gradients, and backward writes none into an optimizer's arena.
+
+    Afterwards the gradients are what they were before, whatever was added meanwhile.
+    """
+    before = [(leaf, leaf.grad, leaf.grad_buffer, leaf._pending) for leaf in leaves]
+    try:
+        for leaf in leaves:
+            leaf.grad = leaf.grad_buffer = leaf._pending = None
+        yield
+    finally:
+        for leaf, grad, buffer, pending in before:
+            leaf.grad, leaf.grad_buffer, leaf._pending = grad, buffer, pending

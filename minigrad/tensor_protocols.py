@@ -1,4 +1,4 @@
-"""What makes a Tensor a number, a sequence and an array, for Python's and NumPy's functions. No gradients here."""
+"""What makes a Tensor a number and an array, for Python's and NumPy's functions. No gradients here."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def floating(x: TensorLike) -> Tensor:
 
 def _if_wanted(array: Array, other: Tensor) -> Array | None:
     """`array`, if the gradient of the Tensor `other` needs it: what is not needed is not kept alive."""
-    return array if other.requires_grad else None
+    return array if other._requires_grad else None
 
 
 def astype(x: TensorLike, dtype: npt.DTypeLike) -> Tensor:

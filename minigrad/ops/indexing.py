@@ -41,7 +41,7 @@ def getitem_backward(dout: Array, x_shape: Shape, index: Any) -> Array:
     return dx
 
 
-def raw_index(index: Any, x: Tensor) -> Any:
+def raw_index(index: Any, x: Any) -> Any:
     """An index as the array of x takes it. TypeError for one that is ambiguous."""
     if isinstance(index, list) and any(isinstance(part, (list, tuple, Tensor)) or is_array(part) for part in index):
         refuse("getitem", "index_list")

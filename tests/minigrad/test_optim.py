@@ -226,9 +226,8 @@ def test_a_gradient_set_by_hand_is_used_and_the_callers_array_left_alone(make):
     (p * 3.0).sum().backward()  # adds to the one set by hand
     np.testing.assert_array_equal(p.grad, np.full(3, 6.0))
     np.testing.assert_array_equal(mine, np.full(3, 3.0))
-    p.grad = np.ones(1)  # would broadcast
-    with pytest.raises(ValueError, match=r"the gradient of 0\.0 is \(1,\), the parameter \(3,\)"):
-        optimizer.step()
+    with pytest.raises(ValueError, match=r"grad has shape \(1,\); the tensor has \(3,\)"):
+        p.grad = np.ones(1)  # would broadcast
 
 
 @pytest.mark.parametrize("make", [optim.AdamW, in_arena])

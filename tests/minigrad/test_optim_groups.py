@@ -286,13 +286,10 @@ def test_a_gradient_that_is_a_tensor_is_used(make):
     np.testing.assert_array_equal(p.data, q.data)
 
 
-@every_optimizer
-@pytest.mark.parametrize("grad", ["steep", [1.0, 1.0, 1.0]])
-def test_a_gradient_that_is_no_array_is_refused(make, grad):
-    p = parameter()
-    p.grad = grad
-    with pytest.raises(TypeError, match=r"the gradient of 0\.0 is .*; expected an array"):
-        make([p]).step()
+@pytest.mark.parametrize("grad", ["steep", [1.0, 1.0, 1.0], 1.0])
+def test_a_gradient_that_is_no_array_is_refused(grad):
+    with pytest.raises(TypeError, match=r"the gradient is a .*; expected an array, a tensor or None"):
+        parameter().grad = grad
 
 
 @pytest.mark.compiler

@@ -10,13 +10,13 @@ import numpy as np
 
 from kernels.arrays import is_array, on_host
 from minigrad import graph
-from minigrad._tensor import Tensor, gradients_aside
+from minigrad._tensor import Tensor
 from minigrad.argument_types import Array
 from minigrad.gradient_checking.arrays import MinigradTensors
 from minigrad.gradient_checking.misfit import misfit
 from minigrad.gradient_checking.probe import Probe
 from minigrad.gradient_checking.results import GradcheckError
-from minigrad.recording import no_grad
+from minigrad.recording import gradients_aside, no_grad
 
 
 class MinigradProbe(Probe):
