@@ -32,7 +32,8 @@ def relu(input: TensorLike) -> Tensor:
 
 
 def relu_backward(dout: Array, x: Array) -> Array:
-    return zeroed_where(x <= constants(x).zero, dout)  # where x is NaN the gradient passes, as in PyTorch
+    zero = constants(x).zero
+    return zeroed_where(x <= zero, dout, zero)  # where x is NaN the gradient passes, as in PyTorch
 
 
 def sigmoid(input: TensorLike) -> Tensor:

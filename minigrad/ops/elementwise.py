@@ -267,8 +267,9 @@ def minimum_backward(dout: Array, a: Array, b: Array) -> tuple[Array, Array]:
 
 def _shared(dout: Array, a: Array, b: Array, a_lost: Array, b_lost: Array) -> tuple[Array, Array]:
     """The gradients of a and b. Where one is NaN neither has lost, and both get the whole gradient, as in PyTorch."""
-    dout = np.where(a == b, 0.5 * dout, dout)
-    return unbroadcast(zeroed_where(a_lost, dout), a.shape), unbroadcast(zeroed_where(b_lost, dout), b.shape)
+    dout, zero = np.where(a == b, 0.5 * dout, dout), constants(dout).zero
+    da, db = zeroed_where(a_lost, dout, zero), zeroed_where(b_lost, dout, zero)
+    return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
 
 
 @overload

@@ -54,7 +54,7 @@ def may_hold_nan(x: Array) -> bool:
     """Whether there may be a NaN among x."""
     if type(x) is not np.ndarray:
         return True
-    total = x.min() if x.size > FEW else sum(x.ravel().tolist())
+    total = x.min() if x.size > FEW else sum(x.tolist() if x.ndim == 1 else x.ravel().tolist())
     return total != total
 
 
@@ -75,6 +75,6 @@ def kept_where(mask: Array, dout: Array) -> Array:
     return np.where(mask, dout, constants(dout).zero)
 
 
-def zeroed_where(mask: Array, dout: Array) -> Array:
-    """0 where mask holds, also where dout is infinite or NaN, else dout."""
-    return np.where(mask, constants(dout).zero, dout) if dout.size <= FEW else kept_where(~mask, dout)
+def zeroed_where(mask: Array, dout: Array, zero: Array) -> Array:
+    """0 where mask holds, also where dout is infinite or NaN, else dout. zero: of `constants(dout)`."""
+    return np.where(mask, zero, dout) if dout.size <= FEW else kept_where(~mask, dout)
