@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kernels.system.cli import complain, did_you_mean
+from kernels.system.cli import complain
 from kernels.system.errors import UserError
 from kernels.system.files import StrPath, open_regular, shipped
-from kernels.system.printable import brief
+from kernels.system.printable import brief, did_you_mean
 
 CONFIGS = shipped(Path(__file__).with_name("configs"), "configs")
 

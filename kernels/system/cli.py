@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import functools
 import importlib.metadata
 import os
@@ -17,7 +16,7 @@ from typing import Any, NoReturn
 from kernels.system import streams
 from kernels.system.errors import DeviceError, UserError
 from kernels.system.files import given
-from kernels.system.printable import one_line, printable
+from kernels.system.printable import did_you_mean, one_line, printable
 from tiny_transformer_np_package_check import DISTRIBUTION, interpreter
 
 _ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
@@ -169,10 +168,3 @@ def command(module: str, installed: str | None = None, script: str | None = None
         if Path.cwd() != _ROOT:
             words = f"PYTHONPATH={shlex.quote(str(_ROOT))} {words}"
     return words
-
-
-def did_you_mean(word: str | None, words: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the closest of `words`; nothing if there is no word, or it is one of them."""
-    words = list(words)
-    close = [] if word is None or word in words else difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""

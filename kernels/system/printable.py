@@ -1,7 +1,9 @@
 """Text for a person: of bounded length, and without characters that steer a terminal."""
 
+import difflib
 import re
 import reprlib
+from collections.abc import Iterable
 from typing import TextIO
 
 # C0 except tab and line feed, DEL and C1; marks and overrides of the writing direction; line and paragraph separators,
@@ -48,3 +50,10 @@ class _Brief(reprlib.Repr):
 def brief(value: object, limit: int = 60) -> str:
     """repr(value) for an error message: strings and numbers cut to about `limit` characters, lists to a few items."""
     return printable(_Brief(limit).repr(value).replace("\n", " "))
+
+
+def did_you_mean(word: str | None, words: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" for the closest of `words`; nothing if there is no word, or it is one of them."""
+    words = list(words)
+    close = [] if word is None or word in words else difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

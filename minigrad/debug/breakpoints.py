@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 
-from kernels.system.cli import did_you_mean
+from kernels.system.printable import did_you_mean
 from minigrad import graph
 from minigrad.argument_types import Array, Grads, Observer
 from minigrad.debug.stepping import Step

@@ -18,7 +18,7 @@ import numpy as np
 
 import kernels
 from kernels.arrays import as_array, is_array, on_host
-from kernels.system.cli import did_you_mean
+from kernels.system.printable import did_you_mean
 from minigrad import graph
 from minigrad._tensor import Tensor
 from minigrad.argument_types import Array, Edge, Grads, TensorLike

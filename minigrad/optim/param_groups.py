@@ -7,8 +7,7 @@ from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 
-from kernels.system.cli import did_you_mean
-from kernels.system.printable import brief, one_line
+from kernels.system.printable import brief, did_you_mean, one_line
 from minigrad._tensor import Tensor
 from minigrad.nn import Embedding, Module
 
