@@ -8,6 +8,8 @@
 Start reading at graph.py, the whole engine, then at ops/, each operation with its backward function below it.
 """
 
+from math import inf, nan, pi
+
 from tiny_transformer_np_package_check import __version__  # isort: skip  first: refuses foreign packages
 from minigrad._tensor import Tensor, record  # isort: skip  first: it finishes its class with `functional`
 from kernels.system import renamed_commands
@@ -32,8 +34,10 @@ from minigrad.factories import (
     from_numpy,
     full,
     full_like,
+    is_tensor,
     linspace,
     manual_seed,
+    numel,
     ones,
     ones_like,
     rand,
@@ -55,10 +59,54 @@ renamed_commands.answer({"minigrad.diff": "minigrad.compare_steps", "minigrad.gr
 F = functional
 
 __all__ = [
-    "F", "GradcheckError", "Tensor", "__version__", "arange", "as_tensor", "backward_steps", "break_on", "empty",
-    "empty_like", "eye", "float16", "float32", "float64", "from_numpy", "full", "full_like", "functional",
-    "get_num_threads", "gradcheck", "int8", "int16", "int32", "int64", "linspace", "manual_seed", "nn", "no_grad",
-    "ones", "ones_like", "optim", "rand", "rand_like", "randint", "randn", "randn_like", "random", "randperm", "record",
-    "set_num_threads", "tensor", "uint8", "zeros", "zeros_like",
+    "F",
+    "GradcheckError",
+    "Tensor",
+    "__version__",
+    "arange",
+    "as_tensor",
+    "backward_steps",
+    "break_on",
+    "empty",
+    "empty_like",
+    "eye",
+    "float16",
+    "float32",
+    "float64",
+    "from_numpy",
+    "full",
+    "full_like",
+    "functional",
+    "get_num_threads",
+    "gradcheck",
+    "inf",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "is_tensor",
+    "linspace",
+    "manual_seed",
+    "nan",
+    "nn",
+    "no_grad",
+    "numel",
+    "ones",
+    "ones_like",
+    "optim",
+    "pi",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "random",
+    "randperm",
+    "record",
+    "set_num_threads",
+    "tensor",
+    "uint8",
+    "zeros",
+    "zeros_like",
 ]  # fmt: skip
 __all__ += functional.__all__  # `minigrad.exp` is `minigrad.functional.exp`

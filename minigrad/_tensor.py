@@ -261,7 +261,7 @@ class Tensor(graph.GradSlot, Words, InPlace, Conversions):
     def __sub__(self, other: TensorLike) -> Tensor: return F.sub(self, other)
     def __rsub__(self, other: TensorLike) -> Tensor: return F.sub(other, self)
     def __mul__(self, other: TensorLike) -> Tensor: return F.mul(self, other)
-    def __rmul__(self, other: TensorLike) -> Tensor: return F.mul(other, self)
+    def __rmul__(self, other: TensorLike) -> Tensor: return F.mul(other, self) if self._takes(other) else NotImplemented
     def __truediv__(self, other: TensorLike) -> Tensor: return F.div(self, other)
     def __rtruediv__(self, other: TensorLike) -> Tensor: return F.div(other, self)
     def __pow__(self, other: TensorLike) -> Tensor: return F.pow(self, other)

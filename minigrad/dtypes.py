@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernels.arrays import Array, is_array
+from kernels.system.printable import brief
 from minigrad.argument_types import DType
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def result_type(*values: TensorLike) -> np.dtype[Any]:
         if hasattr(value, "node"):
             rank, dtype = int(value.ndim == 0), value.dtype
         else:
-            dtype = checked(value if is_array(value) else np.asarray(value)).dtype
+            dtype = checked(value if is_array(value) else _numbers(value)).dtype
             rank = 0 if is_array(value) and value.ndim else 2
             dtype = _WEAK[dtype.kind] if rank else dtype
         held = ranks[rank]
@@ -76,10 +77,52 @@ def needs_gradient(requires_grad: object, dtype: np.dtype[Any]) -> bool:
 
 def from_python(value: Any, dtype: DType = None) -> Array:
     """An array of what is none: Python's floats and lists of them become float32, NumPy's scalars keep their dtype."""
-    array = checked(np.asarray(value))
+    array = checked(_numbers(value))
+    if dtype is not None and np.dtype(dtype).kind in "iu":
+        _require_range(array, np.iinfo(dtype))
     if dtype is None and array.dtype == np.float64 and not _holds_float64(value):
         dtype = np.float32
     return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """np.asarray of what is no array. TypeError and ValueError where it is no number and no list of these."""
+    if isinstance(value, (list, tuple)):
+        _require_plain_parts(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError("the lists have different lengths; a tensor has rows of one length") from None
+    if array.dtype.kind == "O":
+        raise TypeError(f"a tensor holds floats, integers or booleans, not {brief(value)}")
+    if array.dtype == np.uint64 and _holds_int(value):
+        raise OverflowError(f"{brief(value)} is outside of int64; say np.uint64(...)")
+    return array
+
+
+def _require_plain_parts(values: Any) -> None:
+    """TypeError for what NumPy would take into an array but not as it is."""
+    if {*map(type, values)} <= {float, int, bool}:
+        return
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            _require_plain_parts(value)
+        elif isinstance(value, np.ma.MaskedArray):
+            checked(value)
+        elif hasattr(value, "node") and value.ndim and value.size == 1:
+            raise TypeError(f"a list of tensors of shape {value.shape}: say mg.cat for a row of them, or mg.stack")
+
+
+def _holds_int(value: Any) -> bool:
+    return any(map(_holds_int, value)) if isinstance(value, (list, tuple)) else type(value) is int
+
+
+def _require_range(array: Array, limits: np.iinfo[Any]) -> None:
+    """OverflowError if not all numbers are within the limits of an integer dtype."""
+    if not ((array >= limits.min) & (array < limits.max + 1)).all():
+        raise OverflowError(f"{brief(array.tolist())} is not within {limits.min} to {limits.max}, as {limits.dtype} is")
 
 
 def _holds_float64(value: Any) -> bool:
@@ -99,6 +142,8 @@ def checked(array: Array) -> Array:
             raise TypeError("a tensor has no mask: fill the masked array first, array.filled(value)")
         array = array.view(np.ndarray)
     dtype = array.dtype
+    if dtype.itemsize > 8 and dtype.kind == "f":
+        raise TypeError(f"a tensor holds floats up to float64, not {dtype}; convert it first, array.astype(np.float64)")
     if dtype.kind not in _ORDER:
         hint = {"c": "take array.real or array.imag", "O": "convert it first, array.astype(np.float32)"}.get(dtype.kind)
         raise TypeError(f"a tensor holds floats, integers or booleans, not {dtype}" + (f"; {hint}" if hint else ""))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import random
+from minigrad import dtypes, random
 from minigrad._tensor import Tensor
 from minigrad.argument_types import Array, DType, Ints, Shape, TensorLike
 from minigrad.random import manual_seed  # noqa: F401
@@ -30,6 +30,16 @@ def tensor(data: TensorLike, *, dtype: DType = None, requires_grad: bool = False
 def as_tensor(data: TensorLike, dtype: DType = None) -> Tensor:
     """`data` as a Tensor: itself, if it is one of that dtype; an array is shared, not copied."""
     return data.to(dtype or data.dtype) if isinstance(data, Tensor) else Tensor(data, dtype=dtype)
+
+
+def is_tensor(obj: object) -> bool:
+    """Whether it is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def numel(input: TensorLike) -> int:
+    """The number of elements."""
+    return as_tensor(input).numel()
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -84,6 +94,8 @@ def full(
     if fill_value is None:
         raise TypeError("full() needs a fill_value, as in full((2, 3), 1.0)")
     value = Tensor(fill_value, dtype=dtype).data
+    if dtype is None and value.ndim == 0:
+        value = value.astype(dtypes.result_type(fill_value.item() if isinstance(fill_value, Tensor) else fill_value))
     return Tensor(np.full(_shape("full", (), size, shape), value), requires_grad)
 
 
@@ -109,6 +121,8 @@ def arange(
     if end is None:
         raise TypeError("arange() needs an end")
     start, end, step = (_number(x) for x in (0 if start is None else start, end, step))
+    if not all(math.isfinite(x) for x in (start, end, step)):
+        raise ValueError(f"arange: {start}, {end} and the step {step} must be finite")
     if dtype is not None and np.dtype(dtype).kind in "iu":
         start, end, step = int(start), int(end), int(step)  # as PyTorch does
     if step == 0:
@@ -135,33 +149,35 @@ def linspace(
     end, steps = stop if end is None else end, num if steps is None else steps
     if end is None or steps is None:
         raise TypeError("linspace() needs an end and the number of steps, as in linspace(0, 1, 11)")
-    values = np.linspace(_number(start), _number(end), int(steps))
+    values = np.linspace(_number(start), _number(end), _integer("linspace", "the number of steps", steps))
     return Tensor(values.astype(dtype or np.float32), requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: DType = np.float32, requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal of a matrix (n, m), square unless m is given; zeros elsewhere."""
-    return Tensor(np.eye(n, m, dtype=dtype or np.float32), requires_grad)
+    rows = _integer("eye", "a size", n)
+    columns = rows if m is None else _integer("eye", "a size", m)
+    return Tensor(np.eye(rows, columns, dtype=dtype or np.float32), requires_grad)
 
 
-def zeros_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
-    """Zeros of x's shape, dtype and device."""
-    return _like(x, 0, dtype, requires_grad)
+def zeros_like(input: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the input's shape, dtype and device."""
+    return _like(input, 0, dtype, requires_grad)
 
 
-def ones_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
-    """Ones of x's shape, dtype and device."""
-    return _like(x, 1, dtype, requires_grad)
+def ones_like(input: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
+    """Ones of the input's shape, dtype and device."""
+    return _like(input, 1, dtype, requires_grad)
 
 
-def empty_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
-    """An array of x's shape, dtype and device, with any contents."""
-    return _like(x, 0, dtype, requires_grad)
+def empty_like(input: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
+    """An array of the input's shape, dtype and device, with any contents."""
+    return _like(input, 0, dtype, requires_grad)
 
 
-def full_like(x: TensorLike, fill_value: float, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
-    """One number everywhere, in x's shape, dtype and device."""
-    return _like(x, fill_value, dtype, requires_grad)
+def full_like(input: TensorLike, fill_value: float, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
+    """One number everywhere, in the input's shape, dtype and device."""
+    return _like(input, fill_value, dtype, requires_grad)
 
 
 def _like(x: TensorLike, value: float, dtype: DType, requires_grad: bool) -> Tensor:
@@ -208,8 +224,9 @@ def randint(
     requires_grad: bool = False,
 ) -> Tensor:
     """Integers drawn uniformly from low <= i < high; `randint(high, size)` begins at 0."""
-    if not isinstance(high, int | np.integer):  # randint(high), randint(high, size)
+    if high is None or isinstance(high, (tuple, list)):  # randint(high), randint(high, size)
         low, high, size = 0, low, size if high is None else high
+    low, high = _integer("randint", "low", low), _integer("randint", "high", high)
     if not low < high:
         raise ValueError(f"randint: there is no integer from {low} to below {high}")
     values = random.generator().integers(low, high, _shape("randint", (), size, shape))
@@ -218,18 +235,18 @@ def randint(
 
 def randperm(n: int, *, dtype: DType = np.int64) -> Tensor:
     """The integers 0..n-1 in random order."""
-    return Tensor(random.generator().permutation(n).astype(dtype or np.int64))
+    return Tensor(random.generator().permutation(_integer("randperm", "n", n)).astype(dtype or np.int64))
 
 
-def rand_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
-    """`rand` of x's shape and dtype."""
-    x = as_tensor(x)
+def rand_like(input: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
+    """`rand` of the input's shape and dtype."""
+    x = as_tensor(input)
     return rand(size=x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
-def randn_like(x: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
-    """`randn` of x's shape and dtype."""
-    x = as_tensor(x)
+def randn_like(input: TensorLike, *, dtype: DType = None, requires_grad: bool = False) -> Tensor:
+    """`randn` of the input's shape and dtype."""
+    x = as_tensor(input)
     return randn(size=x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
@@ -241,9 +258,19 @@ def _shape(name: str, sizes: tuple[Any, ...], size: Ints | None, shape: Ints | N
     if len(given) + bool(sizes) > 1:
         raise TypeError(f"{name}: give the size once, as in {name}(2, 3), {name}((2, 3)) or {name}(size=(2, 3))")
     try:
-        return tuple(operator.index(n) for n in (given[0] if given else sizes))
+        result = tuple(operator.index(n) for n in (given[0] if given else sizes))
     except TypeError:
         raise TypeError(f"{name}: a size is made of ints, not {given or sizes}; say dtype=... for the dtype") from None
+    if any(n < 0 for n in result):
+        raise ValueError(f"{name}: a size is not negative, as one of {result} is")
+    return result
+
+
+def _integer(name: str, what: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: {what} is {value!r}; expected an integer") from None
 
 
 def _number(x: Any) -> Any:

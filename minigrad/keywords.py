@@ -81,6 +81,8 @@ def _renamed(name: str, kwargs: dict[str, Any], torch_names: dict[str, str], kno
         if torch_name in kwargs:
             raise TypeError(f"{name}: give {numpy_name} or {torch_name}, not both")
         kwargs[torch_name] = kwargs.pop(numpy_name)
+    if kwargs.get("out", NO_AXES) is None:  # np.sum(x) says x.sum(axis=None, out=None)
+        del kwargs["out"]
     unknown = kwargs.keys() - known
     if unknown:
         raise TypeError(f"{name}() got an unexpected keyword argument {min(unknown)!r}")
@@ -120,6 +122,8 @@ def two_meanings(
 
         @functools.wraps(torch_op)
         def chosen(*args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("out", NO_AXES) is None:
+                del kwargs["out"]
             of_torch, of_numpy = kwargs.keys() & (torch - numpy), kwargs.keys() & (numpy - torch)
             if of_torch and of_numpy:
                 raise TypeError(

@@ -11,6 +11,7 @@ import numbers
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,14 +70,23 @@ def generator() -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=derive_key(*next_stream())))
 
 
-def uniform(shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Array:
-    """A float32 array of this shape, drawn uniformly from [low, high). Each call takes the next stream of the tape."""
-    return generator().uniform(low, high, shape).astype(np.float32)
+def uniform(low: float = 0.0, high: float = 1.0, size: int | tuple[int, ...] | None = None) -> np.ndarray:
+    """A float32 array of this size, drawn uniformly from [low, high). Each call takes the next stream of the tape."""
+    _require_numbers("uniform", low, high)
+    return np.asarray(generator().uniform(low, high, size), np.float32)
 
 
-def normal(shape: int | tuple[int, ...], std: float = 1.0) -> Array:
-    """A float32 array of this shape, drawn from N(0, std**2). Each call takes the next stream of the tape."""
-    return generator().standard_normal(shape, np.float32) * np.float32(std)
+def normal(loc: float = 0.0, scale: float = 1.0, size: int | tuple[int, ...] | None = None) -> np.ndarray:
+    """A float32 array of this size, drawn from N(loc, scale**2). Each call takes the next stream of the tape."""
+    _require_numbers("normal", loc, scale)
+    drawn = np.asarray(generator().standard_normal(size, np.float32), np.float32) * np.float32(scale)
+    return np.asarray(drawn + np.float32(loc) if loc else drawn)
+
+
+def _require_numbers(name: str, *numbers: Any) -> None:
+    """TypeError for a size where NumPy's order of arguments has a number."""
+    if any(isinstance(number, (tuple, list)) for number in numbers):
+        raise TypeError(f"{name}: {numbers} are two numbers; the size is the third argument, or size=")
 
 
 def shuffled(positions: npt.ArrayLike, n: int, seed: int, epoch: int) -> Array:

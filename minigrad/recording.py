@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 class no_grad(ContextDecorator):
     """Record nothing in this thread inside: a `with` block or, as `@no_grad()`, a function, coroutine or generator."""
 
+    if not TYPE_CHECKING:
+
+        def __new__(cls, function=None):
+            """`@no_grad` without () decorates the function, too."""
+            made = super().__new__(cls)
+            return made if function is None else made(function)
+
     def __enter__(self) -> None:
         thread.recording, thread.outer = False, (thread.recording, thread.outer)
 

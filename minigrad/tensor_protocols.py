@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
@@ -20,7 +20,34 @@ class _Size(int):
     @overload
     def __call__(self, dim: int) -> int: ...
     def __call__(self, dim: int | None = None) -> Shape | int:
+        if dim is not None and not -len(self.shape) <= dim < len(self.shape):
+            raise IndexError(f"x.size({dim}): the tensor has {len(self.shape)} axes")
         return self.shape if dim is None else self.shape[dim]
+
+
+def _apply_ufunc(tensor: Any, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
+    """np.exp(x) and array + x: minigrad's function of that name. TypeError in what NumPy alone can do."""
+    from minigrad import functional  # not above: it needs Tensor
+
+    name = ufunc.__name__
+    if keywords.get("out") is not None:
+        raise TypeError("NumPy writes no tensor into an array; say array += x.detach().numpy(), or array = array + x")
+    function = getattr(functional, "eq" if name == "equal" else name, None)
+    if function is None or keywords or method != "__call__":
+        call = name if method == "__call__" else f"{name}.{method}"
+        hint = f"mg.{name}(x) or " if function and method == "__call__" else ""
+        raise TypeError(f"np.{call} takes no tensor in this way; say {hint}np.{call}(x.detach().numpy())")
+    return function(*inputs)
+
+
+class _OfTheClass:
+    """An attribute of a class that its instances do not show."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return self.value if instance is None else None
 
 
 class Protocols:
@@ -28,7 +55,8 @@ class Protocols:
 
     __slots__ = ()
     __array_priority__ = 1000  # so that ndarray + Tensor comes to the Tensor
-    __array_ufunc__ = None
+    # NumPy asks the class; CuPy asks the tensor and, by None, leaves array + x to Tensor.__radd__
+    __array_ufunc__: ClassVar[Any] = _OfTheClass(_apply_ufunc)
     data: Array
     requires_grad: bool
 

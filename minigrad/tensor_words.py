@@ -29,6 +29,10 @@ class Words(Protocols, Methods):
             raise TypeError(f"a tensor holds numbers, and {element!r} is none")
         return bool(same.any())
 
+    def _takes(self, value: object) -> bool:
+        """Whether `value * self` multiplies numbers; in [1] * tensor(2) Python repeats a list."""
+        return not isinstance(value, (list, tuple)) or self.ndim > 0 or self.dtype.kind not in "iu"
+
     def contiguous(self) -> Tensor:
         """The tensor itself: operations take any strides."""
         tensor: Any = self

@@ -119,7 +119,7 @@ class TransformerLM(Module):
         for path, module in self.named_modules():
             if isinstance(module, (Linear, Embedding)):
                 std = residual_std if path.endswith(".proj") else INIT_STD
-                module.weight.data[...] = random.normal(module.weight.shape, std)
+                module.weight.data[...] = random.normal(0.0, std, module.weight.shape)
             if isinstance(module, Linear) and module.bias is not None:
                 module.bias.data[...] = 0.0
 

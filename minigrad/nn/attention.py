@@ -152,4 +152,4 @@ def _of_shape(name: str, mask: TensorLike, *shapes: Shape) -> Tensor:
 
 def _glorot(fan_out: int, fan_in: int) -> Parameter:
     bound = math.sqrt(6.0 / (fan_in + fan_out))
-    return Parameter(random.uniform((fan_out, fan_in), -bound, bound))
+    return Parameter(random.uniform(-bound, bound, (fan_out, fan_in)))

@@ -41,8 +41,8 @@ class _Conv(Module):
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         fan_in = math.prod(shape[1:])
         bound = 1.0 / math.sqrt(fan_in) if fan_in else 0.0
-        self.weight = Parameter(random.uniform(shape, -bound, bound))
-        self.bias = Parameter(random.uniform((out_channels,), -bound, bound)) if bias else None
+        self.weight = Parameter(random.uniform(-bound, bound, shape))
+        self.bias = Parameter(random.uniform(-bound, bound, (out_channels,))) if bias else None
 
     def extra_repr(self) -> str:
         return (

@@ -32,8 +32,8 @@ class Linear(Module):
         require_counts("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         bound = 1.0 / math.sqrt(in_features) if in_features else 0.0
-        self.weight = Parameter(random.uniform((out_features, in_features), -bound, bound))
-        self.bias = Parameter(random.uniform((out_features,), -bound, bound)) if bias else None
+        self.weight = Parameter(random.uniform(-bound, bound, (out_features, in_features)))
+        self.bias = Parameter(random.uniform(-bound, bound, (out_features,))) if bias else None
 
     def forward(self, input: TensorLike) -> Tensor:
         return F.linear(input, self.weight, self.bias)
@@ -64,7 +64,7 @@ class Embedding(Module):
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ValueError(f"Embedding: padding_idx is {padding_idx}, outside of the {num_embeddings} embeddings")
         self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
-        self.weight = Parameter(random.normal((num_embeddings, embedding_dim)))
+        self.weight = Parameter(random.normal(size=(num_embeddings, embedding_dim)))
         if padding_idx is not None:
             self.weight.data[padding_idx] = 0.0
 

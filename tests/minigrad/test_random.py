@@ -73,7 +73,7 @@ def test_micro_batches_of_a_step_never_share_a_stream():
 def test_draws_repeat_after_seek_and_differ_between_uses():
     def draws(*position):
         random.seek(*position)
-        return [random.normal((4,)), random.normal((4,)), random.uniform((4,))]
+        return [random.normal(size=(4,)), random.normal(size=(4,)), random.uniform(size=(4,))]
 
     first, again = draws(1, 2), draws(1, 2)
     np.testing.assert_array_equal(first, again)
@@ -84,17 +84,17 @@ def test_draws_repeat_after_seek_and_differ_between_uses():
 
 def test_the_global_generator_of_numpy_plays_no_part():
     random.seek(0)
-    first = random.uniform((3,))
+    first = random.uniform(size=(3,))
     np.random.seed(1)
     before = np.random.get_state()[1].copy()
     random.seek(0)
-    np.testing.assert_array_equal(random.uniform((3,)), first)
+    np.testing.assert_array_equal(random.uniform(size=(3,)), first)
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
 def test_distributions():
     random.seek(0)
-    even, bell = random.uniform((20_000,), -1.0, 3.0), random.normal((20_000,), std=2.0)
+    even, bell = random.uniform(-1.0, 3.0, (20_000,)), random.normal(scale=2.0, size=(20_000,))
     assert even.dtype == bell.dtype == np.float32
     assert -1.0 <= even.min() < -0.99
     assert 2.99 < even.max() <= 3.0
@@ -106,8 +106,8 @@ def test_after_the_same_seed_come_the_same_numbers():
     drawn = {}
     for seed in (0, 1, -1, 2**64 - 1, np.int64(1), 1):
         random.manual_seed(seed)
-        again = random.normal((3,)).tobytes(), random.uniform((2,)).tobytes()
-        assert again[0] != random.normal((3,)).tobytes()
+        again = random.normal(size=(3,)).tobytes(), random.uniform(size=(2,)).tobytes()
+        assert again[0] != random.normal(size=(3,)).tobytes()
         assert drawn.setdefault(int(seed) & (2**64 - 1), again) == again
     assert len(set(drawn.values())) == 3
     for seed in (1.5, "1", None, True):
