@@ -32,6 +32,11 @@ REDUCTION = {"axis": "dim", "keepdims": "keepdim"}  # NumPy's name: PyTorch's
 NO_AXES = range(0)  # NumPy's axis=(): over none. PyTorch's dim=() means over all
 
 
+def is_empty_tuple(axes: Any) -> bool:
+    """Whether axes is (); `axes == ()` would compare an array, or a number of NumPy's, element by element."""
+    return axes.__class__ is tuple and not axes
+
+
 @overload
 def numpy_keywords(
     *, overloads: Literal[True], **torch_names: str
@@ -80,7 +85,8 @@ def _renamed(name: str, kwargs: dict[str, Any], torch_names: dict[str, str], kno
         torch_name = torch_names[numpy_name]
         if torch_name in kwargs:
             raise TypeError(f"{name}: give {numpy_name} or {torch_name}, not both")
-        kwargs[torch_name] = kwargs.pop(numpy_name)
+        value = kwargs.pop(numpy_name)
+        kwargs[torch_name] = NO_AXES if numpy_name == "axis" and is_empty_tuple(value) else value
     if kwargs.get("out", NO_AXES) is None:  # np.sum(x) says x.sum(axis=None, out=None)
         del kwargs["out"]
     unknown = kwargs.keys() - known
@@ -95,13 +101,11 @@ def reduction(op: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
 
     @functools.wraps(op)
     def spelled(*args: Any, **kwargs: Any) -> Any:
-        if len(args) > 1 and args[1].__class__ is tuple and not args[1]:
+        if len(args) > 1 and is_empty_tuple(args[1]):
             refuse(op.__name__, "all_axes")
         if len(args) > 2 and not isinstance(args[2], (bool, np.bool_)):  # NumPy's dtype stands here
             raise TypeError(f"{op.__name__}: keepdim is {args[2]!r}, expected True or False; say dtype= for a dtype")
         if kwargs:
-            if kwargs.get("axis") == ():
-                kwargs["axis"] = NO_AXES
             kwargs = _renamed(op.__name__, kwargs, REDUCTION, known)
         return op(*args, **kwargs)
 

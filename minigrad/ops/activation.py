@@ -1,4 +1,9 @@
-"""Activation functions of networks, one element at a time. gelu, which has kernels, stands in `nn.py`."""
+"""Activation functions of networks, one element at a time. gelu, which has kernels, stands in `nn.py`.
+
+PyTorch's argument `inplace` may be False; True is refused.
+"""
+
+from typing import NoReturn
 
 import numpy as np
 
@@ -25,8 +30,10 @@ def tanh_backward(dout: Array, x: Array) -> Array:
     return dout * sech * sech
 
 
-def relu(input: TensorLike) -> Tensor:
+def relu(input: TensorLike, inplace: bool = False) -> Tensor:
     """max(input, 0); the gradient at 0 is 0."""
+    if inplace:
+        _refuse_inplace("relu")
     input = as_tensor(input)
     return record(np.maximum(input.data, 0), (input,), relu_backward, x=input.data)
 
@@ -56,8 +63,10 @@ def _sigmoid(x: Array) -> Array:
     return large / (one + large)
 
 
-def silu(input: TensorLike) -> Tensor:
+def silu(input: TensorLike, inplace: bool = False) -> Tensor:
     """input * sigmoid(input)."""
+    if inplace:
+        _refuse_inplace("silu")
     input = floating(input)
     return record(_silu(input.data), (input,), silu_backward, x=input.data)
 
@@ -108,8 +117,10 @@ def log1p_exp(x: Array) -> Array:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
-def elu(input: TensorLike, alpha: float = 1.0, *, scale: float = 1.0) -> Tensor:
+def elu(input: TensorLike, alpha: float = 1.0, inplace: bool = False, *, scale: float = 1.0) -> Tensor:
     """scale * (x where x > 0, else alpha * (exp(x) - 1)) of the input x. Clevert et al. 2015."""
+    if inplace:
+        _refuse_inplace("elu")
     x = input = _floats("elu", input)
     alpha, scale = float(alpha), float(scale)
     out = np.where(x.data > 0, x.data * scale, np.expm1(np.minimum(x.data, 0)) * (alpha * scale))
@@ -120,25 +131,33 @@ def elu_backward(dout: Array, x: Array, alpha: float, scale: float) -> Array:
     return dout * np.where(x > 0, scale, np.exp(np.minimum(x, 0)) * (alpha * scale))
 
 
-def selu(input: TensorLike) -> Tensor:
+def selu(input: TensorLike, inplace: bool = False) -> Tensor:
     """elu with the constants that keep mean 0 and variance 1. Klambauer et al. 2017."""
+    if inplace:
+        _refuse_inplace("selu")
     return elu(input, 1.6732632423543772848170429916717, scale=1.0507009873554804934193349852946)
 
 
-def celu(input: TensorLike, alpha: float = 1.0) -> Tensor:
+def celu(input: TensorLike, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha * (exp(x / alpha) - 1), of the input x. Barron 2017."""
+    if inplace:
+        _refuse_inplace("celu")
     x = _floats("celu", input)
     return where(x.data > 0, x, mul(elu(div(x, alpha)), alpha))
 
 
-def leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: TensorLike, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope * x, of the input x. Maas et al. 2013."""
+    if inplace:
+        _refuse_inplace("leaky_relu")
     x = _floats("leaky_relu", input)
     return where(x.data > 0, x, mul(x, negative_slope))
 
 
-def hardtanh(input: TensorLike, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+def hardtanh(input: TensorLike, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """The input limited to [min_val, max_val]; the gradient is 0 on the bounds and outside."""
+    if inplace:
+        _refuse_inplace("hardtanh")
     if min_val > max_val:
         raise ValueError(f"hardtanh: min_val {min_val} exceeds max_val {max_val}")
     x = as_tensor(input)
@@ -148,9 +167,15 @@ def hardtanh(input: TensorLike, min_val: float = -1.0, max_val: float = 1.0) -> 
     return where((x.data <= min_val) | (x.data >= max_val), limited.detach(), limited)
 
 
-def relu6(input: TensorLike) -> Tensor:
+def relu6(input: TensorLike, inplace: bool = False) -> Tensor:
     """The input limited to [0, 6]; the gradient is 0 on the bounds and outside."""
+    if inplace:
+        _refuse_inplace("relu6")
     return hardtanh(input, 0, 6)
+
+
+def _refuse_inplace(name: str) -> NoReturn:
+    raise TypeError(f"{name}: inplace=True is not supported; say x = {name}(x)")
 
 
 def _floats(name: str, x: TensorLike) -> Tensor:

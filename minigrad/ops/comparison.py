@@ -16,7 +16,9 @@ def _applied(ufunc: np.ufunc, x: Array, *others: Array | float) -> Tensor:
 
 
 def _compared(ufunc: np.ufunc, a: TensorLike, b: TensorLike) -> Tensor:
-    # Python's scalars as they are: NumPy compares 300 or 0.5 with any integer by value
+    # Python's scalars as they are: NumPy compares 300 or 0.5 with any integer by value; its own scalars would widen
+    if isinstance(b, np.generic):
+        b = b.item()
     if isinstance(b, (int, float)) and (isinstance(a, Tensor) or is_array(a)):
         return _applied(ufunc, as_tensor(a).data, b)
     a, b = _operands(a, b)

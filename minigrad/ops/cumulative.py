@@ -27,8 +27,8 @@ def prod(
     x = input = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
     if x.dtype.kind in "bui":
-        return Tensor(as_array(x.data.prod(axis=axis, keepdims=keepdim, dtype=dtype or np.int64)))
-    out = _wide(x.data).prod(axis=axis, keepdims=keepdim).astype(x.dtype, copy=False)
+        return Tensor(as_array(x.data.prod(axis=axis, keepdims=bool(keepdim), dtype=dtype or np.int64)))
+    out = _wide(x.data).prod(axis=axis, keepdims=bool(keepdim)).astype(x.dtype, copy=False)
     return record(out, (x,), prod_backward, x=x.data, axis=axis)
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from kernels.arrays import accurate_sum, as_array
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.argument_types import Array, Axes, AxisKeepdims, DType, Shape, TensorLike
-from minigrad.keywords import NO_AXES, numpy_keywords, reduction, two_meanings
+from minigrad.keywords import NO_AXES, is_empty_tuple, numpy_keywords, reduction, two_meanings
+from minigrad.ops.elementwise import abs as absolute
 from minigrad.ops.elementwise import astype, exp, log, sqrt, where
 from minigrad.ops.shape import reshape
 
@@ -30,10 +31,13 @@ def _normalised(dim: Axes, ndim: int) -> Shape:
         return ()
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(ndim))
-    if ndim == 0:  # a number may be said to have one axis, as in PyTorch
-        np.lib.array_utils.normalize_axis_tuple(dim, 1)
-        return ()
-    return np.lib.array_utils.normalize_axis_tuple(dim, ndim)
+    try:
+        if isinstance(dim, bool):
+            raise TypeError
+        axes = np.lib.array_utils.normalize_axis_tuple(dim, builtins.max(ndim, 1), argname="dim")
+    except TypeError:
+        raise TypeError(f"dim is {dim!r}; expected an int, a tuple of ints or None") from None
+    return axes if ndim else ()  # a number may be said to have one axis, as in PyTorch
 
 
 def _restored(array: Array, shape: Shape, axis: Shape) -> Array:
@@ -46,6 +50,11 @@ def _count(shape: Shape, axis: Shape) -> int:
     for i in axis:
         n *= shape[i]
     return n
+
+
+def _check_elements(name: str, x: Tensor, axis: Shape) -> None:
+    if 0 in x.shape and not _count(x.shape, axis):
+        raise ValueError(f"{name}: {x.shape} is empty over axes {axis}; expected at least one element")
 
 
 def _input(x: TensorLike, dtype: DType = None) -> Tensor:
@@ -77,8 +86,8 @@ def sum(
     x = input = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
     if x.dtype.kind in "bui":
-        return Tensor(as_array(x.data.sum(axis=axis, keepdims=keepdim, dtype=dtype or np.int64)))
-    return record(accurate_sum(x.data, axis, keepdim), (x,), sum_backward, x_shape=x.shape, axis=axis)
+        return Tensor(as_array(x.data.sum(axis=axis, keepdims=bool(keepdim), dtype=dtype or np.int64)))
+    return record(accurate_sum(x.data, axis, bool(keepdim)), (x,), sum_backward, x_shape=x.shape, axis=axis)
 
 
 def sum_backward(dout: Array, x_shape: Shape, axis: Shape) -> Array:
@@ -93,7 +102,7 @@ def mean(
     x = input = _input(input, dtype or (np.float32 if as_tensor(input).dtype.kind in "bui" else None))
     axis = _normalised(dim, x.ndim)
     n = _count(x.shape, axis)
-    out = accurate_sum(_wide(x.data), axis, keepdim) / (n or math.nan)
+    out = accurate_sum(_wide(x.data), axis, bool(keepdim)) / (n or math.nan)
     return record(out.astype(x.dtype, copy=False), (x,), mean_backward, x_shape=x.shape, axis=axis)
 
 
@@ -106,7 +115,7 @@ def _squares(x: Array, axis: Shape, keepdim: bool) -> Array:
     """The sum of squared distances from the mean over `axis`, of a plain array."""
     n = _count(x.shape, axis)
     centred = x - accurate_sum(x, axis, keepdims=True) / (n or math.nan)
-    return accurate_sum(centred * centred, axis, keepdim)
+    return accurate_sum(centred * centred, axis, bool(keepdim))
 
 
 def _numpy_var(
@@ -119,7 +128,7 @@ def _numpy_var(
     keepdims: bool = False,
 ) -> Tensor:
     correction = (ddof or 0) if correction is None else correction
-    return var(_input(a, dtype), NO_AXES if axis == () else axis, keepdim=keepdims, correction=correction)
+    return var(_input(a, dtype), NO_AXES if is_empty_tuple(axis) else axis, keepdim=keepdims, correction=correction)
 
 
 def _numpy_std(
@@ -132,12 +141,12 @@ def _numpy_std(
     keepdims: bool = False,
 ) -> Tensor:
     correction = (ddof or 0) if correction is None else correction
-    return std(_input(a, dtype), NO_AXES if axis == () else axis, keepdim=keepdims, correction=correction)
+    return std(_input(a, dtype), NO_AXES if is_empty_tuple(axis) else axis, keepdim=keepdims, correction=correction)
 
 
 def _whose_var(input: TensorLike, *args: Any, **keywords: Any) -> str | None:
     # `correction` means the same in both; positional: PyTorch's (unbiased), (dim, unbiased), (dim, unbiased, keepdim)
-    if keywords.get("correction") is not None or builtins.any(isinstance(arg, bool) for arg in args):
+    if keywords.get("correction") is not None or builtins.any(isinstance(arg, (bool, np.bool)) for arg in args):
         return "torch"
     return None
 
@@ -195,11 +204,13 @@ def _axis_and_ddof(
     name: str, x: Tensor, dim: Axes | bool, unbiased: bool | None, correction: float | None
 ) -> tuple[Shape, float]:
     """The axes, and what is taken from n, in either spelling."""
-    if isinstance(dim, bool):  # var(x, False)
-        dim, unbiased = None, dim
+    if isinstance(dim, (bool, np.bool)):  # var(x, False)
+        dim, unbiased = None, bool(dim)
     if unbiased is not None and correction is not None:
         raise TypeError(f"{name}: give unbiased or correction, not both")
-    return _normalised(dim, x.ndim), (1 if unbiased is None else int(unbiased)) if correction is None else correction
+    correction = (1 if unbiased is None else int(unbiased)) if correction is None else correction
+    # NumPy's float64 would widen the gradient
+    return _normalised(dim, x.ndim), correction if isinstance(correction, int) else float(correction)
 
 
 @overload
@@ -243,7 +254,8 @@ def amax(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Un
     """Largest element over `dim`; equal ones share the gradient, and NaNs have it."""
     x = as_tensor(input)
     axis = _normalised(dim, x.ndim)
-    out = x.data.max(axis=axis, keepdims=keepdim)
+    _check_elements("amax", x, axis)
+    out = x.data.max(axis=axis, keepdims=bool(keepdim))
     return record(out, (x,), amax_backward, x=x.data, out=out, axis=axis)
 
 
@@ -258,7 +270,8 @@ def amin(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Un
     """Smallest element over `dim`; equal ones share the gradient, and NaNs have it."""
     x = as_tensor(input)
     axis = _normalised(dim, x.ndim)
-    out = x.data.min(axis=axis, keepdims=keepdim)
+    _check_elements("amin", x, axis)
+    out = x.data.min(axis=axis, keepdims=bool(keepdim))
     return record(out, (x,), amin_backward, x=x.data, out=out, axis=axis)
 
 
@@ -266,11 +279,7 @@ def amin_backward(dout: Array, x: Array, out: Array, axis: Shape) -> Array:
     return amax_backward(dout, x, out, axis)  # chooses by equality with `out`, whichever end that is
 
 
-class NormKeywords(AxisKeepdims, total=False):
-    ord: float | str | None
-
-
-@numpy_keywords(axis="dim", keepdims="keepdim", ord="p")
+@numpy_keywords(axis="dim", keepdims="keepdim")
 def norm(
     input: TensorLike,
     p: float | str | None = "fro",
@@ -278,13 +287,19 @@ def norm(
     keepdim: bool = False,
     *,
     dtype: DType = None,
-    **numpy: Unpack[NormKeywords],
+    ord: float | str | None = None,
+    **numpy: Unpack[AxisKeepdims],
 ) -> Tensor:
     """(sum |x|^p)^(1/p) over `dim`, of vectors as in torch.norm: p a number, inf, -inf, 0 (counts), or "fro" for 2.
 
-    The gradient at 0 is 0. Equal largest elements share the gradient of p = inf.
+    ord: as in numpy.linalg.norm, p of a vector; of a matrix 1 and -1 (the largest and smallest sum of a column), inf
+    and -inf (of a row) or "fro". The gradient at 0 is 0. Equal largest elements share the gradient of p = inf.
     """
     x = input = _floats("norm", _input(input, dtype))
+    if ord is not None:
+        if p != "fro":
+            raise TypeError("norm: give p or ord, not both")
+        return _norm_of_order(x, ord, dim, keepdim)
     p = 2.0 if p is None or p == "fro" else p
     if not isinstance(p, (int, float, np.number)):
         raise ValueError(f'norm: p is {p!r}; expected a number, inf, -inf or "fro"')
@@ -292,13 +307,30 @@ def norm(
     # squares of float32 overflow from 2e19 on
     magnitudes = np.abs(x.data.astype(np.float64) if x.dtype.itemsize < 8 else x.data)
     if abs(p) == np.inf:
-        out = (magnitudes.max if p > 0 else magnitudes.min)(axis=axis, keepdims=keepdim)
+        out = (magnitudes.max if p > 0 else magnitudes.min)(axis=axis, keepdims=bool(keepdim))
     elif p == 0:
-        out = accurate_sum((magnitudes != 0).astype(magnitudes.dtype), axis, keepdim)
+        out = accurate_sum((magnitudes != 0).astype(magnitudes.dtype), axis, bool(keepdim))
     else:
-        out = accurate_sum(magnitudes**p, axis, keepdim) ** (1.0 / p)
+        out = accurate_sum(magnitudes**p, axis, bool(keepdim)) ** (1.0 / p)
     out = out.astype(x.dtype, copy=False)
     return record(out, (x,), norm_backward, x=x.data, out=out, axis=axis, p=float(p))
+
+
+def _norm_of_order(x: Tensor, ord: float | str, dim: Axes, keepdim: bool) -> Tensor:
+    """NumPy's norm of vectors or matrices."""
+    axes = _normalised(dim, x.ndim)
+    if len(axes) not in (1, 2):
+        raise ValueError(f"norm: ord needs a vector or a matrix, not {len(axes)} axes; say axis=, or p= over all")
+    if len(axes) == 1 or ord == "fro":
+        return norm(x, ord, axes, keepdim)
+    if ord not in (1, -1, math.inf, -math.inf):
+        raise ValueError(
+            f'norm: ord is {ord!r}; of a matrix it may be 1, -1, inf, -inf or "fro"; p= is over all elements'
+        )
+    summed, compared = axes if ord in (1, -1) else axes[::-1]
+    sums = sum(absolute(x), summed, keepdim=True)
+    out = (amax if float(ord) > 0 else amin)(sums, compared, keepdim=True)
+    return out if keepdim else reshape(out, [n for i, n in enumerate(x.shape) if i not in axes])
 
 
 def norm_backward(dout: Array, x: Array, out: Array, axis: Shape, p: float) -> Array:
@@ -336,14 +368,18 @@ def logsumexp(input: TensorLike, dim: Axes, keepdim: bool = False) -> Tensor:
 def all(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Unpack[AxisKeepdims]) -> Tensor:
     """Whether all elements over `dim` are true (not 0); booleans, without a gradient. dim=() reduces nothing."""
     x = as_tensor(input)
-    return Tensor(as_array(x.data.all(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
+    return Tensor(
+        as_array(x.data.all(axis=_normalised(NO_AXES if is_empty_tuple(dim) else dim, x.ndim), keepdims=bool(keepdim)))
+    )
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
 def any(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Unpack[AxisKeepdims]) -> Tensor:
     """Whether any element over `dim` is true (not 0); booleans, without a gradient. dim=() reduces nothing."""
     x = as_tensor(input)
-    return Tensor(as_array(x.data.any(axis=_normalised(NO_AXES if dim == () else dim, x.ndim), keepdims=keepdim)))
+    return Tensor(
+        as_array(x.data.any(axis=_normalised(NO_AXES if is_empty_tuple(dim) else dim, x.ndim), keepdims=bool(keepdim)))
+    )
 
 
 @reduction
@@ -352,4 +388,4 @@ def count_nonzero(
 ) -> Tensor:
     """The number of elements over `dim` that are not 0, as int64; without a gradient."""
     x = as_tensor(input)
-    return Tensor(as_array((x.data != 0).sum(axis=_normalised(dim, x.ndim), keepdims=keepdim)))
+    return Tensor(as_array((x.data != 0).sum(axis=_normalised(dim, x.ndim), keepdims=bool(keepdim))))

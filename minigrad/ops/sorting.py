@@ -6,12 +6,13 @@ elements stay in their order. NaN counts as the largest, as in both libraries.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Unpack, overload
 
 import numpy as np
 
-from kernels.arrays import as_array
+from kernels.arrays import as_array, is_array
 from minigrad._tensor import Tensor, as_tensor
 from minigrad.argument_types import Array, Axes, OneAxisKeepdims, TensorLike
 from minigrad.keywords import numpy_keywords, two_meanings
@@ -89,7 +90,7 @@ def _numpy_sort(
 
 
 def _whose_sort(input: TensorLike, *args: Any, **keywords: Any) -> str | None:
-    return "torch" if len(args) > 1 and isinstance(args[1], bool) else None
+    return "torch" if len(args) > 1 and isinstance(args[1], (bool, np.bool)) else None
 
 
 @overload
@@ -151,8 +152,14 @@ def _whose_extremum(input: TensorLike, *args: Any, **keywords: Any) -> str | Non
     """Alone, both reduce over all axes; (x, dim, keepdim) and (x, other) are PyTorch's."""
     if not args:
         return "torch"
-    of_two = hasattr(args[0], "ndim") and not isinstance(args[0], np.generic)
-    return "torch" if of_two or (len(args) > 1 and isinstance(args[1], bool)) else "numpy" if args[0] is None else None
+    of_two = isinstance(args[0], Tensor) or is_array(args[0])
+    return (
+        "torch"
+        if of_two or (len(args) > 1 and isinstance(args[1], (bool, np.bool)))
+        else "numpy"
+        if args[0] is None
+        else None
+    )
 
 
 def _with_indices(x: Tensor, dim: int, keepdim: bool, indices: Array) -> ValuesAndIndices:
@@ -161,6 +168,18 @@ def _with_indices(x: Tensor, dim: int, keepdim: bool, indices: Array) -> ValuesA
     if keepdim or x.ndim == 0:
         return values
     return ValuesAndIndices(squeeze(values.values, dim), squeeze(values.indices, dim))
+
+
+def _other_by_position(op: Callable[..., Any]) -> Callable[..., Any]:
+    """max(x, y) of tensors is max(x, other=y); max(x, dim=y) is along the axis y, a number of NumPy's too."""
+
+    @functools.wraps(op)
+    def told_apart(*args: Any, **keywords: Any) -> Any:
+        if len(args) == 2 and (isinstance(args[1], Tensor) or is_array(args[1])):
+            return op(args[0], other=args[1], **keywords)
+        return op(*args, **keywords)
+
+    return told_apart
 
 
 def _numpy_max(a: TensorLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -182,6 +201,7 @@ def max(a: TensorLike, axis: None = None, *, keepdims: bool) -> Tensor: ...
 @overload
 def max(a: TensorLike, *, axis: Axes, keepdims: bool = False) -> Tensor: ...
 @two_meanings(_numpy_max, _whose_extremum)
+@_other_by_position
 def max(
     input: TensorLike, dim: Any = None, keepdim: bool = False, *, other: TensorLike | None = None
 ) -> Tensor | ValuesAndIndices:
@@ -191,7 +211,6 @@ def max(
     element of the index; without dim, or with axis, equal elements share it.
     """
     x = as_tensor(input)
-    other = dim if hasattr(dim, "ndim") else other
     if other is not None:
         return maximum(x, other)
     return amax(x) if dim is None else _with_indices(x, dim, keepdim, argmax(x, dim, keepdim=True).data)
@@ -216,12 +235,12 @@ def min(a: TensorLike, axis: None = None, *, keepdims: bool) -> Tensor: ...
 @overload
 def min(a: TensorLike, *, axis: Axes, keepdims: bool = False) -> Tensor: ...
 @two_meanings(_numpy_min, _whose_extremum)
+@_other_by_position
 def min(
     input: TensorLike, dim: Any = None, keepdim: bool = False, *, other: TensorLike | None = None
 ) -> Tensor | ValuesAndIndices:
     """The smallest element; with `dim` (values, indices) along it; with `other` the smaller of each two. See `max`."""
     x = as_tensor(input)
-    other = dim if hasattr(dim, "ndim") else other
     if other is not None:
         return minimum(x, other)
     return amin(x) if dim is None else _with_indices(x, dim, keepdim, argmin(x, dim, keepdim=True).data)
@@ -250,7 +269,7 @@ def _middle(rows: Array, first: int, last: int) -> Array:
 
 
 def _whose_median(input: TensorLike, *args: Any, **keywords: Any) -> str | None:
-    return "numpy" if args == (None,) else "torch" if len(args) > 1 and isinstance(args[1], bool) else None
+    return "numpy" if args == (None,) else "torch" if len(args) > 1 and isinstance(args[1], (bool, np.bool)) else None
 
 
 @overload

@@ -220,3 +220,66 @@ def test_dropout_hides_no_infinite_or_nan_gradient(kernel_set, dtype):
             np.testing.assert_array_equal(x.grad, dout * factor)
             assert np.isnan(F.seeded_dropout(np.full(100, -np.inf, dtype), 0.5, 1, 2, 3).data[factor == 0]).all()
     assert set(factor) == {0.0, 2.0}
+
+
+# --------------------------------------------------------------------------------- reductions and activations
+
+
+def test_an_axis_that_is_a_tensor_or_of_numpy_is_no_second_operand():
+    x = mg.tensor([[-1.0, 2.0], [0.5, 3.0]])
+    for dim in (np.int64(0), mg.tensor(0), np.array(0)):
+        values, indices = x.max(dim=dim)
+        assert values.tolist() == [0.5, 3.0] and indices.tolist() == [1, 1]
+    assert x.max(mg.tensor(0.0)).tolist() == [[0.0, 2.0], [0.5, 3.0]]
+    assert x.sum(axis=np.array([0, 1])).item() == 4.5
+
+
+def test_the_norm_of_an_order_is_numpys():
+    x = normal(3, 4, 2)
+    for order in (1, -1, np.inf, -np.inf, "fro"):
+        for axis, keepdims in [((0, 1), False), ((2, 0), True), ((-1, 1), False)]:
+            expected = np.linalg.norm(x, order, axis, keepdims)
+            np.testing.assert_allclose(F.norm(x, ord=order, axis=axis, keepdims=keepdims).data, expected, strict=True)
+    np.testing.assert_allclose(F.norm(x[0, 0], ord=3).data, np.linalg.norm(x[0, 0], 3))
+    mg.gradcheck(lambda t: F.norm(t, ord=1, axis=(0, 1)), [x])
+    for order, dim in [(2, (0, 1)), ("nuc", (0, 1)), (1, None)]:
+        with pytest.raises(ValueError, match=r"^norm: ord .*$"):
+            F.norm(x, ord=order, dim=dim)
+    with pytest.raises(TypeError, match="not both"):
+        F.norm(x, 1, ord=1)
+
+
+def test_over_no_axis_nothing_is_summed():
+    x = mg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_allclose(F.logsumexp(x, axis=()).data, x.data, rtol=1e-6)
+    np.testing.assert_array_equal(F.norm(x, axis=()).data, x.data)
+
+
+@pytest.mark.parametrize("dim", [1.0, "a", True, [0, "a"]])
+def test_an_axis_that_is_no_int_is_named(dim):
+    with pytest.raises(TypeError, match=r"^dim is .*; expected an int, a tuple of ints or None$"):
+        mg.tensor([[1.0, 2.0]]).sum(dim=dim)
+
+
+def test_the_extremum_of_no_elements_says_its_shape():
+    with pytest.raises(ValueError, match=r"^amax: \(0, 2\) is empty over axes \(0,\)"):
+        mg.amax(np.zeros((0, 2)), 0)
+    assert mg.amin(np.zeros((0, 2)), 1).shape == (0,)
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("name", ["relu", "silu", "elu", "selu", "celu", "leaky_relu", "hardtanh", "relu6"])
+def test_an_activation_takes_inplace_by_position_as_pytorch_does(name):
+    settings = {"elu": [1.0], "celu": [1.0], "leaky_relu": [0.1], "hardtanh": [-1.0, 1.0]}.get(name, [])
+    x = normal(5)
+    expected = getattr(torch.nn.functional, name)(torch.tensor(x), *settings, False)
+    np.testing.assert_allclose(getattr(F, name)(x, *settings, False).data, expected.numpy(), rtol=1e-12)
+    with pytest.raises(TypeError, match=rf"^{name}: inplace=True is not supported; say x = "):
+        getattr(F, name)(x, *settings, True)
+
+
+def test_a_comparison_with_numpys_float64_is_made_in_the_dtype_of_the_tensor():
+    assert (mg.tensor([0.1]) == np.float64(0.1)).all()
+    assert not (mg.tensor([0.7]) < np.float64(0.7)).any()
+    assert np.float64(0.1) in mg.tensor([0.1])
+    assert not (mg.tensor([1], dtype=np.uint8) == np.int64(257)).any()
