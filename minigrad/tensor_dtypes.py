@@ -23,9 +23,9 @@ class Conversions(Methods):
     __slots__ = ()
 
     def to(self, dtype: npt.DTypeLike | Tensor) -> Tensor:
-        """In another dtype, that of a tensor for instance. A tensor stays on the device where its array is."""
+        """In another dtype, that of a tensor for instance; None: in its own. The array stays on its device."""
         try:
-            wanted = dtype.dtype if isinstance(dtype, Protocols) else np.dtype(dtype)
+            wanted = self.dtype if dtype is None else dtype.dtype if isinstance(dtype, Protocols) else np.dtype(dtype)
         except TypeError:
             raise TypeError(
                 f"to takes a dtype, not {dtype!r}; a tensor is where its array is, as in Tensor(cupy.asarray(x.data))"

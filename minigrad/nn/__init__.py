@@ -8,6 +8,7 @@ attention.py    MultiheadAttention
 convolution.py  convolutions and pooling
 containers.py   Sequential, ModuleList, ModuleDict
 losses.py       losses as modules
+functional.py   `minigrad.functional`, by PyTorch's name
 utils.py        clipping of gradients
 """
 

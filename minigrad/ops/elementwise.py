@@ -63,6 +63,8 @@ def _if_wanted(array: Array, other: Tensor) -> Array | None:
 
 def astype(x: TensorLike, dtype: npt.DTypeLike) -> Tensor:
     """Convert to another dtype. Integers and booleans have no gradient."""
+    if dtype is None:
+        raise TypeError("astype needs a dtype; None, which is float64 in NumPy, is the tensor's own dtype in PyTorch")
     x, dtype = as_tensor(x), np.dtype(dtype)
     if x.dtype == dtype:
         return x

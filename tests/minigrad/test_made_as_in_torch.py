@@ -86,3 +86,11 @@ def test_everyday_words_of_pytorch_are_there():
         assert like(input=x).shape == (2,)
     assert mg.full_like(input=x, fill_value=2).tolist() == [2, 2]
     assert mg.randint(mg.tensor(0), mg.tensor(1), (2,)).tolist() == [0, 0]
+
+
+def test_none_as_a_dtype_does_not_widen():
+    x = mg.tensor([1.0])
+    assert x.to(None) is x and x.to(dtype=None).dtype == np.float32
+    for call in (lambda: x.astype(None), lambda: x.type(None), lambda: mg.F.astype(x, None)):
+        with pytest.raises(TypeError, match="astype needs a dtype; None, which is float64 in NumPy"):
+            call()
