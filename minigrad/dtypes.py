@@ -142,8 +142,6 @@ def checked(array: Array) -> Array:
             raise TypeError("a tensor has no mask: fill the masked array first, array.filled(value)")
         array = array.view(np.ndarray)
     dtype = array.dtype
-    if dtype.itemsize > 8 and dtype.kind == "f":
-        raise TypeError(f"a tensor holds floats up to float64, not {dtype}; convert it first, array.astype(np.float64)")
     if dtype.kind not in _ORDER:
         hint = {"c": "take array.real or array.imag", "O": "convert it first, array.astype(np.float32)"}.get(dtype.kind)
         raise TypeError(f"a tensor holds floats, integers or booleans, not {dtype}" + (f"; {hint}" if hint else ""))

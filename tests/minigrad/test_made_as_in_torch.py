@@ -49,12 +49,6 @@ def test_what_makes_no_tensor_is_refused_in_one_line(make, says):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="longdouble is float64 on this machine")
-def test_numbers_wider_than_float64_are_refused():
-    with pytest.raises(TypeError, match=r"up to float64, not .*; convert it first, array.astype\(np.float64\)"):
-        mg.tensor(np.ones(2, np.longdouble))
-
-
 def test_numpy_s_names_in_random_have_numpy_s_arguments():
     for draw in (random.uniform, random.normal):
         assert draw(0, 1, (2, 3)).shape == (2, 3) and draw(size=4).shape == (4,) and draw().shape == ()
