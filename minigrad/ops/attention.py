@@ -12,7 +12,7 @@ import kernels
 from kernels.arrays import empty
 from minigrad import graph, random
 from minigrad._tensor import Tensor, as_tensor, record
-from minigrad.argument_types import Array, TensorLike
+from minigrad.argument_types import Array, Shape, TensorLike
 from minigrad.ops.checks import layer_inputs
 from minigrad.ops.elementwise import add, astype, mul, where
 from minigrad.ops.linalg import matmul
@@ -57,6 +57,7 @@ def scaled_dot_product_attention(
         if q.ndim != 4:
             q, k, v = (reshape(x, (1, math.prod(x.shape[:-2]), *x.shape[-2:])) for x in (q, k, v))
         return reshape(flash_attention(q, k, v, is_causal, scale, dropout_p, *tape), shape)
+    _check_leading_axes(q, k, v)
     scores = mul(matmul(q, swapaxes(k, -1, -2)), scale)  # (..., T, S)
     return matmul(dropout(_weights(scores, attn_mask, is_causal), dropout_p), v)
 
@@ -67,6 +68,16 @@ def _check_attention_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
             "scaled_dot_product_attention needs query (..., T, D), key (..., S, D) and value (..., S, E); "
             f"got {q.shape}, {k.shape}, {v.shape}"
         )
+
+
+def _check_leading_axes(q: Tensor, k: Tensor, v: Tensor) -> None:
+    try:
+        np.broadcast_shapes(*(x.shape[:-2] for x in (q, k, v)))
+    except ValueError:
+        raise ValueError(
+            f"scaled_dot_product_attention: the leading axes of query {q.shape}, key {k.shape} and value {v.shape} do "
+            "not broadcast; enable_gqa=True lets heads of query share those of key and value"
+        ) from None
 
 
 def _repeat_heads(x: Tensor, q: Tensor) -> Tensor:
@@ -86,9 +97,10 @@ def _weights(scores: Tensor, attn_mask: TensorLike | None, is_causal: bool) -> T
         if is_causal:
             raise ValueError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
         what, shape = "scaled_dot_product_attention: attn_mask", scores.shape
+        attn_mask = as_tensor(attn_mask)
+        if not _broadcasts(attn_mask.shape, shape):
+            raise ValueError(f"{what} has shape {attn_mask.shape}; it must broadcast to that of the scores, {shape}")
         scores = add_mask(what, scores, attn_mask)
-        if scores.shape != shape:
-            raise ValueError(f"{what} makes scores of {scores.shape} out of {shape}; it must broadcast to that shape")
     elif is_causal:
         scores = where(np.tri(*scores.shape[-2:], dtype=np.bool, like=scores.data), scores, -math.inf)
     blind = (scores.data == -math.inf).all(axis=-1, keepdims=True)  # (..., T, 1)
@@ -96,6 +108,13 @@ def _weights(scores: Tensor, attn_mask: TensorLike | None, is_causal: bool) -> T
         return softmax(scores, dim=-1)
     # their softmax would be NaN, and so would gradients
     return where(blind, 0.0, softmax(where(blind, 0.0, scores), dim=-1))
+
+
+def _broadcasts(shape: Shape, onto: Shape) -> bool:
+    try:
+        return np.broadcast_shapes(shape, onto) == onto
+    except ValueError:
+        return False
 
 
 def add_mask(what: str, scores: Tensor, mask: TensorLike, visible: bool = True) -> Tensor:

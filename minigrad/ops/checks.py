@@ -1,6 +1,7 @@
 """What layers and losses ask of their inputs before a kernel sees them: shapes, dtypes, indices within their range."""
 
-from typing import overload
+import operator
+from typing import Any, overload
 
 import numpy as np
 
@@ -29,6 +30,14 @@ def position(what: str, i: int, n: int) -> int:
     if not -n <= i < n:
         raise ValueError(f"{what} is {i}, expected {-n} <= {what.split()[-1]} < {n}")
     return int(i) % n
+
+
+def whole(what: str, n: Any) -> int:
+    """n, which must be an int, of NumPy's too. TypeError says what it is."""
+    try:
+        return operator.index(n)
+    except TypeError:
+        raise TypeError(f"{what} is {n!r}; expected an int") from None
 
 
 def on_cpu(x: Tensor) -> bool:
@@ -109,7 +118,7 @@ def checked_ids(what: str, ids: TensorLike, n: int, like: Array, ignore_index: i
     """
     given = integers(ids)
     if given.dtype.kind not in "iu":
-        raise TypeError(f"{what}s must be integers, not {given.dtype}")
+        raise TypeError(f"{what}{'es' if what.endswith('s') else 's'} must be integers, not {given.dtype}")
     own = np.array(given) if isinstance(given, np.ndarray) else given.copy()  # first: what is checked cannot change
     bad = (own < 0) | (own >= n)
     if ignore_index is not None:

@@ -100,7 +100,11 @@ def sub(input: TensorLike, other: TensorLike, *, alpha: float = 1) -> Tensor:
     if alpha != 1:
         return sub(input, _scaled(other, alpha))
     a, b = input, other = _operands(input, other)
-    return record(a.data - b.data, (a, b), sub_backward, a_shape=a.data.shape, b_shape=b.data.shape)
+    try:
+        out = a.data - b.data
+    except TypeError:
+        raise TypeError("sub: booleans cannot be subtracted; say x ^ y for where they differ, or x.long()") from None
+    return record(out, (a, b), sub_backward, a_shape=a.data.shape, b_shape=b.data.shape)
 
 
 def sub_backward(dout: Array, a_shape: Shape, b_shape: Shape) -> tuple[Array, Array]:
@@ -174,7 +178,11 @@ def pow_backward(dout: Array, a: Array, b: Array, out: Array | None) -> tuple[Ar
 def neg(input: TensorLike) -> Tensor:
     """-input."""
     input = as_tensor(input)
-    return record(-input.data, (input,), neg_backward)
+    try:
+        out = -input.data
+    except TypeError:
+        raise TypeError("neg: booleans have no sign; say ~x for the opposite, or x.long()") from None
+    return record(out, (input,), neg_backward)
 
 
 def neg_backward(dout: Array) -> Array:

@@ -15,6 +15,7 @@ from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.ambiguous import refuse
 from minigrad.argument_types import Array, AxisOrNone, AxisPair, Diagonal, DType, Shape, TensorLike
 from minigrad.keywords import numpy_keywords
+from minigrad.ops.checks import whole
 from minigrad.ops.elementwise import astype, where
 from minigrad.ops.reduce import sum
 from minigrad.ops.shape import broadcast_to, permute, reshape
@@ -201,13 +202,13 @@ def _triangle(name: str, input: TensorLike, k: int, below: bool) -> Tensor:
 @numpy_keywords(k="diagonal")
 def tril(input: TensorLike, diagonal: int = 0, **numpy: Unpack[Diagonal]) -> Tensor:
     """The lower triangle of matrices (..., M, N), zeros elsewhere; diagonal: how far above the main one it reaches."""
-    return _triangle("tril", input, diagonal, True)
+    return _triangle("tril", input, whole("tril: diagonal", diagonal), True)
 
 
 @numpy_keywords(k="diagonal")
 def triu(input: TensorLike, diagonal: int = 0, **numpy: Unpack[Diagonal]) -> Tensor:
     """The upper triangle of matrices (..., M, N), zeros elsewhere; diagonal: how far above the main one it begins."""
-    return _triangle("triu", input, diagonal - 1, False)
+    return _triangle("triu", input, whole("triu: diagonal", diagonal) - 1, False)
 
 
 @numpy_keywords(axis1="dim1", axis2="dim2")

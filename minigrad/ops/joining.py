@@ -13,7 +13,8 @@ from kernels.arrays import on_host
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.argument_types import Array, Axes, AxisOrNone, DType, Ints, OneAxis, Reps, TensorLike
 from minigrad.keywords import numpy_keywords, two_meanings
-from minigrad.ops.elementwise import astype, promoted
+from minigrad.ops.checks import whole
+from minigrad.ops.elementwise import astype, clone, promoted
 from minigrad.ops.indexing import getitem
 from minigrad.ops.shape import broadcast_to, one_tuple, reshape
 
@@ -27,6 +28,8 @@ def concatenate(*, arrays: Sequence[TensorLike], axis: int | None = 0, dtype: DT
 @numpy_keywords(overloads=True, axis="dim", arrays="tensors")
 def concatenate(tensors: Sequence[TensorLike], dim: int | None = 0, *, dtype: DType = None) -> Tensor:
     """Join along an axis that exists; dim=None joins all elements in one row, and dtype converts, as in NumPy."""
+    if getattr(dim, "ndim", 0):
+        raise TypeError("concatenate: dim is an array; give the tensors as one list, as in cat([a, b])")
     parts, axis = _of_one_dtype(tensors, dtype), 0 if dim is None else dim
     if dim is None:
         parts = [reshape(t, -1) for t in parts]
@@ -122,7 +125,8 @@ def split(
     n, sizes = x.shape[dim], split_size if split_size_or_sections is None else split_size_or_sections
     if sizes is None:
         raise TypeError("split: give a size or a list of sizes")
-    if isinstance(sizes, (int, np.integer)):
+    if not isinstance(sizes, Sequence | np.ndarray):
+        sizes = whole("split: the size of a part", sizes)
         if sizes < (1 if n else 0):
             raise ValueError(f"split: a part has {sizes} elements; expected at least 1")
         return _cut(x, [*range(0, n, sizes), n], dim) if n else (x,)
@@ -163,7 +167,12 @@ def tile(input: TensorLike, *sizes: Ints, dims: Ints | None = None, **numpy: Unp
     counts, shape = (1,) * (ndim - len(counts)) + counts, (1,) * (ndim - x.ndim) + x.shape
     pairs = list(zip(counts, shape, strict=True))
     stretched = broadcast_to(reshape(x, [m for n in shape for m in (1, n)]), [m for pair in pairs for m in pair])
-    return reshape(stretched, [count * n for count, n in pairs])
+    return _own(reshape(stretched, [count * n for count, n in pairs]), x)
+
+
+def _own(x: Tensor, source: Tensor) -> Tensor:
+    """x, copied if it shares the memory of its source: PyTorch's functions of this kind give no views."""
+    return clone(x) if np.may_share_memory(x.data, source.data) else x
 
 
 def _numpy_repeat(a: TensorLike, repeats: TensorLike, axis: int | None = None) -> Tensor:
@@ -213,6 +222,8 @@ def repeat_interleave(
         x, dim = reshape(x, -1), 0
     dim = _axis(x, dim)
     counts = on_host(repeats.data if isinstance(repeats, Tensor) else np.asarray(repeats))
+    if counts.dtype.kind == "f":
+        raise TypeError(f"repeat_interleave: repeats are {counts.dtype}; expected integers")
     places = np.repeat(np.arange(x.shape[dim]), counts)  # ValueError for negative counts, or too many of them
     if output_size not in (None, len(places)):
         raise ValueError(f"repeat_interleave: output_size is {output_size}, but the counts make {len(places)}")
@@ -226,7 +237,8 @@ def roll(input: TensorLike, shift: Ints, *, axis: Axes = None) -> Tensor: ...
 @numpy_keywords(overloads=True, shift="shifts", axis="dims")
 def roll(input: TensorLike, shifts: Ints, dims: Axes = None) -> Tensor:
     """Elements moved on by `shifts` along `dims`, from the end to the beginning; without dims: of all in one row."""
-    x = as_tensor(input)
+    x = source = as_tensor(input)
+    shifts = shifts if np.ndim(shifts) else whole("roll: shifts", shifts)
     if dims is None:
         return reshape(roll(reshape(x, -1), builtins.sum(one_tuple((shifts,))), 0), x.shape)
     moves, axes = one_tuple((shifts,)), one_tuple((dims,))
@@ -239,7 +251,7 @@ def roll(input: TensorLike, shifts: Ints, dims: Axes = None) -> Tensor:
         if x.size and x.ndim and shift % x.shape[dim]:
             cut = x.shape[dim] - shift % x.shape[dim]
             x = concatenate(_cut(x, [0, cut, x.shape[dim]], dim)[::-1], dim)
-    return x if x is not input else reshape(x, x.shape)
+    return _own(x, source)
 
 
 def flip(input: TensorLike, *axes: Axes, dims: Axes = None, axis: Axes = None) -> Tensor:
@@ -248,8 +260,8 @@ def flip(input: TensorLike, *axes: Axes, dims: Axes = None, axis: Axes = None) -
     named = dims if axis is None else axis
     chosen = range(x.ndim) if named is None and axes in ((), (None,)) else one_tuple(axes, named, "dims")
     chosen = np.lib.array_utils.normalize_axis_tuple(chosen, builtins.max(x.ndim, 1))
-    reverse, whole = builtins.slice(None, None, -1), builtins.slice(None)
-    return getitem(x, tuple(reverse if i in chosen else whole for i in range(x.ndim)))
+    reverse, forward = builtins.slice(None, None, -1), builtins.slice(None)
+    return _own(getitem(x, tuple(reverse if i in chosen else forward for i in range(x.ndim))), x)
 
 
 # ---- pad
@@ -266,6 +278,8 @@ _PAD_MODES: dict[str, _NumpyMode] = {
 
 def _numpy_pad(array: TensorLike, pad_width: Any, mode: str = "constant", *, constant_values: float = 0) -> Tensor:
     x = as_tensor(array)
+    if isinstance(pad_width, dict):
+        raise TypeError("pad: pad_width is a dict; expected (before, after) for each axis, or one for all")
     if mode not in _NUMPY_MODES:
         raise ValueError(f"pad: mode is {mode!r}; with pad_width it may be {', '.join(_NUMPY_MODES)}")
     if np.ndim(constant_values):
@@ -298,6 +312,8 @@ def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: fl
     x = as_tensor(input)
     if mode not in _PAD_MODES:
         raise ValueError(f"pad: mode is {mode!r}; with pad it may be {', '.join(_PAD_MODES)}")
+    if not hasattr(pad, "__len__"):
+        raise TypeError(f"pad: pad is {pad!r}; expected a list, (before, after) for each of the last axes")
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
         raise ValueError(f"pad: {len(pad)} widths for {x.ndim} axes; give (before, after) for each of the last axes")
     pairs = [(0, 0)] * (x.ndim - len(pad) // 2) + list(zip(pad[::2], pad[1::2], strict=True))[::-1]
@@ -314,6 +330,7 @@ def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: fl
 
 def _padded(x: Tensor, pairs: Sequence[Sequence[int]], mode: _NumpyMode, value: float) -> Tensor:
     """x with (before, after) elements more along each axis; mode as of numpy.pad."""
+    source = x
     if mode != "edge" and builtins.any(width < 0 for pair in pairs for width in pair):
         kept = zip(pairs, x.shape, strict=True)
         x = getitem(
@@ -333,4 +350,4 @@ def _padded(x: Tensor, pairs: Sequence[Sequence[int]], mode: _NumpyMode, value: 
             edge = np.arange(-before, n + after).clip(0, n - 1)  # np.pad takes no negative widths
             places = edge if mode == "edge" else np.pad(np.arange(n), (before, after), mode)
             x = getitem(x, (builtins.slice(None),) * axis + (places,))
-    return x
+    return _own(x, source)

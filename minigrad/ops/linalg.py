@@ -17,8 +17,13 @@ from minigrad.ops.shape import reshape, swapaxes
 def matmul(input: TensorLike, other: TensorLike) -> Tensor:
     """input @ other. (..., M, K) @ (..., K, N) -> (..., M, N); a one-dimensional side is a row or a column."""
     a, b = _operands(input, other)
+    try:
+        out = a.data @ b.data
+    except ValueError:
+        _check_fit("matmul", a.shape, b.shape)
+        raise
     return record(
-        a.data @ b.data, (a, b), matmul_backward,
+        out, (a, b), matmul_backward,
         a=_if_wanted(a.data, b), b=_if_wanted(b.data, a), a_shape=a.shape, b_shape=b.shape,
     )  # fmt: skip
 
@@ -42,6 +47,22 @@ def matmul_backward(
     return da, db
 
 
+def _check_fit(name: str, a: Shape, b: Shape) -> None:
+    """ValueError, in one line, unless matrices or vectors of these shapes can be multiplied."""
+    if not a or not b:
+        raise ValueError(f"{name}: {a} and {b}: a number has no rows or columns; say x * y")
+    if a[-1] != b[-2:][0]:
+        axis = "first" if len(b) < 3 else "last but one"
+        raise ValueError(
+            f"{name}: {a} and {b} do not fit; the last axis of the first, {a[-1]}, must be as long as "
+            f"the {axis} axis of the second, {b[-2:][0]}"
+        )
+    try:
+        np.broadcast_shapes(a[:-2], b[:-2])
+    except ValueError:
+        raise ValueError(f"{name}: {a} and {b} do not fit; their leading axes must broadcast") from None
+
+
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Sums of products by Einstein's convention, as numpy.einsum: einsum("bij,bjk->bik", a, b), "..." included.
 
@@ -54,7 +75,11 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     tensors = promoted(*operands)
     subscripts, out_labels = _spelled_out(equation, [t.ndim for t in tensors])
     arrays = tuple(t.data for t in tensors)
-    out = _contract(subscripts, arrays, out_labels)
+    try:
+        out = _contract(subscripts, arrays, out_labels)
+    except ValueError:
+        _check_sizes(equation, subscripts, [t.shape for t in tensors])
+        raise
     return record(out, tensors, einsum_backward, arrays=arrays, subscripts=subscripts, out_labels=out_labels)
 
 
@@ -90,9 +115,23 @@ def _contract(subscripts: Sequence[str], arrays: Sequence[Array], out_labels: st
         others = "".join([*inputs[:i], *inputs[i + 1 :], out_labels])
         alone = [k for k, label in enumerate(labels) if label not in others and labels.count(label) == 1]
         if alone:
-            summed[i] = accurate_sum(summed[i], tuple(alone))
+            x = summed[i] if summed[i].dtype.kind == "f" else summed[i].astype(np.int64)  # as in `sum`
+            summed[i] = accurate_sum(x, tuple(alone))
             inputs[i] = "".join(label for k, label in enumerate(labels) if k not in alone)
     return as_array(np.einsum(f"{','.join(inputs)}->{out_labels}", *summed, optimize=len(summed) > 1))
+
+
+def _check_sizes(equation: str, subscripts: Sequence[str], shapes: Sequence[Shape]) -> None:
+    """ValueError for a label that stands for axes of two lengths, neither of which is 1."""
+    seen: dict[str, tuple[int, Shape]] = {}
+    for labels, shape in zip(subscripts, shapes, strict=True):
+        for label, n in zip(labels, shape, strict=True):
+            known, where = seen.get(label, (1, shape))
+            if n != known and 1 not in (n, known):
+                name = repr(label) if label in equation else "an axis of '...'"
+                raise ValueError(f"einsum: in {equation!r} {name} is {known} in {where}, but {n} in {shape}")
+            if known == 1:
+                seen[label] = n, shape
 
 
 def _spelled_out(equation: str, ndims: list[int]) -> tuple[list[str], str]:
@@ -134,12 +173,15 @@ def dot(input: TensorLike, tensor: TensorLike) -> Tensor:
         return mul(a, b)
     if b.ndim > 2:
         raise ValueError(f"dot: the second tensor has {b.ndim} axes, expected at most 2; say matmul or einsum")
+    _check_fit("dot", a.shape, b.shape)
     return matmul(a, b)
 
 
 def vdot(input: TensorLike, other: TensorLike) -> Tensor:
     """The sum of the products of all elements."""
-    return matmul(reshape(input, -1), reshape(other, -1))
+    a, b = reshape(input, -1), reshape(other, -1)
+    _check_fit("vdot", a.shape, b.shape)
+    return matmul(a, b)
 
 
 def inner(input: TensorLike, other: TensorLike) -> Tensor:
@@ -147,6 +189,8 @@ def inner(input: TensorLike, other: TensorLike) -> Tensor:
     a, b = _operands(input, other)
     if a.ndim == 0 or b.ndim == 0:
         return mul(a, b)
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"inner: {a.shape} and {b.shape} do not fit; their last axes must be equally long")
     if b.ndim == 1 or (a.ndim == 1 and b.ndim == 2):
         return matmul(a, b) if b.ndim == 1 else matmul(b, a)
     rows = matmul(reshape(a, (-1, a.shape[-1])), swapaxes(reshape(b, (-1, b.shape[-1])), 0, 1))
@@ -162,6 +206,7 @@ def _checked(name: str, input: TensorLike, other: TensorLike, *ndims: int) -> Te
     a, b = as_tensor(input), as_tensor(other)
     if (a.ndim, b.ndim) != ndims:
         raise ValueError(f"{name} takes tensors of {ndims[0]} and {ndims[1]} axes, not {a.shape} and {b.shape}")
+    _check_fit(name, a.shape, b.shape)
     return matmul(a, b)
 
 
@@ -172,9 +217,10 @@ def mm(input: TensorLike, mat2: TensorLike) -> Tensor:
 
 def bmm(input: TensorLike, mat2: TensorLike) -> Tensor:
     """The products of two stacks of matrices of equal length, (B, M, K) and (B, K, N)."""
-    if as_tensor(input).shape[:1] != as_tensor(mat2).shape[:1]:
-        raise ValueError(f"bmm: stacks of {as_tensor(input).shape} and {as_tensor(mat2).shape}, expected equal lengths")
-    return _checked("bmm", input, mat2, 3, 3)
+    a, b = as_tensor(input), as_tensor(mat2)
+    if a.ndim == b.ndim == 3 and len(a) != len(b):
+        raise ValueError(f"bmm: stacks of {a.shape} and {b.shape}, expected equal lengths")
+    return _checked("bmm", a, b, 3, 3)
 
 
 def mv(input: TensorLike, vec: TensorLike) -> Tensor:

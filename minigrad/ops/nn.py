@@ -19,6 +19,7 @@ from minigrad.ops.checks import (
     on_cpu,
     position,
     refuse,
+    whole,
 )
 from minigrad.ops.elementwise import add, astype, mul
 from minigrad.ops.linalg import matmul
@@ -65,7 +66,7 @@ def _softmax_input(
     x = as_tensor(input) if dtype is None else astype(input, dtype)
     check_floats(name, input=x)
     wide = np.dtype(np.float32) if x.dtype == np.float16 and on_cpu(x) else x.dtype  # sums in float16 lose digits
-    return astype(x, wide), along, x.dtype
+    return astype(x, wide), whole(f"{name}: dim", along), x.dtype
 
 
 def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:

@@ -4,7 +4,8 @@ import numpy as np
 
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.argument_types import Array, Shape, TensorLike
-from minigrad.ops.elementwise import _if_wanted, _operands, div, mul, unbroadcast, where
+from minigrad.ops.checks import whole
+from minigrad.ops.elementwise import _if_wanted, _operands, clone, div, mul, unbroadcast, where
 
 
 def floor_divide(input: TensorLike, other: TensorLike) -> Tensor:
@@ -55,7 +56,7 @@ def _constant(out: Array, *tensors: Tensor) -> Tensor:
 
 def _rounded(ufunc: np.ufunc, x: TensorLike) -> Tensor:
     x = as_tensor(x)
-    return _constant(ufunc(x.data), x) if x.dtype.kind == "f" else x
+    return _constant(ufunc(x.data), x) if x.dtype.kind == "f" else clone(x)
 
 
 def floor(input: TensorLike) -> Tensor:
@@ -75,10 +76,10 @@ def trunc(input: TensorLike) -> Tensor:
 
 def round(input: TensorLike, decimals: int = 0) -> Tensor:
     """The input rounded to `decimals` places, halves to the even neighbour; the gradient is 0. -1 stands for tens."""
-    x = as_tensor(input)
+    x, decimals = as_tensor(input), whole("round: decimals", decimals)
     if decimals == 0 or x.dtype.kind != "f":
         return _rounded(np.rint, x) if decimals >= 0 else Tensor(np.round(x.data, decimals))
-    tens = 10.0 ** np.abs(decimals).item()
+    tens = 10.0 ** abs(decimals)
     return div(round(mul(x, tens)), tens) if decimals > 0 else mul(round(div(x, tens)), tens)
 
 
@@ -91,5 +92,5 @@ def sign(input: TensorLike) -> Tensor:
     """-1, 0 or 1, and 0 for NaN as in PyTorch; the gradient is 0."""
     x = as_tensor(input)
     if x.dtype.kind != "f":
-        return x if x.dtype.kind == "b" else Tensor(np.sign(x.data))
+        return clone(x) if x.dtype.kind == "b" else Tensor(np.sign(x.data))
     return _constant(np.where(x.data != x.data, 0, np.sign(x.data)), x)

@@ -114,7 +114,12 @@ def permute(input: TensorLike, *order: Ints, dims: Axes = None, axes: Axes = Non
         raise TypeError("permute: give dims or axes, not both")
     x = as_tensor(input)
     order = one_tuple(order, axes if dims is None else dims, "dims")
-    out = x.data.transpose(order)  # raises ValueError unless each axis is named once
+    try:
+        out = x.data.transpose(order)
+    except np.exceptions.AxisError:
+        raise
+    except ValueError:
+        raise ValueError(f"the axes are {order}; of {x.shape} expected each of 0..{x.ndim - 1} once") from None
     return record(out, (x,), transpose_backward, axes=tuple(axis % x.ndim for axis in order))
 
 

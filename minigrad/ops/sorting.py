@@ -16,6 +16,7 @@ from kernels.arrays import as_array, is_array
 from minigrad._tensor import Tensor, as_tensor
 from minigrad.argument_types import Array, Axes, OneAxisKeepdims, TensorLike
 from minigrad.keywords import numpy_keywords, two_meanings
+from minigrad.ops.checks import whole
 from minigrad.ops.elementwise import floating, maximum, minimum
 from minigrad.ops.indexing import take_along_dim
 from minigrad.ops.reduce import amax, amin, mean
@@ -116,6 +117,7 @@ def topk(input: TensorLike, k: int, dim: int = -1, largest: bool = True, sorted:
     """(values, indices) of the k largest elements along `dim`, or of the smallest; always in order."""
     x = as_tensor(input)
     data, dim = _rows(x, dim)
+    k = whole("topk: k", k)
     if not 0 <= k <= data.shape[dim]:
         raise ValueError(f"topk: k is {k}; expected 0 to {data.shape[dim]}, the elements along axis {dim}")
     indices = _order(data, dim, largest)[(slice(None),) * dim + (slice(k),)]

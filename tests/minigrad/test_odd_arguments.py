@@ -63,9 +63,13 @@ def test_normalising_a_single_number_is_refused_in_one_line():
 
 def test_a_mask_of_another_shape_does_not_enlarge_the_result_of_attention():
     x = mg.tensor(normal(3, 4, 5))
-    with pytest.raises(ValueError, match=r"attn_mask makes scores of \(2, 3, 4, 4\) out of \(3, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"attn_mask has shape \(2, 3, 4, 4\); it must broadcast to that of the scores, \(3, 4, 4\)"
+    ):
         F.scaled_dot_product_attention(x, x, x, attn_mask=np.ones((2, 3, 4, 4), bool))
-    with pytest.raises(ValueError, match=r"attn_mask makes scores of \(3, 4, 4\) out of \(1, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"attn_mask has shape \(3, 4, 4\); it must broadcast to that of the scores, \(1, 4, 4\)"
+    ):
         F.scaled_dot_product_attention(x[:1], x[:1], x[:1], attn_mask=np.zeros((3, 4, 4)))
 
 
@@ -283,3 +287,73 @@ def test_a_comparison_with_numpys_float64_is_made_in_the_dtype_of_the_tensor():
     assert not (mg.tensor([0.7]) < np.float64(0.7)).any()
     assert np.float64(0.1) in mg.tensor([0.1])
     assert not (mg.tensor([1], dtype=np.uint8) == np.int64(257)).any()
+
+
+# --------------------------------------------------------------------------------------- products and shapes
+
+A = np.ones((2, 3), np.float32)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: mg.tensor(A) @ A, r"matmul: \(2, 3\) and \(2, 3\) do not fit; the last axis .*, 3, .* second, 2"),
+    (lambda: mg.tensor(A) @ np.ones((4, 5, 2)), r"matmul: .* 3, must be as long as the last but one axis .*, 5"),
+    (lambda: mg.tensor(np.ones((2, 1, 3))) @ np.ones((4, 3, 1)), "leading axes must broadcast"),
+    (lambda: mg.tensor(2.0) @ A, r"say x \* y"),
+    (lambda: mg.dot(A[0], A[:, 0]), r"dot: \(3,\) and \(2,\)"), (lambda: mg.mm(A, A), r"mm: \(2, 3\) and \(2, 3\)"),
+    (lambda: mg.mv(A, A[:, 0]), r"mv: \(2, 3\) and \(2,\)"), (lambda: mg.vdot(A, A[0]), r"vdot: \(6,\) and \(3,\)"),
+    (lambda: mg.inner(A, A.T), "inner: .*last axes"), (lambda: mg.bmm(A, A.T), "bmm takes tensors of 3 and 3 axes"),
+    (lambda: mg.bmm(A[None], A[None]), r"bmm: \(1, 2, 3\) and \(1, 2, 3\) do not fit"),
+    (lambda: mg.einsum("ij,jk->ik", A, A), r"einsum: in 'ij,jk->ik' 'j' is 3 in \(2, 3\), but 2 in \(2, 3\)"),
+    (lambda: mg.einsum("...i,...i->...", A, A[:1].repeat(3, 0)), r"an axis of '...' is 2 in \(2, 3\), but 3 in"),
+    (lambda: mg.permute(A, 0), r"the axes are \(0,\); of \(2, 3\) expected each of 0\.\.1 once"),
+    (lambda: F.scaled_dot_product_attention(np.ones((1, 4, 5, 8)), np.ones((1, 3, 5, 8)), np.ones((1, 3, 5, 8))),
+     r"leading axes of query \(1, 4, 5, 8\), key \(1, 3, 5, 8\).*enable_gqa=True"),
+    (lambda: F.scaled_dot_product_attention(*[np.ones((1, 4, 5, 8))] * 3, attn_mask=np.ones((4, 5))),
+     r"attn_mask has shape \(4, 5\); it must broadcast to that of the scores, \(1, 4, 5, 5\)"),
+])  # fmt: skip
+def test_shapes_that_do_not_fit_are_both_named(call, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        call()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda x: -(x > 0), "say ~x"), (lambda x: (x > 0) - (x > 0), r"say x \^ y"),
+    (lambda x: mg.cat(x, x), r"cat\(\[a, b\]\)"),
+    (lambda x: mg.pad(x, pad=1), "pad is 1; expected a list"), (lambda x: mg.pad(x, pad_width={0: 1}), "is a dict"),
+    (lambda x: mg.topk(x, 1.5), "k is 1.5; expected an int"),
+    (lambda x: mg.split(x, 2.5, dim=0), "is 2.5; expected an int"),
+    (lambda x: mg.repeat_interleave(x, 1.5), "float64; expected integers"),
+    (lambda x: mg.roll(x, 1.5), "shifts is 1.5"),
+    (lambda x: mg.tril(x, 0.5), "diagonal is 0.5"), (lambda x: x.round(decimals=1.5), "decimals is 1.5"),
+    (lambda x: F.softmax(x, dim="a"), "softmax: dim is 'a'; expected an int"),
+    (lambda x: F.one_hot(x, 3), "classes must be integers"),
+])  # fmt: skip
+def test_an_argument_of_another_type_is_named(call, message):
+    with pytest.raises(TypeError, match=message) as raised:
+        call(mg.tensor(A))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: x.flip(0), lambda x: x.flip(()), lambda x: x.roll(0), lambda x: x.roll(2, 0), lambda x: x.tile(1),
+    lambda x: x.repeat(repeats=(1, 1)), lambda x: mg.pad(x, pad=(0, 0)), lambda x: mg.pad(x, pad=(-1, 0)),
+    lambda x: mg.pad(x, pad_width=0), lambda x: x.long().round(),
+])  # fmt: skip
+def test_writing_into_a_result_leaves_the_input_as_it_was(function):
+    x = mg.tensor(A)
+    out = function(x)
+    assert not np.may_share_memory(out.data, x.data) and out.data.flags.writeable
+    ints = mg.tensor([1, 2])
+    for name in ("round", "floor", "ceil", "trunc"):
+        result = getattr(ints, name)()
+        result += 1
+        assert ints.tolist() == [1, 2]
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "bool"])
+def test_a_sum_by_einsum_of_small_integers_is_pytorchs(dtype):
+    x = np.array([[200, 100], [1, 0]]).astype(dtype)
+    expected = torch.einsum("ij->i", torch.tensor(x)).numpy()
+    np.testing.assert_array_equal(mg.einsum("ij->i", x).data, expected, strict=True)
