@@ -32,7 +32,8 @@ class Tensor(graph.GradSlot, Words, InPlace, Conversions):
     grad_buffer    the view of a GradientArena that this leaf's gradient is summed in; None without an arena
 
     Python's floats and lists of them become float32; arrays and NumPy's scalars keep their dtype. `dtypes` says what is
-    refused. The array is not copied; `minigrad.tensor` copies it, as PyTorch's does.
+    refused. The array is not copied; `minigrad.tensor` copies it, as PyTorch's does. PyTorch's class Tensor takes a
+    shape, or makes all numbers float32; this one takes numbers, as `tensor` does.
     """
 
     __slots__ = ("data", "_requires_grad", "node", "recompute", "grad_buffer", "_pending", "__weakref__")
