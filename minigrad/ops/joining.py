@@ -36,6 +36,7 @@ def concatenate(tensors: Sequence[TensorLike], dim: int | None = 0, *, dtype: DT
     if builtins.any(t.ndim > 1 for t in parts):
         parts = [t for t in parts if t.shape != (0,)]  # PyTorch takes an empty list of rows for rows of any shape
     out = np.concatenate([t.data for t in parts], axis=axis)
+    tensors, dim = parts, axis  # check mode reads what was computed on from the parameters
     return record(out, parts, concatenate_backward, sizes=[t.shape[axis] for t in parts], axis=axis)
 
 
@@ -50,7 +51,7 @@ def stack(*, arrays: Sequence[TensorLike], axis: int = 0, dtype: DType = None) -
 @numpy_keywords(overloads=True, axis="dim", arrays="tensors")
 def stack(tensors: Sequence[TensorLike], dim: int = 0, *, dtype: DType = None) -> Tensor:
     """Join along a new axis. dtype: converted first, as in NumPy."""
-    parts = _of_one_dtype(tensors, dtype)
+    tensors = parts = _of_one_dtype(tensors, dtype)  # as in `concatenate`
     return record(np.stack([t.data for t in parts], axis=dim), parts, stack_backward, axis=dim)
 
 

@@ -33,6 +33,7 @@ CONVERTED = {
     "sum-dtype": lambda x: x.sum(dim=0, dtype=np.float64), "mean-dtype": lambda x: x.mean(dim=0, dtype=np.float64),
     "cumsum-of-all": lambda x: x.cumsum(), "concatenate-of-all": lambda x: mg.concatenate([x, x], axis=None),
     "concatenate-promoted": lambda x: mg.concatenate([x, np.ones((1, 3))]), "var": lambda x: x.var(unbiased=False),
+    "stack-promoted": lambda x: mg.stack([x, np.ones((2, 3))]),
     "einsum-list": lambda x: mg.einsum("ij,kj->ik", [x, x]), "norm-dtype": lambda x: x.norm(dtype=np.float64),
     "axis": lambda x: x.sum(axis=(), keepdims=True), "shape": lambda x: mg.reshape(x, shape=(3, 2)),
 }  # fmt: skip
