@@ -40,6 +40,13 @@ def whole(what: str, n: Any) -> int:
         raise TypeError(f"{what} is {n!r}; expected an int") from None
 
 
+def as_flag(keepdim: bool) -> bool:
+    """keepdim as a Python bool, which NumPy's reductions ask for."""
+    if not isinstance(keepdim, (int, np.bool)):
+        raise TypeError(f"keepdim is {keepdim!r}; expected True or False")
+    return bool(keepdim)
+
+
 def on_cpu(x: Tensor) -> bool:
     return type(x.data) is np.ndarray
 

@@ -15,6 +15,7 @@ from kernels.arrays import as_array
 from minigrad._tensor import Tensor, record
 from minigrad.argument_types import Array, Axes, Axis, AxisKeepdims, DType, Shape, TensorLike
 from minigrad.keywords import numpy_keywords, reduction
+from minigrad.ops.checks import as_flag
 from minigrad.ops.reduce import _count, _input, _normalised, _restored, _wide
 from minigrad.ops.shape import reshape
 
@@ -27,8 +28,8 @@ def prod(
     x = input = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
     if x.dtype.kind in "bui":
-        return Tensor(as_array(x.data.prod(axis=axis, keepdims=bool(keepdim), dtype=dtype or np.int64)))
-    out = _wide(x.data).prod(axis=axis, keepdims=bool(keepdim)).astype(x.dtype, copy=False)
+        return Tensor(as_array(x.data.prod(axis=axis, keepdims=as_flag(keepdim), dtype=dtype or np.int64)))
+    out = _wide(x.data).prod(axis=axis, keepdims=as_flag(keepdim)).astype(x.dtype, copy=False)
     return record(out, (x,), prod_backward, x=x.data, axis=axis)
 
 

@@ -18,6 +18,7 @@ from kernels.arrays import accurate_sum, as_array
 from minigrad._tensor import Tensor, as_tensor, record
 from minigrad.argument_types import Array, Axes, AxisKeepdims, DType, Shape, TensorLike
 from minigrad.keywords import NO_AXES, is_empty_tuple, numpy_keywords, reduction, two_meanings
+from minigrad.ops.checks import as_flag
 from minigrad.ops.elementwise import abs as absolute
 from minigrad.ops.elementwise import astype, exp, log, sqrt, where
 from minigrad.ops.shape import reshape
@@ -86,8 +87,8 @@ def sum(
     x = input = _input(input, dtype)
     axis = _normalised(dim, x.ndim)
     if x.dtype.kind in "bui":
-        return Tensor(as_array(x.data.sum(axis=axis, keepdims=bool(keepdim), dtype=dtype or np.int64)))
-    return record(accurate_sum(x.data, axis, bool(keepdim)), (x,), sum_backward, x_shape=x.shape, axis=axis)
+        return Tensor(as_array(x.data.sum(axis=axis, keepdims=as_flag(keepdim), dtype=dtype or np.int64)))
+    return record(accurate_sum(x.data, axis, as_flag(keepdim)), (x,), sum_backward, x_shape=x.shape, axis=axis)
 
 
 def sum_backward(dout: Array, x_shape: Shape, axis: Shape) -> Array:
@@ -102,7 +103,7 @@ def mean(
     x = input = _input(input, dtype or (np.float32 if as_tensor(input).dtype.kind in "bui" else None))
     axis = _normalised(dim, x.ndim)
     n = _count(x.shape, axis)
-    out = accurate_sum(_wide(x.data), axis, bool(keepdim)) / (n or math.nan)
+    out = accurate_sum(_wide(x.data), axis, as_flag(keepdim)) / (n or math.nan)
     return record(out.astype(x.dtype, copy=False), (x,), mean_backward, x_shape=x.shape, axis=axis)
 
 
@@ -115,7 +116,7 @@ def _squares(x: Array, axis: Shape, keepdim: bool) -> Array:
     """The sum of squared distances from the mean over `axis`, of a plain array."""
     n = _count(x.shape, axis)
     centred = x - accurate_sum(x, axis, keepdims=True) / (n or math.nan)
-    return accurate_sum(centred * centred, axis, bool(keepdim))
+    return accurate_sum(centred * centred, axis, as_flag(keepdim))
 
 
 def _numpy_var(
@@ -255,7 +256,7 @@ def amax(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Un
     x = as_tensor(input)
     axis = _normalised(dim, x.ndim)
     _check_elements("amax", x, axis)
-    out = x.data.max(axis=axis, keepdims=bool(keepdim))
+    out = x.data.max(axis=axis, keepdims=as_flag(keepdim))
     return record(out, (x,), amax_backward, x=x.data, out=out, axis=axis)
 
 
@@ -271,7 +272,7 @@ def amin(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Un
     x = as_tensor(input)
     axis = _normalised(dim, x.ndim)
     _check_elements("amin", x, axis)
-    out = x.data.min(axis=axis, keepdims=bool(keepdim))
+    out = x.data.min(axis=axis, keepdims=as_flag(keepdim))
     return record(out, (x,), amin_backward, x=x.data, out=out, axis=axis)
 
 
@@ -307,11 +308,11 @@ def norm(
     # squares of float32 overflow from 2e19 on
     magnitudes = np.abs(x.data.astype(np.float64) if x.dtype.itemsize < 8 else x.data)
     if abs(p) == np.inf:
-        out = (magnitudes.max if p > 0 else magnitudes.min)(axis=axis, keepdims=bool(keepdim))
+        out = (magnitudes.max if p > 0 else magnitudes.min)(axis=axis, keepdims=as_flag(keepdim))
     elif p == 0:
-        out = accurate_sum((magnitudes != 0).astype(magnitudes.dtype), axis, bool(keepdim))
+        out = accurate_sum((magnitudes != 0).astype(magnitudes.dtype), axis, as_flag(keepdim))
     else:
-        out = accurate_sum(magnitudes**p, axis, bool(keepdim)) ** (1.0 / p)
+        out = accurate_sum(magnitudes**p, axis, as_flag(keepdim)) ** (1.0 / p)
     out = out.astype(x.dtype, copy=False)
     return record(out, (x,), norm_backward, x=x.data, out=out, axis=axis, p=float(p))
 
@@ -368,18 +369,16 @@ def logsumexp(input: TensorLike, dim: Axes, keepdim: bool = False) -> Tensor:
 def all(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Unpack[AxisKeepdims]) -> Tensor:
     """Whether all elements over `dim` are true (not 0); booleans, without a gradient. dim=() reduces nothing."""
     x = as_tensor(input)
-    return Tensor(
-        as_array(x.data.all(axis=_normalised(NO_AXES if is_empty_tuple(dim) else dim, x.ndim), keepdims=bool(keepdim)))
-    )
+    axis = _normalised(NO_AXES if is_empty_tuple(dim) else dim, x.ndim)
+    return Tensor(as_array(x.data.all(axis=axis, keepdims=as_flag(keepdim))))
 
 
 @numpy_keywords(axis="dim", keepdims="keepdim")
 def any(input: TensorLike, dim: Axes = None, keepdim: bool = False, **numpy: Unpack[AxisKeepdims]) -> Tensor:
     """Whether any element over `dim` is true (not 0); booleans, without a gradient. dim=() reduces nothing."""
     x = as_tensor(input)
-    return Tensor(
-        as_array(x.data.any(axis=_normalised(NO_AXES if is_empty_tuple(dim) else dim, x.ndim), keepdims=bool(keepdim)))
-    )
+    axis = _normalised(NO_AXES if is_empty_tuple(dim) else dim, x.ndim)
+    return Tensor(as_array(x.data.any(axis=axis, keepdims=as_flag(keepdim))))
 
 
 @reduction
@@ -388,4 +387,4 @@ def count_nonzero(
 ) -> Tensor:
     """The number of elements over `dim` that are not 0, as int64; without a gradient."""
     x = as_tensor(input)
-    return Tensor(as_array((x.data != 0).sum(axis=_normalised(dim, x.ndim), keepdims=bool(keepdim))))
+    return Tensor(as_array((x.data != 0).sum(axis=_normalised(dim, x.ndim), keepdims=as_flag(keepdim))))

@@ -7,6 +7,7 @@ pick elements.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -26,6 +27,8 @@ def one_tuple(values: Sequence[Any], keyword: Ints | None = None, name: str = "s
             raise TypeError(f"{name} is given twice, by position and by keyword")
         values = (keyword,)
     if len(values) == 1 and not isinstance(values[0], (int, np.integer)):
+        if getattr(values[0], "ndim", 1) == 0:
+            return (operator.index(values[0]),)
         if not hasattr(values[0], "__iter__"):
             raise TypeError(f"{name} is {values[0]!r}; expected one tuple or several ints")
         return tuple(values[0])

@@ -357,3 +357,23 @@ def test_a_sum_by_einsum_of_small_integers_is_pytorchs(dtype):
     x = np.array([[200, 100], [1, 0]]).astype(dtype)
     expected = torch.einsum("ij->i", torch.tensor(x)).numpy()
     np.testing.assert_array_equal(mg.einsum("ij->i", x).data, expected, strict=True)
+
+
+def test_a_shape_or_axis_may_be_an_array_of_one_number():
+    x = mg.tensor(A)
+    for one in (np.array(1), mg.tensor(1)):
+        np.testing.assert_array_equal(x.flip(one).data, A[:, ::-1])
+        np.testing.assert_array_equal(x.roll(one, dims=one).data, np.roll(A, 1, 1))
+    assert x.reshape(np.array(6)).shape == (6,)
+
+
+@pytest.mark.parametrize("keepdim", [None, "yes", 2.0])
+def test_keepdim_is_true_or_false(keepdim):
+    for name in ("sum", "amax", "any", "prod", "norm"):
+        with pytest.raises(TypeError, match=r"keepdim is .*True or False"):
+            getattr(F, name)(A, dim=0, keepdim=keepdim)
+
+
+def test_where_with_one_operand_says_what_it_takes():
+    with pytest.raises(TypeError, match="where: give input and other, or neither"):
+        mg.where(A > 0, A)
