@@ -1,13 +1,17 @@
 """x += v and x[i] = v: they change the array of x itself, as in PyTorch; views of x see it, dtype and shape stay.
 
-The engine's arrays never change: while gradients are recorded, a tensor that needs one is refused, and so is one that
-would come to need one. Inside of no_grad both work, and a backward that needs the old contents raises RuntimeError.
+Arrays through which a gradient flows never change. There `x += v` gives x, the same Tensor, the new array and node of
+x + v, which is the same to whoever holds x. It is refused if anything else holds the array: a view of x, which would
+have to change too, or an operation that saved it, of which PyTorch refuses the backward. x[i] = v is always refused.
+Inside of no_grad both work, and a backward that needs the old contents raises RuntimeError.
 """
 
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -38,19 +42,29 @@ class InPlace:
     # fmt: on
 
     def _changed(self, sign: str, operate: Callable[[Any, Any], Any], other: TensorLike) -> Self:
-        """Put the operator's result into the array. Returns the tensor.
+        """Put the operator's result into the tensor, and return that.
 
-        RuntimeError where a gradient is recorded. TypeError if the dtype is of a lower kind than the result's: integers
-        take no floats, booleans no integers. ValueError if the tensor would grow, or if its array is read-only.
+        RuntimeError for a leaf that needs a gradient, and for an array in a graph that something else holds. TypeError
+        if the dtype is of a lower kind than the result's: integers take no floats, booleans no integers. ValueError if
+        the tensor would grow, or if its array is read-only.
         """
+        held = _is_held_elsewhere(self)  # asked before the operator saves the array
         result = operate(self, other)
-        instead = f"x = x {sign} v"
-        self._refuse_recorded(result, f"x {sign}= v", instead)
+        statement, instead = f"x {sign}= v", f"x = x {sign} v"
         if dtypes.is_higher_kind(result.dtype, self.data.dtype):
-            raise TypeError(f"x {sign}= v gives {result.dtype}, and x holds {self.data.dtype}; say {instead}")
+            raise TypeError(f"{statement} gives {result.dtype}, and x holds {self.data.dtype}; say {instead}")
         if result.shape != self.data.shape:
-            raise ValueError(f"x {sign}= v gives shape {result.shape}, and x has {self.data.shape}; say {instead}")
-        self._write(..., result.data)
+            raise ValueError(f"{statement} gives shape {result.shape}, and x has {self.data.shape}; say {instead}")
+        if not self._is_recorded(result):
+            self._write(..., result.data)
+            return self
+        self._refuse_leaf(statement, instead)
+        if held:
+            raise RuntimeError(
+                f"{statement} would change an array in a graph that a view of x, an operation or a variable holds too; "
+                f"say {instead}"
+            )
+        _become(self, result.astype(self.data.dtype))
         return self
 
     def __setitem__(self, index: Any, value: TensorLike) -> None:
@@ -58,20 +72,43 @@ class InPlace:
         from minigrad.ops.indexing import as_tensor, raw_index  # not above: they need Tensor
 
         value = as_tensor(value, like=self.data)
-        self._refuse_recorded(value, "x[i] = v", "x = mg.where(mask, v, x)")
+        if self._is_recorded(value):
+            statement, instead = "x[i] = v", "x = mg.where(mask, v, x)"
+            self._refuse_leaf(statement, instead)
+            raise RuntimeError(
+                f"{statement} would change an array in a graph, through which gradients flow; say {instead}"
+            )
         self._write(raw_index(index, self), value.data)
 
-    def _refuse_recorded(self, value: Any, statement: str, instead: str) -> None:
-        if not graph.thread.recording or not (self.requires_grad or value.requires_grad):
-            return
+    def _is_recorded(self, value: Any) -> bool:
+        return graph.thread.recording and (self.requires_grad or value.requires_grad)
+
+    def _refuse_leaf(self, statement: str, instead: str) -> None:
         if self.requires_grad and self.node is None:
             raise RuntimeError(
                 f"{statement} would change a leaf that needs a gradient; do it inside of no_grad, or say {instead}"
             )
-        raise RuntimeError(f"{statement} would change an array in a graph, through which gradients flow; say {instead}")
 
     def _write(self, index: Any, value: Array) -> None:
         if isinstance(self.data, np.ndarray) and not self.data.flags.writeable:
             raise ValueError("x is read-only: its array is one of yours that is, or repeats elements; change x.clone()")
         self.data[index] = value
         graph.mark_written(self.data)
+
+
+def _become(x: Any, result: Any) -> None:
+    """Give the Tensor x the array and the node of another one."""
+    x.data, x.node, x.recompute, x._requires_grad = result.data, result.node, result.recompute, result._requires_grad
+
+
+def _references(holder: Any, name: str) -> int:
+    return sys.getrefcount(getattr(holder, name))
+
+
+_ALONE = _references(SimpleNamespace(data=np.empty(0)), "data")
+
+
+def _is_held_elsewhere(x: InPlace) -> bool:
+    """Whether something besides x refers to its array, or to the array that this is a view of."""
+    is_view = x.data.base is not None
+    return _references(x, "data") > _ALONE or (is_view and _references(x.data, "base") > _ALONE)
