@@ -293,7 +293,9 @@ def where(condition: TensorLike, input: Any = None, other: Any = None) -> Tensor
     """
     if input is None or other is None:
         if input is not other:
-            raise TypeError("where: give input and other, or neither for the places where condition holds")
+            raise TypeError(
+                "where: give input and other, not None; where(condition) alone gives the places where it holds"
+            )
         return tuple(map(Tensor, as_tensor(condition).data.nonzero()))
     a, b = input, other = _operands(input, other)
     # a copy: the caller may write into its array before backward

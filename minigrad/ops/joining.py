@@ -168,12 +168,9 @@ def tile(input: TensorLike, *sizes: Ints, dims: Ints | None = None, **numpy: Unp
     counts, shape = (1,) * (ndim - len(counts)) + counts, (1,) * (ndim - x.ndim) + x.shape
     pairs = list(zip(counts, shape, strict=True))
     stretched = broadcast_to(reshape(x, [m for n in shape for m in (1, n)]), [m for pair in pairs for m in pair])
-    return _own(reshape(stretched, [count * n for count, n in pairs]), x)
-
-
-def _own(x: Tensor, source: Tensor) -> Tensor:
-    """x, copied if it shares the memory of its source: PyTorch's functions of this kind give no views."""
-    return clone(x) if np.may_share_memory(x.data, source.data) else x
+    out = reshape(stretched, [count * n for count, n in pairs])
+    # PyTorch gives no view of x; reshape has copied if an axis longer than 1 was repeated
+    return out if builtins.any(count > 1 and n > 1 for count, n in pairs) else clone(out)
 
 
 def _numpy_repeat(a: TensorLike, repeats: TensorLike, axis: int | None = None) -> Tensor:
@@ -252,7 +249,7 @@ def roll(input: TensorLike, shifts: Ints, dims: Axes = None) -> Tensor:
         if x.size and x.ndim and shift % x.shape[dim]:
             cut = x.shape[dim] - shift % x.shape[dim]
             x = concatenate(_cut(x, [0, cut, x.shape[dim]], dim)[::-1], dim)
-    return _own(x, source)
+    return clone(x) if x is source else x  # as in PyTorch, no view
 
 
 def flip(input: TensorLike, *axes: Axes, dims: Axes = None, axis: Axes = None) -> Tensor:
@@ -262,7 +259,7 @@ def flip(input: TensorLike, *axes: Axes, dims: Axes = None, axis: Axes = None) -
     chosen = range(x.ndim) if named is None and axes in ((), (None,)) else one_tuple(axes, named, "dims")
     chosen = np.lib.array_utils.normalize_axis_tuple(chosen, builtins.max(x.ndim, 1))
     reverse, forward = builtins.slice(None, None, -1), builtins.slice(None)
-    return _own(getitem(x, tuple(reverse if i in chosen else forward for i in range(x.ndim))), x)
+    return clone(getitem(x, tuple(reverse if i in chosen else forward for i in range(x.ndim))))  # NumPy's is a view
 
 
 # ---- pad
@@ -331,7 +328,6 @@ def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: fl
 
 def _padded(x: Tensor, pairs: Sequence[Sequence[int]], mode: _NumpyMode, value: float) -> Tensor:
     """x with (before, after) elements more along each axis; mode as of numpy.pad."""
-    source = x
     if mode != "edge" and builtins.any(width < 0 for pair in pairs for width in pair):
         kept = zip(pairs, x.shape, strict=True)
         x = getitem(
@@ -340,6 +336,7 @@ def _padded(x: Tensor, pairs: Sequence[Sequence[int]], mode: _NumpyMode, value: 
         )
     if x.dtype.kind != "f" and not float(value).is_integer():
         raise TypeError(f"pad: {x.dtype} cannot hold the value {value}; convert with .astype(...)")
+    inside = x
     for axis, widths in enumerate(pairs):
         before, after = widths if mode == "edge" else [builtins.max(width, 0) for width in widths]
         n = x.shape[axis]
@@ -351,4 +348,4 @@ def _padded(x: Tensor, pairs: Sequence[Sequence[int]], mode: _NumpyMode, value: 
             edge = np.arange(-before, n + after).clip(0, n - 1)  # np.pad takes no negative widths
             places = edge if mode == "edge" else np.pad(np.arange(n), (before, after), mode)
             x = getitem(x, (builtins.slice(None),) * axis + (places,))
-    return _own(x, source)
+    return clone(x) if x is inside else x  # as in PyTorch, no view

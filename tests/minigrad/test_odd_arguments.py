@@ -338,7 +338,7 @@ def test_an_argument_of_another_type_is_named(call, message):
 @pytest.mark.parametrize("function", [
     lambda x: x.flip(0), lambda x: x.flip(()), lambda x: x.roll(0), lambda x: x.roll(2, 0), lambda x: x.tile(1),
     lambda x: x.repeat(repeats=(1, 1)), lambda x: mg.pad(x, pad=(0, 0)), lambda x: mg.pad(x, pad=(-1, 0)),
-    lambda x: mg.pad(x, pad_width=0), lambda x: x.long().round(),
+    lambda x: x[:, :1].tile(1, 3), lambda x: mg.pad(x, pad_width=0), lambda x: x.long().round(),
 ])  # fmt: skip
 def test_writing_into_a_result_leaves_the_input_as_it_was(function):
     x = mg.tensor(A)
@@ -375,5 +375,5 @@ def test_keepdim_is_true_or_false(keepdim):
 
 
 def test_where_with_one_operand_says_what_it_takes():
-    with pytest.raises(TypeError, match="where: give input and other, or neither"):
+    with pytest.raises(TypeError, match="where: give input and other, not None"):
         mg.where(A > 0, A)
