@@ -304,7 +304,12 @@ def mark_written(array: Array) -> None:
     key, _last_write = id(owner), next(_ids)
     if key not in _writes:
         _writes[key] = weakref.ref(owner, lambda _: _writes.pop(key, None)), {}
-    _writes[key][1][_bytes(array)] = _last_write
+    ranges = _writes[key][1]
+    ranges[_bytes(array)] = _last_write
+    if len(ranges) & (len(ranges) - 1) == 0:  # at 2, 4, 8 ...: what a later write has covered is forgotten
+        first, end = max(ranges, key=lambda part: part[1] - part[0])
+        for part in [p for p in ranges if first <= p[0] and p[1] <= end and ranges[p] < ranges[first, end]]:
+            del ranges[part]
 
 
 def may_be_stale(node: Node) -> bool:
@@ -314,8 +319,10 @@ def may_be_stale(node: Node) -> bool:
 
 def _owner(array: Array) -> Array:
     """The array whose memory `array` shows: itself, unless it is a view."""
-    while is_array(base := array.base):
-        array = base
+    holder: Any = array
+    while holder is not None:  # between two arrays may stand a memoryview, or what NumPy makes strided views with
+        array = holder if is_array(holder) else array
+        holder = holder.obj if isinstance(holder, memoryview) else getattr(holder, "base", None)
     return array
 
 
@@ -334,8 +341,12 @@ def _refuse_written(node: Node) -> None:
     """RuntimeError if an array that the node saved, or recomputes another one from, was written after the forward."""
     saved = list(node._saved.items())
     for name, value in saved:
-        if type(value) in (Recompute, tuple, list):
-            saved += [(name, part) for part in (value.args if type(value) is Recompute else value)]
+        if isinstance(value, Recompute):
+            saved += [(name, part) for part in value.args]
+        elif isinstance(value, (tuple, list, dict)):
+            saved += [(name, part) for part in (value.values() if isinstance(value, dict) else value)]
+        elif hasattr(value, "requires_grad"):  # a Tensor, which a person's own operation saved
+            saved.append((name, value.data))
         elif is_array(value) and _written_after(value, node.id):
             raise RuntimeError(
                 f"{node.op} saved {name!r} {value.shape}, which an optimizer step, load_state_dict, += or x[i] = has "

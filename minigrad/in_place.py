@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from kernels.arrays import is_array
 from minigrad import dtypes, graph
 from minigrad.argument_types import Array, TensorLike
 
@@ -71,7 +72,11 @@ class InPlace:
         """x[index] = value, which is converted to the dtype of x. Errors as of `+=`, and IndexError as of x[index]."""
         from minigrad.ops.indexing import as_tensor, raw_index  # not above: they need Tensor
 
-        value = as_tensor(value, like=self.data)
+        if not (hasattr(value, "node") or is_array(value)):
+            value = np.asarray(dtypes.from_python(value, self.data.dtype), like=self.data)
+        value = as_tensor(value)
+        if value.size == 1:
+            value = value.reshape(())  # into one element, as PyTorch takes it
         if self._is_recorded(value):
             statement, instead = "x[i] = v", "x = mg.where(mask, v, x)"
             self._refuse_leaf(statement, instead)
@@ -91,7 +96,9 @@ class InPlace:
 
     def _write(self, index: Any, value: Array) -> None:
         if isinstance(self.data, np.ndarray) and not self.data.flags.writeable:
-            raise ValueError("x is read-only: its array is one of yours that is, or repeats elements; change x.clone()")
+            raise ValueError(
+                "x is read-only: its array is one of yours that is, a diagonal, or repeats elements; change x.clone()"
+            )
         self.data[index] = value
         graph.mark_written(self.data)
 

@@ -29,7 +29,11 @@ def getitem(input: TensorLike, index: Any) -> Tensor:
     """
     x = as_tensor(input)
     index = raw_index(index, x)
-    return record(x.data[index], (x,), getitem_backward, x_shape=x.shape, index=index)
+    out = x.data[index]
+    if not is_array(out):  # a NumPy number is a copy; a view has no axes either, and sees `x += v`
+        index = (*index, ...) if isinstance(index, tuple) else (index, ...)
+        out = x.data[index]
+    return record(out, (x,), getitem_backward, x_shape=x.shape, index=index)
 
 
 def getitem_backward(dout: Array, x_shape: Shape, index: Any) -> Array:
@@ -61,6 +65,8 @@ def _raw(part: Any, x: Tensor) -> Any:
         part = np.asarray(part) if part else np.zeros(0, np.intp)
     if not is_array(part):
         return part
+    if not part.ndim and part.dtype.kind in "iu":
+        return int(part)  # as an array it would make the result a copy
     if part.dtype == np.uint8 and part.ndim:
         refuse("getitem", "index_uint8")
     return np.array(part, like=x.data) if x.requires_grad else np.asarray(part, like=x.data)
@@ -219,7 +225,10 @@ def diagonal(input: TensorLike, offset: int = 0, dim1: int = 0, dim2: int = 1, *
     rows = np.arange(max(0, -offset), max(0, min(x.shape[first], x.shape[second] - offset)))
     kept = [i for i in range(x.ndim) if i not in (first, second)]
     matrices = permute(x, (*kept, first, second))
-    return getitem(matrices, (Ellipsis, rows, rows + offset))
+    out = getitem(matrices, (Ellipsis, rows, rows + offset))
+    if isinstance(out.data, np.ndarray):
+        out.data.flags.writeable = False  # as NumPy's: writing to this copy would not change x, as it does in PyTorch
+    return out
 
 
 @numpy_keywords(axis1="dim1", axis2="dim2")

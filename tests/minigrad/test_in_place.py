@@ -2,12 +2,13 @@
 
 import contextlib
 import operator
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import nn, optim
+from minigrad import graph, nn, optim
 
 with contextlib.suppress(ImportError):  # then the marker leaves the tests out
     import torch
@@ -140,7 +141,7 @@ def test_an_array_that_a_gradient_needs_is_not_changed_while_it_is_recorded():
 @pytest.mark.parametrize("name", [name for name in OPERATORS if name not in ("ifloordiv", "imod", "ipow")])
 @pytest.mark.parametrize("start", ["constant", "non-leaf", "float64 beside float32", "broadcast"])
 def test_a_running_total_of_losses_has_pytorch_s_gradients(name, start):
-    torch, change, results = pytest.importorskip("torch"), getattr(operator, name), []
+    change, results = getattr(operator, name), []
     for T in (torch, mg):
         leaf = T.tensor([[1.5, 2.0], [0.5, 3.0]], requires_grad=True)
         other = T.tensor([[2.0, 1.0], [3.0, 0.5]], dtype=T.float64 if start.startswith("float64") else T.float32)
@@ -189,3 +190,81 @@ def test_what_does_not_fit_is_refused_and_nothing_changes():
     with pytest.raises(TypeError, match="NumPy and PyTorch answer this call differently"):
         mg.zeros(2, 3, 4)[0, :, [1, 2]] = 1
     assert x.tolist() == [1] and n.tolist() == [1, 2] and mask.tolist() == [True]
+
+
+def product_backward(dout, saved):
+    inner = saved["a"] if isinstance(saved, dict) else saved[0] if isinstance(saved, tuple) else saved
+    return dout * (inner.data if isinstance(inner, mg.Tensor) else inner)
+
+
+class One(NamedTuple):
+    array: object
+
+
+@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: {"a": t.data}, lambda t: One(t.data), lambda t: (t,)])
+def test_an_operation_of_one_s_own_notices_that_what_it_saved_was_changed(wrap):
+    leaf, factor = mg.tensor([1.0, 2.0], requires_grad=True), mg.tensor([3.0, 4.0])
+    out = mg.record(leaf.data * factor.data, (leaf,), product_backward, saved=wrap(factor))
+    out.sum().backward(retain_graph=True)
+    assert leaf.grad.tolist() == [3, 4]
+    factor *= 10
+    with pytest.raises(RuntimeError, match=r"saved 'saved'.*has changed since the forward pass"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "view", [lambda a: np.lib.stride_tricks.sliding_window_view(a, 2)[0], lambda a: np.asarray(memoryview(a))[:2]]
+)
+def test_a_gradient_is_never_computed_from_a_window_on_an_array_that_was_changed(view):
+    array = np.array([1.0, 2.0, 3.0], np.float32)
+    leaf, window, whole = mg.tensor([1.0, 1.0], requires_grad=True), mg.from_numpy(view(array)), mg.from_numpy(array)
+    loss = (leaf * window).sum()
+    whole *= 10
+    with pytest.raises(RuntimeError, match="has changed since the forward pass"):
+        loss.backward()
+
+
+@pytest.mark.pytorch
+def test_an_element_of_a_tensor_is_a_view_as_in_pytorch():
+    results = []
+    for T in (torch, mg):
+        x, m = T.tensor([3.0, 2.0]), T.zeros(2, 2)
+        first, row = x[0], m[T.tensor(1)]
+        x *= 2
+        first += 1
+        row += 5
+        for element in x:
+            element -= 1
+        m[0][1] += 7
+        m[1, 1] *= 2
+        results.append([first.item(), x.tolist(), m.tolist()])
+    assert results[0] == results[1]
+
+
+def test_a_diagonal_is_not_written_to_in_vain():
+    diagonal = mg.eye(2).diagonal()
+    with pytest.raises(ValueError, match=r"x is read-only: .* a diagonal"):
+        diagonal += 1
+
+
+def test_an_assigned_number_is_one_that_the_dtype_holds():
+    for dtype, value in ((mg.int64, float("nan")), (mg.uint8, 300), (mg.int32, 2**31), (mg.int64, float("inf"))):
+        x = mg.zeros(2, dtype=dtype)
+        with pytest.raises(OverflowError):
+            x[0] = value
+        assert x.tolist() == [0, 0]
+
+
+def test_one_element_of_any_shape_is_assigned_to_one_place():
+    x, y = mg.zeros(2), mg.zeros(2, 2)
+    x[0] = mg.tensor([5.0])
+    y[1, 1] = np.array([[7.0]])
+    y[0] = [3.0]
+    assert x.tolist() == [5, 0] and y.tolist() == [[3, 3], [0, 7]]
+
+
+def test_many_assignments_do_not_slow_backward():
+    x = mg.zeros(3000)
+    for i in range(3000):
+        x[i] += 1
+    assert len(graph._writes[id(x.data)][1]) < 10
