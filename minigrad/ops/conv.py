@@ -234,7 +234,8 @@ def _best(windows: Array, x: Tensor, window: Window) -> Array:
     highest = windows.max(axis=2, keepdims=True)
     if np.isfinite(highest).all():
         return best
-    inside = sliding_windows(Tensor(np.ones((1, 1, *x.shape[2:]), x.dtype, like=x.data)), *window).data  # padding: 0
+    ones = Tensor(np.zeros((1, 1, *x.shape[2:]), x.dtype, like=x.data) + 1)
+    inside = sliding_windows(ones, *window).data  # padding: 0
     best = ((windows == highest) & (inside.reshape(1, 1, *windows.shape[2:]) == 1)).argmax(axis=2)
     is_nan = np.isnan(windows)
     last = windows.shape[2] - 1 - is_nan[:, :, ::-1].argmax(axis=2)

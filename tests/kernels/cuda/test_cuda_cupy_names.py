@@ -187,7 +187,7 @@ def test_what_the_simulated_array_refuses_cupy_refuses(device_array):
 
 
 def test_types_are_known_by_the_names_that_the_launcher_looks_for():
-    from kernels.cuda.launch import _device
+    from kernels.cuda.launch import _device_of_type
 
     assert f"{cupy.ndarray.__module__}.{cupy.ndarray.__qualname__}" == "cupy.ndarray"
-    assert _device(cupy.ndarray).__name__ == "kernels.cuda.gpu"
+    assert _device_of_type(cupy.ndarray).__name__ == "kernels.cuda.gpu"
