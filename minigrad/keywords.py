@@ -142,6 +142,10 @@ def two_meanings(
                 refuse(torch_op.__name__)
             return (torch_op if which == "torch" else numpy_op)(*args, **kwargs)
 
+        own = inspect.signature(torch_op)  # shown are NumPy's keywords too, but not its name for the array
+        _, *others = inspect.signature(numpy_op).parameters.values()
+        added = [p.replace(kind=p.KEYWORD_ONLY) for p in others if p.name in numpy - torch]
+        chosen.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
         return chosen
 
     return decorate
