@@ -16,6 +16,7 @@ from kernels.system import renamed_commands
 from minigrad import functional, nn, optim, random
 from minigrad.debug import backward_steps, break_on
 from minigrad.dtypes import (
+    boolean,
     float16,
     float32,
     float64,
@@ -57,6 +58,9 @@ from minigrad.runtime import get_num_threads, set_num_threads
 
 renamed_commands.answer({"minigrad.diff": "minigrad.compare_steps", "minigrad.gradcheck": "minigrad.gradient_checking"})
 F = functional
+# PyTorch's other names of dtypes; `from minigrad import *` leaves Python's own alone
+half, double, short, long = float16, float64, int16, int64
+float, int, bool = float32, int32, boolean
 
 __all__ = [
     "F",
@@ -67,6 +71,7 @@ __all__ = [
     "as_tensor",
     "backward_steps",
     "break_on",
+    "double",
     "empty",
     "empty_like",
     "eye",
@@ -79,6 +84,7 @@ __all__ = [
     "functional",
     "get_num_threads",
     "gradcheck",
+    "half",
     "inf",
     "int8",
     "int16",
@@ -86,6 +92,7 @@ __all__ = [
     "int64",
     "is_tensor",
     "linspace",
+    "long",
     "manual_seed",
     "nan",
     "nn",
@@ -104,6 +111,7 @@ __all__ = [
     "randperm",
     "record",
     "set_num_threads",
+    "short",
     "tensor",
     "uint8",
     "zeros",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 float16, float32, float64 = map(np.dtype, (np.float16, np.float32, np.float64))
 uint8, int8, int16, int32, int64 = map(np.dtype, (np.uint8, np.int8, np.int16, np.int32, np.int64))
+boolean = np.dtype(np.bool)
 
 _ORDER = {"b": 0, "i": 1, "u": 1, "f": 2}  # NumPy's letters for kinds
 _WEAK = {"b": np.dtype(np.bool), "i": np.dtype(np.int64), "u": np.dtype(np.int64), "f": np.dtype(np.float32)}

@@ -166,3 +166,11 @@ def test_the_page_tells_the_truth():
     (program,) = re.findall(r"```python\n(.*?)```", page, re.S)
     assert program.count("assert") == 7
     exec(program, {})
+
+
+@pytest.mark.pytorch
+def test_dtypes_have_pytorchs_short_names_too():
+    for name in ("half", "float", "double", "short", "int", "long", "bool"):
+        theirs, ours = torch.ones(2, dtype=getattr(torch, name)), mg.ones(2, dtype=getattr(mg, name))
+        assert ours.dtype == theirs.numpy().dtype
+    assert not {"float", "int", "bool"} & set(mg.__all__)
