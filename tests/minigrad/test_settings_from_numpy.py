@@ -38,6 +38,7 @@ CALLS = [  # function, its inputs, settings
     *[("norm", (SQUARE[0],), {"ord": 3.0})],
     *[(name, (M,), {word: 1}) for name in ("cumsum", "cumprod", "softmax", "log_softmax") for word in ("dim", "axis")],
     *[(name, (M,), {"dim": 0, "descending": True, "stable": True}) for name in ("sort", "argsort")],
+    *[(name, (M,), {"axis": 0, "stable": True}) for name in ("sort", "argsort")],
     ("topk", (M,), {"k": 2, "dim": 0, "largest": False, "sorted": True}),
     *[(name, (M, M + 1e-6), {"rtol": 0.0, "atol": 1e-3, "equal_nan": True}) for name in ("isclose", "allclose")],
     ("array_equal", (M, M), {"equal_nan": True}),
