@@ -54,9 +54,10 @@ def _place(name: str) -> str | None:
         spec = importlib.util.find_spec(name)
     except ValueError:  # a module made by hand, which has no spec
         return None
-    if spec is None or spec.origin:
-        return spec and spec.origin
-    return next((folder for folder in spec.submodule_search_locations if not _is_beside(folder)), None)
+    if spec is None:
+        return None
+    folders = spec.submodule_search_locations or ()
+    return spec.origin or next((folder for folder in folders if not _is_beside(folder)), None)
 
 
 def _is_beside(place: str | Path) -> bool:
