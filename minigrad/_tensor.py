@@ -86,9 +86,11 @@ class Tensor(graph.GradSlot, Words, InPlace, Conversions):
 
     @grad.setter
     def grad(self, grad: Tensor | Array | np.generic | None) -> None:
-        if not (grad is None or isinstance(grad, (Tensor, np.generic)) or is_array(grad)):
-            raise TypeError(f"the gradient is a {type(grad).__name__}; expected an array, a tensor or None")
-        self._grad = None if grad is None else self._as_gradient(grad)
+        if grad is not None:
+            if not (isinstance(grad, (Tensor, np.generic)) or is_array(grad)):
+                raise TypeError(f"the gradient is a {type(grad).__name__}; expected an array, a tensor or None")
+            grad = self._as_gradient(grad)
+        self._grad = grad
 
     def detach(self) -> Tensor:
         """The same array, cut off from the graph."""

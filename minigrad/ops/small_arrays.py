@@ -65,16 +65,32 @@ def may_hold_less(x: Array, low: float) -> bool:
     return not (x.min() if x.size > FEW else min(x.ravel().tolist(), default=low)) >= low
 
 
+def all_within(x: Array, bound: float) -> bool:
+    """Whether x is short, and no number in it is beyond +-bound; says nothing of NaN."""
+    if type(x) is not np.ndarray or x.size > FEW:
+        return False
+    values = x.tolist() if x.ndim == 1 else x.ravel().tolist()
+    return not values or (-bound <= min(values) and max(values) <= bound)
+
+
 def kept_where(mask: Array, dout: Array) -> Array:
-    """dout where mask holds, else 0, also where dout is infinite or NaN."""
-    if type(dout) is np.ndarray and dout.size > FEW:
+    """dout where mask, of the same shape, holds, else 0, also where dout is infinite or NaN."""
+    if type(dout) is not np.ndarray:
+        return np.where(mask, dout, constants(dout).zero)
+    if dout.size > FEW:
         with np.errstate(invalid="ignore", over="ignore"):
-            dx = dout * mask  # ten times as fast as np.where, but 0 * inf is NaN
+            dx = dout * mask  # ten times as fast as choosing, but 0 * inf is NaN
             if np.isfinite(dx.sum()):
                 return dx
-    return np.where(mask, dout, constants(dout).zero)
+    dx = np.zeros(dout.shape, dout.dtype)
+    np.putmask(dx, mask, dout)
+    return dx
 
 
 def zeroed_where(mask: Array, dout: Array, zero: Array) -> Array:
-    """0 where mask holds, also where dout is infinite or NaN, else dout. zero: of `constants(dout)`."""
-    return np.where(mask, zero, dout) if dout.size <= FEW else kept_where(~mask, dout)
+    """0 where mask, of the same shape, holds, also where dout is infinite or NaN, else dout. zero: of `constants`."""
+    if dout.size > FEW or type(dout) is not np.ndarray:
+        return kept_where(~mask, dout)
+    dx = dout.copy()
+    np.putmask(dx, mask, zero)
+    return dx

@@ -31,9 +31,19 @@ def test_no_result_is_off_by_more_than_four_units(name):
 
 @pytest.mark.parametrize("name", ["tanh", "silu", "relu", "abs"])
 def test_few_elements_are_as_accurate_as_many(name, monkeypatch):
-    for module in (activation, small_arrays):
-        monkeypatch.setattr(module, "FEW", 10_000)  # these functions go another way up to FEW elements
+    monkeypatch.setattr(small_arrays, "FEW", 10_000)  # these functions go another way up to FEW elements
     assert problems(300, name) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tanh_of_a_few_elements_that_are_not_large_has_an_accurate_gradient(dtype):
+    """Beside numbers above 10, as in the table, the few go the way of the many."""
+    x = np.linspace(-10, 10, 4000, dtype=dtype).reshape(-1, 50)
+    assert all(small_arrays.all_within(few, 10) for few in x)
+    found = np.stack([activation.tanh_backward(np.ones_like(few), few) for few in x])
+    exact = 1 / np.cosh(x.astype(np.longdouble)) ** 2
+    slope = np.abs(2 * x * np.tanh(x))  # f(x (1 + d)) is f(x) (1 + slope d)
+    assert (np.abs(found / exact - 1) <= 4 * (np.finfo(dtype).eps / 2) * (1 + slope)).all()
 
 
 @pytest.mark.compiler
