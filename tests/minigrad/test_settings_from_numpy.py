@@ -150,7 +150,7 @@ def test_a_setting_may_be_numpys_number(name, inputs, settings):
 
 
 NUMBERS = re.compile(r"\b(int|float|bool|Ints|Axes)\b")
-NO_SETTINGS = {"size_average", "reduce", "operands", "index", "order"}  # refused; given by position, or not numbers
+NO_SETTINGS = {"size_average", "reduce", "operands", "index", "order", "dtype"}  # refused, by position, or no numbers
 BY_POSITION = {("expand", "sizes"), ("repeat", "sizes"), ("reshape", "sizes"), ("tile", "sizes"), ("view", "sizes"),
                ("flip", "axes")}  # fmt: skip
 
