@@ -102,7 +102,7 @@ def accumulates(parent: int) -> Callable[[Function], Function]:
     """
 
     def mark(function: Function) -> Function:
-        function.accumulates = parent  # type: ignore[attr-defined]  # a mark of ours
+        function.accumulates = parent  # type: ignore[attr-defined]  # functions have no such attribute
         return function
 
     return mark

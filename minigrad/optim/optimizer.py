@@ -57,7 +57,7 @@ class Optimizer:
         self._own_params.append([*whole["params"]])
 
     def _require_own_params(self) -> None:
-        """ValueError if somebody has changed a group's list of parameters, of which the optimizer keeps more."""
+        """ValueError if a group's list of parameters was changed: the optimizer has a state for each of them."""
         for i, (group, own) in enumerate(zip(self.param_groups, self._own_params, strict=True)):
             params = group["params"]
             if len(params) != len(own) or not all(map(operator.is_, params, own)):
