@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     args = parser.parse_args(argv)
     if importlib.util.find_spec("mpmath") is None:
-        raise UserError(f"mpmath is not installed; {interpreter()} -m pip install mpmath installs it")
+        raise UserError(f"mpmath, of the extra dev, is not installed: {interpreter()} -m pip install mpmath")
     if args.points < 100:
         raise UserError(f"--points is {args.points}; expected at least 100")
     from minigrad.accuracy import functions

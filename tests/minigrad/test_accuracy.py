@@ -246,4 +246,4 @@ def test_the_command_says_in_one_line_that_mpmath_is_missing(monkeypatch, capsys
         command.main([])
     assert leaving.value.code == 2
     err = capsys.readouterr().err
-    assert "mpmath is not installed" in err and "pip install mpmath" in err and err.count("\n") == 1
+    assert "mpmath, of the extra dev, is not installed" in err and "pip install mpmath" in err and err.count("\n") == 1
