@@ -1,13 +1,15 @@
 """The benchmarks: they start from any folder and refuse a mistake in one line; what they say of the engine is so."""
 
 import ast
+import hashlib
+import json
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import kernels
-from benchmarks import debugging_overhead
+from benchmarks import debugging_overhead, zipf_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = sorted(
@@ -50,3 +52,12 @@ def test_the_cost_of_the_aids_is_measured(capsys):
     with kernels.use("reference"):  # nothing is compiled for this
         debugging_overhead.main(["--case", "tiny", "--steps", "2"])
     assert "tiny: 26 nodes and 29 gradients of leaves a step; conditions of the aids" in capsys.readouterr().out
+
+
+def test_the_made_text_is_the_same_bytes_everywhere(tmp_path):
+    text = zipf_text.write_text(tmp_path / "a.txt", 300_000).read_bytes()
+    assert hashlib.sha256(text).hexdigest() == "9efcb927914901c7c693b285d4e9f6735bb06b27d025d35f12c6216da5ebbcbd"
+    lines = zipf_text.write_jsonl(tmp_path / "a.jsonl", 300_000).read_text(encoding="utf-8").splitlines()
+    documents = [json.loads(line)["text"] for line in lines]
+    assert "\n\n".join(documents).encode() == text
+    assert abs(sum(len(document.encode()) for document in documents) - 300_000) < 4
