@@ -18,7 +18,7 @@ _ONSETS = ["", "b", "br", "c", "ch", "d", "dr", "f", "g", "gr", "h", "j", "k", "
            "st", "t", "th", "tr", "v", "w", "z"]  # fmt: skip
 _VOWELS = ["a", "e", "i", "o", "u", "ea", "ou", "ai", "y"]
 _CODAS = ["", "", "", "n", "r", "s", "t", "l", "m", "nd", "ng", "ck", "st"]
-_BEYOND_ASCII = ["é", "ü", "ñ", "ø", "ж", "α", "語"]
+_BEYOND_ASCII = ["é", "ü", "ñ", "ø", "ж", "λ", "語"]
 _ENDINGS = [" ", ", ", ". ", ".\n"]  # of a word
 _SHARES = [0.86, 0.07, 0.06, 0.01]  # of each ending
 _OPENS = 2  # the endings from this one on are followed by a capital
