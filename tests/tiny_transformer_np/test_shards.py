@@ -1,0 +1,109 @@
+"""A corpus on disk: what was written is what is read, or a line that says what is wrong with it."""
+
+import numpy as np
+import pytest
+
+from tiny_transformer_np.corpus.shards import (
+    EncodedPiece,
+    finished_shard,
+    is_corpus,
+    open_corpus,
+    remove_leftovers,
+    write_index,
+    write_shard,
+)  # fmt: skip
+from tiny_transformer_np.tokenizers import CharTokenizer, IdTokenizer
+
+TOKENIZER = IdTokenizer(1000)
+
+
+def pieces(rng, n, high=1000):
+    for _ in range(n):
+        ids = rng.integers(0, high, rng.integers(0, 50))
+        yield EncodedPiece(ids, 2 * len(ids), bool(rng.integers(2)))
+
+
+def make(folder, dtype="uint16", n_train=3, n_val=1):
+    """A corpus of a few shards, and (its ids, its document ends) for training."""
+    rng = np.random.default_rng(24)
+    made = [list(pieces(rng, 6)) for _ in range(n_train + n_val)]
+    names = [f"train-{i:05}" for i in range(n_train)] + [f"val-{i:05}" for i in range(n_val)]
+    entries = [write_shard(folder, name, iter(each), dtype) for name, each in zip(names, made, strict=True)]
+    write_index(folder, TOKENIZER, dtype, entries[:n_train], entries[n_train:])
+    ids, ends = np.zeros(0, np.int64), []
+    for piece in (piece for each in made[:n_train] for piece in each):
+        ids = np.concatenate([ids, piece.ids])
+        if piece.ends_document and len(piece.ids):
+            ends.append(len(ids))
+    return ids, ends
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+def test_what_was_written_is_read(dtype, tmp_path):
+    ids, ends = make(tmp_path, dtype)
+    corpus = open_corpus(tmp_path)
+    np.testing.assert_array_equal(corpus.train[:], ids)
+    np.testing.assert_array_equal(corpus.train.ends[:], ends)
+    assert corpus.train.dtype == dtype and len(corpus.val) > 0 and corpus.tokenizer.to_json() == TOKENIZER.to_json()
+    assert is_corpus(tmp_path) and not is_corpus(tmp_path / "index.json")
+    raw = np.memmap(tmp_path / "train-00000.bin", f"<u{np.dtype(dtype).itemsize}", mode="r")  # as nanoGPT reads it
+    np.testing.assert_array_equal(raw, ids[: len(raw)])
+
+
+def test_a_corpus_without_a_val_split_has_none(tmp_path):
+    make(tmp_path, n_val=0)
+    assert open_corpus(tmp_path).val is None
+
+
+def test_the_same_shards_give_the_same_bytes(tmp_path):
+    for folder in ("a", "b"):
+        make(tmp_path / folder)
+    files = [sorted((tmp_path / folder).iterdir()) for folder in ("a", "b")]
+    assert [file.name for file in files[0]] == [
+        "index.json", "tokenizer.json", "train-00000.bin", "train-00000.borders", "train-00001.bin",
+        "train-00001.borders", "train-00002.bin", "train-00002.borders", "val-00000.bin", "val-00000.borders",
+    ]  # fmt: skip
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+
+
+def test_the_tokenizer_of_a_corpus_keeps_every_character(tmp_path):
+    tokenizer = CharTokenizer.from_text("\0a\n\u2028\ud7ff\U0001f600")
+    entry = write_shard(tmp_path, "train-00000", [EncodedPiece(np.arange(6), 6, True)], "uint16")
+    write_index(tmp_path, tokenizer, "uint16", [entry])
+    assert open_corpus(tmp_path).tokenizer.vocabulary == tokenizer.vocabulary
+
+
+@pytest.mark.parametrize(
+    ("name", "ids", "dtype"),
+    [("train-00000", [65536], "uint16"), ("train-00000", [-1], "uint16"), ("train-00000", [2**32], "uint32"),
+     ("../train-00000", [1], "uint16"), ("test-00000", [1], "uint16"), ("train-00000", [1], "int64")],
+)  # fmt: skip
+def test_a_shard_that_cannot_be_written_leaves_no_file(name, ids, dtype, tmp_path):
+    with pytest.raises(ValueError):
+        write_shard(tmp_path, name, [EncodedPiece(np.arange(9), 9, True), EncodedPiece(np.array(ids), 1, True)], dtype)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_is_finished_when_all_its_files_are_there(tmp_path):
+    assert finished_shard(tmp_path, "train-00000", "uint32") is None
+    entry = write_shard(tmp_path, "train-00000", pieces(np.random.default_rng(1), 6), "uint32")
+    assert finished_shard(tmp_path, "train-00000", "uint32") == entry and entry["documents"] > 0
+    for name in ("train-00000.bin", "train-00000.borders", "train-00000.json"):
+        content = (tmp_path / name).read_bytes()
+        for damaged in (None, content[: len(content) // 2], content[:-2], b""):
+            (tmp_path / name).unlink()
+            if damaged is not None:
+                (tmp_path / name).write_bytes(damaged)
+            assert finished_shard(tmp_path, "train-00000", "uint32") is None
+            (tmp_path / name).write_bytes(content)
+    assert finished_shard(tmp_path, "train-00000", "uint32") == entry
+
+
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+    make(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    (tmp_path / ".train-00000.bin.77-0123abcd.partial").touch()
+    (tmp_path / ".index.json.77-0123abcd.partial").touch()
+    (tmp_path / ".notes.partial").touch()
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / ".notes.partial", *before])

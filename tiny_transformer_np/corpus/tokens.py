@@ -1,0 +1,289 @@
+"""Token ids in order, in one array or in memory-mapped files: a corpus may be larger than memory.
+
+A file is mapped when an id in it is first read. Its pages belong to the file, so the system takes them back whenever it
+needs memory, and processes that were forked share them.
+"""
+
+import hashlib
+import itertools
+import json
+import mmap
+import os
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.arrays import Array
+from kernels.system.files import StrPath, open_regular
+from tiny_transformer_np.config import ConfigError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+_HASHED = 1 << 20  # ids that are hashed at a time
+
+
+class Source(Protocol):
+    """Where numbers come from: an array, or a file."""
+
+    def array(self) -> Array: ...
+
+    def require_whole(self) -> None: ...
+
+
+class InMemory:
+    """The source of Tokens that are one array, which is not copied."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    def array(self) -> Array:
+        return self._array
+
+    def require_whole(self) -> None:
+        """An array is always whole."""
+
+
+class Identity(NamedTuple):
+    """What tells a file from a changed one without reading it."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> "Identity":
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+class MappedFile:
+    """`length` numbers of `dtype` that stand in a file behind `offset` bytes; sha256: of the file's bytes.
+
+    The file is looked at here, and opened by the first `array`. ConfigError if it is missing, has not exactly the size
+    that the numbers need, or is another file later on.
+    """
+
+    def __init__(self, path: StrPath, dtype: npt.DTypeLike, length: int, offset: int = 0, sha256: str = "") -> None:
+        self.path, self.dtype, self.length, self.offset = Path(path), np.dtype(dtype), length, offset
+        self.sha256 = sha256
+        self._array: Array | None = None
+        self._size = offset + length * self.dtype.itemsize
+        try:
+            self.identity = Identity.of(os.stat(path))
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+        if self.identity.size != self._size:
+            raise ConfigError(f"{path} has {self.identity.size:,} bytes; expected {self._size:,}; it is damaged")
+
+    def array(self) -> Array:
+        """The numbers (length,), read-only. What is read of them is in memory, and no more."""
+        array = self._array
+        if array is None:  # two threads may both map it; either mapping serves
+            array = self._array = self._map()
+            _mapped.append(self)
+            while len(_mapped) > _MOST_MAPPED:
+                _mapped.popleft()._array = None  # a thread that still reads it holds the array itself
+        return array
+
+    def require_whole(self) -> None:
+        """ConfigError if the file has become shorter: to read behind its end would kill the process (SIGBUS)."""
+        try:
+            size = os.stat(self.path).st_size
+        except OSError:
+            return  # it has another name, or none, and what is mapped stays
+        if size < self._size:
+            raise ConfigError(f"{self.path} became shorter while it was in use; make it again, then resume")
+
+    def _map(self) -> Array:
+        if not self.length:
+            return np.empty(0, self.dtype)
+        try:
+            with open_regular(self.path, "rb") as file:
+                if Identity.of(os.fstat(file.fileno())) != self.identity:
+                    raise ConfigError(f"{self.path} was changed or replaced while it was in use; start again")
+                mapping = mmap.mmap(file.fileno(), self._size, access=mmap.ACCESS_READ, **_UNTRACKED)
+        except OSError as error:
+            raise ConfigError(f"cannot read {self.path}: {error.strerror}") from None
+        return np.frombuffer(mapping, self.dtype, self.length, self.offset)
+
+
+# Up to Python 3.12 every mapping keeps a file descriptor of its own. Then as many files are mapped at a time as leave
+# half of the descriptors to the rest of the program; where there are more, the one mapped first is mapped again when it
+# is next read. Linux allows 65,530 mappings to a process.
+_UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) and os.name == "posix" else {}
+_MOST_MAPPED = 30_000
+if resource is not None and not _UNTRACKED:
+    _MOST_MAPPED = min(_MOST_MAPPED, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+_mapped: deque[MappedFile] = deque()  # in the order in which they were mapped
+
+
+class _Joined:
+    """A sequence that is read from ranges (source, start, stop) of sources, one behind another."""
+
+    def __init__(self, ranges: Sequence[tuple[Source, int, int]], dtype: npt.DTypeLike) -> None:
+        self._ranges = ranges
+        self._offsets = [0, *itertools.accumulate(stop - start for _, start, stop in ranges)]
+        self._firsts = np.array(self._offsets[:-1], np.int64)  # of each range, the place of its first number
+        self._length = self._offsets[-1]
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Array: ...
+    def __getitem__(self, index: int | slice) -> int | Array:
+        """An int -> int; a slice [a:b] -> a new array (b - a,) of this dtype."""
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                raise ValueError(f"a slice with a step of {step}; only [a:b] can be read")
+            out = np.empty(max(stop - start, 0), self.dtype)
+            self._read(start, out)
+            return out
+        place = range(len(self))[index]
+        return int(self[place : place + 1][0])
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """All of it, in memory."""
+        return np.asarray(self[:], dtype)
+
+    def _range_of(self, places: npt.ArrayLike) -> Array:
+        """The numbers of the ranges in which `places` lie."""
+        return np.searchsorted(self._firsts, places, side="right") - 1
+
+    def _read(self, start: int, out: Array) -> None:
+        """Fill `out` (n,) with the n numbers from `start` on."""
+        number, done = int(self._range_of(start)), 0
+        while done < len(out):
+            here = out[done : self._offsets[number + 1] - start]
+            self._copy(number, start + done, here)
+            done, number = done + len(here), number + 1
+
+    def _copy(self, number: int, start: int, out: Array) -> None:
+        """Fill `out` (n,) with the n numbers from `start` on, which all lie in range `number`."""
+        source, first, _ = self._ranges[number]
+        source.require_whole()
+        first += start - self._offsets[number]
+        out[:] = source.array()[first : first + len(out)]
+
+
+class Ends(_Joined):
+    """The places behind which a document ends, int64, ascending. Slices are read as they are needed."""
+
+    def __init__(self, ranges: Sequence[tuple[Source, int, int]], added: Sequence[int]) -> None:
+        super().__init__([each for each in ranges if each[2] > each[1]], np.int64)
+        self._added = [add for add, (_, start, stop) in zip(added, ranges, strict=True) if stop > start]
+
+    def _copy(self, number: int, start: int, out: Array) -> None:
+        super()._copy(number, start, out)
+        out += self._added[number]
+
+
+class TokenRange(NamedTuple):
+    """Ids `start` to `stop` of a source. ends: of the whole source, the ascending places behind which documents end."""
+
+    source: Source
+    start: int
+    stop: int
+    ends: Source | None = None
+
+
+class Tokens(_Joined):
+    """Token ids (n,) that can only be read: of an integer array, which is not copied, or of files (`of_ranges`)."""
+
+    def __init__(self, ids: npt.ArrayLike, ends: npt.ArrayLike = ()) -> None:
+        """ends: the ascending places behind which documents end, from 1 to n."""
+        array = np.asarray(ids)
+        array = array if array.dtype.kind in "iu" else array.astype(np.int64)
+        self._set([TokenRange(InMemory(array), 0, len(array), InMemory(np.asarray(ends, np.int64)))], array.dtype)
+
+    @classmethod
+    def of_ranges(cls, ranges: Sequence[TokenRange], dtype: npt.DTypeLike) -> "Tokens":
+        """The ids of all ranges, one behind another. dtype: of all of them."""
+        tokens = cls.__new__(cls)
+        tokens._set(ranges, dtype)
+        return tokens
+
+    @classmethod
+    def of_files(cls, files: Sequence[MappedFile], dtype: npt.DTypeLike) -> "Tokens":
+        """The ids of whole files, whose documents are not told apart."""
+        return cls.of_ranges([TokenRange(file, 0, file.length) for file in files], dtype)
+
+    def _set(self, ranges: Sequence[TokenRange], dtype: npt.DTypeLike) -> None:
+        self._parts = [each for each in ranges if each.stop > each.start]
+        super().__init__([each[:3] for each in self._parts], dtype)
+        self._digest = ""
+        self._ends: Ends | None = None
+
+    def windows(self, starts: npt.ArrayLike, length: int) -> Array:
+        """The `length` ids from each of `starts` (n,) on -> int64 (n, length). IndexError if one reaches outside."""
+        starts = np.asarray(starts, np.int64)
+        if len(starts) and not 0 <= starts.min() <= starts.max() <= len(self) - length:
+            raise IndexError(f"a window of {length} ids from {starts.min()} to {starts.max()} on, among {len(self)}")
+        out = np.empty((len(starts), length), np.int64)
+        numbers = self._range_of(starts).tolist()
+        arrays = {}
+        for number in set(numbers):
+            source, first, stop = self._ranges[number]
+            source.require_whole()
+            arrays[number] = source.array()[first:stop], self._offsets[number]
+        for row, number, start in zip(out, numbers, starts.tolist(), strict=True):
+            array, offset = arrays[number]
+            ids = array[start - offset : start - offset + length]
+            if len(ids) == length:
+                row[:] = ids
+            else:  # it reaches into the next range
+                self._read(start, row)
+        return out
+
+    def part(self, start: int, stop: int) -> "Tokens":
+        """The ids from `start` to before `stop`, of the same sources. IndexError unless 0 <= start <= stop <= n."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"the part from {start} to {stop} of {len(self)} ids")
+        ranges = []
+        for offset, (source, first, last, ends) in zip(self._offsets, self._parts, strict=False):
+            here = TokenRange(source, max(first, first + start - offset), min(last, first + stop - offset), ends)
+            if here.stop > here.start:
+                ranges.append(here)
+        return Tokens.of_ranges(ranges, self.dtype)
+
+    @property
+    def ends(self) -> Ends:
+        """The places behind which a document ends, from 1 to n. Ids behind the last one: a document that goes on."""
+        if self._ends is None:
+            ranges, added = [], []
+            for offset, (_, first, last, ends) in zip(self._offsets, self._parts, strict=False):
+                if ends is not None:
+                    here = np.searchsorted(ends.array(), [first, last], side="right").tolist()
+                    ranges.append((ends, *here))
+                    added.append(offset - first)
+            self._ends = Ends(ranges, added)
+        return self._ends
+
+    def digest(self) -> str:
+        """A sha256 that equal ids have in common, as far as that can be told without reading files; computed once.
+
+        Of an array: of its ids as int64, little-endian. Of files: of their sha256 and of the ranges.
+        """
+        if not self._digest:
+            sha256 = hashlib.sha256()
+            for source, start, stop, _ in self._parts:
+                if isinstance(source, MappedFile):
+                    sha256.update(json.dumps([source.sha256, source.dtype.name, source.offset, start, stop]).encode())
+                    continue
+                for at in range(start, stop, _HASHED):
+                    sha256.update(source.array()[at : min(at + _HASHED, stop)].astype("<i8").data)
+            self._digest = sha256.hexdigest()
+        return self._digest
