@@ -136,6 +136,115 @@ def test_the_last_batch_of_blocks_is_shorter():
     assert shapes == [(4, 4), (4, 4), (3, 4)]
 
 
+@pytest.mark.parametrize("limit", [1, 7, 12, 39, 40, 1000])
+def test_a_limited_evaluation_takes_the_same_windows_whatever_the_batch_size(limit):
+    data = numbered(41, 4)  # 40 targets in 10 windows
+    taken = [np.concatenate([targets for _, targets in data.blocks(n, limit)]) for n in (1, 3, 100)]
+    for targets in taken:
+        np.testing.assert_array_equal(targets, taken[0])
+    n_windows = len(taken[0])
+    assert data.n_targets(limit) == np.count_nonzero(taken[0] != IGNORE_INDEX) == 4 * n_windows
+    assert n_windows == (10 if limit >= 40 else max(1, limit // 4))
+    if n_windows == 3:
+        np.testing.assert_array_equal(taken[0][:, 0], [1, 13, 25])  # spread evenly
+
+
+# -------------------------------------------------------------------------------- documents by themselves
+
+
+class WithEnds:
+    """Numbered tokens in documents: what a `corpus.Tokens` offers. No window may reach beyond the last token."""
+
+    def __init__(self, lengths, ends=None):
+        self.tokens, self.dtype = np.arange(sum(lengths)), np.dtype(np.int64)
+        self.ends = np.cumsum(lengths) if ends is None else np.asarray(ends, np.int64)
+
+    def __len__(self):
+        return len(self.tokens)
+
+    def __getitem__(self, part):
+        return self.tokens[part]
+
+    def windows(self, starts, length):
+        assert (starts >= 0).all() and (starts + length <= len(self.tokens)).all()
+        return self.tokens[starts[:, None] + np.arange(length)]
+
+
+LENGTHS = {
+    "one": [50],
+    "short ones": [3, 1, 2, 1, 1, 9, 4, 5, 6, 1],
+    "only the last has two tokens": [1] * 130 + [2],
+    "empty ones at both ends": [1, 1, 40, 1],
+    "more than a group": np.random.default_rng(0).integers(1, 12, 300).tolist(),
+}
+
+
+def by_document(lengths, stride=0, ends=None):
+    return TextDataset(WithEnds(lengths, ends), TOKENIZER, 4, stride, cross_documents=False)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("stride", [0, 1, 3, 7])
+def test_no_target_is_in_another_document_than_its_input(lengths, stride):
+    """Windows begin anew in each document; inputs and targets follow one another in it, and then comes padding."""
+    data = by_document(lengths, stride)
+    ends = np.cumsum(lengths)
+    starts = []
+    for inputs, targets in zip(*data[np.arange(len(data))], strict=True):
+        n = np.count_nonzero(targets != IGNORE_INDEX)
+        assert n > 0 and (targets[n:] == IGNORE_INDEX).all() and (inputs[n:] == 0).all()
+        np.testing.assert_array_equal(inputs[:n], inputs[0] + np.arange(n))
+        np.testing.assert_array_equal(targets[:n], inputs[:n] + 1)
+        assert np.searchsorted(ends, inputs[0], "right") == np.searchsorted(ends, targets[n - 1], "right")
+        starts.append(inputs[0])
+    begin, expected = 0, []
+    for end in ends:
+        for start in range(begin, end - 1, stride or 4):
+            expected.append(start)
+            if start + 4 >= end - 1:  # its last target is the document's
+                break
+        begin = end
+    assert starts == expected
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_every_target_inside_a_document_is_evaluated_and_trained_on_once(lengths):
+    """All tokens but the first of each document; the last is one, where the end-of-text token stands."""
+    data = by_document(lengths)
+    expected = np.setdiff1d(np.arange(sum(lengths)), np.cumsum([0, *lengths]))
+    epoch = [data.batch(i, 1, seed=3)[1] for i in range(len(data))]
+    for batches in (epoch, [targets for _, targets in data.blocks(7)]):
+        targets = np.concatenate(batches)
+        np.testing.assert_array_equal(np.sort(targets[targets != IGNORE_INDEX]), expected)
+    assert data.n_targets() == len(expected)
+
+
+def test_what_stands_behind_the_last_border_is_a_document():
+    data = by_document([5, 4], ends=[5])
+    np.testing.assert_array_equal(data[np.arange(2)][0], [[0, 1, 2, 3], [5, 6, 7, 0]])
+    assert len(TextDataset(np.arange(9), TOKENIZER, 4, cross_documents=False)) == 2  # an array is one document
+
+
+@pytest.mark.parametrize("limit", [5, 60, 300])
+def test_a_limited_evaluation_takes_about_so_many_targets_of_short_documents(limit):
+    data = by_document(LENGTHS["more than a group"])
+    taken = [np.concatenate([targets for _, targets in data.blocks(n, limit)]) for n in (1, 64)]
+    np.testing.assert_array_equal(*taken)
+    assert data.n_targets(limit) == np.count_nonzero(taken[0] != IGNORE_INDEX) == pytest.approx(limit, rel=0.3)
+
+
+def test_documents_without_a_second_token_are_refused():
+    with pytest.raises(ConfigError, match="no document has a second token"):
+        by_document([1, 1, 1])
+
+
+def test_documents_cost_an_eighth_of_a_byte_each():
+    """So the borders of a large corpus may stay in their file."""
+    data = by_document([3] * 64_000)
+    arrays = [part for part in vars(data._windows).values() if isinstance(part, np.ndarray)]
+    assert sum(array.nbytes for array in arrays if array is not data.tokens.ends) <= 64_000 / 8 + 16
+
+
 # ----------------------------------------------------------------------------------------------- texts
 
 

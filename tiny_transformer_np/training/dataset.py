@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from minigrad import random
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.tokenizer import CharTokenizer
 from tiny_transformer_np.training.text import Text, encode_text
+from tiny_transformer_np.training.windows import Windows
 
 Batch: TypeAlias = tuple[Array, Array]  # inputs and targets, (B, T)
 
@@ -31,22 +32,38 @@ _HASHED = 1 << 20  # tokens that are hashed at a time
 class TextDataset:
     """Windows of `seq_len` tokens that start every `stride` tokens (0: seq_len, so that they do not overlap).
 
-    text_file_or_tokens: a path of a UTF-8 text, or an integer array (n,) of token ids, which is not copied. A last
-    window that would reach beyond the text is left out. Batches are int64, whatever integer type the ids have. Raises
-    ConfigError for a text that cannot be read or is too short.
+    text_file_or_tokens: a path of a UTF-8 text, a `corpus.Tokens`, or an integer array (n,) of token ids, which is not
+    copied. Batches are int64, whatever integer type the ids have. Raises ConfigError for a text that cannot be read or
+    is too short.
+
+    cross_documents=True: the text is one sequence, documents one after another. A last window that would reach beyond
+    the text is left out. False: windows begin anew with each document and end with it, so no target is in another
+    document than its inputs. A window that the document does not fill is padded with targets IGNORE_INDEX. A
+    document's first token is no target; its last is, which is the end-of-text token where the tokenizer has one, and
+    that is never an input. A document of one token has no window.
     """
 
     def __init__(
-        self, text_file_or_tokens: StrPath | npt.ArrayLike, tokenizer: CharTokenizer, seq_len: int, stride: int = 0
+        self,
+        text_file_or_tokens: StrPath | npt.ArrayLike,
+        tokenizer: CharTokenizer,
+        seq_len: int,
+        stride: int = 0,
+        cross_documents: bool = True,
     ) -> None:
         if isinstance(text_file_or_tokens, (str, os.PathLike)):
             text_file_or_tokens = encode_text(Text(text_file_or_tokens), tokenizer)
-        tokens = np.asarray(text_file_or_tokens)
-        self.tokens = tokens if tokens.dtype.kind in "iu" else tokens.astype(np.int64)
+        self.tokens: Any = _integers(text_file_or_tokens)
         self.tokenizer, self.seq_len, self.stride = tokenizer, seq_len, stride or seq_len
+        self.cross_documents = cross_documents
         self._digest = ""
-        self._digested: Array | None = None  # the array that the digest is of
-        if len(self.tokens) < seq_len + 1:
+        self._digested: Any = None  # the tokens that the digest is of
+        self._windows: Windows | None = None
+        if not cross_documents:
+            self._windows = self._all_windows(self.stride)
+        if self._windows is not None and not len(self._windows):
+            raise ConfigError("no document has a second token, which the first could predict; give more text")
+        if self._windows is None and len(self.tokens) < seq_len + 1:
             raise ConfigError(
                 f"the text has {len(self.tokens)} tokens, but a window of seq_len {seq_len} and its target need "
                 f"{seq_len + 1}; give more text or a smaller seq_len"
@@ -54,6 +71,8 @@ class TextDataset:
 
     def __len__(self) -> int:
         """The number of windows."""
+        if self._windows is not None:
+            return len(self._windows)
         return (len(self.tokens) - self.seq_len - 1) // self.stride + 1
 
     def __getitem__(self, index: npt.ArrayLike) -> Batch:
@@ -61,8 +80,12 @@ class TextDataset:
         index = np.asarray(index)
         if ((index < 0) | (index >= len(self))).any():
             raise IndexError(f"window {index} is outside 0..{len(self) - 1}")
-        places = index[..., None] * self.stride + np.arange(self.seq_len)
-        return self.tokens[places].astype(np.int64), self.tokens[places + 1].astype(np.int64)
+        if self._windows is None:
+            inputs, targets = self._read(index.reshape(-1) * self.stride, None)
+        else:
+            inputs, targets = self._read(*self._windows.locate(index.reshape(-1)))
+        shape = (*index.shape, self.seq_len)
+        return inputs.reshape(shape), targets.reshape(shape)
 
     def batch(self, number: int, batch_size: int, seed: int) -> Batch:
         """The `number`-th batch, counted from 0, of an endless walk through the windows in random order.
@@ -77,30 +100,87 @@ class TextDataset:
             index[epoch == e] = random.shuffled(position[epoch == e], len(self), seed, int(e))
         return self[index]
 
-    def blocks(self, batch_size: int) -> Iterator[Batch]:
-        """All targets exactly once, in order: batches (at most batch_size, seq_len) of windows side by side.
+    def blocks(self, batch_size: int, limit: int = 0) -> Iterator[Batch]:
+        """For evaluation: batches (at most batch_size, seq_len) of windows side by side, in order.
 
-        The last window is padded; targets there are IGNORE_INDEX.
+        All targets exactly once. limit > 0, if there are more: about so many of them, in windows spread evenly over
+        the text, the same ones whatever the batch size. A window that the text, or the document, does not fill is
+        padded: its targets there are IGNORE_INDEX.
         """
-        T = self.seq_len
-        n = len(self.tokens) - 1
-        n_windows = -(-n // T)
-        for first in range(0, n_windows, batch_size):
-            start, n_rows = first * T, min(batch_size, n_windows - first)
-            inputs, targets = np.zeros(n_rows * T, np.int64), np.full(n_rows * T, IGNORE_INDEX, np.int64)
-            here = min(n_rows * T, n - start)  # fewer in the last batch
-            inputs[:here] = self.tokens[start : start + here]
-            targets[:here] = self.tokens[start + 1 : start + 1 + here]
-            yield inputs.reshape(n_rows, T), targets.reshape(n_rows, T)
+        windows, chosen = self._evaluated(limit)
+        for first in range(0, len(chosen), batch_size):
+            yield self._read(*windows.locate(np.asarray(chosen[first : first + batch_size])))
+
+    def n_targets(self, limit: int = 0) -> int:
+        """The number of targets in `blocks(limit=limit)`."""
+        windows, chosen = self._evaluated(limit)
+        if len(chosen) == len(windows):
+            return windows.n_targets
+        return int(windows.locate(np.asarray(chosen))[1].sum())
+
+    def _evaluated(self, limit: int) -> "tuple[Windows, range | Array]":
+        """(windows side by side, indices of those that are evaluated)."""
+        windows = self._all_windows(self.seq_len)
+        n = len(windows)
+        if not 0 < limit < windows.n_targets:
+            return windows, range(n)
+        k = max(1, limit * n // windows.n_targets)
+        return windows, np.arange(k) * n // k
+
+    def _all_windows(self, stride: int) -> Windows:
+        """The windows that have all targets: of each document, or of the whole text."""
+        if self._windows is not None and self._windows.stride == stride:
+            return self._windows
+        ends = None if self.cross_documents else getattr(self.tokens, "ends", None)
+        return Windows(len(self.tokens), ends, self.seq_len, stride)
+
+    def _read(self, starts: Array, n_targets: Array | None) -> Batch:
+        """Windows that begin at `starts` (n,) -> inputs, targets (n, seq_len).
+
+        n_targets (n,): how many of each window count; behind them it is padded. None: all.
+        """
+        T, n = self.seq_len, len(self.tokens)
+        if n_targets is None:
+            window = _window(self.tokens, starts, T + 1)
+            return np.ascontiguousarray(window[:, :-1]), np.ascontiguousarray(window[:, 1:])
+        window = np.zeros((len(starts), T + 1), np.int64)
+        inside = starts + T < n
+        if inside.any():
+            window[inside] = _window(self.tokens, starts[inside], T + 1)
+        for i in np.flatnonzero(~inside):  # at the end of the text
+            window[i, : n - starts[i]] = self.tokens[int(starts[i]) :]
+        counted = np.arange(T) < n_targets[:, None]
+        return np.where(counted, window[:, :-1], 0), np.where(counted, window[:, 1:], IGNORE_INDEX)
 
     def digest(self) -> str:
         """A sha256 of the tokens as int64; `data_identity` compares it. Computed once."""
         if self._digested is not self.tokens:
-            sha256 = hashlib.sha256()
-            for start in range(0, len(self.tokens), _HASHED):
-                sha256.update(self.tokens[start : start + _HASHED].astype(np.int64).data)
-            self._digest, self._digested = sha256.hexdigest(), self.tokens
+            self._digest, self._digested = _digest(self.tokens), self.tokens
         return self._digest
+
+
+def _integers(tokens: Any) -> Any:
+    """A Tokens as it is; anything else as an integer array."""
+    if hasattr(tokens, "windows"):
+        return tokens
+    tokens = np.asarray(tokens)
+    return tokens if tokens.dtype.kind in "iu" else tokens.astype(np.int64)
+
+
+def _window(tokens: Any, starts: Array, length: int) -> Array:
+    """tokens[start : start + length] of each of starts (n,) -> (n, length) int64."""
+    if hasattr(tokens, "windows"):
+        return tokens.windows(starts, length)
+    return tokens[starts[:, None] + np.arange(length)].astype(np.int64)
+
+
+def _digest(tokens: Any) -> str:
+    if hasattr(tokens, "digest"):
+        return tokens.digest()
+    sha256 = hashlib.sha256()
+    for start in range(0, len(tokens), _HASHED):
+        sha256.update(tokens[start : start + _HASHED].astype(np.int64).data)
+    return sha256.hexdigest()
 
 
 def python_manual() -> str:
