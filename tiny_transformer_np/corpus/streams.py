@@ -1,0 +1,122 @@
+"""The bytes of a data file, unpacked, a few at a time; its errors name the file."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import os
+import zlib
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from kernels.system.files import StrPath, open_regular
+from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np_package_check import interpreter
+
+if TYPE_CHECKING:
+    from tiny_transformer_np.corpus.sources import Source
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_ONCE = 1 << 18  # bytes that are asked of a decompressor
+
+
+def missing_pyarrow() -> str:
+    """What to install to read Parquet files and those compressed by zstd; empty if it is there."""
+    if importlib.util.find_spec("pyarrow"):
+        return ""
+    return f"pyarrow, of the extra data, is not installed: {interpreter()} -m pip install pyarrow"
+
+
+def open_data(name: str, path: StrPath) -> IO[bytes]:
+    """Open a file to read bytes. ConfigError if that is refused, or if it is no regular file."""
+    try:
+        return open_regular(path, "rb")
+    except OSError as error:
+        raise ConfigError(f"cannot read data file {name}: {error.strerror}") from None
+
+
+class Stream:
+    """The uncompressed bytes start to end (None: all that follow) of a Source; a context manager.
+
+    ConfigError if the file is damaged, cannot be read, or is not as it was when it was found; that is checked when it
+    is opened and when it has been read to its end.
+    """
+
+    def __init__(self, source: Source, start: int = 0, end: int | None = None) -> None:
+        self._source, self.position, self._end = source, start, end
+        self.file = self._unpacked_file = open_data(source.name, source.path)  # file: as it lies on disk
+        try:
+            self.require_unchanged()
+            self._unpacked_file = self._unpacked()
+            if start:
+                self.file.seek(start)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def _unpacked(self) -> IO[bytes] | Any:
+        if self._source.compression == "gzip":
+            return gzip.GzipFile(fileobj=self.file)
+        if self._source.compression == "zstd":
+            import pyarrow
+
+            # zstandard's own reader ends without an error where a file was cut off
+            return pyarrow.CompressedInputStream(pyarrow.PythonFile(self.file, "r"), "zstd")
+        return self.file
+
+    def read(self, n: int) -> bytes:
+        """Exactly n bytes, fewer only where the end is."""
+        if self._end is not None:
+            n = min(n, self._end - self.position)
+        found = []
+        while n > 0 and (data := self._some(min(n, _ONCE))):
+            found.append(data)
+            n -= len(data)
+            self.position += len(data)
+        if n > 0 or self.position == self._end:
+            self.require_unchanged()
+        if n > 0 and self._end is not None:
+            raise self._changed()
+        return b"".join(found)
+
+    def _some(self, n: int) -> bytes:
+        source = self._source
+        try:
+            return self._unpacked_file.read(n)
+        except (EOFError, zlib.error, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise ConfigError(f"cannot read data file {source.name}: {error.strerror}") from None
+            what = str(error).lower()
+            if "truncated" in what or isinstance(error, EOFError):
+                raise ConfigError(
+                    f"data file {source.name} is cut off: its {source.compression} data end too early; copy or "
+                    "download it again"
+                ) from None
+            if "memory" in what:
+                raise ConfigError(
+                    f"data file {source.name} needs more than 128 MB to unpack; pack it again without --long"
+                ) from None
+            if self.position == 0 and ("not a gzipped" in what or "unknown frame" in what):
+                suffix = os.path.splitext(source.name)[1]
+                raise ConfigError(
+                    f"data file {source.name} is not packed by {source.compression}, although its name ends with "
+                    f"{suffix}; give it its right name"
+                ) from None
+            raise ConfigError(
+                f"data file {source.name} is damaged: {source.compression} cannot unpack what comes after "
+                f"{self.position:,} bytes of text; copy or download it again"
+            ) from None
+
+    def require_unchanged(self) -> None:
+        """ConfigError if the file is not as it was when it was found."""
+        status = os.fstat(self.file.fileno())
+        if (status.st_size, status.st_mtime_ns) != (self._source.size, self._source.mtime_ns):
+            raise self._changed()
+
+    def _changed(self) -> ConfigError:
+        return ConfigError(f"data file {self._source.name} changed while it was read; start again when it is complete")
