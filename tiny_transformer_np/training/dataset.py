@@ -142,7 +142,7 @@ class TextDataset:
         T, n = self.seq_len, len(self.tokens)
         if n_targets is None:
             window = _window(self.tokens, starts, T + 1)
-            return np.ascontiguousarray(window[:, :-1]), np.ascontiguousarray(window[:, 1:])
+            return window[:, :-1].copy(), window[:, 1:].copy()  # of one window they would overlap
         window = np.zeros((len(starts), T + 1), np.int64)
         inside = starts + T < n
         if inside.any():
