@@ -48,6 +48,18 @@ def test_windows_slices_and_parts_of_files_are_those_of_one_array(tmp_path, rng)
     assert tokens.windows([], 3).shape == (0, 3)
 
 
+def test_ends_can_be_read_at_any_places(tmp_path, rng):
+    tokens, ids, ends = in_files(tmp_path, rng)
+    for of in (tokens, Tokens(ids, ends)):
+        places = rng.integers(0, len(ends), (4, 5))
+        np.testing.assert_array_equal(of.ends[places], ends[places])
+        assert of.ends[places[:0]].shape == (0, 5) and of.ends[-1] == ends[-1] and len(of.ends) == len(ends)
+        for outside in (-1, len(ends)):
+            with pytest.raises(IndexError):
+                of.ends[np.array([0, outside])]
+    np.testing.assert_array_equal(tokens[places], ids[places])
+
+
 def test_a_part_of_a_part_has_the_ids_and_ends_of_one(tmp_path, rng):
     tokens, ids, ends = in_files(tmp_path, rng)
     for of in (tokens, Tokens(ids, ends)):

@@ -94,7 +94,7 @@ def write_shard(folder: StrPath, name: str, pieces: Iterable[EncodedPiece], dtyp
         sums = _write_pieces(_Hashed(ids), _Hashed(borders), pieces, kind, counts)
     entry = {"file": tokens_file.name, **counts, "sha256": sums[0], "borders": borders_file.name,
              "borders_sha256": sums[1]}  # fmt: skip
-    _write_json(folder / f"{name}.json", entry)
+    write_json(folder / f"{name}.json", entry)
     return entry
 
 
@@ -158,7 +158,7 @@ def write_index(
     only served to go on are removed. ConfigError for more shards than an index may have.
     """
     folder = Path(folder)
-    _write_json(folder / TOKENIZER, tokenizer.to_json())
+    write_json(folder / TOKENIZER, tokenizer.to_json())
     index: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "dtype": np.dtype(dtype).name, "vocab_size": tokenizer.vocab_size,
         "tokenizer_sha256": _sha256_of(folder / TOKENIZER), "separator": separator,
@@ -181,7 +181,8 @@ def remove_leftovers(folder: StrPath) -> None:
     remove_partial(folder, rf"{_NAME.pattern}\.(?:bin|borders|json)|{INDEX}|{TOKENIZER}")
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a file of a corpus, whole or not at all; equal values give equal bytes."""
     with replacing(path) as partial:
         partial.write_text(_json(value), encoding="utf-8", newline="\n")
 

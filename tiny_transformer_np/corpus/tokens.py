@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, overload
+from typing import Any, NamedTuple, Protocol, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,13 @@ except ImportError:  # Windows
 _HASHED = 1 << 20  # ids that are hashed at a time
 
 
+Range: TypeAlias = tuple["Source", int, int]  # numbers `start` to `stop` of a source
+
+
 class Source(Protocol):
-    """Where numbers come from: an array, or a file."""
+    """Where numbers come from: an array, or a file. length: how many there are."""
+
+    length: int
 
     def array(self) -> Array: ...
 
@@ -42,7 +47,7 @@ class InMemory:
     """The source of Tokens that are one array, which is not copied."""
 
     def __init__(self, array: Array) -> None:
-        self._array = array
+        self._array, self.length = array, len(array)
 
     def array(self) -> Array:
         return self._array
@@ -126,11 +131,15 @@ if resource is not None and not _UNTRACKED:
 _mapped: deque[MappedFile] = deque()  # in the order in which they were mapped
 
 
-class _Joined:
-    """A sequence that is read from ranges (source, start, stop) of sources, one behind another."""
+class Joined:
+    """Numbers that can only be read: those of ranges (source, start, stop), one behind another.
 
-    def __init__(self, ranges: Sequence[tuple[Source, int, int]], dtype: npt.DTypeLike) -> None:
+    added: for each range, what is added to its numbers. Nothing is read before it is needed.
+    """
+
+    def __init__(self, ranges: Sequence[Range], dtype: npt.DTypeLike, added: Sequence[int] = ()) -> None:
         self._ranges = ranges
+        self._added = added or [0] * len(ranges)
         self._offsets = [0, *itertools.accumulate(stop - start for _, start, stop in ranges)]
         self._firsts = np.array(self._offsets[:-1], np.int64)  # of each range, the place of its first number
         self._length = self._offsets[-1]
@@ -142,9 +151,9 @@ class _Joined:
     @overload
     def __getitem__(self, index: int) -> int: ...
     @overload
-    def __getitem__(self, index: slice) -> Array: ...
-    def __getitem__(self, index: int | slice) -> int | Array:
-        """An int -> int; a slice [a:b] -> a new array (b - a,) of this dtype."""
+    def __getitem__(self, index: slice | Array) -> Array: ...
+    def __getitem__(self, index: int | slice | Array) -> int | Array:
+        """An int -> int; a slice [a:b] -> a new array (b - a,) of this dtype; an integer array (...) -> one (...)."""
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step != 1:
@@ -152,6 +161,8 @@ class _Joined:
             out = np.empty(max(stop - start, 0), self.dtype)
             self._read(start, out)
             return out
+        if isinstance(index, np.ndarray):
+            return self._gather(index.reshape(-1)).reshape(index.shape)
         place = range(len(self))[index]
         return int(self[place : place + 1][0])
 
@@ -163,32 +174,32 @@ class _Joined:
         """The numbers of the ranges in which `places` lie."""
         return np.searchsorted(self._firsts, places, side="right") - 1
 
+    def _in_range(self, number: int) -> Array:
+        """The numbers of a range, without what is added to them."""
+        source, start, stop = self._ranges[number]
+        source.require_whole()
+        return source.array()[start:stop]
+
+    def _gather(self, places: Array) -> Array:
+        """The numbers at `places` (n,), in any order -> (n,)."""
+        if len(places) and not 0 <= places.min() <= places.max() < len(self):
+            raise IndexError(f"places from {places.min()} to {places.max()}, among {len(self)}")
+        out, numbers = np.empty(len(places), self.dtype), self._range_of(places)
+        for number in np.unique(numbers).tolist():
+            here = numbers == number
+            out[here] = self._in_range(number)[places[here] - self._offsets[number]]
+            out[here] += self._added[number]
+        return out
+
     def _read(self, start: int, out: Array) -> None:
         """Fill `out` (n,) with the n numbers from `start` on."""
         number, done = int(self._range_of(start)), 0
         while done < len(out):
             here = out[done : self._offsets[number + 1] - start]
-            self._copy(number, start + done, here)
+            first = start + done - self._offsets[number]
+            here[:] = self._in_range(number)[first : first + len(here)]
+            here += self._added[number]
             done, number = done + len(here), number + 1
-
-    def _copy(self, number: int, start: int, out: Array) -> None:
-        """Fill `out` (n,) with the n numbers from `start` on, which all lie in range `number`."""
-        source, first, _ = self._ranges[number]
-        source.require_whole()
-        first += start - self._offsets[number]
-        out[:] = source.array()[first : first + len(out)]
-
-
-class Ends(_Joined):
-    """The places behind which a document ends, int64, ascending. Slices are read as they are needed."""
-
-    def __init__(self, ranges: Sequence[tuple[Source, int, int]], added: Sequence[int]) -> None:
-        super().__init__([each for each in ranges if each[2] > each[1]], np.int64)
-        self._added = [add for add, (_, start, stop) in zip(added, ranges, strict=True) if stop > start]
-
-    def _copy(self, number: int, start: int, out: Array) -> None:
-        super()._copy(number, start, out)
-        out += self._added[number]
 
 
 class TokenRange(NamedTuple):
@@ -200,7 +211,7 @@ class TokenRange(NamedTuple):
     ends: Source | None = None
 
 
-class Tokens(_Joined):
+class Tokens(Joined):
     """Token ids (n,) that can only be read: of an integer array, which is not copied, or of files (`of_ranges`)."""
 
     def __init__(self, ids: npt.ArrayLike, ends: npt.ArrayLike = ()) -> None:
@@ -225,7 +236,7 @@ class Tokens(_Joined):
         self._parts = [each for each in ranges if each.stop > each.start]
         super().__init__([each[:3] for each in self._parts], dtype)
         self._digest = ""
-        self._ends: Ends | None = None
+        self._ends: Joined | None = None
 
     def windows(self, starts: npt.ArrayLike, length: int) -> Array:
         """The `length` ids from each of `starts` (n,) on -> int64 (n, length). IndexError if one reaches outside."""
@@ -234,14 +245,10 @@ class Tokens(_Joined):
             raise IndexError(f"a window of {length} ids from {starts.min()} to {starts.max()} on, among {len(self)}")
         out = np.empty((len(starts), length), np.int64)
         numbers = self._range_of(starts).tolist()
-        arrays = {}
-        for number in set(numbers):
-            source, first, stop = self._ranges[number]
-            source.require_whole()
-            arrays[number] = source.array()[first:stop], self._offsets[number]
+        arrays = {number: self._in_range(number) for number in set(numbers)}
         for row, number, start in zip(out, numbers, starts.tolist(), strict=True):
-            array, offset = arrays[number]
-            ids = array[start - offset : start - offset + length]
+            first = start - self._offsets[number]
+            ids = arrays[number][first : first + length]
             if len(ids) == length:
                 row[:] = ids
             else:  # it reaches into the next range
@@ -260,16 +267,21 @@ class Tokens(_Joined):
         return Tokens.of_ranges(ranges, self.dtype)
 
     @property
-    def ends(self) -> Ends:
-        """The places behind which a document ends, from 1 to n. Ids behind the last one: a document that goes on."""
+    def ends(self) -> Joined:
+        """The places behind which a document ends, int64, from 1 to n, ascending.
+
+        Ids behind the last one belong to a document that goes on.
+        """
         if self._ends is None:
             ranges, added = [], []
-            for offset, (_, first, last, ends) in zip(self._offsets, self._parts, strict=False):
+            for offset, (source, start, stop, ends) in zip(self._offsets, self._parts, strict=False):
                 if ends is not None:
-                    here = np.searchsorted(ends.array(), [first, last], side="right").tolist()
-                    ranges.append((ends, *here))
-                    added.append(offset - first)
-            self._ends = Ends(ranges, added)
+                    first = 0 if start == 0 else int(np.searchsorted(ends.array(), start, side="right"))
+                    last = ends.length if stop == source.length else np.searchsorted(ends.array(), stop, side="right")
+                    if last > first:
+                        ranges.append((ends, first, int(last)))
+                        added.append(offset - start)
+            self._ends = Joined(ranges, np.int64, added)
         return self._ends
 
     def digest(self) -> str:
