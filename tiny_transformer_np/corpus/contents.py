@@ -88,6 +88,12 @@ def _is_utf8(head: bytes) -> bool:
     return True
 
 
+def has_json_lines(head: bytes) -> bool:
+    """Whether a text that begins so has a JSON object in each line, it seems."""
+    found = _JSON.match(head.decode("utf-8-sig", "ignore"))
+    return found is not None and not found["list"]
+
+
 def suspicion(head: bytes) -> str:
     """A note on a file that is read as text and begins so, if it has JSON that may be meant as documents; or empty."""
     found = _JSON.match(head.decode("utf-8-sig", "ignore"))

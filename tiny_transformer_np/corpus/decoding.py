@@ -24,10 +24,6 @@ class Decoder:
         self._name, self._position, self._compression = name, first, compression
         self._ascii = True  # as far as it was read
 
-    def skip(self, n: int) -> None:
-        """Count n bytes that are not decoded."""
-        self._position += n
-
     def decode(self, data: bytes, final: bool = False) -> str:
         """The next bytes; final: no more follow."""
         self._position += len(data)

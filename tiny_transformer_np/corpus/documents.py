@@ -16,10 +16,11 @@ from typing import NamedTuple
 from tiny_transformer_np.corpus.cuts import SLICE, pieces
 from tiny_transformer_np.corpus.decoding import BOM, Decoder
 from tiny_transformer_np.corpus.sources import Source, find_sources
+from tiny_transformer_np.corpus.standard_input import save_standard_input
 from tiny_transformer_np.corpus.streams import Stream
 from tiny_transformer_np.corpus.work_units import Part, Unit, units
 
-__all__ = ["Part", "Piece", "Source", "Unit", "find_sources", "read", "units"]
+__all__ = ["Part", "Piece", "Source", "Unit", "find_sources", "read", "save_standard_input", "units"]
 
 
 class Piece(NamedTuple):
@@ -71,11 +72,10 @@ def _text(part: Part) -> Iterator[str]:
     """The text of a part of a plain file, as it is read."""
     source = part.source
     with Stream(source, part.start, part.end) as stream:
-        decoder = Decoder(source.name, part.start, source.compression)
         data = stream.read(SLICE)
-        if part.start == 0 and data.startswith(BOM) and not source.keep_marks:
-            decoder.skip(len(BOM))
-            data = data[len(BOM) :]
+        mark = len(BOM) if part.start == 0 and data.startswith(BOM) and not source.keep_marks else 0
+        decoder = Decoder(source.name, part.start + mark, source.compression)
+        data = data[mark:]
         while data:
             following = stream.read(SLICE)
             yield decoder.decode(data, final=not following)

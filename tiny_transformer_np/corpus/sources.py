@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,12 @@ from kernels.system.cli import complain
 from kernels.system.files import StrPath, given, is_folder
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus.contents import refuse_what_is_no_text, suspicion
-from tiny_transformer_np.corpus.streams import COMPRESSIONS, Stream, missing_pyarrow, open_data
+from tiny_transformer_np.corpus.decoding import BOM, STANDARD_INPUT
+from tiny_transformer_np.corpus.streams import COMPRESSIONS, Stream, open_data, require_pyarrow
 
 #: endings of the names that a folder is searched for, and how such a file is read
 FORMATS = {".txt": "text", ".md": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-_HEAD = 4096  # bytes at the beginning of a file that show what it is
+HEAD = 4096  # bytes at the beginning of a file that show what it is
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,28 @@ class Source:
     keep_marks: bool = False
 
 
-def find_sources(paths: Iterable[StrPath], *, plain: bool = False, keep_marks: bool = False) -> list[Source]:
+def find_sources(
+    paths: Iterable[StrPath], *, plain: bool = False, keep_marks: bool = False, standard_input: StrPath | None = None
+) -> list[Source]:
     """The files at these paths: files, folders (searched to their ends, in the order of names), patterns as `a/*.txt`.
 
     A file given by name is text unless its name ends as one of FORMATS, with .gz or .zst or without; in a folder all
     other files are left out, and so are empty ones and names that begin with a dot. The beginning of each file is
-    looked at. plain: every file is text, whatever its name and its beginning, as in version 0.2.0 and before.
-    UserError or ConfigError, in one line, for what cannot be read, has no text, or is no text.
+    looked at. "-" is standard input, which lies in the file `standard_input`, see `save_standard_input`. plain: every
+    file is text, whatever its name and its beginning, as in version 0.2.0 and before. UserError or ConfigError, in one
+    line, for what cannot be read, has no text, or is no text.
     """
-    found = []
+    found: list[Source] = []
     for path in paths:
-        files, by_name = _files(path, plain)
-        sources = [source for file in files if (source := _source(file, by_name, plain, keep_marks))]
+        if path == "-" and not plain:
+            if standard_input is None:
+                raise ConfigError("'-', standard input, cannot be read here; save it in a file")
+            files, by_name = [Path(standard_input)], True
+        else:
+            files, by_name = _files(path, plain)
+        names = [STANDARD_INPUT if path == "-" else str(given(file)) for file in files]
+        usable = (_usable(file, name, by_name, plain, keep_marks) for file, name in zip(files, names, strict=True))
+        sources = [source for source in usable if source]
         if not sources:
             raise ConfigError(f"all {len(files)} files of text in {path} are empty; expected text")
         found += sources
@@ -53,7 +65,7 @@ def find_sources(paths: Iterable[StrPath], *, plain: bool = False, keep_marks: b
     return found
 
 
-def _files(path: StrPath, plain: bool) -> tuple[Sequence[Path], bool]:
+def _files(path: StrPath, plain: bool) -> tuple[list[Path], bool]:
     """The files that a path means, and whether it names one."""
     path = given(path)
     if plain:
@@ -71,19 +83,19 @@ def _files(path: StrPath, plain: bool) -> tuple[Sequence[Path], bool]:
 
 def _in_folder(folder: Path) -> list[Path]:
     """The files of a folder and those below it whose names end as FORMATS say. ConfigError if there is none."""
-    others: dict[str, int] = {}
+    others: Counter[str] = Counter()
     files = []
     for file in _walk(folder, set()):
-        if named_format(file.name):
+        if named_format(file.name)[0]:
             files.append(file)
         else:
-            others[file.suffix or "no ending"] = others.get(file.suffix or "no ending", 0) + 1
+            others[file.suffix] += 1
     if not files:
-        most = sorted(others, key=lambda suffix: (-others[suffix], suffix))
-        there = ", ".join(f"{others[suffix]} with {suffix}" for suffix in most[:5]) or "no files"
+        most = [f"{n} with {suffix or 'no ending'}" for suffix, n in others.most_common(5)]
+        there = ", ".join(most + ["others"] * (len(others) > 5)) or "no files"
         raise ConfigError(
-            f"folder {folder} has no text: it has {there}{' and others' if len(most) > 5 else ''}; expected names that "
-            f"end with {', '.join(FORMATS)}, and .gz or .zst after it; a text file with another name can be given by it"
+            f"folder {folder} has no text: expected names that end with {', '.join(FORMATS)}, and .gz or .zst after "
+            f"it, but it has {there}; text with another ending is read if a file's name or a pattern is given"
         )
     return files
 
@@ -106,30 +118,33 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
             yield folder / name
 
 
-def named_format(name: str) -> tuple[str, str] | None:
-    """(format, compression) that the ending of a file's name says, None if it is none of FORMATS."""
+def named_format(name: str) -> tuple[str, str]:
+    """(format, compression) that the ending of a file's name says; the format is "" if it is none of FORMATS."""
     stem, suffix = os.path.splitext(name.lower())
     compression = COMPRESSIONS.get(suffix, "")
-    if compression:
-        suffix = os.path.splitext(stem)[1]
-    return (FORMATS[suffix], compression) if suffix in FORMATS else None
+    return FORMATS.get(os.path.splitext(stem)[1] if compression else suffix, ""), compression
 
 
-def _source(file: Path, by_name: bool, plain: bool, keep_marks: bool) -> Source | None:
-    """The Source of a file; None if it is empty and was not given by name."""
-    name = str(given(file))
-    compression = COMPRESSIONS.get(file.suffix.lower(), "")
-    format, compression = ("text", "") if plain else named_format(file.name) or ("text", compression)
-    if format == "parquet" and compression:
-        raise ConfigError(f"data file {name} is compressed twice, as Parquet files are by themselves; unpack it first")
-    if (format == "parquet" or compression == "zstd") and (missing := missing_pyarrow()):
-        raise ConfigError(f"cannot read data file {name}: {missing}")
+def source_of(file: StrPath, name: str, format: str, compression: str, keep_marks: bool = False) -> Source:
+    """The Source of a file as it is now. ConfigError if it cannot be read."""
+    if format == "parquet" or compression == "zstd":
+        require_pyarrow(name)
     with open_data(name, file) as opened:
         status = os.fstat(opened.fileno())
-    source = Source(os.path.abspath(file), name, format, compression, status.st_size, status.st_mtime_ns, keep_marks)
+    path = os.path.abspath(file)
+    return Source(path, name, format, compression, status.st_size, status.st_mtime_ns, keep_marks)
+
+
+def _usable(file: Path, name: str, by_name: bool, plain: bool, keep_marks: bool) -> Source | None:
+    """The Source of a file of text; None if it is empty and was not given by name."""
+    format, compression = ("text", "") if plain else named_format(file.name)
+    format = format or "text"
+    if format == "parquet" and compression:
+        raise ConfigError(f"data file {name} is a packed Parquet file, which is read only unpacked; unpack it")
+    source = source_of(file, name, format, compression, keep_marks)
     with Stream(source) as stream:
-        head = stream.read(_HEAD)
-    if not head.removeprefix(b"\xef\xbb\xbf"):
+        head = stream.read(HEAD)
+    if not head.removeprefix(BOM):
         if by_name:
             raise ConfigError(f"data file {name} is empty; expected text")
         return None

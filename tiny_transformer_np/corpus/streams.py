@@ -19,11 +19,12 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _ONCE = 1 << 18  # bytes that are asked of a decompressor
 
 
-def missing_pyarrow() -> str:
-    """What to install to read Parquet files and those compressed by zstd; empty if it is there."""
-    if importlib.util.find_spec("pyarrow"):
-        return ""
-    return f"pyarrow, of the extra data, is not installed: {interpreter()} -m pip install pyarrow"
+def require_pyarrow(name: str) -> None:
+    """ConfigError with the command that installs pyarrow, if this file needs it and it is not there."""
+    if not importlib.util.find_spec("pyarrow"):
+        raise ConfigError(
+            f"reading data file {name} needs pyarrow, of the extra data: {interpreter()} -m pip install pyarrow"
+        )
 
 
 def open_data(name: str, path: StrPath) -> IO[bytes]:

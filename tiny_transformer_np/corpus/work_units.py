@@ -123,13 +123,15 @@ def _borders(source: Source) -> list[int]:
 
 
 def _text_border(file: Any, position: int) -> int:
-    """A place to cut a text at about this position."""
+    """A place to cut a text at or after this position; the file's end, if no place comes before it."""
     position -= 4  # the first characters may be incomplete, but not the fifth byte's
     for length in _WINDOWS:
         file.seek(position)
         window = file.read(length)
         if cut := first_cut(window):
             return position + cut
+        if len(window) < length:
+            return position + len(window)
     return position + any_cut(window)
 
 

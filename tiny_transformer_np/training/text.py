@@ -5,7 +5,6 @@ One `str` would take up to four bytes a character, int64 ids eight.
 
 import codecs
 import hashlib
-import io
 from collections.abc import Iterator
 from typing import Self
 
@@ -14,6 +13,7 @@ import numpy as np
 from kernels.arrays import Array
 from kernels.system.files import StrPath, open_regular
 from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.corpus.decoding import Decoder
 from tiny_transformer_np.tokenizer import CharTokenizer
 
 PIECE = 1 << 18  # bytes decoded at a time
@@ -77,12 +77,7 @@ def _read(path: StrPath) -> bytes:
 
 
 def _decoded(path: StrPath, data: bytes, keep_marks: bool) -> Iterator[str]:
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
     first = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) and not keep_marks else 0
+    decoder = Decoder(path, first)
     for start in range(first, len(data), PIECE):
-        end = min(start + PIECE, len(data))
-        try:
-            yield decoder.decode(data[start:end], final=end == len(data))
-        except UnicodeDecodeError as error:
-            byte = end - len(error.object) + error.start  # its object begins with undecoded bytes
-            raise ConfigError(f"data file {path} is not UTF-8 text (byte {byte}); convert it first") from None
+        yield decoder.decode(data[start : start + PIECE], final=start + PIECE >= len(data))
