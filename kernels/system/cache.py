@@ -23,13 +23,15 @@ from kernels.system.files import StrPath
 
 NAME = "minigrad"
 _SEAL = hashlib.sha256().digest_size
+COMPILED = "what is compiled now is compiled again at the next start"
 _said: set[str] = set()  # the lines printed so far
 
 
-def folder(name: str) -> Path | None:
+def folder(name: str, without: str = COMPILED) -> Path | None:
     """This account's cache folder of that name, such as "gates"; made if need be. None if there is none to be trusted.
 
     It lies in $XDG_CACHE_HOME/minigrad or ~/.cache/minigrad, else in minigrad-UID in the folder for temporary files.
+    without: what it costs to have none, for the line on stderr.
     """
     complaints = []
     for place, ours in _candidates():
@@ -38,7 +40,7 @@ def folder(name: str) -> Path | None:
         except OSError as error:
             complaints.append(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     why = "; ".join(complaints) or "there is neither a home nor a folder for temporary files"
-    say(f"no cache, so what is compiled now is compiled again at the next start ({why})")
+    say(f"no cache, so {without} ({why})")
     return None
 
 
@@ -75,7 +77,7 @@ def read(path: StrPath) -> bytes | None:
     return None
 
 
-def write(path: StrPath, content: bytes) -> bool:
+def write(path: StrPath, content: bytes, without: str = COMPILED) -> bool:
     """Keep an entry, whole or not at all, and return whether it could be kept; one line on stderr says why not.
 
     32 bytes of a checksum stand behind the content in its file, where readers of shared libraries do not look.
@@ -91,7 +93,7 @@ def write(path: StrPath, content: bytes) -> bool:
             os.unlink(unfinished)
             raise
     except OSError as error:
-        say(f"{path.parent}: {error.strerror}; what is compiled now is compiled again at the next start")
+        say(f"{path.parent}: {error.strerror}; {without}")
         return False
     return True
 

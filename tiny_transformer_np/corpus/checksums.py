@@ -1,4 +1,4 @@
-"""Files of token ids read once from end to end: their sha256 and their largest id, remembered in the user's cache.
+"""Files of numbers read once from end to end: their sha256 and their largest number, remembered in the user's cache.
 
 A start on 100 GB must not read them all again. What is remembered of a file counts only while nothing that the system
 says of it has changed, its time of change included; a file changed less than two seconds ago is not remembered, since
@@ -25,10 +25,12 @@ from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus.tokens import Identity, MappedFile
 
 Progress: TypeAlias = Callable[[int, int], None]  # bytes read so far, bytes to read
+Fold: TypeAlias = Callable[[Array, int], int]  # numbers of a file, what became of those before them; -1 at first
 
 _READ = 1 << 22  # bytes read at a time
 _KEPT_EVERY = 1 << 30  # bytes read, until what was found is written to the cache
 _SETTLED = 2_000_000_000  # nanoseconds since the last change
+_WITHOUT = "checksums are computed again at the next start"
 
 
 class Found(NamedTuple):
@@ -50,76 +52,82 @@ def ascending(numbers: Array, before: int) -> int:
     return int(numbers[-1])
 
 
-class Checksums:
-    """What was found in the files of one folder, now or at an earlier start."""
+def read_once(
+    files: Sequence[MappedFile],
+    expect: Callable[[MappedFile, Found], None] = lambda file, found: None,
+    progress: Progress | None = None,
+    fold: Fold = largest,
+) -> list[Found]:
+    """What is found in each file; those that the cache knows are not read.
+
+    expect(file, found): raises an error for a file that must not be used, before the next one is read. fold: what
+    becomes of the numbers of a file. ConfigError for a file that cannot be read.
+    """
+    folders = {parent: _Folder(parent) for parent in {file.path.parent for file in files}}
+    known = [folders[file.path.parent].recall(file) for file in files]
+    total = sum(file.identity.size for file, found in zip(files, known, strict=True) if found is None)
+    done, result = 0, []
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress:
+            progress(done, total)
+
+    try:
+        for file, found in zip(files, known, strict=True):
+            if found is None:
+                found = _scan(file, fold, advance)
+                expect(file, found)
+                folders[file.path.parent].remember(file, found)
+            else:
+                expect(file, found)
+            result.append(found)
+    finally:
+        for folder in folders.values():
+            folder.keep()
+    return result
+
+
+class _Folder:
+    """What the cache knows of the files in one folder: {name: [what tells the file from a changed one, found]}."""
 
     def __init__(self, folder: Path) -> None:
-        place = cache.folder("checksums")
+        place = cache.folder("checksums", _WITHOUT)
         name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
         self._entry = place / name if place else None
-        self._known: dict[str, list[object]] = self._read()
-        self._new = 0  # bytes of which the cache does not know
+        self._known: dict[str, object] = {}
+        self._unkept = 0  # bytes of the files that the entry does not have yet
+        with suppress(ValueError):
+            if self._entry and (text := cache.read(self._entry)):
+                self._known = parse_json(text.decode())
 
-    def of(
-        self,
-        files: Sequence[MappedFile],
-        progress: Progress | None = None,
-        expect: Callable[[MappedFile, Found], None] = lambda file, found: None,
-        fold: Callable[[Array, int], int] = largest,
-    ) -> list[Found]:
-        """What is found in each file; those that nothing is known of are read.
-
-        expect(file, found): raises an error for a file that must not be used, before the next one is read. fold: what
-        becomes of the numbers, a piece at a time. ConfigError for a file that cannot be read.
-        """
-        known = [self._recall(file) for file in files]
-        total = sum(file.identity.size for file, found in zip(files, known, strict=True) if found is None)
-        done, result = 0, []
-
-        def advance(size: int) -> None:
-            nonlocal done
-            done += size
-            if progress:
-                progress(done, total)
-
-        try:
-            for file, found in zip(files, known, strict=True):
-                found = found or _scan(file, fold, advance)
-                expect(file, found)
-                self.remember(file, found)
-                result.append(found)
-        finally:
-            self.keep()
-        return result
-
-    def remember(self, file: MappedFile, found: Found) -> None:
-        """Have this file read no more. `keep` writes it down."""
-        if self._recall(file) or time.time_ns() - max(file.identity.mtime_ns, file.identity.ctime_ns) < _SETTLED:
-            return
-        self._known[file.path.name] = [list(file.identity), *found]
-        self._new += file.identity.size
-        if self._new > _KEPT_EVERY:
-            self.keep()
-
-    def keep(self) -> None:
-        if self._entry and self._new:
-            cache.write(self._entry, json.dumps(self._known).encode())
-        self._new = 0
-
-    def _recall(self, file: MappedFile) -> Found | None:
+    def recall(self, file: MappedFile) -> Found | None:
         match self._known.get(file.path.name):
-            case [identity, str(sha256), int(number)] if identity == list(file.identity):
+            case [marks, [str(sha256), int(number)]] if marks == _marks(file):
                 return Found(sha256, number)
         return None
 
-    def _read(self) -> dict[str, list[object]]:
-        with suppress(ValueError):
-            if self._entry and (text := cache.read(self._entry)):
-                return parse_json(text.decode())
-        return {}
+    def remember(self, file: MappedFile, found: Found) -> None:
+        """Have this file read no more, if it has settled; `keep` writes it down, from time to time."""
+        if time.time_ns() - max(file.identity.mtime_ns, file.identity.ctime_ns) < _SETTLED:
+            return
+        self._known[file.path.name] = [_marks(file), list(found)]
+        self._unkept += file.identity.size
+        if self._unkept > _KEPT_EVERY:
+            self.keep()
+
+    def keep(self) -> None:
+        if self._entry and self._unkept:
+            cache.write(self._entry, json.dumps(self._known, separators=(",", ":")).encode(), _WITHOUT)
+        self._unkept = 0
 
 
-def _scan(file: MappedFile, fold: Callable[[Array, int], int], advance: Callable[[int], None]) -> Found:
+def _marks(file: MappedFile) -> list[object]:
+    return [*file.identity, file.dtype.name, file.offset]
+
+
+def _scan(file: MappedFile, fold: Fold, advance: Callable[[int], None]) -> Found:
     """Read a file, with advance(bytes) after each piece. It is not mapped: to read behind its end is no error then."""
     sha256, folded, left, skipped = hashlib.sha256(), -1, file.identity.size, file.offset
     buffer = memoryview(bytearray(min(_READ, left)))
@@ -138,6 +146,8 @@ def _scan(file: MappedFile, fold: Callable[[Array, int], int], advance: Callable
                 advance(len(piece))
     except OSError as error:
         raise ConfigError(f"cannot read {file.path}: {error.strerror}") from None
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(f"{file.path} is damaged: {error}") from None
     return Found(sha256.hexdigest(), folded)

@@ -29,7 +29,7 @@ from kernels.system.printable import brief, one_line
 from kernels.system.tensors import MAX_TEXT, parse_json
 from tiny_transformer_np import tokenizers
 from tiny_transformer_np.config import COUNT, SIZE, ConfigError
-from tiny_transformer_np.corpus.checksums import Checksums, Found, Progress, ascending
+from tiny_transformer_np.corpus.checksums import Found, Progress, ascending, read_once
 from tiny_transformer_np.corpus.tokens import MappedFile, TokenRange, Tokens
 from tiny_transformer_np.tokenizers import Tokenizer
 
@@ -225,13 +225,11 @@ def open_corpus(folder: StrPath, progress: Progress | None = None) -> Corpus:
             ends.append(_mapped(folder, entry["borders"], BORDER, entry["documents"], entry["borders_sha256"]))
             ranges.append(TokenRange(files[-1], 0, entry["tokens"], ends[-1]))
         splits[split] = Tokens.of_ranges(ranges, dtype)
-    _verify(folder, files, ends, index["vocab_size"], progress)
+    _verify(files, ends, index["vocab_size"], progress)
     return Corpus(tokenizer, splits["train"], splits["val"] if index["splits"]["val"] else None, index["sha256"])
 
 
-def _verify(
-    folder: Path, files: list[MappedFile], ends: list[MappedFile], vocab_size: int, progress: Progress | None
-) -> None:
+def _verify(files: list[MappedFile], ends: list[MappedFile], vocab_size: int, progress: Progress | None) -> None:
     """ConfigError unless every file is the one that was written, and its numbers are within their bounds."""
     lengths = {end.path.name: file.length for file, end in zip(files, ends, strict=True)}
 
@@ -244,9 +242,8 @@ def _verify(
         if name not in lengths and found.largest >= vocab_size:
             raise ConfigError(f"{file.path} has the id {found.largest}, but its tokenizer has {vocab_size} ids")
 
-    checksums = Checksums(folder)
-    checksums.of(ends, None, expect, ascending)
-    checksums.of(files, progress, expect)
+    read_once(ends, expect, fold=ascending)
+    read_once(files, expect, progress)
 
 
 def _mapped(folder: Path, name: str, dtype: np.dtype[Any], length: int, sha256: str) -> MappedFile:
