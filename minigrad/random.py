@@ -9,9 +9,9 @@ import functools
 import itertools
 import numbers
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,10 @@ from kernels.philox import derive_key, philox4x32
 from kernels.system.printable import brief
 
 _SHUFFLE = 0x5348  # a stream of its own, so that the order of the data and dropout are independent
+_WORD = (1 << 64) - 1
+_FEW = 16  # numbers that take less time one by one, as Python's, than as an array
+
+_Numbers = TypeVar("_Numbers", int, Array)
 
 _threads = itertools.count()
 
@@ -96,34 +100,45 @@ def shuffled(positions: npt.ArrayLike, n: int, seed: int, epoch: int) -> Array:
     as the first. A Feistel network of four rounds permutes the next even power of two above n, and a result
     outside the range is sent through again until it lies inside ("cycle walking", Black & Rogaway 2002).
     """
-    bits = max(1, ((int(n) - 1).bit_length() + 1) // 2)  # of each half of a number
-    low, half = np.uint64((1 << bits) - 1), np.uint64(bits)
+    half = max(1, ((int(n) - 1).bit_length() + 1) // 2)  # bits of each half of a number
     keys = _round_keys(seed, epoch)
     out = np.asarray(positions, dtype=np.uint64).copy()
     if out.size and out.max() >= n:  # such a one might never land inside
         raise ValueError(f"positions must lie in 0..{n - 1}")
-    todo = np.ones(out.shape, dtype=bool)
-    while todo.any():
-        left, right = out[todo] >> half, out[todo] & low
-        for key in keys:
-            left, right = right, left ^ (_mixed(right, key) & low)
-        out[todo] = (left << half) | right
-        todo = out >= n
+    flat = out.reshape(-1)
+    outside = np.arange(flat.size)  # at the start they all go through
+    while len(outside) > _FEW:
+        flat[outside] = _permuted(flat[outside], half, keys)
+        outside = outside[flat[outside] >= n]
+    for i in outside.tolist():
+        number = _permuted(int(flat[i]), half, keys)
+        while number >= n:
+            number = _permuted(number, half, keys)
+        flat[i] = number
     return out.astype(np.int64)
 
 
+def _permuted(x: _Numbers, half: int, keys: Sequence[int]) -> _Numbers:
+    """One pass through the Feistel network: uint64 array or int -> a permutation of the numbers of 2 * half bits."""
+    low = (1 << half) - 1
+    left, right = x >> half, x & low
+    for key in keys:
+        left, right = right, left ^ (_mixed(right, key) & low)
+    return left << half | right
+
+
 @functools.lru_cache(maxsize=8)
-def _round_keys(seed: int, epoch: int) -> tuple[np.uint64, ...]:
+def _round_keys(seed: int, epoch: int) -> tuple[int, ...]:
     """Four random 64-bit keys, one for each round of the shuffle."""
     seed, words = int(seed), (0, 1)
     a, b, c, d = philox4x32(words, int(epoch), 0, _SHUFFLE, seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
     high, low = np.concatenate([a, b]).astype(np.uint64), np.concatenate([c, d]).astype(np.uint64)
-    return tuple(high << np.uint64(32) | low)
+    return tuple((high << np.uint64(32) | low).tolist())
 
 
-def _mixed(x: Array, key: np.uint64) -> Array:
+def _mixed(x: _Numbers, key: int) -> _Numbers:
     """A hash of x under a key: the finaliser of SplitMix64 (Steele, Lea & Flood 2014), modulo 2**64."""
-    x = (x ^ key) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = ((x ^ key) + 0x9E3779B97F4A7C15) & _WORD
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _WORD
+    return x ^ (x >> 31)
