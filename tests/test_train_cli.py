@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,71 @@ def test_a_device_asked_for_is_one_whose_kernels_run(monkeypatch, tmp_path, caps
     assert capsys.readouterr().err == ""
     assert job(monkeypatch, tmp_path, *plain, "--device", "cuda-sim").kernels == "fast"
     assert "--device cuda-sim: its own kernels are used" in capsys.readouterr().err
+
+
+def test_names_that_people_type_are_taken(monkeypatch, tmp_path):
+    """Short names, nanoGPT's underscores, and switches with a value."""
+    flags = [
+        "--lr",
+        "0.5",
+        "--bs=3",
+        "--ctx",
+        "16",
+        "--steps",
+        "7",
+        "--wd",
+        "0",
+        "--eval_interval=9",
+        "--warmup_steps",
+        "2",
+    ]
+    config = job(
+        monkeypatch, tmp_path, *flags, "--cross_documents=False", "--overfit-one-batch=true", "--tokenizer", "bpe"
+    )
+    assert (config.learning_rate, config.batch_size, config.seq_len, config.max_steps) == (0.5, 3, 16, 7)
+    assert (config.weight_decay, config.eval_interval, config.warmup_steps) == (0.0, 9, 2)
+    assert not config.cross_documents and config.overfit_one_batch and config.tokenizer == "bpe"
+
+
+def test_paths_are_kept_as_absolute_ones(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    config = job(monkeypatch, tmp_path, "--data", "a.txt", "texts/*.md", "--tokenizer", "gpt2/tokenizer.json")
+    assert config.data == (str(tmp_path / "a.txt"), str(tmp_path / "texts/*.md"))
+    assert config.tokenizer == str(tmp_path / "gpt2/tokenizer.json")
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ("--n-layr 2", "unknown argument --n-layr; did you mean '--n-layer'?; see --help"),
+    ("--batch_siz=2", "unknown argument --batch_siz=2; did you mean '--batch-size'?; see --help"),
+    ("--max_iters=5", "unknown argument --max_iters=5; it is called --max-steps here; see --help"),
+    ("--lr_decay_iters 5", "it is called --max-steps here: the learning rate falls up to there; see --help"),
+    ("--num_train_epochs 3", "it is called --epochs here; see --help"),
+    ("--beta2 0.99", "it is called --betas here: two numbers; see --help"),
+    ("--compile=False", "there is no such setting: the kernels are compiled on their first use; see --help"),
+    ("--lr_scheduler_type linear", "of --warmup-steps and --min-lr; see --help"),
+    ("--weight-typing 3", "unknown argument --weight-typing; see --help"),  # not --weight-decay
+    ("--xyz 3", "unknown argument --xyz; see --help"),
+    ("--bias True", "unknown argument True; a switch takes no value: write --bias or --no-bias; see --help"),
+    ("a.txt 'b c.txt' --n-layer 2", "data are given as --data a.txt 'b c.txt'; see --help"),
+    ("a.txt --lr 1", "unknown argument a.txt; data are given as --data a.txt; see --help"),
+    ("--n-layer 2 folder", "data are given as --data folder; see --help"),
+    ("no.txt", "unknown argument no.txt; data are given as --data FILE, settings as --name VALUE; see --help"),
+    ("my.toml", "settings are given as --config my.toml; see --help"),
+    ("config/train_shakespeare_char.py", "settings are read from TOML files: --config FILE.toml; see --help"),
+    ("run", "a run is gone on with by --resume run; see --help"),
+    ("--data -", "a run needs data that it finds again: "),
+])  # fmt: skip
+def test_unknown_arguments_get_a_hint_that_fits(given, said, monkeypatch, tmp_path, capsys):
+    for name in ("a.txt", "b c.txt", "folder/x", "run/config.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *shlex.split(given)])
+    with pytest.raises(SystemExit) as left:
+        program.main()
+    message = capsys.readouterr().err
+    assert left.value.code == 2 and message.count("\n") == 1 and said in message, message
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(("device", "kernel_set", "warned"), [

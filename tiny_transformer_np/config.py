@@ -18,6 +18,7 @@ from kernels.system.cli import complain
 from kernels.system.errors import UserError
 from kernels.system.files import StrPath, open_regular, shipped
 from kernels.system.printable import brief, did_you_mean
+from tiny_transformer_np.other_names import as_flag, name_here
 
 CONFIGS = shipped(Path(__file__).with_name("configs"), "configs")
 
@@ -25,6 +26,8 @@ SIZE = 2**31 - 1  # the largest length of one axis of an array: kernels count in
 COUNT = 2**63 - 1  # the largest number of steps or tokens: what TOML and NumPy hold
 REAL = 3.4e38  # the largest real number: weights are float32
 TINY = 1.2e-38  # the smallest that float32 holds in full
+TOKENIZERS = ("auto", "char", "byte", "bpe")  # that need no file; the first is the default
+BPE_VOCAB_SIZE = 8192  # where none is asked for
 LARGEST_CONFIG = 1 << 20  # characters of a config.toml
 _MOST_DOTS = 1000  # in a line: TOML's reader takes the square of a dotted key's length
 
@@ -34,20 +37,30 @@ class ConfigError(UserError):
 
 
 def option(
-    default: Any, help: str, choices: tuple[str, ...] | None = None, low: float | None = None, high: float | None = None
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    aliases: tuple[str, ...] = (),
+    before: Any = None,
 ) -> Any:
-    """A dataclass field with a help text, and the range of its values: `low` to `high`."""
-    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+    """A dataclass field with a help text, and the range of its values: `low` to `high`.
+
+    aliases: short names of its flag. before: its value in runs made before the setting existed; None: the default.
+    """
+    known = {"help": help, "choices": choices, "low": low, "high": high, "aliases": aliases, "before": before}
+    return field(default=default, metadata=known)
 
 
-def size(default: int, help: str, low: int = 1) -> Any:
+def size(default: int, help: str, low: int = 1, **known: Any) -> Any:
     """An option that is the length of an axis."""
-    return option(default, help, low=low, high=SIZE)
+    return option(default, help, low=low, high=SIZE, **known)
 
 
-def count(default: int, help: str, low: int = 0) -> Any:
+def count(default: int, help: str, low: int = 0, **known: Any) -> Any:
     """An option that counts steps, tokens or windows."""
-    return option(default, help, low=low, high=COUNT)
+    return option(default, help, low=low, high=COUNT, **known)
 
 
 @dataclass(frozen=True)
@@ -79,25 +92,39 @@ class TransformerConfig:
 class TrainingConfig:
     """How to train. One step is one update of the weights, on batch_size * grad_accumulation_steps windows."""
 
-    data: tuple[str, ...] = option((), "text files to learn from; none: the manual that comes with Python")
-    val_data: tuple[str, ...] = option((), "text files to validate on; none: the last tenth of the data")
-    seq_len: int = size(128, "tokens in a window; the model's block_size too")
+    data: tuple[str, ...] = option(
+        (),
+        "texts (files, folders, *.jsonl ...), a prepared folder or .bin files; none: the manual that comes with Python",
+    )
+    val_data: tuple[str, ...] = option((), "the same, to validate on; none: the last tenth of the data")
+    tokenizer: str = option(
+        "auto", "char, byte, bpe (trained on the data) or a tokenizer's file; auto: that of prepared data, else char"
+    )
+    vocab_size: int = size(0, f"of the vocabulary that bpe trains; 0: {BPE_VOCAB_SIZE:,}", low=0)
+    field: str = option("text", "the key of a .jsonl line, or the column of a .parquet file, that is the text")
+    seq_len: int = size(128, "tokens in a window; the model's block_size too", aliases=("ctx",))
     stride: int = count(0, "tokens from one window's start to the next; 0: seq_len, no overlap")
-    batch_size: int = size(32, "windows in a batch")
+    cross_documents: bool = option(True, "windows may reach from one document into the next")
+    batch_size: int = size(32, "windows in a batch", aliases=("bs", "batch"))
     grad_accumulation_steps: int = size(1, "batches whose gradients are added up before an update")
     epochs: int = count(10, "passes over the windows, where max_steps is 0", low=1)
-    max_steps: int = count(0, "updates to make; 0: as many as `epochs` takes")
-    learning_rate: float = option(3e-4, "highest learning rate, reached after warm-up", low=TINY, high=REAL)
+    max_steps: int = count(0, "updates to make; 0: as many as `epochs` takes", aliases=("steps",))
+    learning_rate: float = option(
+        3e-4, "highest learning rate, reached after warm-up", low=TINY, high=REAL, aliases=("lr",)
+    )
     min_lr: float = option(3e-5, "learning rate at the end of the cosine decay", low=0, high=REAL)
     warmup_steps: int = count(1000, "updates over which the learning rate rises")
     weight_decay: float = option(
-        0.1, "decoupled decay of matrices; never of biases, norms, embeddings", low=0, high=REAL
+        0.1, "decoupled decay of matrices; never of biases, norms, embeddings", low=0, high=REAL, aliases=("wd",)
     )
     betas: tuple[float, float] = option((0.9, 0.95), "AdamW's two decay rates")
     eps: float = option(1e-8, "AdamW's epsilon", low=TINY, high=REAL)
     grad_clip: float = option(1.0, "largest norm of all gradients together; 0: no clipping", low=0)
     log_interval: int = count(10, "updates between two lines of metrics", low=1)
     eval_interval: int = count(500, "updates between two evaluations", low=1)
+    eval_tokens: int = count(
+        1_000_000, "validation tokens that an evaluation looks at, in windows spread evenly; 0: all", before=0
+    )
     save_interval: int = count(5000, "updates between two checkpoints; one is always saved at the end", low=1)
     verify_every: int = count(0, "updates between two checks of a few random nodes of the live graph; 0: none")
     sample_tokens: int = count(300, "tokens of generated text at each evaluation; 0: none")
@@ -111,6 +138,7 @@ class TrainingConfig:
         ("float32", "bfloat16"),
     )
     threads: int = count(0, "CPU threads for matrix products and kernels together; 0: one a core")
+    num_workers: int = option(0, "threads that fetch batches ahead; 0: each step fetches its own", low=0, high=1024)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -171,9 +199,22 @@ def load_toml(path: StrPath) -> dict[str, dict[str, Any]]:
         table = tables[section] = renamed(table, section, f"config {path}", lambda line: complain("note", line))
         for key, value in table.items():
             if key not in types:
-                raise ConfigError(f"config {path}: unknown key {brief(key)} in [{section}]{did_you_mean(key, types)}")
+                raise ConfigError(f"config {path}: unknown key {brief(key)} in [{section}]{_hint(key, section)}")
             table[key] = typed(value, types[key], f"config {path}: {key}")
     return {section: tables.get(section, {}) for section in SECTIONS}
+
+
+def _hint(key: str, section: str) -> str:
+    """The end of a message about a key that `section` does not have."""
+    fields = {f.name: where for where, config in SECTIONS.items() for f in dataclasses.fields(config)}
+    if key in fields:
+        return f"; it belongs into [{fields[key]}]"
+
+    def spelled(name: str) -> str:
+        other = f" in [{fields[name]}]" if fields.get(name, section) != section else ""
+        return f"{name}{other}" if name in fields else as_flag(name)
+
+    return name_here(key, spelled) or did_you_mean(key, (f.name for f in dataclasses.fields(SECTIONS[section])))
 
 
 def _text(path: StrPath) -> str:
@@ -195,6 +236,12 @@ def _text(path: StrPath) -> str:
     if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
         raise ConfigError(f"config {path} has a line with more than {_MOST_DOTS:,} dots; break the line")
     return text
+
+
+def as_made(section: str, table: dict[str, Any]) -> dict[str, Any]:
+    """`table` {key: value} of a run on disk, with the settings that its version did not have yet."""
+    before = {f.name: f.metadata["before"] for f in dataclasses.fields(SECTIONS[section])}
+    return {**{name: value for name, value in before.items() if value is not None}, **table}
 
 
 def renamed(

@@ -19,18 +19,23 @@ from kernels.system.files import given
 from kernels.system.printable import did_you_mean, one_line, printable
 from tiny_transformer_np_package_check import DISTRIBUTION, interpreter
 
+_NEAR = 0.75  # the similarity of a misspelling; at 0.6 `--weight-tying` is near to `--weight-decay`
 _ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where this is one
 
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that answers a mistake with one line instead of its whole usage.
 
-    literal: options whose value may begin with "-": whatever follows them is theirs.
+    Flags may be spelled with "_" for "-", and switches as `--bias=False` for `--no-bias`.
+    literal: options whose value may begin with "-": whatever follows them is theirs. hint: what a message says of
+    arguments that are not known, the first of which is given first; "" where it has nothing to say.
     """
 
-    def __init__(self, literal: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(
+        self, literal: Sequence[str] = (), hint: Callable[[Sequence[str]], str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
-        self._literal = literal
+        self._literal, self._hint = literal, hint
 
     def error(self, message: str) -> NoReturn:
         fail(self.prog, message)
@@ -38,8 +43,8 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         parsed, unknown = self.parse_known_args(self._joined(sys.argv[1:] if args is None else args), namespace)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            self.error(f"unknown argument {unknown[0]}{did_you_mean(unknown[0], flags)}; see --help")
+            hint = (self._hint and self._hint(unknown)) or self._near(unknown[0])
+            self.error(f"unknown argument {unknown[0]}{hint}; see --help")
         for action in self._actions:  # argparse takes the value of `--prompt=--` for the mark that ends the options
             if action.nargs is None and action.default != [] and vars(parsed).get(action.dest) == []:
                 setattr(parsed, action.dest, "--")
@@ -52,9 +57,28 @@ class Parser(argparse.ArgumentParser):
         for arg in rest:
             if arg == "--":
                 return [*joined, arg, *rest]
+            arg = self._spelled(arg)
             value = next(rest, None) if arg in self._literal else None
             joined.append(arg if value is None else f"{arg}={value}")
         return joined
+
+    def _spelled(self, arg: str) -> str:
+        """`--batch_size=32` as `--batch-size=32`, `--bias=False` as `--no-bias`; other arguments as they are."""
+        flag, equals, value = arg.partition("=")
+        if not flag.startswith("--"):
+            return arg
+        if flag not in self._option_string_actions and flag.replace("_", "-") in self._option_string_actions:
+            flag = flag.replace("_", "-")
+        action = self._option_string_actions.get(flag)
+        if isinstance(action, argparse.BooleanOptionalAction) and value.lower() in ("true", "false"):
+            return action.option_strings[0 if value.lower() == "true" else -1]
+        return f"{flag}{equals}{value}"
+
+    def _near(self, arg: str) -> str:
+        """ "; did you mean '--x'?" for a flag with almost this name, whose "--" counts for nothing."""
+        flags = [flag[2:] for flag in self._option_string_actions if flag.startswith("--")]
+        near = did_you_mean(arg.partition("=")[0].lstrip("-").replace("_", "-"), flags, _NEAR)
+        return near.replace("'", "'--", 1) if arg.startswith("-") else ""
 
 
 def path(text: str) -> str:

@@ -52,8 +52,11 @@ def brief(value: object, limit: int = 60) -> str:
     return printable(_Brief(limit).repr(value).replace("\n", " "))
 
 
-def did_you_mean(word: str | None, words: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the closest of `words`; nothing if there is no word, or it is one of them."""
+def did_you_mean(word: str | None, words: Iterable[str], cutoff: float = 0.6) -> str:
+    """ "; did you mean 'x'?" for the closest of `words`; nothing if there is no word, or it is one of them.
+
+    cutoff: the least similarity, from 0 to 1.
+    """
     words = list(words)
-    close = [] if word is None or word in words else difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    close = [] if word is None or word in words else difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
     return f"; did you mean {close[0]!r}?" if close else ""

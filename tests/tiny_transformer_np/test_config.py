@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiny_transformer_np import ConfigError, TrainingConfig, TransformerConfig
-from tiny_transformer_np.config import CONFIGS, find_config, load_toml
+from tiny_transformer_np import ConfigError, TrainingConfig, TransformerConfig, other_names
+from tiny_transformer_np.config import CONFIGS, DERIVED, find_config, load_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ BAD_MODEL = [
 POSITIVE = ("seq_len", "batch_size", "grad_accumulation_steps", "epochs", "log_interval", "eval_interval",
             "save_interval", "learning_rate", "eps")  # fmt: skip
 NOT_NEGATIVE = ("stride", "max_steps", "warmup_steps", "weight_decay", "grad_clip", "min_lr", "sample_tokens", "seed",
-                "threads")  # fmt: skip
+                "threads", "vocab_size", "eval_tokens", "num_workers")  # fmt: skip
 BAD_TRAINING = [
     *[(name, value) for name in POSITIVE for value in (0, -1)],
     *[(name, -1) for name in NOT_NEGATIVE],
@@ -135,7 +135,16 @@ def test_a_good_file(tmp_path):
         ("[model]\nn_layers = 2", r"unknown key 'n_layers' in \[model\]; did you mean 'n_layer'\?"),
         ("[training]\nlearning_rat = 0.1", r"unknown key 'learning_rat' in \[training\]; did you mean 'learning_rate'"),
         ("[training]\nxyzzy = 1", r"unknown key 'xyzzy' in \[training\]$"),
-        ("[model]\nseq_len = 8", r"unknown key 'seq_len' in \[model\]"),  # of the other section
+        ("[model]\nseq_len = 8", r"unknown key 'seq_len' in \[model\]; it belongs into \[training\]$"),
+        ("[training]\nlr = 8", r"unknown key 'lr' in \[training\]; it is called learning_rate here$"),
+        (
+            "[model]\nblock_size = 8\nnum_layers = 2",
+            r"unknown key 'num_layers' in \[model\]; it is called n_layer here$",
+        ),
+        ("[training]\nblock_size = 8", r"unknown key 'block_size' in \[training\]; it belongs into \[model\]"),
+        ("[training]\nlayers = 8", r"unknown key 'layers' in \[training\]; it is called n_layer in \[model\] here$"),
+        ("[training]\nout = 'x'", r"unknown key 'out' in \[training\]; it is called --out-dir here$"),
+        ("[training]\nmax-iters = 8", r"unknown key 'max-iters' in \[training\]; it is called max_steps here$"),
         ("n_layer = 2", r"unknown 'n_layer'; expected the sections \[model\] and \[training\]"),
         ("[optimizer]\nlr = 1", "unknown 'optimizer'"),
         ("model = 3", "unknown 'model'"),
@@ -194,6 +203,18 @@ def test_the_configs_that_come_along_are_sound(path):
     config = TrainingConfig(**tables["training"])
     assert config.warmup_steps < config.max_steps
     assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+def test_other_trainers_names_lead_to_settings_that_exist():
+    ours = {f.name for config in (TransformerConfig, TrainingConfig) for f in dataclasses.fields(config)}
+    ours = (ours | {"out_dir", "resume", "config"}) - set(DERIVED)
+    ours.add("vocab_size")  # of the training too
+    for theirs, here in other_names.NAMES.items():
+        named: list[str] = []
+        hint = other_names.name_here(theirs.replace("_", "-"), lambda name, named=named: named.append(name) or name)
+        assert theirs not in ours and set(named) <= ours and hint.startswith("; "), (theirs, hint)
+        assert named or here.startswith(": "), theirs
+    assert other_names.name_here("xyzzy", other_names.as_flag) == ""
 
 
 def test_a_byte_order_mark_and_foreign_line_ends_are_read(tmp_path):

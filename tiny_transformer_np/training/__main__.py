@@ -1,7 +1,4 @@
-"""Train a transformer language model: python train.py [--config FILE.toml] [--data FILE...] [--n-layer 4 ...]
-
-The same as `python -m tiny_transformer_np.training`, and as `minigrad-train` where the package is installed.
-"""
+"""Train a transformer language model: `python train.py`, or `minigrad-train` where the package is installed."""
 
 from __future__ import annotations
 
@@ -9,41 +6,24 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
-import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from kernels.system import cli, streams
-from kernels.system.files import given
 from kernels.system.signals import asking_to_stop
-from tiny_transformer_np.config import DERIVED, ConfigError, TrainingConfig, TransformerConfig, find_config, load_toml
+from tiny_transformer_np.config import ConfigError, TrainingConfig, TransformerConfig, find_config, load_toml
+from tiny_transformer_np.training.arguments import PROG, Settings, absolute_paths, command, parse_arguments
 
 if TYPE_CHECKING:  # imported where they are used, or not at all: --help is answered at once
-    from kernels.system.files import StrPath
     from tiny_transformer_np.training.memory import Estimate
     from tiny_transformer_np.training.run_folder import Found, Run
     from tiny_transformer_np.training.trainer import Trainer
 
 Result = TypeVar("Result")
-Settings: TypeAlias = dict[str, Any]  # {field of a config: value}
 Job: TypeAlias = "tuple[Run, Settings, TrainingConfig, Found | None]"  # of `new_job` and `resumed_job`
-
-PROG = cli.program("train.py")
-EPILOG = """examples:
-  {0}                                     the default: the Python manual, under two minutes
-  {0} --data book.txt --max-steps 5000    your own text
-  {0} --config configs/shakespeare_char.toml --data input.txt
-  {0} --resume runs/default-20260101-120000
-  {0} --step-backward --break-on blocks.1.attn    walk through one step's backward; writes nothing
-"""
-
-
-def command() -> str:
-    """The command that started this process, without its arguments."""
-    return cli.command("tiny_transformer_np.training", "minigrad-train", "train.py")
 
 
 @cli.command_line(PROG)
@@ -259,80 +239,6 @@ def resumed_job(args: argparse.Namespace, claims: contextlib.ExitStack) -> Job:
 def device_kernels(args: argparse.Namespace) -> Settings:
     """--device selects the device's kernels, even if the config has kernels = reference."""
     return {"kernels": "fast"} if args.training.get("device", "cpu") != "cpu" else {}
-
-
-def absolute(path: StrPath) -> str:
-    """A path of the command line as an absolute one; /dev/stdin and the like become the file behind them."""
-    named = given(path).absolute()
-    file = os.path.realpath(named)
-    return str(given(file if named.is_relative_to("/dev") and os.path.isfile(file) else named))
-
-
-def absolute_paths(settings: Settings) -> Settings:
-    """Data paths as absolute ones, so that a run can be resumed from any directory."""
-    paths = {k: tuple(map(absolute, settings.get(k, ()))) for k in ("data", "val_data")}
-    return {**settings, **{k: v for k, v in paths.items() if v}}
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Namespace with config, resume, out_dir, and the settings that were given, as dicts `model` and `training`."""
-    parser = cli.Parser(
-        prog=PROG,
-        description=__doc__,
-        epilog=EPILOG.format(command()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--config", type=cli.path, metavar="FILE", help="settings, a file or a shipped one's name; flags override them"
-    )
-    run.add_argument(
-        "--out-dir", type=cli.path, metavar="DIR", help="folder of the run (default: runs/CONFIG-DATE-TIME)"
-    )
-    run.add_argument("--resume", type=cli.path, metavar="RUN", help="run folder, or a checkpoint in one, to go on with")
-    run.add_argument(
-        "--post-mortem", type=cli.path, metavar="FILE", help="stop where the step after this saved state went bad"
-    )
-    run.add_argument("--step-backward", action="store_true", help="walk through one step's backward, node by node")
-    run.add_argument("--break-on", metavar="WHAT", help="module, operation or id where --step-backward stops first")
-    run.add_argument("--at-step", metavar="N", type=int, help="the step to walk through (default: the next one)")
-    run.add_argument("--preflight", action="store_true", help="make all checks of a new run, train nothing, and stop")
-    run.add_argument("--no-preflight", action="store_true", help="begin a new run without its checks")
-    run.add_argument("--no-memory-check", action="store_true", help="begin even if the memory will not do, it seems")
-    add_flags(parser.add_argument_group("model"), TransformerConfig, skip=DERIVED)
-    add_flags(parser.add_argument_group("training"), TrainingConfig)
-    args = parser.parse_args()
-    for section, config in (("model", TransformerConfig), ("training", TrainingConfig)):
-        names = [f.name for f in dataclasses.fields(config)]
-        settings = {name: getattr(args, name) for name in names if hasattr(args, name)}
-        setattr(args, section, {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-    if args.step_backward:  # the reference kernels, whatever the config says: they can be stepped into
-        args.stepped_kernels = args.training.pop("kernels", "reference")
-    elif args.break_on is not None or args.at_step is not None:
-        parser.error("--break-on and --at-step go with --step-backward")
-    args.no_steps = bool(args.resume) and args.training.get("max_steps") == 0  # in a new run that means: by epochs
-    if args.no_steps:
-        del args.training["max_steps"]
-    return args
-
-
-def add_flags(
-    group: argparse._ArgumentGroup, config: type[TransformerConfig | TrainingConfig], skip: Sequence[str] = ()
-) -> None:
-    """A flag for every field of a config dataclass; one that is not given leaves no trace."""
-    for field in dataclasses.fields(config):
-        if field.name in skip:
-            continue
-        options = {"help": field.metadata["help"], "default": argparse.SUPPRESS}
-        if field.type is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        elif field.type in (int, float, str):
-            options |= {"type": field.type, "choices": field.metadata["choices"]}
-            options["metavar"] = None if field.metadata["choices"] else "N" if field.type is int else "X"
-        else:
-            options |= {"nargs": "+", "metavar": "FILE"} if field.type == tuple[str, ...] else {
-                "nargs": 2, "type": float, "metavar": "X"}  # fmt: skip
-        group.add_argument("--" + field.name.replace("_", "-"), **options)
 
 
 if __name__ == "__main__":

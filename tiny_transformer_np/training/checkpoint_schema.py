@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from kernels.system.printable import brief
 from kernels.system.tensors import Header
-from tiny_transformer_np.config import SECTIONS, ConfigError, TrainingConfig, TransformerConfig, renamed, typed
+from tiny_transformer_np.config import SECTIONS, ConfigError, TrainingConfig, TransformerConfig, as_made, renamed, typed
 from tiny_transformer_np.model import parameter_shapes
 from tiny_transformer_np.tokenizer import CharTokenizer
 
@@ -43,7 +43,7 @@ def check(meta: Meta, header: Header) -> None:
 
 
 def configs(meta: Meta) -> tuple[TransformerConfig, TrainingConfig]:
-    """(TransformerConfig, TrainingConfig) of a checkpoint. Settings new since then get their defaults."""
+    """(TransformerConfig, TrainingConfig) of a checkpoint. For settings new since then see `config.as_made`."""
     return tuple(config(**_settings(meta, section)) for section, config in SECTIONS.items())
 
 
@@ -53,7 +53,7 @@ def _settings(meta: Meta, section: str) -> dict[str, Any]:
     for key in table:
         if key not in types:
             raise ConfigError(f"its {section} settings have an unknown {brief(key)}; {_other_version(meta)}")
-    return {key: typed(value, types[key], f"its {key}") for key, value in table.items()}
+    return as_made(section, {key: typed(value, types[key], f"its {key}") for key, value in table.items()})
 
 
 def _check_format(meta: Meta) -> None:

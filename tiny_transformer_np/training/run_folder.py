@@ -20,7 +20,7 @@ import tomli_w
 
 from kernels.system import cache, files, locks
 from kernels.system.files import StrPath
-from tiny_transformer_np.config import SECTIONS, ConfigError, TrainingConfig, TransformerConfig, load_toml
+from tiny_transformer_np.config import SECTIONS, ConfigError, TrainingConfig, TransformerConfig, as_made, load_toml
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training import checkpoint_schema as schema
 from tiny_transformer_np.training.checkpoint import Arrays
@@ -31,8 +31,8 @@ AnyConfig = TypeVar("AnyConfig", TransformerConfig, TrainingConfig)
 Found: TypeAlias = tuple[Path, Arrays, Meta]  # a checkpoint and its contents
 
 #: settings that may change when a run is resumed
-CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "verify_every", "threads", "dtype",
-              "device")  # fmt: skip
+CHANGEABLE = ("max_steps", "log_interval", "eval_interval", "save_interval", "verify_every", "threads", "num_workers",
+              "dtype", "device")  # fmt: skip
 DATA = ("data", "val_data")  # paths may change: the checkpoint has digests of the contents
 LOCK = ".train.lock"
 NAMES = ("config.toml", "metrics.jsonl", "loss.png", "samples", "checkpoints")  # the program never touches other names
@@ -165,7 +165,7 @@ def find(path: StrPath) -> tuple[Run, Path | None]:
 def stored_configs(run: Run) -> tuple[TransformerConfig, TrainingConfig]:
     """(TransformerConfig, TrainingConfig) of a run."""
     tables = load_toml(run.config)
-    return tuple(SECTIONS[name](**tables[name]) for name in ("model", "training"))
+    return tuple(SECTIONS[name](**as_made(name, tables[name])) for name in ("model", "training"))
 
 
 def changed(config: AnyConfig, flags: dict[str, Any]) -> AnyConfig:
