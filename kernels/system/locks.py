@@ -3,14 +3,19 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
+from kernels.system import files
 from kernels.system.files import StrPath
 
 try:
     import fcntl
 except ImportError:
     fcntl = None  # type: ignore[assignment]  # Windows, which mypy does not think of
+
+
+_ATTEMPTS = 100  # to hold a folder while other processes create and remove it
 
 
 class Held(Exception):
@@ -34,6 +39,27 @@ def holding(path: StrPath) -> Iterator[bool]:
                 if _is_at(file, path):
                     os.unlink(path)  # while it is held, so that nobody can have taken it
             file.close()
+
+
+def hold_folder(claims: contextlib.ExitStack, folder: StrPath, name: str) -> tuple[list[Path], bool]:
+    """Until `claims` is closed the folder exists, and this process holds its lock file of that name. Held as `holding`.
+
+    A missing folder is created, and removed again if it is empty afterwards. Returns the folders that were made for
+    this, outermost first, and whether the system keeps others out.
+    """
+    folder = Path(folder)
+    for attempt in range(_ATTEMPTS):
+        with contextlib.ExitStack() as attempted:
+            try:
+                made = attempted.enter_context(files.folders(folder))
+                locked = attempted.enter_context(holding(folder / name))
+            except FileNotFoundError:  # another process created and removed it meanwhile
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            claims.push(attempted.pop_all())
+            return made, locked
+    raise AssertionError
 
 
 def _taken(path: StrPath) -> BinaryIO | None:

@@ -212,7 +212,7 @@ def open_corpus(folder: StrPath, progress: Progress | None = None) -> Corpus:
     change. progress(done, total): called with bytes of what is read.
     """
     folder = Path(folder)
-    index = _read_index(folder)
+    index = read_index(folder)
     tokenizer = _read_tokenizer(folder, index)
     dtype = DTYPES[index["dtype"]]
     splits: dict[str, Tokens] = {}
@@ -256,7 +256,7 @@ def _mapped(folder: Path, name: str, dtype: np.dtype[Any], length: int, sha256: 
         raise ConfigError(f"{error}; {_ADVICE}") from None
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
     """The index, checked except for what it says of files."""
     path = folder / INDEX
     if not is_folder(folder):

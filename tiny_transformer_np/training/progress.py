@@ -76,7 +76,7 @@ class Progress:
             left = (time.perf_counter() - self._started) / done * (self.total_steps - row["step"])
             self.say(
                 f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f}  lr {row['lr']:.2e}  "
-                f"grad norm {row['grad_norm']:.2f}  {row['tokens_per_second']:,.0f} tokens/s  {_clock(left)} left"
+                f"grad norm {row['grad_norm']:.2f}  {row['tokens_per_second']:,.0f} tokens/s  {clock(left)} left"
             )
 
     def sample(self, text: str) -> None:
@@ -123,7 +123,8 @@ class Progress:
         streams.note(one_line(f"warning: {what}: {reason}; the run goes on"))
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A duration as minutes:seconds, or hours:minutes:seconds."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,242 @@
+"""Texts that are given directly become a corpus in the user's cache; the next run with the same texts finds it there.
+
+    $XDG_CACHE_HOME/minigrad/corpora/KEY/    a folder as `prepare` makes it, complete when it appears
+
+KEY is a sha256 of the texts, of how they are read and of the tokenizer. What was not used for 30 days is removed, and
+so are those longest unused while all are larger than 10 GB together. Without a cache, or room in it, the corpus lies in
+a temporary folder that goes when the process ends.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernels.system import cache, files
+from kernels.system.files import StrPath
+from tiny_transformer_np import tokenizers
+from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.corpus.documents import Source, Unit, find_sources, units
+from tiny_transformer_np.corpus.encoding import (
+    KINDS,
+    VOCAB_SIZE,
+    encoded,
+    id_type,
+    learned_units,
+    make_tokenizer,
+    separator_of,
+)  # fmt: skip
+from tiny_transformer_np.corpus.progress import Progress, Silent
+from tiny_transformer_np.corpus.shards import INDEX, SPLITS, Corpus, Entry, open_corpus, write_index, write_shard
+from tiny_transformer_np.corpus.streams import open_data
+from tiny_transformer_np.corpus.tokens import Tokens
+from tiny_transformer_np.tokenizers import Tokenizer
+
+VERSION = 1  # of what a key stands for: a change of how text becomes ids needs another
+DAY = 24 * 60 * 60.0
+OLDEST, MOST_BYTES = 30 * DAY, 10 << 30  # an entry's age since it was used; all entries together
+_HASHED = 1 << 20  # bytes of a file that are read at a time
+_UNFINISHED = ".tmp"  # ends the name of a folder that is being written
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True)
+class CachedCorpus:
+    """corpus: of the texts; sources: their files, those to train on first; files: a sha256 of each."""
+
+    corpus: Corpus
+    sources: list[Source]
+    files: list[str]
+
+
+def cached_corpus(
+    data: Sequence[StrPath],
+    val_data: Sequence[StrPath] = (),
+    tokenizer: str | Tokenizer = "char",
+    vocab_size: int = 0,
+    field: str = "text",
+    keep_marks: bool = False,
+    plain: bool = False,
+    progress: Progress | None = None,
+) -> CachedCorpus:
+    """The corpus of these files: from the cache, or made now in this process, in a bounded amount of memory.
+
+    tokenizer, vocab_size: see `encoding.make_tokenizer`; field: that has the text in .jsonl and .parquet files;
+    keep_marks, plain: how files were read by released versions, see `documents.find_sources`. ConfigError, in one line,
+    for data that cannot be used; OSError where there is no room for a corpus.
+    """
+    given = tokenizer if isinstance(tokenizer, Tokenizer) or tokenizer in KINDS else tokenizers.load(tokenizer)
+    splits = [find_sources(paths, plain=plain, keep_marks=keep_marks) for paths in (data, val_data)]
+    sources = [source for split in splits for source in split]
+    digests = [_sha256_of(source) for source in sources]
+    making = _Making(given, vocab_size, splits, field, progress or Silent())
+    return CachedCorpus(_found_or_made(making, making.key(digests)), sources, digests)
+
+
+def corpus_of_text(text: str, tokenizer: str | Tokenizer = "char", vocab_size: int = 0) -> Corpus:
+    """The corpus of one document that is in memory already, and stays there."""
+    if isinstance(tokenizer, str):
+        trained = tokenizer in KINDS
+        tokenizer = (
+            tokenizers.train(tokenizer, [text], vocab_size or VOCAB_SIZE) if trained else tokenizers.load(tokenizer)
+        )
+    try:
+        ids = tokenizer.encode(text)
+    except ValueError as error:
+        raise ConfigError(f"the text cannot be used with this tokenizer: {error}") from None
+    if tokenizer.end_of_text is not None:
+        ids = np.append(ids, [tokenizer.end_of_text])
+    tokens = Tokens(ids.astype(id_type(tokenizer)), ends=[len(ids)])
+    return Corpus(tokenizer, tokens, None, tokens.digest())
+
+
+# ------------------------------------------------------------------------------------------ making
+
+
+@dataclass(frozen=True)
+class _Making:
+    """What a corpus is made from; splits: files to train on, files to validate."""
+
+    tokenizer: str | Tokenizer
+    vocab_size: int
+    splits: list[list[Source]]
+    field: str
+    progress: Progress
+
+    def key(self, digests: Sequence[str]) -> str:
+        """The name of the entry. digests: a sha256 of each file."""
+        contents = iter(digests)
+        files = [[[next(contents), s.format, s.compression, s.keep_marks] for s in split] for split in self.splits]
+        if isinstance(self.tokenizer, Tokenizer):
+            tokenizer: Any = self.tokenizer.to_json()
+        else:
+            tokenizer = [self.tokenizer]
+            if self.tokenizer == "bpe":
+                tokenizer += [self.vocab_size or VOCAB_SIZE, metadata.version("tokenizers")]
+        fields = self.field if any(s.format != "text" for split in self.splits for s in split) else None
+        return hashlib.sha256(json.dumps([VERSION, files, tokenizer, fields]).encode()).hexdigest()
+
+    def write(self, folder: Path) -> None:
+        """Write the corpus into an empty folder."""
+        splits, options = [units(sources) for sources in self.splits], {"field": self.field}
+        tokenizer = self.tokenizer
+        if not isinstance(tokenizer, Tokenizer):
+            learned = learned_units(tokenizer, splits)
+            with self._shown("tokenizer", learned) as tell:
+                tokenizer = make_tokenizer(tokenizer, self.vocab_size, learned, options, tell)
+        entries: list[list[Entry]] = []
+        with self._shown("tokens", splits) as tell:
+            for split, parts in zip(SPLITS, splits, strict=True):
+                entries.append([])
+                for number, unit in enumerate(parts):
+                    pieces = encoded(unit, tokenizer, number == 0, options, tell)
+                    entries[-1].append(write_shard(folder, f"{split}-{number:05d}", pieces, id_type(tokenizer)))
+        if not sum(entry["tokens"] for entry in entries[0]):
+            raise ConfigError("the data have no text; give files with text in them")
+        write_index(folder, tokenizer, id_type(tokenizer), entries[0], entries[1], separator_of(tokenizer))
+
+    @contextlib.contextmanager
+    def _shown(self, what: str, splits: Sequence[Sequence[Unit]]) -> Iterator[Callable[[int], None]]:
+        """During the block the progress is shown; yields what is to be called with bytes that were read."""
+        self.progress.begin(what, sum(unit.size for split in splits for unit in split), 0)
+        try:
+            yield self.progress.advance
+        finally:
+            self.progress.end()
+
+
+def _found_or_made(making: _Making, key: str) -> Corpus:
+    """The corpus of this key."""
+    place = cache.folder("corpora", "texts are tokenized again at the next start")
+    if place is not None:
+        if corpus := _opened(place / key):
+            return corpus
+        _prune(place)
+        try:
+            return _kept(making, place, key)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            cache.say(f"{place}: {error.strerror}; texts are tokenized again at the next start")
+    folder = cache.temporary() / key
+    if not folder.exists():
+        with _removed_on_error(folder):
+            folder.mkdir()
+            making.write(folder)
+    return open_corpus(folder)
+
+
+def _opened(folder: Path) -> Corpus | None:
+    """The corpus in a folder of the cache; None if there is none. A damaged one is removed."""
+    if not files.is_file(folder / INDEX):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(folder)  # it is in use
+    try:
+        return open_corpus(folder)
+    except ConfigError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def _kept(making: _Making, place: Path, key: str) -> Corpus:
+    """Make an entry of the cache, under another name until it is complete."""
+    folder = Path(tempfile.mkdtemp(dir=place, prefix=f"{key[:16]}.", suffix=_UNFINISHED))
+    with _removed_on_error(folder):
+        making.write(folder)
+        try:
+            os.rename(folder, place / key)
+        except OSError:  # another process made it meanwhile
+            if (corpus := _opened(place / key)) is None:
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+            return corpus
+    return open_corpus(place / key)
+
+
+@contextlib.contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _prune(place: Path) -> None:
+    """Remove entries that were not used for long, and parts of entries that killed processes left."""
+    now, kept = time.time(), []
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            age = now - entry.stat(follow_symlinks=False).st_mtime
+            if age > (DAY if entry.name.endswith(_UNFINISHED) else OLDEST):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                kept.append((age, entry.path, sum(file.stat().st_size for file in os.scandir(entry.path))))
+    total = sum(size for _, _, size in kept)
+    for age, path, size in sorted(kept, reverse=True):
+        if total > MOST_BYTES and age > DAY:  # a younger one may be in use
+            shutil.rmtree(path, ignore_errors=True)
+            total -= size
+
+
+def _sha256_of(source: Source) -> str:
+    sha256 = hashlib.sha256()
+    try:
+        with open_data(source.name, source.path) as file:
+            while data := file.read(_HASHED):
+                sha256.update(data)
+    except OSError as error:
+        raise ConfigError(f"cannot read data file {source.name}: {error.strerror}") from None
+    return sha256.hexdigest()

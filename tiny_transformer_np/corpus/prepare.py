@@ -1,0 +1,272 @@
+"""A folder of token ids from files of text, made by several processes, and gone on with after a kill.
+
+    DIR/plan.json       what was asked for, and what the files were like; first
+        tokenizer.json  complete when it appears
+        train-00000.bin train-00000.borders train-00000.json ...   a shard for each unit of text, see corpus/shards.py
+        index.json      last: DIR is a corpus now
+
+What a shard contains follows from its unit and the tokenizer alone, so all these files but plan.json are the same for
+any number of processes and after any number of kills. One process at a time works on a folder.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from kernels.cpu import threads
+from kernels.system import cache, files, locks
+from kernels.system.files import StrPath
+from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.corpus import shards, workers
+from tiny_transformer_np.corpus.decoding import STANDARD_INPUT
+from tiny_transformer_np.corpus.documents import Unit, find_sources, save_standard_input, units
+from tiny_transformer_np.corpus.encoding import KINDS, id_type, learned_units, loaded, separator_of
+from tiny_transformer_np.corpus.plan import PLAN, Plan, Request, Stamp, stamp
+from tiny_transformer_np.corpus.progress import Progress, Silent
+from tiny_transformer_np.corpus.shards import INDEX, SPLITS, TOKENIZER, Entry
+from tiny_transformer_np.corpus.workers import Task
+from tiny_transformer_np.tokenizers import Tokenizer
+
+Splits: TypeAlias = list[list[Unit]]  # units to train on, units to validate
+
+STDIN, LOCK = ".standard-input", ".prepare.lock"  # the first is a folder
+MOST_PROCESSES = 8  # unless more are asked for: each takes about 100 MB
+#: the names that are written here, a regular expression; nothing else in a folder is touched
+_WRITTEN = r"plan\.json|index\.json|tokenizer\.json|(?:train|val)-\d{5,}\.(?:bin|borders|json)"
+_READ = 1 << 20  # bytes of standard input that are read at a time
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a corpus has. earlier: it was complete before; splits: of each its documents, tokens and bytes of text."""
+
+    folder: Path
+    vocab_size: int
+    splits: dict[str, tuple[int, int, int]]
+    earlier: bool
+
+
+def prepare(request: Request, folder: StrPath, processes: int = 0, progress: Progress | None = None) -> Summary:
+    """Make `folder` a corpus as `request` says, or go on where an earlier call with the same request was ended.
+
+    processes: 0: one a core, at most MOST_PROCESSES. Raises ConfigError, and leaves nothing behind, for data or
+    arguments that cannot be used; for a folder with other things in it, which stay. After an OSError, a WorkerError or
+    an interrupt the folder stays, and the same call goes on.
+    """
+    folder = Path(folder)
+    _require_usable(folder)
+    with contextlib.ExitStack() as claims:
+        made, locked = _claim(claims, folder)
+        _require_usable(folder)  # nor has another process used it just before
+        if locked:
+            claims.callback(_remove_partial, folder)
+            _remove_partial(folder)
+        return _Preparation(
+            request, folder, folder in made, processes or default_processes(), progress or Silent()
+        ).run()
+
+
+def default_processes() -> int:
+    return min(threads.cores(), MOST_PROCESSES)
+
+
+def _claim(claims: contextlib.ExitStack, folder: Path) -> tuple[list[Path], bool]:
+    """Create and lock the folder: (folders that were made for it, whether the system has locks)."""
+    try:
+        made, locked = locks.hold_folder(claims, folder, LOCK)
+    except locks.Held:
+        raise ConfigError(f"another process is preparing {folder}; wait until it has ended") from None
+    except OSError as error:
+        if not files.is_of_the_path(error):
+            raise
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+    if not locked:
+        cache.say(f"no locks for {folder} on this system: see to it that no other process prepares it too")
+    return made, locked
+
+
+def _require_usable(folder: Path) -> None:
+    """ConfigError if the folder holds anything that this program did not write there."""
+    if (found := files.status(folder)) is None or not files.is_folder(folder):
+        if found:
+            raise ConfigError(f"{folder} is a file; expected a folder for --out, or one that is not there yet")
+        return
+    names = sorted(os.listdir(folder))
+    if PLAN in names:
+        return
+    if INDEX in names:
+        raise ConfigError(f"{folder} holds a corpus whose {PLAN} is gone; give another --out")
+    ours = re.compile(rf"\.(?:{_WRITTEN})\.\d+-[0-9a-f]{{8}}\.partial|{re.escape(STDIN)}|{re.escape(LOCK)}")
+    if others := [name for name in names if not ours.fullmatch(name)]:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise ConfigError(f"{folder} holds {others[0]}{more}; give an empty or a new folder for --out")
+
+
+def _remove_partial(folder: Path) -> None:
+    """Remove what this or a killed process did not finish."""
+    shutil.rmtree(folder / STDIN, ignore_errors=True)
+    files.remove_partial(folder, _WRITTEN)
+
+
+class _Preparation:
+    """One call of `prepare`, in a folder that this process alone works on."""
+
+    def __init__(self, request: Request, folder: Path, made: bool, processes: int, progress: Progress) -> None:
+        self.request, self.folder, self.made = request, folder, made
+        self.processes, self.progress = processes, progress
+        self.earlier = Plan.read(folder)
+        self.options = {"field": request.field}
+
+    def run(self) -> Summary:
+        begun = False
+        try:
+            plan, splits = self._plan()
+            complete = (self.folder / INDEX).exists()
+            if self.earlier:
+                self._require_same(plan, complete)
+            else:
+                plan.write(self.folder)
+            begun = True
+            if not complete:
+                self._make_tokenizer(splits)
+                self._finish(plan, self._make_shards(splits))
+        except ConfigError:  # the data cannot be used, now or later
+            if begun or not self.earlier:
+                self._remove_all()
+            raise
+        self._remove(r"(?:train|val)-\d{5,}\.json")  # of a process that was killed behind its index
+        return self._summary(complete)
+
+    # -------------------------------------------------------------------------------------- the plan
+
+    def _plan(self) -> tuple[Plan, Splits]:
+        """The plan and the units of what is asked for now."""
+        path, stdin = self._stdin()
+        splits, stamps = [], []
+        for paths in (self.request.data, self.request.val_data):
+            sources = find_sources(paths, standard_input=path)
+            splits.append(units(sources))
+            stamps.append([stdin if stdin and source.name == STANDARD_INPUT else stamp(source) for source in sources])
+        return Plan.of(self.request, stamps, self.made), splits
+
+    def _stdin(self) -> tuple[Path | None, Stamp | None]:
+        """A copy of standard input, which other processes can read, and its stamp; None if it is not asked for."""
+        count = [*self.request.data, *self.request.val_data].count("-")
+        if not count:
+            return None, None
+        if count > 1:
+            raise ConfigError("standard input, -, is given twice; it can be read once")
+        (self.folder / STDIN).mkdir()
+        path, sha256 = save_standard_input(self.folder / STDIN), hashlib.sha256()
+        with open(path, "rb") as file:
+            while data := file.read(_READ):
+                sha256.update(data)
+        return path, ["-", path.stat().st_size, sha256.hexdigest()]
+
+    def _require_same(self, plan: Plan, complete: bool) -> None:
+        """ConfigError unless the plan is the one that the folder was begun with."""
+        assert self.earlier
+        if difference := plan.difference(self.earlier):
+            raise self._other(difference, complete)
+        if not complete and self.earlier.program != plan.program:
+            raise self._other(f"version {self.earlier.program} began it, and this is {plan.program}", complete)
+
+    def _other(self, difference: str, complete: bool) -> ConfigError:
+        what = "holds another corpus" if complete else "was begun for another corpus"
+        return ConfigError(f"{self.folder} {what}: {difference}; give another --out, or remove the folder")
+
+    # -------------------------------------------------------------------------------------- the work
+
+    def _make_tokenizer(self, splits: Splits) -> None:
+        if (self.folder / TOKENIZER).exists():
+            return
+        spec, learning = self.request.tokenizer, learned_units(self.request.tokenizer, splits)
+        what = f"the tokenizer {spec}" if spec not in KINDS else "the text for the tokenizer"
+        arguments = {
+            "folder": str(self.folder), "spec": spec, "vocab_size": self.request.vocab_size, "options": self.options,
+            "splits": [[unit.to_json() for unit in units] for units in learning],
+        }  # fmt: skip
+        sizes = [sum(unit.size for units in learning for unit in units)]
+        self._work("tokenizer", [Task("tokenizer", what, arguments)], sizes, 0, threads=self.processes)
+
+    def _tokenizer(self) -> Tokenizer:
+        return loaded(str(self.folder / TOKENIZER))
+
+    def _make_shards(self, splits: Splits) -> dict[str, list[Entry]]:
+        """What the index says of each shard; those that are missing are made."""
+        entries: dict[str, Entry | None] = {}
+        dtype = id_type(self._tokenizer())
+        tasks, sizes, done = {}, [], 0
+        for split, parts in zip(SPLITS, splits, strict=True):
+            for number, unit in enumerate(parts):
+                name = f"{split}-{number:05d}"
+                entries[name] = shards.finished_shard(self.folder, name, dtype)
+                if entries[name]:
+                    done += unit.size
+                    continue
+                arguments = {"folder": str(self.folder), "name": name, "unit": unit.to_json(), "first": number == 0,
+                             "options": self.options}  # fmt: skip
+                tasks[name] = Task("shard", str(unit), arguments)
+                sizes.append(unit.size)
+        for name, entry in zip(tasks, self._work("tokens", list(tasks.values()), sizes, done), strict=True):
+            entries[name] = entry
+        return {
+            split: [entry for name, entry in entries.items() if entry and name.startswith(split)] for split in SPLITS
+        }
+
+    def _work(self, what: str, tasks: list[Task], sizes: list[int], done: int, threads: int = 1) -> list[Any]:
+        """The results of the tasks, which read so many bytes each; done: bytes that were read earlier."""
+        answers: list[Any] = [None] * len(tasks)
+        read = [0] * len(tasks)
+
+        def tell(index: int, n: int) -> None:  # n counts unpacked text, sizes bytes on disk
+            n = min(n, sizes[index] - read[index])
+            read[index] += n
+            self.progress.advance(n)
+
+        self.progress.begin(what, sum(sizes) + done, done)
+        try:
+            with contextlib.closing(workers.results(tasks, self.processes, tell, threads)) as results:
+                for index, answer in results:
+                    answers[index] = answer
+                    tell(index, sizes[index])
+        finally:
+            self.progress.end()
+        return answers
+
+    def _finish(self, plan: Plan, entries: dict[str, list[Entry]]) -> None:
+        if changed := plan.changed_files():
+            raise ConfigError(f"{changed} this command began; start it again when the data stay as they are")
+        if not sum(entry["tokens"] for entry in entries["train"]):
+            raise ConfigError("the data have no text; give files with text in them")
+        tokenizer = self._tokenizer()
+        shards.write_index(
+            self.folder, tokenizer, id_type(tokenizer), entries["train"], entries["val"], separator_of(tokenizer)
+        )
+
+    # -------------------------------------------------------------------------------------- the folder
+
+    def _remove(self, names: str) -> None:
+        """Delete the files of these names, a regular expression."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if re.fullmatch(names, entry.name) and entry.is_file(follow_symlinks=False):
+                    os.unlink(entry.path)
+
+    def _remove_all(self) -> None:
+        """Delete what was written here; the plan last, since it says of the others that they are ours."""
+        self._remove(rf"(?!{re.escape(PLAN)})(?:{_WRITTEN})")
+        self._remove(re.escape(PLAN))
+
+    def _summary(self, earlier: bool) -> Summary:
+        index = shards.read_index(self.folder)
+        splits = {
+            split: tuple(sum(entry[key] for entry in entries) for key in ("documents", "tokens", "bytes"))
+            for split, entries in index["splits"].items()
+        }
+        return Summary(self.folder, index["vocab_size"], splits, earlier)
