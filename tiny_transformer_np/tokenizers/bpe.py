@@ -1,0 +1,195 @@
+"""Byte-level BPE (Sennrich et al. 2016, Radford et al. 2019), encoded by Hugging Face's `tokenizers`.
+
+A text is split into words by GPT-2's regular expression, a word becomes bytes, and pairs of tokens are merged, the
+pair that stands first in the list of merges first. Files spell a byte as a printable character, see `BYTE_OF`.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from kernels.arrays import Array
+from kernels.system.printable import brief
+from tiny_transformer_np.tokenizers.base import ByteLevelTokenizer, utf8
+
+if TYPE_CHECKING:
+    import tokenizers
+
+LARGEST = 15 << 20  # characters of the JSON text, which a checkpoint has inside its own: see `tensors.MAX_TEXT`
+LONGEST_TOKEN = 1024  # bytes; GPT-2's longest token has 128
+_PART = 1 << 16  # characters that Hugging Face's encoder gets at a time
+_BATCH = 1 << 20  # characters of one call: its results take about 100 bytes a token
+#: Unicode's White_Space, which is `\s` of GPT-2's expression (Python's also has U+001C..U+001F)
+WHITESPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_CUT = re.compile(f"(?<=[^{WHITESPACE}])[{WHITESPACE}]")  # no word reaches across: see `_parts`
+
+
+def _byte_of() -> dict[str, int]:
+    """{character: byte} of GPT-2's spelling: printable bytes of Latin-1 as they are, the others from U+0100 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+BYTE_OF = _byte_of()
+
+
+class BpeTokenizer(ByteLevelTokenizer):
+    """Byte-level BPE with GPT-2's pre-tokenizer.
+
+    tokens    V str, in order of their ids: in GPT-2's spelling of bytes, or literally where added
+    merges    pairs of tokens, the first to be applied first
+    special   names of tokens that no text is encoded to
+    added     tokens that are found in a text before it is split into words
+
+    Raises ValueError, one line, for what is not a byte-level BPE that encodes every text.
+    """
+
+    kind = "bpe"
+
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        merges: Sequence[tuple[str, str]],
+        special: Iterable[str] = (),
+        added: Iterable[str] = (),
+    ) -> None:
+        self.tokens, self.merges = tuple(tokens), tuple(merges)
+        self._ids = {token: id for id, token in enumerate(self.tokens)}
+        self._special, self._added = tuple(special), tuple(added)
+        self._check()
+        literal = {*self._special, *self._added}
+        self.token_bytes = tuple(utf8(token) if token in literal else _spelled(token) for token in self.tokens)
+        longest = max(range(len(self.token_bytes)), key=lambda id: len(self.token_bytes[id]))
+        if (n := len(self.token_bytes[longest])) > LONGEST_TOKEN:
+            raise ValueError(f"the token {brief(self.tokens[longest])} has {n} bytes; expected at most {LONGEST_TOKEN}")
+
+    def _check(self) -> None:
+        size = 12 * sum(map(len, self.tokens)) + 24 * len(self.tokens)  # at most, of its JSON text, with escapes
+        if size > LARGEST:
+            raise ValueError(f"its {len(self.tokens):,} tokens take {size:,} characters; expected at most {LARGEST:,}")
+        if missing := sorted(BYTE_OF[character] for character in BYTE_OF.keys() - self._ids.keys()):
+            raise ValueError(f"its vocabulary has no token for the byte {missing[0]:#04x}; expected one for each byte")
+        seen, made = set(), set(BYTE_OF)
+        for pair in self.merges:
+            left, right = pair
+            for token in (left, right, left + right):
+                if token not in self._ids:
+                    raise ValueError(f"its merge of {brief(left)} and {brief(right)} needs {brief(token)}, "
+                                     "which is not in the vocabulary")  # fmt: skip
+            if pair in seen:
+                raise ValueError(f"its merge of {brief(left)} and {brief(right)} stands twice")
+            seen.add(pair)
+            made.add(left + right)
+        for token in (*self._special, *self._added):
+            if token in made:
+                raise ValueError(f"{brief(token)} is both an added token and one that merges make")
+            if not token or token not in self._ids:
+                raise ValueError(f"its added token {brief(token)} is not in the vocabulary")
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        return {token: self._ids[token] for token in self._special}
+
+    def encode(self, text: str, first: int = 0) -> Array:
+        utf8(text, first)
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Iterable[str]) -> list[Array]:
+        """`encode` of each text, faster. Memory beside the result does not grow with the number of texts."""
+        split = []
+        for text in texts:
+            utf8(text)
+            split.append(list(_parts(text)))
+        ids = chain.from_iterable(
+            [np.array(each.ids, np.int64) for each in self._encoder.encode_batch_fast(batch, add_special_tokens=False)]
+            for batch in _batches(chain.from_iterable(split))
+        )
+        return [np.concatenate([np.empty(0, np.int64), *islice(ids, len(parts))]) for parts in split]
+
+    @cached_property
+    def _encoder(self) -> "tokenizers.Tokenizer":
+        """Hugging Face's tokenizer; it knows no special tokens, so that a text which spells one is text."""
+        hf = hugging_face()
+        encoder = hf.Tokenizer(hf.models.BPE(self._ids, list(self.merges)))
+        encoder.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        encoder.add_tokens([hf.AddedToken(token, normalized=False) for token in self._added])
+        return encoder
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}  # made anew where needed
+
+    def to_json(self) -> dict[str, Any]:
+        """Hugging Face's tokenizer.json, which has no "kind": its reader refuses keys that it does not know."""
+        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+        places = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        added = [
+            {"id": self._ids[token], "content": token, **places, "special": token in self._special}
+            for token in sorted((*self._special, *self._added), key=self._ids.__getitem__)
+        ]
+        return {
+            "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+            "pre_tokenizer": byte_level, "post_processor": None, "decoder": byte_level,
+            "model": {
+                "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                "vocab": dict(self._ids), "merges": [list(pair) for pair in self.merges],
+            },
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, obj: dict[str, Any]) -> Self:
+        from tiny_transformer_np.tokenizers.bpe_files import parts_of_tokenizer_json
+
+        return cls(*parts_of_tokenizer_json(obj))
+
+
+def hugging_face() -> Any:
+    """The package `tokenizers`. One thread, unless TOKENIZERS_PARALLELISM says otherwise: a pool of threads does not
+    survive a fork, and the package warns of that."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import tokenizers
+
+    return tokenizers
+
+
+def _spelled(token: str) -> bytes:
+    """The bytes of a token in GPT-2's spelling."""
+    try:
+        return bytes([BYTE_OF[character] for character in token])
+    except KeyError as error:
+        wrong = f"its token {brief(token)} has the character {error.args[0]!r}, which spells no byte"
+        raise ValueError(f"{wrong}; expected a byte-level vocabulary as GPT-2's") from None
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text in parts that have the same ids one by one as together.
+
+    A part ends before whitespace that follows non-whitespace: no alternative of GPT-2's expression matches both, and
+    the only one that looks ahead, `\\s+(?!\\S)`, begins behind that place.
+    """
+    start = 0
+    while cut := _CUT.search(text, start + _PART):
+        yield text[start : cut.start()]
+        start = cut.start()
+    if start < len(text):
+        yield text[start:]
+
+
+def _batches(parts: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of parts, of at most _BATCH characters or of one part."""
+    batch: list[str] = []
+    n = 0
+    for part in parts:
+        if batch and n + len(part) > _BATCH:
+            yield batch
+            batch, n = [], 0
+        batch.append(part)
+        n += len(part)
+    if batch:
+        yield batch
