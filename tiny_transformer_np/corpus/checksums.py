@@ -46,8 +46,8 @@ def largest(numbers: Array, before: int) -> int:
 
 
 def ascending(numbers: Array, before: int) -> int:
-    """The last of `numbers` (n,). ValueError unless each is larger than the one before it."""
-    if int(numbers[0]) <= before or (numbers[1:] <= numbers[:-1]).any():
+    """The last of `numbers` (n,). ValueError unless each is larger than the one before it, and than 0."""
+    if int(numbers[0]) <= max(before, 0) or (numbers[1:] <= numbers[:-1]).any():
         raise ValueError("its numbers do not ascend")
     return int(numbers[-1])
 

@@ -5,16 +5,16 @@
     train-00000.bin       token ids, uint16 or uint32, little-endian, nothing else: np.memmap reads it
     train-00000.borders   uint64, little-endian: the places in the shard behind which a document ends, ascending
     train-00000.json      what the index says of the shard, until there is an index
+    plan.json             what `prepare` was asked for, written first; not read here
 
 Each file is written under another name first, and so is whole or not there. What stands in an index is not believed
 before it is checked.
 """
 
 import hashlib
-import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ from tiny_transformer_np.tokenizers import Tokenizer
 Entry: TypeAlias = dict[str, Any]  # what the index says of a shard
 
 FORMAT, VERSION = "minigrad-corpus", 1
-INDEX, TOKENIZER = "index.json", "tokenizer.json"
+INDEX, TOKENIZER, PLAN = "index.json", "tokenizer.json", "plan.json"
 SPLITS = ("train", "val")
 DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 BORDER = np.dtype("<u8")
@@ -44,7 +44,7 @@ ENTRY = {"file": str, "tokens": int, "bytes": int, "documents": int, "sha256": s
          "borders_sha256": str}  # fmt: skip
 KEYS = {"format": str, "version": int, "dtype": str, "vocab_size": int, "tokenizer_sha256": str, "separator": str,
         "splits": dict, "sha256": str}  # fmt: skip
-_NAME = re.compile(r"(?:train|val)-\d{5,9}")
+_NAME = re.compile(r"(?:train|val)-[0-9]{5,9}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _ADVICE = "copy the corpus again, or prepare it again"
 COMMAND = "python -m tiny_transformer_np.training.prepare"
@@ -202,7 +202,7 @@ def _digest(index: Mapping[str, Any]) -> str:
 
 def is_corpus(path: StrPath) -> bool:
     """Whether `path` is a folder that `prepare` made, or began to make."""
-    return is_folder(path) and (is_file(Path(path) / INDEX) or any(_unfinished(Path(path))))
+    return is_folder(path) and (is_file(Path(path) / INDEX) or _is_unfinished(Path(path)))
 
 
 def open_corpus(folder: StrPath, progress: Progress | None = None) -> Corpus:
@@ -260,12 +260,12 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The index, checked except for what it says of files."""
     path = folder / INDEX
     if not is_folder(folder):
-        raise ConfigError(f"{folder} is no folder; expected one that `{COMMAND} ... --out DIR` made")
+        raise ConfigError(f"{folder} is no folder; expected one that `{COMMAND} PATH... --out DIR` made")
     if not is_file(path):
-        if any(_unfinished(folder)):
-            raise ConfigError(f"the corpus {folder} is not finished; the command that began it goes on: {COMMAND} "
-                              f"... --out {folder}")  # fmt: skip
-        raise ConfigError(f"{folder} has no {INDEX}; expected a corpus, which `{COMMAND} ... --out DIR` makes")
+        if _is_unfinished(folder):
+            raise ConfigError(f"the corpus {folder} is not finished; the command that began it goes on: "
+                              f"{COMMAND} PATH... --out {folder}")  # fmt: skip
+        raise ConfigError(f"{folder} has no {INDEX}; expected a corpus, which `{COMMAND} PATH... --out DIR` makes")
     index = _read_json(path, "index")
     if index.get("format") != FORMAT:
         raise ConfigError(f"{path} is not the index of a corpus; its format is {brief(index.get('format'))}")
@@ -351,6 +351,6 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"the {what} {path} is damaged ({one_line(error)}); {_ADVICE}") from None
 
 
-def _unfinished(folder: Path) -> Iterator[Path]:
-    """The files of a corpus that has no index yet."""
-    return itertools.chain.from_iterable(folder.glob(f"{split}-*.borders") for split in SPLITS)
+def _is_unfinished(folder: Path) -> bool:
+    """Whether `prepare` has begun to make a corpus of this folder; of one that has no index yet."""
+    return is_file(folder / PLAN) or any(any(folder.glob(f"{split}-*.borders")) for split in SPLITS)

@@ -244,15 +244,16 @@ class Tokens(Joined):
         if len(starts) and not 0 <= starts.min() <= starts.max() <= len(self) - length:
             raise IndexError(f"a window of {length} ids from {starts.min()} to {starts.max()} on, among {len(self)}")
         out = np.empty((len(starts), length), np.int64)
-        numbers = self._range_of(starts).tolist()
-        arrays = {number: self._in_range(number) for number in set(numbers)}
-        for row, number, start in zip(out, numbers, starts.tolist(), strict=True):
-            first = start - self._offsets[number]
-            ids = arrays[number][first : first + length]
+        order = np.argsort(starts, kind="stable")  # so that one range at a time is in use
+        numbers, number = self._range_of(starts[order]).tolist(), -1
+        for row, here, start in zip(order.tolist(), numbers, starts[order].tolist(), strict=True):
+            if here != number:
+                number, offset, array = here, self._offsets[here], self._in_range(here)
+            ids = array[start - offset : start - offset + length]
             if len(ids) == length:
-                row[:] = ids
+                out[row] = ids
             else:  # it reaches into the next range
-                self._read(start, row)
+                self._read(start, out[row])
         return out
 
     def part(self, start: int, stop: int) -> "Tokens":
