@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tiny_transformer_np import CharTokenizer, ConfigError, TrainingConfig
+from tiny_transformer_np.corpus.tokens import Tokens
 from tiny_transformer_np.training import TextDataset
 from tiny_transformer_np.training import text as texts
 from tiny_transformer_np.training.build_trainer import require_enough
@@ -152,24 +153,6 @@ def test_a_limited_evaluation_takes_the_same_windows_whatever_the_batch_size(lim
 # -------------------------------------------------------------------------------- documents by themselves
 
 
-class WithEnds:
-    """Numbered tokens in documents: what a `corpus.Tokens` offers. No window may reach beyond the last token."""
-
-    def __init__(self, lengths, ends=None):
-        self.tokens, self.dtype = np.arange(sum(lengths)), np.dtype(np.int64)
-        self.ends = np.cumsum(lengths) if ends is None else np.asarray(ends, np.int64)
-
-    def __len__(self):
-        return len(self.tokens)
-
-    def __getitem__(self, part):
-        return self.tokens[part]
-
-    def windows(self, starts, length):
-        assert (starts >= 0).all() and (starts + length <= len(self.tokens)).all()
-        return self.tokens[starts[:, None] + np.arange(length)]
-
-
 LENGTHS = {
     "one": [50],
     "short ones": [3, 1, 2, 1, 1, 9, 4, 5, 6, 1],
@@ -180,7 +163,9 @@ LENGTHS = {
 
 
 def by_document(lengths, stride=0, ends=None):
-    return TextDataset(WithEnds(lengths, ends), TOKENIZER, 4, stride, cross_documents=False)
+    """Numbered tokens in documents of these lengths."""
+    tokens = Tokens(np.arange(sum(lengths)), np.cumsum(lengths) if ends is None else ends)
+    return TextDataset(tokens, TOKENIZER, 4, stride, cross_documents=False)
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
@@ -240,9 +225,8 @@ def test_documents_without_a_second_token_are_refused():
 
 def test_documents_cost_an_eighth_of_a_byte_each():
     """So the borders of a large corpus may stay in their file."""
-    data = by_document([3] * 64_000)
-    arrays = [part for part in vars(data._windows).values() if isinstance(part, np.ndarray)]
-    assert sum(array.nbytes for array in arrays if array is not data.tokens.ends) <= 64_000 / 8 + 16
+    windows = by_document([3] * 64_000)._windows
+    assert sum(part.nbytes for part in vars(windows).values() if isinstance(part, np.ndarray)) <= 64_000 / 8 + 16
 
 
 # ----------------------------------------------------------------------------------------------- texts
