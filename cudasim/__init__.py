@@ -12,6 +12,7 @@ README.md in this folder tells what it checks and what it cannot. On the command
     build.py      compiles it with g++, together with runtime/
     cache.py      where compiled files are kept, unless the caller has a place of its own
     array.py      arrays on the device, which behave as CuPy's do
+    streams.py    streams and events: copies run as late as a program allows
     memory.py     what is allocated, and which of its bytes have been written
     argument_text.py  kernel arguments written as text
     lines.py      from an address in a compiled kernel to a line of its source

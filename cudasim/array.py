@@ -155,6 +155,13 @@ class SimArray(np.lib.mixins.NDArrayOperatorsMixin):
         self._values[bare] = _unwrap(value)
         _mark_written(self)
 
+    def set(self, values: np.ndarray) -> None:
+        """Copy a NumPy array of this shape and dtype here."""
+        if values.shape != self.shape or values.dtype != self.dtype:
+            raise ValueError(f"{values.dtype} {values.shape} cannot be copied to {self.dtype} {self.shape}")
+        self._values[...] = values
+        _mark_written(self)
+
     def fill(self, value: float) -> None:
         self._values.fill(value)
         _mark_written(self)

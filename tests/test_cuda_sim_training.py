@@ -1,5 +1,6 @@
 """`--device cuda-sim` trains as `--device cpu` does: the same numbers, resumed across devices, and nobody waits."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from cudasim import array as sim
+from kernels.cuda.uploads import Uploads
 from minigrad import gradcheck
 from minigrad.gradient_checking import table
 from tiny_transformer_np.config import TrainingConfig
 from tiny_transformer_np.training.build_trainer import build_trainer
+from tiny_transformer_np.training.diagnosis import step_backward
 
 ROOT = Path(__file__).parent.parent
 SHAPE = {"n_layer": 2, "n_embd": 32, "n_head": 2, "dropout": 0.1}
@@ -172,3 +175,78 @@ def test_no_gpu_is_said_in_one_line(folder):
     )  # fmt: skip
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1 and "cuda" in result.stderr and "--device cpu" in result.stderr
+
+
+# ---------------------------------------------------------------------------------- batches fetched ahead
+
+
+@pytest.mark.parametrize("changes", [{}, {"grad_accumulation_steps": 3}, {"overfit_one_batch": True}], ids=str)
+def test_threads_put_the_same_batches_on_the_device(folder, changes):
+    plain, ahead = (trainer_on(folder, "cuda-sim", num_workers=n, **changes) for n in (0, 2))
+    for _ in range(4):
+        expected, found = plain.train_step(), ahead.train_step()
+        assert [float(number) for number in found] == [float(number) for number in expected]
+    for (name, p), (_, q) in zip(plain.model.named_parameters(), ahead.model.named_parameters(), strict=True):
+        assert sim.asnumpy(p.data).tobytes() == sim.asnumpy(q.data).tobytes(), name
+
+
+def test_the_host_waits_for_nothing_though_threads_fetch_the_batches(folder):
+    """The ids are checked on the host: no operation reads them back."""
+    trainer = trainer_on(folder, "cuda-sim", num_workers=2, grad_accumulation_steps=2)
+    trainer.train_step()
+    before = sim.host_reads
+    trainer.train_step()
+    trainer.train_step()
+    assert sim.host_reads == before
+
+
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("wild", [2**40, -1, 99])
+def test_an_index_outside_of_the_vocabulary_never_reaches_the_device(folder, part, wild, monkeypatch):
+    """The step that needs the batch refuses it, as it does without threads."""
+    started = []
+    monkeypatch.setattr(
+        Uploads, "start", lambda self, array, start=Uploads.start: started.append(array) or start(self, array)
+    )
+    for num_workers in (0, 2):
+        trainer = trainer_on(folder, "cuda-sim", num_workers=num_workers)
+        original = trainer.train_dataset.batch
+
+        def batch(number, *args, original=original):
+            arrays = original(number, *args)
+            if number == 2:
+                arrays[part][1, 3] = wild
+            return arrays
+
+        trainer.train_dataset.batch = batch
+        trainer.train_step(), trainer.train_step()
+        with pytest.raises(IndexError, match=rf"^(embedding: id|cross-entropy: target) {wild} is outside 0\.\.\d+$"):
+            trainer.train_step()
+        assert trainer.step == 2
+    assert started and not any((array == wild).any() for array in started)
+
+
+def test_a_step_that_goes_bad_sends_the_threads_back(folder):
+    """The batches of the steps behind it are asked for once more, and the run goes on to the same weights."""
+    trainer, clean = (trainer_on(folder, "cuda-sim", num_workers=2, log_interval=4, eval_interval=90, save_interval=90)
+                      for _ in "ab")  # fmt: skip
+    backward = trainer.backward
+    trainer.backward = lambda loss, grad: backward(loss, grad * np.float32(np.inf if trainer.step == 5 else 1.0))
+    with pytest.raises(FloatingPointError, match="at step 6"):
+        trainer.train()
+    trainer.backward = backward
+    while trainer.step < 8:
+        trainer.train_step()
+        clean.train_step()
+    while clean.step < 8:
+        clean.train_step()
+    for (name, p), (_, q) in zip(trainer.model.named_parameters(), clean.model.named_parameters(), strict=True):
+        assert sim.asnumpy(p.data).tobytes() == sim.asnumpy(q.data).tobytes(), name
+
+
+def test_a_step_can_be_walked_through_though_threads_fetch_its_batch(folder, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("next\nlocals\nverify\nwhere\nquit\n"))
+    trainer = trainer_on(folder, "cuda-sim", num_workers=2)
+    step_backward(trainer, at_step=2, break_on="embedding")
+    said = capsys.readouterr().out
+    assert "embedding" in said and "left half-way" in said

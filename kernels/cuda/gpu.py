@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import math
 import os
 import re
 import sys
@@ -82,6 +83,56 @@ def memory() -> int:
     import cupy
 
     return cupy.cuda.Device().mem_info[1]
+
+
+# ------------------------------------------------------------------------------------------------ streams
+
+
+def new_stream() -> Any:
+    """A stream that waits for no other, nor another for it, but where `wait_event` says so."""
+    import cupy
+
+    return cupy.cuda.Stream(non_blocking=True)
+
+
+def current_stream() -> Any:
+    """The stream on which this thread launches kernels."""
+    import cupy
+
+    return cupy.cuda.get_current_stream()
+
+
+def record(stream: Any) -> Any:
+    """An event behind what is on the stream now: `event.done`, `stream.wait_event(event)`."""
+    import cupy
+
+    event = cupy.cuda.Event(disable_timing=True)
+    event.record(stream)
+    return event
+
+
+def empty_on(stream: Any, shape: Shape, dtype: npt.DTypeLike) -> Array:
+    """Uninitialised memory for the work of a stream: it goes back to CuPy's free memory of this stream.
+
+    There it may be handed out again before kernels on other streams that read it have run.
+    """
+    import cupy
+
+    with stream:
+        return cupy.empty(shape, dtype)
+
+
+def pinned(shape: Shape, dtype: npt.DTypeLike) -> np.ndarray:
+    """Host memory that a device can copy from by itself, uninitialised."""
+    import cupy
+
+    n, dtype = math.prod(shape), np.dtype(dtype)
+    return np.frombuffer(cupy.cuda.alloc_pinned_memory(n * dtype.itemsize), dtype, n).reshape(shape)
+
+
+def copy_async(array: Array, host: np.ndarray, stream: Any) -> None:
+    """Copy pinned memory to a device array of the same shape and dtype; returns before the copy is done."""
+    array.data.copy_from_host_async(host.ctypes.data, host.nbytes, stream)  # type: ignore[attr-defined]
 
 
 # ------------------------------------------------------------------------------------------------ kernels

@@ -10,13 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cudasim import module
-from cudasim.array import asarray, asnumpy, empty, pointer
+import numpy as np
+import numpy.typing as npt
+
+from cudasim import module, streams
+from cudasim.array import SimArray, asarray, asnumpy, empty, pointer
 from cudasim.source import CompileError
+from cudasim.streams import copy_async
+from kernels.arrays import Shape
 from kernels.system import cache
 from kernels.system.errors import DeviceError
 
-__all__ = ["asarray", "asnumpy", "capability", "empty", "launch", "load", "pointer", "require", "synchronize"]
+__all__ = [
+    "asarray", "asnumpy", "capability", "copy_async", "current_stream", "empty", "empty_on", "launch", "load",
+    "new_stream", "pinned", "pointer", "record", "require", "synchronize",
+]  # fmt: skip
 
 HEADERS = Path(__file__).parent
 mode = "fast"  # or "check": look for races, unwritten memory, accesses outside of arrays
@@ -67,6 +75,31 @@ def capability() -> int:
 
 def synchronize() -> None:
     """A launch returns when its kernel has ended: there is nothing to wait for."""
+
+
+def new_stream() -> streams.Stream:
+    """A stream whose work runs when somebody waits for it."""
+    return streams.Stream()
+
+
+def current_stream() -> streams.Stream:
+    """The stream on which kernels run."""
+    return streams.default
+
+
+def record(stream: streams.Stream) -> streams.Event:
+    """An event behind what is on the stream now: `event.done`, `stream.wait_event(event)`."""
+    return stream.record()
+
+
+def empty_on(stream: streams.Stream, shape: Shape, dtype: npt.DTypeLike) -> SimArray:
+    """Memory for the work of a stream."""
+    return empty(shape, dtype)
+
+
+def pinned(shape: Shape, dtype: npt.DTypeLike) -> np.ndarray:
+    """Host memory that `copy_async` copies from."""
+    return np.empty(shape, dtype)
 
 
 def require() -> None:

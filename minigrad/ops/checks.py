@@ -1,6 +1,7 @@
 """What layers and losses ask of their inputs before a kernel sees them: shapes, dtypes, indices within their range."""
 
 import operator
+from collections.abc import Callable
 from typing import Any, overload
 
 import numpy as np
@@ -111,18 +112,52 @@ def refuse(function: str, **given: bool) -> None:
             raise TypeError(f"{function}: the argument {name} is not supported")
 
 
-def integers(ids: TensorLike) -> Array:
+class CheckedIds:
+    """Ids on a device that were checked on the host, so that no operation waits for the device to check them.
+
+    Operations take it where they take ids. ids: integers on the host, of which a checked copy is kept; IndexError,
+    which begins with `what`, if one is outside 0..n-1 and not ignore_index. upload: begins to copy a host array, and
+    returns what has `array()`, the array on the device.
+    """
+
+    def __init__(
+        self, what: str, ids: Array, n: int, upload: Callable[[Array], Any], ignore_index: int | None = None
+    ) -> None:
+        own = _checked_copy(what, ids, n, ignore_index)
+        self.shape, self._n, self._ignore_index = own.shape, n, ignore_index
+        self._upload = upload(own)
+
+    def array(self) -> Array:
+        """The ids on the device, int64. It must not be written to: operations would trust what stands there."""
+        return self._upload.array()
+
+    def fit(self, n: int, ignore_index: int | None) -> bool:
+        """Whether each is in 0..n-1 or ignore_index."""
+        return self._n <= n and self._ignore_index in (None, ignore_index)
+
+
+def integers(ids: "TensorLike | CheckedIds") -> Array:
     """The array of a Tensor or of anything else, wherever it lies."""
+    if isinstance(ids, CheckedIds):
+        return ids.array()
     array = ids.data if isinstance(ids, Tensor) else ids
     return array if is_array(array) else np.asarray(array)
 
 
-def checked_ids(what: str, ids: TensorLike, n: int, like: Array, ignore_index: int | None = None) -> Array:
+def checked_ids(
+    what: str, ids: "TensorLike | CheckedIds", n: int, like: Array, ignore_index: int | None = None
+) -> Array:
     """A checked copy of the ids, int64, where the array `like` is. IndexError if one is outside 0..n-1.
 
     Kernels rely on the check: an index out of range would read or write foreign memory. The copy is private to the
     operation, since backward reads it once more, when the caller may have put the next batch into its own array.
     """
+    if isinstance(ids, CheckedIds) and ids.fit(n, ignore_index):
+        return ids.array()
+    return np.asarray(_checked_copy(what, ids, n, ignore_index), like=like)
+
+
+def _checked_copy(what: str, ids: "TensorLike | CheckedIds", n: int, ignore_index: int | None) -> Array:
     given = integers(ids)
     if given.dtype.kind not in "iu":
         raise TypeError(f"{what}{'es' if what.endswith('s') else 's'} must be integers, not {given.dtype}")
@@ -132,4 +167,4 @@ def checked_ids(what: str, ids: TensorLike, n: int, like: Array, ignore_index: i
         bad &= own != ignore_index
     if bad.any():
         raise IndexError(f"{what} {own[bad][0]} is outside 0..{n - 1}")
-    return np.asarray(own.astype(np.int64, copy=False), like=like)
+    return own.astype(np.int64, copy=False)

@@ -27,9 +27,9 @@ def softmax_cross_entropy(
     loss is 0. Raises IndexError for a target outside 0..V-1. targets may be on the host, wherever the logits are.
     """
     logits, _, _ = layer_inputs("cross-entropy", "logits", logits)
-    targets = integers(targets)
-    if targets.shape != logits.shape[:-1]:
-        raise ValueError(f"cross-entropy: logits {logits.shape} need targets {logits.shape[:-1]}, not {targets.shape}")
+    shape = integers(targets).shape
+    if shape != logits.shape[:-1]:
+        raise ValueError(f"cross-entropy: logits {logits.shape} need targets {logits.shape[:-1]}, not {shape}")
     if reduction not in ("mean", "sum"):
         raise ValueError(f'cross-entropy: reduction is {reduction!r}; expected "mean" or "sum"')
     targets = checked_ids("cross-entropy: target", targets, logits.shape[-1], logits.data, ignore_index)
@@ -83,7 +83,7 @@ def linear_cross_entropy(
         return cross_entropy(
             logits, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
         )
-    return _linear_cross_entropy(x, table, targets, ignore_index, reduction, float(grad_scale))
+    return _linear_cross_entropy(x, table, target, ignore_index, reduction, float(grad_scale))
 
 
 def _logits_of_classes(x: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
@@ -97,11 +97,12 @@ def _logits_of_classes(x: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _linear_cross_entropy(
-    x: Tensor, weight: Tensor, targets: Array, ignore_index: int, reduction: str, grad_scale: float
+    x: Tensor, weight: Tensor, target: TensorLike, ignore_index: int, reduction: str, grad_scale: float
 ) -> Tensor:
-    if x.shape[-1] != weight.shape[1] or targets.shape != x.shape[:-1]:
-        raise ValueError(f"cross-entropy: x {x.shape}, weight {weight.shape} and targets {targets.shape} do not fit")
-    targets = checked_ids("cross-entropy: target", targets, weight.shape[0], x.data, ignore_index)
+    shape = integers(target).shape
+    if x.shape[-1] != weight.shape[1] or shape != x.shape[:-1]:
+        raise ValueError(f"cross-entropy: x {x.shape}, weight {weight.shape} and targets {shape} do not fit")
+    targets = checked_ids("cross-entropy: target", target, weight.shape[0], x.data, ignore_index)
     recording = graph.thread.recording and (x.requires_grad or weight.requires_grad)
     output = weight.output() if recording and weight.node is None and weight.requires_grad else None
     loss, dx, dweight = kernels.for_array(x.data).linear_cross_entropy_forward(

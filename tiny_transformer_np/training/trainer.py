@@ -1,5 +1,6 @@
 """The training loop."""
 
+import contextlib
 import dataclasses
 import errno
 import math
@@ -18,7 +19,6 @@ from kernels.system.files import StrPath, replacing
 from kernels.system.signals import asking_to_stop
 from minigrad import optim, random, runtime
 from minigrad._tensor import Tensor
-from minigrad.recording import no_grad
 from tiny_transformer_np import __version__
 from tiny_transformer_np.config import ConfigError, TrainingConfig
 from tiny_transformer_np.model import TransformerLM
@@ -29,7 +29,9 @@ from tiny_transformer_np.training.checkpoint import Arrays, Meta
 from tiny_transformer_np.training.data_identity import changed_data
 from tiny_transformer_np.training.dataset import IGNORE_INDEX, Batch, TextDataset
 from tiny_transformer_np.training.diagnosis import explain_nonfinite, verify_step
+from tiny_transformer_np.training.evaluation import Evaluation, evaluate
 from tiny_transformer_np.training.finite_state import logits_are_finite, not_finite
+from tiny_transformer_np.training.loader import Loader
 from tiny_transformer_np.training.metrics import MetricsLog, Row, perplexity
 from tiny_transformer_np.training.plots import draw_metrics
 from tiny_transformer_np.training.progress import Progress
@@ -82,6 +84,7 @@ class Trainer:
         self.scheduler = get_cosine_schedule_with_warmup(
             self.optimizer, config.warmup_steps, self.total_steps, config.min_lr
         )
+        self.loader = self._new_loader()
         self.metrics = MetricsLog()
         self.stopped_by: signal.Signals | None = None  # the signal that asked to stop
         self._saved: tuple[Path | None, int] = None, 0  # the last checkpoint that was written or read, and its step
@@ -104,7 +107,7 @@ class Trainer:
                 self._write_sample_and_plot()
         self._clock = time.perf_counter() - self.metrics.elapsed_seconds
         with asking_to_stop(self._stop):
-            with self.progress.running(self.step, self.total_steps):
+            with self.progress.running(self.step, self.total_steps), contextlib.closing(self.loader):
                 while self.step < self.total_steps and not self.stopped_by:
                     self.train_epoch()
             if self.run and self.stopped_by:
@@ -137,12 +140,13 @@ class Trainer:
         finite changes nothing: the host does not wait for a step, it learns of it in `_report`.
         """
         step = self.step + 1
-        batches = [self._batch(step, micro) for micro in range(self.config.grad_accumulation_steps)]
-        n_targets = sum(int(np.count_nonzero(targets != IGNORE_INDEX)) for _, targets in batches)
+        self.loader.use(self.train_dataset)
+        loaded = [self.loader.batch(self._number(step, m)) for m in range(self.config.grad_accumulation_steps)]
+        n_targets = sum(each.n_targets for each in loaded)
         self.model.train()
         self.optimizer.zero_grad()
         total: Scalar = 0.0
-        for micro, batch in enumerate(batches):
+        for micro, (batch, _) in enumerate(loaded):
             loss = self.loss_of(step, micro, batch, grad_scale=1.0 / max(n_targets, 1))
             total = loss.data.astype(np.float64) + total
             self.backward(loss, np.asarray(1.0 / n_targets, loss.dtype))
@@ -167,10 +171,20 @@ class Trainer:
         return self.model(ids, targets, ignore_index=IGNORE_INDEX, reduction="sum", grad_scale=grad_scale)
 
     def _batch(self, step: int, micro: int) -> Batch:
-        number = (step - 1) * self.config.grad_accumulation_steps + micro
-        if self.config.overfit_one_batch:
-            number = micro
-        return self.train_dataset.batch(number, self.config.batch_size, self.config.seed)
+        """Any batch, on the host."""
+        return self.train_dataset.batch(self._number(step, micro), self.config.batch_size, self.config.seed)
+
+    def _number(self, step: int, micro: int) -> int:
+        """The number of a micro-batch in the dataset."""
+        return micro if self.config.overfit_one_batch else (step - 1) * self.config.grad_accumulation_steps + micro
+
+    def _new_loader(self) -> Loader:
+        config = self.config
+        return Loader(
+            self.train_dataset, config.batch_size, config.seed,
+            num_workers=0 if config.overfit_one_batch else config.num_workers,
+            prefetch=config.grad_accumulation_steps, device=config.device, vocab_size=self.model.config.vocab_size,
+        )  # fmt: skip
 
     def _finite(self, step: int, loss: Scalar, grad_norm: Scalar) -> tuple[float, float]:
         """Both as floats. FloatingPointError if one is not finite."""
@@ -190,17 +204,16 @@ class Trainer:
 
     # ------------------------------------------------------------------------ looking at the model
 
-    @no_grad()
     def evaluate(self) -> float:
-        """Loss per token over the whole validation text, each target once. Returns a float."""
+        """The loss of `evaluation`."""
+        return self.evaluation().loss
+
+    def evaluation(self) -> Evaluation:
+        """The Evaluation over the validation text: each target once, or about config.eval_tokens of them."""
         if self.val_dataset is None:
             raise ValueError("there is no validation text; give the Trainer a val_dataset")
-        self.model.eval()
-        total, n_targets = 0.0, 0
-        for ids, targets in self.val_dataset.blocks(max(1, EVAL_TOKENS // self.val_dataset.seq_len)):
-            total += self.model(ids, targets, ignore_index=IGNORE_INDEX, reduction="sum").item()
-            n_targets += int(np.count_nonzero(targets != IGNORE_INDEX))
-        return total / n_targets
+        rows = max(1, EVAL_TOKENS // self.val_dataset.seq_len)
+        return evaluate(self.model, self.val_dataset, rows, self.config.eval_tokens)
 
     def sample(self) -> str:
         """A piece of text from the model, the same for the same weights and step."""
