@@ -62,6 +62,9 @@ SUPPLIES = {
         lambda: all(importlib.util.find_spec(name) for name in ("nbclient", "ipykernel", "pdoc")),
         f"{PIP} -e '.[docs]'",
     ),
+    "data": Supply(
+        "pyarrow, of the extra data", lambda: importlib.util.find_spec("pyarrow") is not None, f"{PIP} -e '.[data]'"
+    ),
     "mypy": Supply("mypy", lambda: importlib.util.find_spec("mypy") is not None, f"{PIP} -e '.[dev]'"),
     "numpy21": Supply(
         "NumPy 2.1 or newer", lambda: np.lib.NumpyVersion(np.__version__) >= "2.1.0", f"{PIP} 'numpy>=2.1'"

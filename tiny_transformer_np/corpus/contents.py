@@ -18,8 +18,8 @@ _KINDS = (
     (b"PK\x03\x04", "a ZIP archive, as .docx, .epub and .xlsx are too; unpack it, or save it as text"),
     (b"\xd0\xcf\x11\xe0", "a document of an old Office; save it as text"),
     (b"{\\rtf", "an RTF document; save it as text"),
-    (b"\x1f\x8b", "packed by gzip; give it a name that ends with .txt.gz or .jsonl.gz"),
-    (b"\x28\xb5\x2f\xfd", "packed by zstd; give it a name that ends with .txt.zst or .jsonl.zst"),
+    (b"\x1f\x8b", "packed by gzip; unpack it, or give it a name that ends with .txt.gz or .jsonl.gz"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd; unpack it, or give it a name that ends with .txt.zst or .jsonl.zst"),
     (b"BZh", "packed by bzip2; unpack it: bunzip2"),
     (b"\xfd7zXZ", "packed by xz; unpack it: unxz"),
     (b"7z\xbc\xaf", "a 7-Zip archive; unpack it"),
@@ -62,15 +62,18 @@ def refuse_what_is_no_text(source: Source, head: bytes) -> None:
         raise ConfigError(f"data file {source.name} is {encoding}, not UTF-8 text; convert it: {command}")
     if head[257:262] == b"ustar":
         raise ConfigError(f"data file {source.name} is a tar archive, not text; unpack it: tar -xf")
-    kind = next((kind for magic, kind in _KINDS if head.startswith(magic)), None)
-    if kind and (b"\0" in head or not _is_utf8(head)):
+    if _is_utf8(head) and b"\0" not in head:
+        return
+    if kind := next((kind for magic, kind in _KINDS if head.startswith(magic)), None):
         raise ConfigError(f"data file {source.name} is not text: it is {kind}")
+    if b"\0" in head and not _is_utf8(head):
+        raise ConfigError(f"data file {source.name} is not text: it has null bytes, and is not UTF-8; expected text")
 
 
 def _wide(head: bytes) -> str:
     """The encoding of a text without a mark in which most characters have bytes 0; empty if it is none."""
     n = len(head) // 4
-    if n < 4:
+    if n < 4 or b"\0" not in head:
         return ""
     zeros = [head[place : 4 * n : 4].count(0) / n for place in range(4)]
     patterns = {"UTF-32LE": "0111", "UTF-32BE": "1110", "UTF-16LE": "0101", "UTF-16BE": "1010"}

@@ -26,9 +26,10 @@ _FIRST = (re.compile(r"[^\s\ud800-\udfff](?= )|(?=[^\ud800-\udfff])[^\W_](?=[\r\
 
 def last_cut(text: str) -> int:
     """The last position in `text`, whose line breaks are "\\n", at which it may be cut; 0 if there is none."""
-    for pattern in _LAST:
-        if found := pattern.match(text):
-            return found.end()
+    if "\n" in text or " " in text:  # else the patterns take long to find nothing
+        for pattern in _LAST:
+            if found := pattern.match(text):
+                return found.end()
     return 0
 
 
@@ -38,6 +39,8 @@ def first_cut(data: bytes) -> int:
     The bytes may begin and end within a character.
     """
     text = data.decode("utf-8", "surrogateescape")
+    if not set(b" \r\n").intersection(data):
+        return 0
     for pattern in _FIRST:
         if found := pattern.search(text):
             return len(text[: found.end()].encode("utf-8", "surrogateescape"))

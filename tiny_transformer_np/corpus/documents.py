@@ -52,10 +52,12 @@ def read(unit: Unit, field: str = "text", skipped: Counter[str] | None = None) -
                 yield from found
         else:
             for text in _fields(part, field):
-                if text:
-                    yield from _document(_slices(text), source.name)
-                else:
+                if not text:
                     skipped["null" if text is None else "empty"] += 1
+                elif len(text) <= SLICE:
+                    yield Piece(text, True, source.name)
+                else:
+                    yield from _document(_slices(text), source.name)
 
 
 def _fields(part: Part, field: str) -> Iterator[str | None]:

@@ -49,8 +49,9 @@ def _lines(stream: Stream, part: "Part") -> Iterator[bytes]:
             data, first = data.removeprefix(BOM), False
         *whole, rest = data.split(b"\n")
         for line in whole:
-            yield b"".join([*begun, line])
+            joined = b"".join([*begun, line])
             begun, length, number = [], 0, number + 1
+            yield joined
         begun.append(rest)
         length += len(rest)
         if length > LONGEST_LINE:
@@ -91,7 +92,7 @@ def _no_json(text: str, error: json.JSONDecodeError) -> str:
     hint = "expected an object in each line"
     if text in ("{", "[") or text.startswith(("[{", "[ {")):
         hint += "; a file of one list becomes that with jq -c '.[]' IN > OUT, another with jq -c . IN > OUT"
-    return f"it is not JSON ({error.msg} at its character {error.pos + 1}); {hint}"
+    return f"it is not JSON ({error.msg}, character {error.pos + 1:,}); {hint}"
 
 
 def _missing(field: str, found: dict[str, Any]) -> str:

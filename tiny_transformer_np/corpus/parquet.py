@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tiny_transformer_np.corpus.work_units import Part
 
 _BATCH = 1 << 20  # bytes of text, about, that are decoded at a time
+_ROWS = 256  # that are decoded at a time at most: a few may be much longer than the others
 _BUFFER = 1 << 20  # bytes read at a time
 
 
@@ -32,7 +33,7 @@ def read_parquet(part: "Part", field: str) -> Iterator[str | None]:
         for group in groups:
             found = file.metadata.row_group(group)
             rows = max(1, found.num_rows * _BATCH // max(found.total_byte_size, 1))
-            batches = file.iter_batches(min(rows, 65_536), row_groups=[group], columns=[field], use_threads=False)
+            batches = file.iter_batches(min(rows, _ROWS), row_groups=[group], columns=[field], use_threads=False)
             for batch in batches:
                 yield from batch.column(0).to_pylist()
 
@@ -74,4 +75,4 @@ def _is_strings(types: Any, type_: Any) -> bool:
     if types.is_dictionary(type_):
         type_ = type_.value_type
     is_view = getattr(types, "is_string_view", lambda type_: False)
-    return types.is_string(type_) or types.is_large_string(type_) or is_view(type_)
+    return types.is_string(type_) or types.is_large_string(type_) or is_view(type_) or types.is_null(type_)

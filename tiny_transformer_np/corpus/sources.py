@@ -1,6 +1,7 @@
 """The files that text comes from, as a person names them: files, folders, patterns."""
 
 import glob
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,18 +75,31 @@ def _files(path: StrPath, plain: bool) -> tuple[list[Path], bool]:
         return _in_folder(path), False
     if not glob.has_magic(str(path)) or os.path.lexists(path):
         return [path], True
-    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    matches = _matches(path)
     files = [match for match in matches if not is_folder(match)] or [f for match in matches for f in _in_folder(match)]
     if not files:
         raise ConfigError(f"no file matches the pattern {path}; give the name of a file or folder, or another pattern")
     return files, False
 
 
+def _matches(pattern: Path) -> list[Path]:
+    """The paths that match a pattern, in the order of names. Links to folders are not followed by `**`."""
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    names = pattern.parts[len(fixed) :]
+    try:
+        matches = sorted(Path(*fixed).glob("/".join(names)))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"cannot search for {pattern}: {getattr(error, 'strerror', None) or error}") from None
+    if any(name.startswith(".") for name in names):
+        return matches
+    return [match for match in matches if not any(part.startswith(".") for part in match.parts[len(fixed) :])]
+
+
 def _in_folder(folder: Path) -> list[Path]:
     """The files of a folder and those below it whose names end as FORMATS say. ConfigError if there is none."""
     others: Counter[str] = Counter()
     files = []
-    for file in _walk(folder, set()):
+    for file in _walk(folder):
         if named_format(file.name)[0]:
             files.append(file)
         else:
@@ -100,22 +114,24 @@ def _in_folder(folder: Path) -> list[Path]:
     return files
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[Path]:
     """All files below a folder, in the order of names; links to folders are followed, each folder is visited once."""
-    try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-    except OSError as error:
-        raise ConfigError(f"cannot read data folder {folder}: {error.strerror}") from None
-    for name, is_directory in found:
-        if is_directory:
-            yield from _walk(folder / name, seen)
-        else:
-            yield folder / name
+    seen: set[tuple[int, int]] = set()
+    waiting = [(folder, True)]
+    while waiting:
+        path, is_directory = waiting.pop()
+        if not is_directory:
+            yield path
+            continue
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            names = sorted((name for name in os.listdir(path) if not name.startswith(".")), reverse=True)
+        except OSError as error:
+            raise ConfigError(f"cannot read data folder {path}: {error.strerror}") from None
+        waiting += [(path / name, os.path.isdir(path / name)) for name in names]
 
 
 def named_format(name: str) -> tuple[str, str]:

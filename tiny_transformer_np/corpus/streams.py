@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import os
+import re
 import zlib
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from kernels.system.files import StrPath, open_regular
+from kernels.system.printable import brief
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np_package_check import interpreter
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from tiny_transformer_np.corpus.sources import Source
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+#: how packed files begin
+_MAGIC = {"gzip": re.compile(rb"\x1f\x8b"), "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")}
 _ONCE = 1 << 18  # bytes that are asked of a decompressor
 
 
@@ -86,32 +90,29 @@ class Stream:
         return b"".join(found)
 
     def _some(self, n: int) -> bytes:
-        source = self._source
         try:
             return self._unpacked_file.read(n)
         except (EOFError, zlib.error, OSError) as error:
-            if isinstance(error, OSError) and error.errno:
-                raise ConfigError(f"cannot read data file {source.name}: {error.strerror}") from None
-            what = str(error).lower()
-            if "truncated" in what or isinstance(error, EOFError):
-                raise ConfigError(
-                    f"data file {source.name} is cut off: its {source.compression} data end too early; copy or "
-                    "download it again"
-                ) from None
-            if "memory" in what:
-                raise ConfigError(
-                    f"data file {source.name} needs more than 128 MB to unpack; pack it again without --long"
-                ) from None
-            if self.position == 0 and ("not a gzipped" in what or "unknown frame" in what):
-                suffix = os.path.splitext(source.name)[1]
-                raise ConfigError(
-                    f"data file {source.name} is not packed by {source.compression}, although its name ends with "
-                    f"{suffix}; give it its right name"
-                ) from None
-            raise ConfigError(
-                f"data file {source.name} is damaged: {source.compression} cannot unpack what comes after "
-                f"{self.position:,} bytes of text; copy or download it again"
-            ) from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> ConfigError:
+        """The error to raise for one of a read."""
+        name, packed_by, what = self._source.name, self._source.compression, str(error)
+        if isinstance(error, OSError) and error.errno:
+            return ConfigError(f"cannot read data file {name}: {error.strerror}")
+        self.file.seek(0)
+        if not _MAGIC[packed_by].match(self.file.read(4)):
+            suffix = os.path.splitext(name)[1]
+            return ConfigError(
+                f"data file {name} is not packed by {packed_by}, although its name ends with {suffix}; rename it"
+            )
+        if isinstance(error, EOFError) or "Truncated" in what:
+            return ConfigError(f"data file {name} is cut off: its end is missing; copy or download it again")
+        if "too much memory" in what:  # to unpack
+            return ConfigError(f"data file {name} takes more than 128 MB to unpack; pack it again without --long")
+        return ConfigError(
+            f"data file {name} is damaged: {packed_by} says {brief(what, 100)}; copy or download it again"
+        )
 
     def require_unchanged(self) -> None:
         """ConfigError if the file is not as it was when it was found."""
