@@ -6,7 +6,7 @@ import json
 import pytest
 from small_models import TEXT, training_config
 
-from tiny_transformer_np import ConfigError, TrainingConfig
+from tiny_transformer_np import CharTokenizer, ConfigError, TrainingConfig
 from tiny_transformer_np.training import checkpoint, data_identity
 from tiny_transformer_np.training.build_trainer import build_trainer
 from tiny_transformer_np.training.checkpoint_schema import keeps_marks
@@ -47,9 +47,11 @@ def test_the_file_that_changed_is_named(files, changed, new, tmp_path):
 
 
 def test_the_manual_of_another_python_is_said_to_be_that():
-    meta = {"data": {"train": "1", "val": "2"}, "tokenizer": {"vocabulary": "ab"}, "versions": {"python": "3.9.1"}}
+    meta = {
+        "data": {"train": "1", "val": "2"}, "tokenizer": CharTokenizer("ab").to_json(), "versions": {"python": "3.9.1"},
+    }  # fmt: skip
     now = {"train": "3", "val": "4", "files": []}
-    found = data_identity.changed_data(meta, now, "abc", TrainingConfig())
+    found = data_identity.changed_data(meta, now, CharTokenizer("abc"), TrainingConfig())
     assert found.startswith("was trained on the manual of Python 3.9.1, and that of this Python, 3.")
 
 

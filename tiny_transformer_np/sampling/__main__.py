@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from contextlib import suppress
 
 import numpy as np
 
 import kernels
+from kernels.arrays import Array
 from kernels.system import cli
 from kernels.system.printable import brief, shown
 from minigrad import random
@@ -14,6 +16,7 @@ from minigrad.runtime import configure
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.model import TransformerLM
 from tiny_transformer_np.sampling.generator import generate
+from tiny_transformer_np.tokenizers import Tokenizer
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training.run_folder import newest_checkpoint
 
@@ -28,7 +31,10 @@ def arguments() -> argparse.Namespace:
         epilog="On a terminal control characters are shown as escapes; a file or a pipe gets the text itself.",
     )
     parser.add_argument("run", type=cli.path, help="run folder (its best checkpoint is used) or a checkpoint file")
-    parser.add_argument("--prompt", metavar="TEXT", help="text to go on from (default: a line break, if it knows that)")
+    parser.add_argument(
+        "--prompt", metavar="TEXT",
+        help="text to go on from, or ids where the tokenizer is not known (default: a line break, if it knows that)",
+    )  # fmt: skip
     parser.add_argument("--tokens", type=int, default=500, help="how many tokens to generate (default: 500)")
     parser.add_argument("--temperature", type=float, default=0.8, help="below 1 bolder, above 1 wilder (default: 0.8)")
     parser.add_argument("--top-k", type=int, help="choose among the k likeliest tokens only")
@@ -56,6 +62,26 @@ def one_token(model: TransformerLM) -> None:
     model(np.zeros((1, 1), np.int64), last_only=True)
 
 
+def encoded(tokenizer: Tokenizer, prompt: str) -> Array:
+    """The ids (n,) of --prompt, n >= 1. ConfigError for a text that has none."""
+    try:
+        ids = tokenizer.encode(prompt)
+    except ValueError as error:
+        raise ConfigError(f"--prompt: {error}") from None
+    if not len(ids):
+        raise ConfigError("--prompt is empty; give at least one character")
+    return ids
+
+
+def default_prompt(tokenizer: Tokenizer) -> Array:
+    """The ids (n,) of a line break, else of a space, else the first id alone."""
+    for text in "\n ":
+        with suppress(ValueError):
+            if len(ids := tokenizer.encode(text)):
+                return ids
+    return np.zeros(1, np.int64)
+
+
 @cli.command_line(PROG)
 def main() -> None:
     args = arguments()
@@ -63,23 +89,17 @@ def main() -> None:
     configure(threads=args.threads)
     path = newest_checkpoint(args.run)
     model, tokenizer, _ = checkpoint.load_model(path, check_logits=False)
-    if args.prompt is None:
-        args.prompt = next((c for c in "\n " if c in tokenizer.vocabulary), tokenizer.vocabulary[0])
-    try:
-        prompt = tokenizer.encode(args.prompt)
-    except ValueError as error:
-        raise ConfigError(f"--prompt: {error}") from None
-    if not len(prompt):
-        raise ConfigError("--prompt is empty; give at least one character")
+    prompt = default_prompt(tokenizer) if args.prompt is None else encoded(tokenizer, args.prompt)
     kernels.prepare(lambda: one_token(model))
     checkpoint.require_finite_logits(path, model)
     random.seek(args.seed)
     temperature = 0.0 if args.greedy else args.temperature
-    sys.stdout.write(shown(args.prompt, sys.stdout))
+    stream = tokenizer.stream()
+    sys.stdout.write(shown("".join(map(stream.feed, prompt.tolist())), sys.stdout))
     for token in generate(model, prompt, args.tokens, random.generator(), temperature, args.top_k, args.top_p):
-        sys.stdout.write(shown(tokenizer.decode([token]), sys.stdout))
+        sys.stdout.write(shown(stream.feed(token), sys.stdout))
         sys.stdout.flush()
-    sys.stdout.write("\n")
+    sys.stdout.write("\n")  # without stream.end(): half a character, where the last token is one, is not shown
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from tiny_transformer_np.tokenizers.bpe import BpeTokenizer
 from tiny_transformer_np.tokenizers.bpe_training import SAMPLE_BYTES
 from tiny_transformer_np.tokenizers.bytes import ByteTokenizer
 from tiny_transformer_np.tokenizers.characters import CharTokenizer
-from tiny_transformer_np.tokenizers.files import from_json, load
+from tiny_transformer_np.tokenizers.files import KINDS, from_json, load
 from tiny_transformer_np.tokenizers.ids import IdTokenizer
 from tiny_transformer_np.tokenizers.training import train
 
 __all__ = [
-    "END_OF_TEXT", "SAMPLE_BYTES", "BpeTokenizer", "ByteTokenizer", "CharTokenizer", "IdTokenizer", "TextStream",
-    "Tokenizer", "from_json", "load", "train",
+    "END_OF_TEXT", "KINDS", "SAMPLE_BYTES", "BpeTokenizer", "ByteTokenizer", "CharTokenizer", "IdTokenizer",
+    "TextStream", "Tokenizer", "from_json", "load", "train",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 LARGEST = 15 << 20  # characters of the JSON text, which a checkpoint has inside its own: see `tensors.MAX_TEXT`
+MOST_ADDED = 4096  # tokens that every text is searched for
 LONGEST_TOKEN = 1024  # bytes; GPT-2's longest token has 128
 _PART = 1 << 16  # characters that Hugging Face's encoder gets at a time
 _BATCH = 1 << 20  # characters of one call: its results take about 100 bytes a token
@@ -86,11 +87,14 @@ class BpeTokenizer(ByteLevelTokenizer):
                 raise ValueError(f"its merge of {brief(left)} and {brief(right)} stands twice")
             seen.add(pair)
             made.add(left + right)
+        if len(self._added) > MOST_ADDED:
+            raise ValueError(f"it has {len(self._added):,} added tokens; expected at most {MOST_ADDED:,}")
         for token in (*self._special, *self._added):
             if token in made:
-                raise ValueError(f"{brief(token)} is both an added token and one that merges make")
+                raise ValueError(f"{brief(token)} is made by merges, or is added twice; an added token may not be")
             if not token or token not in self._ids:
                 raise ValueError(f"its added token {brief(token)} is not in the vocabulary")
+            made.add(token)
 
     @property
     def special_tokens(self) -> dict[str, int]:

@@ -24,6 +24,8 @@ def parts_of_tokenizer_json(obj: dict[str, Any]) -> Parts:
 
     Left out: truncation, padding and the post-processor, which add or drop tokens at the ends of a text.
     """
+    if "kind" in obj:
+        raise ValueError(f"it has the key 'kind', {brief(obj['kind'])}; {_EXPECTED}, which has no such key")
     model, normalizer = _table(obj, "model"), obj.get("normalizer")
     if model.get("type", "BPE") != "BPE":
         raise ValueError(f"its model is {brief(model.get('type'))}; {_EXPECTED}")
@@ -87,8 +89,8 @@ def _added_token(token: object, ids: dict[str, int]) -> tuple[str, bool]:
     content, id = (token.get("content"), token.get("id")) if isinstance(token, dict) else (None, None)
     if not isinstance(token, dict) or not isinstance(content, str) or type(id) is not int:
         raise ValueError(f"its added token {brief(token)} has no content or no id")
-    if ids.setdefault(content, id) != id:
-        raise ValueError(f"its added token {brief(content)} has the id {id}, in the vocabulary {ids[content]}")
+    if (known := ids.setdefault(content, id)) != id:
+        raise ValueError(f"its added token {brief(content)} has the id {brief(id)}, in the vocabulary {brief(known)}")
     special = token.get("special") is True
     if not special and any(token.get(key) for key in ("single_word", "lstrip", "rstrip")):
         raise ValueError(f"its added token {brief(content)} depends on what stands around it; expected single_word, "

@@ -28,5 +28,5 @@ class ByteTokenizer(ByteLevelTokenizer):
     @classmethod
     def from_json(cls, obj: dict[str, Any]) -> Self:
         if obj != {"kind": cls.kind}:
-            raise ValueError(f"a tokenizer of bytes has the keys {brief(sorted(obj))}; expected 'kind' alone")
+            raise ValueError(f"it has the keys {brief(sorted(obj))}; expected 'kind' alone")
         return cls()

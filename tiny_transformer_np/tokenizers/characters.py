@@ -69,7 +69,7 @@ class CharTokenizer(Tokenizer):
     @classmethod
     def from_json(cls, obj: dict[str, Any]) -> Self:
         if obj.get("kind") != cls.kind or obj.keys() - {"kind", "vocabulary"}:
-            raise ValueError(f"a tokenizer of characters has the keys {brief(sorted(obj))}; expected 'vocabulary'")
+            raise ValueError(f"it has the keys {brief(sorted(obj))}; expected 'kind' and 'vocabulary'")
         if not isinstance(obj.get("vocabulary"), str):
             raise ValueError(f"its vocabulary is {brief(obj.get('vocabulary'))}; expected a text")
         return cls(obj["vocabulary"])

@@ -17,19 +17,19 @@ from tiny_transformer_np.tokenizers.ids import IdTokenizer
 TOKENIZER_JSON = "tokenizer.json"
 #: file of the vocabulary -> file of the merges, in one folder: as `transformers` names them, and as GPT-2's code did
 _MERGES = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}
-_KINDS: dict[str, type[Tokenizer]] = {each.kind: each for each in (CharTokenizer, ByteTokenizer, IdTokenizer)}
+KINDS: dict[str, type[Tokenizer]] = {
+    each.kind: each for each in (CharTokenizer, ByteTokenizer, BpeTokenizer, IdTokenizer)
+}
 
 
 def from_json(obj: object) -> Tokenizer:
     """The tokenizer that `to_json` gave this object for. ValueError, one line, for any other object."""
     if not isinstance(obj, dict):
         raise ValueError(f"a tokenizer is {brief(obj)}; expected an object")
-    if "kind" not in obj and "model" in obj:
-        return BpeTokenizer.from_json(obj)
-    kind: Any = obj.get("kind")
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise ValueError(f"a tokenizer is of kind {brief(kind)}; expected {', '.join(_KINDS)} or a tokenizer.json")
-    return _KINDS[kind].from_json(obj)
+    kind: Any = obj.get("kind", BpeTokenizer.kind)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"it is of kind {brief(kind)}; expected one of {', '.join(KINDS)}")
+    return KINDS[kind].from_json(obj)
 
 
 def load(path: StrPath) -> Tokenizer:

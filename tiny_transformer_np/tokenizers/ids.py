@@ -53,7 +53,7 @@ class IdTokenizer(Tokenizer):
     @classmethod
     def from_json(cls, obj: dict[str, Any]) -> Self:
         if obj.get("kind") != cls.kind or obj.keys() != {"kind", "vocab_size"}:
-            raise ValueError(f"a tokenizer of ids has the keys {brief(sorted(obj))}; expected 'kind' and 'vocab_size'")
+            raise ValueError(f"it has the keys {brief(sorted(obj))}; expected 'kind' and 'vocab_size'")
         return cls(obj["vocab_size"])
 
 

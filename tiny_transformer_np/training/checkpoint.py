@@ -16,7 +16,7 @@ from kernels.system import tensors
 from kernels.system.files import StrPath, replacing
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.model import TransformerLM
-from tiny_transformer_np.tokenizer import CharTokenizer
+from tiny_transformer_np.tokenizers import Tokenizer
 from tiny_transformer_np.training import checkpoint_schema as schema
 from tiny_transformer_np.training.checkpoint_schema import Meta
 from tiny_transformer_np.training.finite_state import logits_are_finite, not_finite
@@ -89,7 +89,7 @@ def _digest(arrays: Arrays, meta: Meta) -> str:
     return digest.hexdigest()
 
 
-def load_model(path: StrPath, check_logits: bool = True) -> tuple[TransformerLM, CharTokenizer, Meta]:
+def load_model(path: StrPath, check_logits: bool = True) -> tuple[TransformerLM, Tokenizer, Meta]:
     """(model, tokenizer, meta) of a checkpoint, ready to generate from. ConfigError if its logits are not finite.
 
     check_logits: False if the caller calls `require_finite_logits` itself, once the kernels are compiled.
@@ -100,7 +100,7 @@ def load_model(path: StrPath, check_logits: bool = True) -> tuple[TransformerLM,
     load_weights(model, arrays, path)
     if check_logits:
         require_finite_logits(path, model)
-    return model, CharTokenizer(meta["tokenizer"]["vocabulary"]), meta
+    return model, schema.tokenizer_of(meta, config), meta
 
 
 def load_weights(model: TransformerLM, arrays: Arrays, path: StrPath) -> None:

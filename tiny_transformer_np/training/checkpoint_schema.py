@@ -13,7 +13,7 @@ from kernels.system.printable import brief
 from kernels.system.tensors import Header
 from tiny_transformer_np.config import SECTIONS, ConfigError, TrainingConfig, TransformerConfig, as_made, renamed, typed
 from tiny_transformer_np.model import parameter_shapes
-from tiny_transformer_np.tokenizer import CharTokenizer
+from tiny_transformer_np.tokenizers import KINDS, Tokenizer, from_json
 
 Meta: TypeAlias = dict[str, Any]  # the JSON object of a checkpoint
 
@@ -36,7 +36,7 @@ def check(meta: Meta, header: Header) -> None:
     if best is not None and not math.isfinite(typed(best, float, "its best_val_loss")):
         raise ConfigError(f"its best_val_loss is {brief(best)}; expected a finite number or null")
     config, _ = configs(meta)
-    vocabulary_of(meta, config)
+    tokenizer_of(meta, config)
     _check_data(meta)
     names = _check_arrays(config, header)
     _check_steps(meta, names)
@@ -83,21 +83,17 @@ def _table(meta: Meta, key: str) -> dict[str, Any]:
     return meta[key]
 
 
-def vocabulary_of(meta: Meta, config: TransformerConfig) -> str:
-    """The characters of a checkpoint's tokenizer."""
-    tokenizer = _table(meta, "tokenizer")
-    kind, vocabulary = tokenizer.get("kind"), tokenizer.get("vocabulary")
-    if kind != "char" or tokenizer.keys() - {"kind", "vocabulary"}:
-        raise ConfigError(f"its tokenizer is of kind {brief(kind)}; expected 'char'; {_other_version(meta)}")
-    if not isinstance(vocabulary, str):
-        raise ConfigError(f"its vocabulary is {brief(vocabulary)}; expected a text")
-    if len(vocabulary) != config.vocab_size:
-        raise ConfigError(f"its vocabulary has {len(vocabulary)} characters; expected vocab_size {config.vocab_size}")
+def tokenizer_of(meta: Meta, config: TransformerConfig) -> Tokenizer:
+    """The tokenizer of a checkpoint."""
+    table = _table(meta, "tokenizer")
     try:
-        CharTokenizer(vocabulary)
+        tokenizer = from_json(table)
     except ValueError as error:
-        raise ConfigError(f"its vocabulary cannot be used: {error}") from None
-    return vocabulary
+        advice = "" if table.get("kind", "bpe") in [*KINDS] else f"; {_other_version(meta)}"
+        raise ConfigError(f"its tokenizer cannot be used: {error}{advice}") from None
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ConfigError(f"its tokenizer has {tokenizer.vocab_size} tokens; expected vocab_size {config.vocab_size}")
+    return tokenizer
 
 
 def _check_data(meta: Meta) -> None:
@@ -117,7 +113,7 @@ def _check_data(meta: Meta) -> None:
 def keeps_marks(meta: Meta) -> bool:
     """Whether a byte order mark at the beginning of a file counts as a character, as up to version 0.1.0."""
     data = meta["data"]
-    return data.get("byte_order_marks", "\ufeff" in meta["tokenizer"]["vocabulary"])
+    return data.get("byte_order_marks", "\ufeff" in meta["tokenizer"].get("vocabulary", ""))
 
 
 def _check_arrays(config: TransformerConfig, header: Header) -> list[str]:

@@ -9,21 +9,22 @@ from collections.abc import Sequence
 
 from kernels.system.printable import brief
 from tiny_transformer_np.config import TrainingConfig
+from tiny_transformer_np.tokenizers import CharTokenizer, Tokenizer, from_json
 from tiny_transformer_np.training.checkpoint_schema import Meta
 
 _ADVICE = "give the same --data and --val-data"
 _PARTS = {"train": "to train on", "val": "to validate"}
 
 
-def changed_data(meta: Meta, data: Meta, vocabulary: str, config: TrainingConfig) -> str | None:
+def changed_data(meta: Meta, data: Meta, tokenizer: Tokenizer, config: TrainingConfig) -> str | None:
     """What has changed since the checkpoint, as the end of a message; None if the data are the same.
 
-    meta: of the checkpoint; data, vocabulary, config (TrainingConfig): of the run now.
+    meta: of the checkpoint; data, tokenizer, config (TrainingConfig): of the run now.
     """
     then, now = meta["data"], data
     parts = [name for name in _PARTS if then[name] != now[name]]
-    other_vocabulary = meta["tokenizer"]["vocabulary"] != vocabulary
-    if not parts and not other_vocabulary:
+    other_tokenizer = meta["tokenizer"] != tokenizer.to_json()
+    if not parts and not other_tokenizer:
         return None
     if files := _changed_files(then.get("files"), now.get("files"), [*config.data, *config.val_data]):
         return files
@@ -33,8 +34,8 @@ def changed_data(meta: Meta, data: Meta, vocabulary: str, config: TrainingConfig
             f"was trained on the manual of Python {python}, and that of this Python, {platform.python_version()}, "
             "differs: go on with that version"
         )
-    if other_vocabulary:
-        return f"has another tokenizer: {_characters(meta['tokenizer']['vocabulary'], vocabulary)}; {_ADVICE}"
+    if other_tokenizer:
+        return f"has another tokenizer: {_difference(from_json(meta['tokenizer']), tokenizer)}; {_ADVICE}"
     which = " and ".join(f"the text {_PARTS[part]}" for part in parts)
     return f"was made on other data: {which} {'differs' if len(parts) == 1 else 'differ'}; {_ADVICE}"
 
@@ -47,6 +48,13 @@ def _changed_files(then: list[str] | None, now: list[str] | None, paths: Sequenc
     changed = [str(path) for path, a, b in zip(paths, then, now, strict=True) if a != b]
     which = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
     return f"was made on other data: {which} changed since then, or is another file; put the contents back of then"
+
+
+def _difference(then: Tokenizer, now: Tokenizer) -> str:
+    if isinstance(then, CharTokenizer) and isinstance(now, CharTokenizer):
+        return _characters(then.vocabulary, now.vocabulary)
+    sizes = "another vocabulary" if then.vocab_size == now.vocab_size else f"{then.vocab_size} tokens"
+    return f"its kind is {then.kind}, of {sizes}; of the data it is {now.kind}, of {now.vocab_size} tokens"
 
 
 def _characters(then: str, now: str) -> str:

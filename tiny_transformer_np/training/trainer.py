@@ -217,11 +217,11 @@ class Trainer:
 
     def sample(self) -> str:
         """A piece of text from the model, the same for the same weights and step."""
-        tokenizer = self.train_dataset.tokenizer
+        stream = self.train_dataset.tokenizer.stream()
         random.seek(self.config.seed, self.step, _SAMPLING)
         prompt = self.train_dataset.tokens[:1].astype(np.int64)
         new = generate(self.model, prompt, self.config.sample_tokens, random.generator(), temperature=0.8)
-        return tokenizer.decode(np.concatenate([prompt, np.fromiter(new, np.int64)]))
+        return "".join(stream.feed(id) for id in (*prompt.tolist(), *new))  # without half a character at the end
 
     # ------------------------------------------------------------------------- what is due after a step
 
@@ -341,7 +341,7 @@ class Trainer:
             "best_val_loss": self.best_val_loss if math.isfinite(self.best_val_loss) else None,
             "model": dataclasses.asdict(self.model.config),
             "training": dataclasses.asdict(self.config),
-            "tokenizer": {"kind": "char", "vocabulary": self.train_dataset.tokenizer.vocabulary},
+            "tokenizer": self.train_dataset.tokenizer.to_json(),
             "data": self._data_digests(),
             "adamw_steps": state["step"],
             "versions": {
@@ -373,7 +373,7 @@ class Trainer:
         self._saved = Path(path), self.step
 
     def _require_same(self, path: StrPath, arrays: Arrays, meta: Meta) -> None:
-        if changed := changed_data(meta, self._data_digests(), self.train_dataset.tokenizer.vocabulary, self.config):
+        if changed := changed_data(meta, self._data_digests(), self.train_dataset.tokenizer, self.config):
             raise ConfigError(f"checkpoint {path} {changed}")
         own, other = (dataclasses.asdict(config) for config in (self.model.config, schema.configs(meta)[0]))
         differing = [f"{key} {other[key]} (here {own[key]})" for key in own if other[key] != own[key]]
