@@ -180,7 +180,7 @@ def most_memory(path):
 
 @pytest.mark.parametrize("word", ["word ", "x", "日\n"])
 def test_a_text_of_one_long_line_takes_little_memory(word, tmp_path):
-    n = 20_000_000 // len(word.encode())
+    n = 12_000_000 // len(word.encode())
     path = write(tmp_path / "a.txt", word * n)
     characters, peak = most_memory(path)
     assert characters == n * len(word) and peak < 8 * cuts.LONGEST

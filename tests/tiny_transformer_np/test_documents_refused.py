@@ -3,9 +3,11 @@
 import codecs
 import gzip
 import os
+import random
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -227,3 +229,54 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_told(tmp_path):
 def test_a_file_whose_reading_fails_is_told(tmp_path):
     refused("cannot read data file /proc/self/mem: ", "/proc/self/mem")
     assert sys.platform == "linux"
+
+
+# --------------------------------------------------------------------------------------------------- at random
+
+
+def sound_files(folder):
+    """{name: contents} of a sound file of each kind."""
+    text = "".join(rng.choice("abc é日\n\r .,") for rng in [random.Random(1)] for _ in range(2000)).encode()
+    lines = b"".join(b'{"n": [1, {"a": 2.5}], "text": "line %d"}\n' % i for i in range(40))
+    found = {"a.txt": text, "a.jsonl": lines, "a.txt.gz": gzip.compress(text), "a.jsonl.gz": gzip.compress(lines)}
+    if streams.importlib.util.find_spec("pyarrow"):
+        from test_documents_fields import parquet
+
+        columns = {"text": [f"text {i}" for i in range(200)], "n": list(range(200))}
+        for name, options in {"a.parquet": {}, "b.parquet": {"compression": "none", "use_dictionary": False}}.items():
+            found[name] = parquet(folder / name, columns, row_group_size=50, **options).read_bytes()
+        found["a.txt.zst"] = packed_by_zstd(text)
+    return found
+
+
+def mutated(rng, content):
+    """Contents with some bytes changed, put in or left out, or their end cut off."""
+    content = bytearray(content)
+    for _ in range(rng.choice([1, 1, 1, 3, 20])):
+        place, kind = rng.randrange(len(content)), rng.random()
+        if kind < 0.5:
+            content[place] = rng.randrange(256)
+        elif kind < 0.7:
+            del content[place : place + rng.randint(1, 20)]
+        elif kind < 0.8:
+            del content[place + 1 :]
+        else:
+            content[place:place] = rng.randbytes(rng.randint(1, 10))
+        content = content or bytearray(b"x")
+    return bytes(content)
+
+
+def test_files_with_random_damage_are_read_or_refused_in_one_line(tmp_path):
+    rng = random.Random(24)
+    files = sound_files(tmp_path)
+    outcomes = Counter()
+    for name, content in files.items():
+        for _ in range(60):
+            path = write(tmp_path / name, mutated(rng, content))
+            try:
+                texts(path)
+                outcomes[name, "read"] += 1
+            except ConfigError as error:
+                outcomes[name, "refused"] += 1
+                assert str(path) in str(error) and "\n" not in str(error)
+    assert all(outcomes[name, "refused"] > 20 for name in files) and outcomes["a.txt", "read"] > 5, outcomes
