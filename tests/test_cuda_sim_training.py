@@ -244,9 +244,12 @@ def test_a_step_that_goes_bad_sends_the_threads_back(folder):
         assert sim.asnumpy(p.data).tobytes() == sim.asnumpy(q.data).tobytes(), name
 
 
-def test_a_step_can_be_walked_through_though_threads_fetch_its_batch(folder, monkeypatch, capsys):
-    monkeypatch.setattr("sys.stdin", io.StringIO("next\nlocals\nverify\nwhere\nquit\n"))
-    trainer = trainer_on(folder, "cuda-sim", num_workers=2)
-    step_backward(trainer, at_step=2, break_on="embedding")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_step_on_the_device_can_be_walked_through(folder, num_workers, monkeypatch, capsys):
+    """`check` computes an operation again on the host, with ids that may be on the device."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("check\ngoto token_embedding\nshow ids\ncheck\ncontinue\n"))
+    trainer = trainer_on(folder, "cuda-sim", num_workers=num_workers)
+    step_backward(trainer, at_step=2, break_on="softmax_cross_entropy")
     said = capsys.readouterr().out
-    assert "embedding" in said and "left half-way" in said
+    assert said.count("agrees with finite differences") == 2, said
+    assert "step 2 is complete: loss " in said

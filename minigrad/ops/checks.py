@@ -6,7 +6,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from kernels.arrays import is_array
+from kernels.arrays import is_array, on_host
 from minigrad import dtypes
 from minigrad._tensor import Tensor, as_tensor
 from minigrad.argument_types import Array, TensorLike
@@ -153,7 +153,7 @@ def checked_ids(
     operation, since backward reads it once more, when the caller may have put the next batch into its own array.
     """
     if isinstance(ids, CheckedIds) and ids.fit(n, ignore_index):
-        return ids.array()
+        return on_host(ids.array()) if type(like) is np.ndarray else ids.array()  # on the host an operation is checked
     return np.asarray(_checked_copy(what, ids, n, ignore_index), like=like)
 
 

@@ -32,13 +32,13 @@ def softmax_cross_entropy(
         raise ValueError(f"cross-entropy: logits {logits.shape} need targets {logits.shape[:-1]}, not {shape}")
     if reduction not in ("mean", "sum"):
         raise ValueError(f'cross-entropy: reduction is {reduction!r}; expected "mean" or "sum"')
-    targets = checked_ids("cross-entropy: target", targets, logits.shape[-1], logits.data, ignore_index)
+    ids = checked_ids("cross-entropy: target", targets, logits.shape[-1], logits.data, ignore_index)
     loss, logsumexp, divisor = kernels.for_array(logits.data).softmax_cross_entropy_forward(
-        logits.data, targets, ignore_index, reduction
+        logits.data, ids, ignore_index, reduction
     )
     return record(
         loss, (logits,), softmax_cross_entropy_backward,
-        logits=logits.data, targets=targets, logsumexp=logsumexp, divisor=divisor, ignore_index=ignore_index,
+        logits=logits.data, targets=ids, logsumexp=logsumexp, divisor=divisor, ignore_index=ignore_index,
     )  # fmt: skip
 
 

@@ -111,4 +111,6 @@ def step_backward(trainer: Trainer, at_step: int | None = None, break_on: str | 
         raise ConfigError(f"break_on: {error}") from None
     finally:
         del trainer.backward
-    print(f"step {at_step} is complete: loss {loss:.4f}, gradient norm {grad_norm:.4g}; nothing was written")
+    print(
+        f"step {at_step} is complete: loss {float(loss):.4f}, gradient norm {float(grad_norm):.4g}; nothing was written"
+    )
