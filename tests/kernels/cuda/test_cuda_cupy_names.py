@@ -95,8 +95,9 @@ def test_the_search_and_the_look_up_can_fail():
 def test_what_gpu_py_uses_of_cupys_objects_exists():
     for owner, attributes in {
         cupy.RawModule: ("compile", "get_function"), cupy.RawKernel: ("max_dynamic_shared_size_bytes", "__call__"),
-        cupy.cuda.Device: ("compute_capability",), cupy.cuda.Stream: ("synchronize",),
-        cupy.ndarray: ("data", "get"), cupy.cuda.MemoryPointer: ("ptr",),
+        cupy.cuda.Device: ("compute_capability",), cupy.cuda.Event: ("done", "record"),
+        cupy.cuda.Stream: ("synchronize", "wait_event", "__enter__"), cupy.ndarray: ("data", "get"),
+        cupy.cuda.MemoryPointer: ("ptr", "copy_from_host_async"), cupy.cuda.PinnedMemoryPointer: ("mem", "ptr"),
     }.items():  # fmt: skip
         assert not [name for name in attributes if not hasattr(owner, name)], owner
 
