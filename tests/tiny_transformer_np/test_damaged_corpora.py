@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -29,9 +30,14 @@ def make(folder):
     return folder
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("sound"))
+
+
 @pytest.fixture
-def corpus(tmp_path):
-    return make(tmp_path / "corpus")
+def corpus(sound, tmp_path):
+    return shutil.copytree(sound, tmp_path / "corpus")
 
 
 def listing(folder):
@@ -313,7 +319,7 @@ def test_a_byte_that_is_flipped_later_is_found_even_if_the_time_of_change_is_put
 
 def test_a_remembered_checksum_of_another_file_counts_for_nothing(corpus, cached, tmp_path):
     open_corpus(corpus)
-    other = make(tmp_path / "other")
+    other = shutil.copytree(corpus, tmp_path / "other")
     rewrite(other, SHARD, [1] * 200, "<u2")
     os.replace(other / SHARD, corpus / SHARD)
     assert f"{corpus / SHARD} is damaged" in refusal(corpus)
@@ -358,23 +364,23 @@ def test_a_shard_that_is_replaced_before_it_is_first_read_is_an_error(corpus):
 
 MANY_SHARDS = """
 import os, resource, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 import numpy as np
 from tiny_transformer_np.corpus.shards import *
 from tiny_transformer_np.tokenizers import IdTokenizer
 
 folder = sys.argv[1]
-ids = np.random.default_rng(0).integers(0, 1000, 300 * 10)
+ids = np.random.default_rng(0).integers(0, 1000, 80 * 10)
 entries = [write_shard(folder, f"train-{i:05}", [EncodedPiece(ids[10 * i : 10 * (i + 1)], 0, True)], "uint16")
-           for i in range(300)]
+           for i in range(80)]
 write_index(folder, IdTokenizer(1000), "uint16", entries)
 tokens = open_corpus(folder).train
 
 def check():
-    starts = np.random.default_rng(1).integers(0, 2900, 500)
+    starts = np.random.default_rng(1).integers(0, 700, 500)
     assert (tokens.windows(starts, 100) == np.lib.stride_tricks.sliding_window_view(ids, 100)[starts]).all()
-    assert (tokens.ends[:] == np.arange(10, 3001, 10)).all()
-    assert len(os.listdir("/dev/fd")) < 60
+    assert (tokens.ends[:] == np.arange(10, 801, 10)).all()
+    assert len(os.listdir("/dev/fd")) < 50
 
 check()
 child = os.fork()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tiny_transformer_np import tokenizers
 from tiny_transformer_np.corpus.shards import (
     EncodedPiece,
     finished_shard,
@@ -71,6 +72,18 @@ def test_the_tokenizer_of_a_corpus_keeps_every_character(tmp_path):
     entry = write_shard(tmp_path, "train-00000", [EncodedPiece(np.arange(6), 6, True)], "uint16")
     write_index(tmp_path, tokenizer, "uint16", [entry])
     assert open_corpus(tmp_path).tokenizer.vocabulary == tokenizer.vocabulary
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_a_corpus_has_the_tokenizer_that_made_it(kind, tmp_path):
+    text = "The quick brown fox, the quick brown dog. " * 20
+    tokenizer = tokenizers.train(kind, [text], 300)
+    ids = tokenizer.encode(text)
+    entry = write_shard(tmp_path, "train-00000", [EncodedPiece(ids, len(text), True)], "uint16")
+    write_index(tmp_path, tokenizer, "uint16", [entry])
+    corpus = open_corpus(tmp_path)
+    assert corpus.tokenizer.to_json() == tokenizer.to_json() and corpus.tokenizer.decode(corpus.train[:]) == text
+    assert tokenizers.load(tmp_path / "tokenizer.json").to_json() == tokenizer.to_json()
 
 
 @pytest.mark.parametrize(
