@@ -1,8 +1,13 @@
 """Tokens: the same ids whether they stand in one array or in many files, and nothing read that is not needed."""
 
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from tiny_transformer_np.corpus import tokens as tokens_module
 from tiny_transformer_np.corpus.tokens import InMemory, MappedFile, TokenRange, Tokens
 from tiny_transformer_np.training.dataset import TextDataset
 
@@ -108,3 +113,31 @@ def test_an_array_is_not_copied(rng):
     ids = rng.integers(0, 9, 100)
     source = Tokens(ids).part(3, 50)._parts[0].source
     assert isinstance(source, InMemory) and source.array() is ids
+
+
+def test_threads_that_read_more_files_than_may_be_mapped_get_the_same_ids(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(tokens_module, "_MOST_MAPPED", 2)
+    tokens, ids, ends = in_files(tmp_path, rng, lengths=[7] * 30)
+
+    def read(seed):
+        starts = np.random.default_rng(seed).integers(0, 190, 50)
+        return starts, tokens.windows(starts, 20), tokens.ends[:]
+
+    with ThreadPoolExecutor(4) as pool:
+        for starts, windows, places in pool.map(read, range(40)):
+            np.testing.assert_array_equal(windows, ids[starts[:, None] + np.arange(20)])
+            np.testing.assert_array_equal(places, ends)
+
+
+@pytest.mark.linux
+def test_files_are_not_mapped_any_longer_than_their_tokens_are_in_use(tmp_path, rng):
+    def mapped():
+        gc.collect()
+        return str(tmp_path) in Path("/proc/self/maps").read_text()
+
+    tokens, *_ = in_files(tmp_path, rng)
+    assert not mapped()
+    tokens.windows([3], 20)
+    assert mapped()
+    del tokens
+    assert not mapped()

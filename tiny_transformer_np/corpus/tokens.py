@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import sys
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,9 +95,10 @@ class MappedFile:
         array = self._array
         if array is None:  # two threads may both map it; either mapping serves
             array = self._array = self._map()
-            _mapped.append(self)
+            _mapped.append(weakref.ref(self))
             while len(_mapped) > _MOST_MAPPED:
-                _mapped.popleft()._array = None  # a thread that still reads it holds the array itself
+                if file := _mapped.popleft()():
+                    file._array = None  # a thread that still reads it holds the array itself
         return array
 
     def require_whole(self) -> None:
@@ -128,7 +130,7 @@ _UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) a
 _MOST_MAPPED = 30_000
 if resource is not None and not _UNTRACKED:
     _MOST_MAPPED = min(_MOST_MAPPED, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
-_mapped: deque[MappedFile] = deque()  # in the order in which they were mapped
+_mapped: deque[weakref.ref[MappedFile]] = deque()  # in the order in which they were mapped
 
 
 class Joined:
