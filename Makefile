@@ -1,6 +1,6 @@
 # make train [ARGS="--max-steps 50"]     train a model
 # make test  [ARGS="-k attention"]       prove every gradient; ARGS="-m slow" for the tests that take long
-# make bench [ARGS="--case small"]       time a training step and every kernel, with PyTorch beside where it is installed
+# make bench [ARGS="--case small"]       time a training step, every kernel and the data, with PyTorch beside where it is installed
 # make docs                              write the reference of minigrad's functions and classes, build/docs/index.html
 # make gpu-report [ARGS="--device cuda-sim"]  prove and measure the CUDA kernels on this machine's GPU
 # The first time each installs what it needs into .venv; `. .venv/bin/activate` makes `python` the one that has it.
@@ -28,6 +28,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/kernels.py --out-dir benchmarks/results
 	$(BIN)/python benchmarks/profile.py --case baby --out-dir benchmarks/results
 	$(BIN)/python benchmarks/growth_with_size.py --out-dir benchmarks/results
+	$(BIN)/python benchmarks/data.py --out-dir benchmarks/results
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m pdoc --no-show-source -o build/docs $(DOCUMENTED)

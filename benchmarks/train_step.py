@@ -9,7 +9,6 @@ compares medians, `best` our median with the peak's fastest burst.
 import json
 import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # else `import kernels` finds benchmarks/kernels.py
 
 from benchmarks import machine, peak_rates, step_cases
+from benchmarks.processes import Child
 from benchmarks.worker import PEAK, SIDES
 from kernels.system import cli
 from tiny_transformer_np.training.memory import num_parameters
@@ -27,26 +27,13 @@ FULL = (*((name, "float32") for name in step_cases.CASES if name != "tiny"),
         *((name, "bfloat16") for name in ("baby", "gpt2-124m", "wide-vocabulary", "long")))  # fmt: skip
 
 
-class Side:
+class Side(Child):
     """A worker process and its measurements."""
 
     def __init__(self, side, case, dtype, threads, changed=None):
-        command = [sys.executable, "-m", "benchmarks.worker", "--side", side, "--case", case, "--dtype", dtype]
-        command += ["--threads", str(threads), "--changed", json.dumps(changed or {})]
+        super().__init__("benchmarks.worker", "--side", side, "--case", case, "--dtype", dtype,
+                         "--threads", threads, "--changed", json.dumps(changed or {}))  # fmt: skip
         self.seconds, self.faults, self.bytes = [], [], 0
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-
-    def ask(self, steps):
-        """Take n steps -> their measurements; None if the process has ended."""
-        try:
-            self.process.stdin.write(f"{steps}\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            return None
-        answer = self.process.stdout.readline()
-        return json.loads(answer) if answer else None
 
     def turn(self, steps):
         """One turn, whose measurements are kept."""
@@ -54,10 +41,6 @@ class Side:
             self.seconds += answer["seconds"]
             self.faults += answer["faults"]
             self.bytes = max(self.bytes, answer["bytes"])
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def alternate(sides, rounds):

@@ -8,6 +8,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 import kernels
 from benchmarks import debugging_overhead, zipf_text
 
@@ -52,6 +54,25 @@ def test_the_cost_of_the_aids_is_measured(capsys):
     with kernels.use("reference"):  # nothing is compiled for this
         debugging_overhead.main(["--case", "tiny", "--steps", "2"])
     assert "tiny: 26 nodes and 29 gradients of leaves a step; conditions of the aids" in capsys.readouterr().out
+
+
+@pytest.mark.linux
+@pytest.mark.slow
+def test_preparing_batches_and_steps_are_measured(tmp_path):
+    command = [sys.executable, ROOT / "benchmarks" / "data.py", "--quick", "--out-dir", tmp_path]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    rows = json.loads((tmp_path / "data.json").read_text())["rows"]
+    assert [row["what"] for row in rows[:3]] == [
+        "prepare, 1 process", "batches of 12 x 64, 0 workers", "batches of 12 x 64, 2 workers"
+    ]  # fmt: skip
+    assert all(row["rates"]["shards"] > 0 for row in rows[:3]) and rows[0]["bytes"]["shards"] > 0
+    assert [(row["size"], row["workers"]) for row in rows[3:]] == [
+        (10**6, 0),
+        (10**6, 2),
+        (2 * 10**6, 0),
+        (2 * 10**6, 2),
+    ]
+    assert all(row["seconds"] > 0 and 0 <= row["waited"] < 1 and row["anonymous"] > 0 for row in rows[3:])
 
 
 def test_the_made_text_is_the_same_bytes_everywhere(tmp_path):
