@@ -16,7 +16,7 @@ from fuzzed_files import pick
 from test_fuzz import CLEAR_REFS, MEGABYTES, SECONDS, limited, peak_megabytes
 
 from kernels.system.printable import printable
-from tiny_transformer_np import ConfigError
+from tiny_transformer_np import ConfigError, tokenizers
 from tiny_transformer_np.corpus import shards
 from tiny_transformer_np.corpus.foreign import open_foreign
 from tiny_transformer_np.corpus.shards import EncodedPiece, open_corpus, write_index, write_shard
@@ -46,13 +46,12 @@ HEADS = [
 class Corpus:
     """A sound corpus in memory, of which each case writes a damaged one."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, tokenizer):
         rng = np.random.default_rng(SEED)
         entries = [
             write_shard(folder, name, [EncodedPiece(rng.integers(0, 50, 30), 60, True) for _ in range(4)], "uint16")
             for name in ("train-00000", "train-00001", "val-00000")
         ]
-        tokenizer = CharTokenizer("".join(map(chr, range(50))))
         write_index(folder, tokenizer, "uint16", entries[:2], entries[2:])
         self.files = {path.name: path.read_bytes() for path in folder.iterdir()}
         self.index = json.loads(self.files["index.json"])
@@ -188,7 +187,7 @@ def attempt(kind, number, sound, folder):
     rng = np.random.default_rng([SEED, len(kind), number])
     if kind == "corpus":
         path = folder / "corpus"
-        done = sound.write(rng, path)
+        done = sound[number % 2].write(rng, path)
     else:
         path = folder / "data.bin"
         done = forged_ids(rng, path)
@@ -215,8 +214,10 @@ def attempt(kind, number, sound, folder):
 def test_every_corpus_is_read_or_refused_in_one_line(first, last, tmp_path, capsys):
     if CLEAR_REFS.exists():
         CLEAR_REFS.write_text("5")  # what other tests took is no peak
-    (tmp_path / "sound").mkdir()
-    sound, counts, peak = Corpus(tmp_path / "sound"), Counter(), peak_megabytes()
+    bpe = tokenizers.train("bpe", ["It is so. Is it? It is!"], 262)
+    of_characters = CharTokenizer("".join(map(chr, range(50))))
+    sound = [Corpus(tmp_path / each.kind, each) for each in (bpe, of_characters)]
+    counts, peak = Counter(), peak_megabytes()
     (tmp_path / "cases").mkdir()
     for kind in ("corpus", "ids"):
         for number in range(first, last):

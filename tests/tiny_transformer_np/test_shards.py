@@ -9,7 +9,6 @@ from tiny_transformer_np.corpus.shards import (
     finished_shard,
     is_corpus,
     open_corpus,
-    remove_leftovers,
     write_index,
     write_shard,
 )  # fmt: skip
@@ -110,13 +109,3 @@ def test_a_shard_is_finished_when_all_its_files_are_there(tmp_path):
             assert finished_shard(tmp_path, "train-00000", "uint32") is None
             (tmp_path / name).write_bytes(content)
     assert finished_shard(tmp_path, "train-00000", "uint32") == entry
-
-
-def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
-    make(tmp_path)
-    before = sorted(tmp_path.iterdir())
-    (tmp_path / ".train-00000.bin.77-0123abcd.partial").touch()
-    (tmp_path / ".index.json.77-0123abcd.partial").touch()
-    (tmp_path / ".notes.partial").touch()
-    remove_leftovers(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / ".notes.partial", *before])

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.arrays import Array
-from kernels.system.files import StrPath, is_file, is_folder, open_regular, remove_partial, replacing
+from kernels.system.files import StrPath, is_file, is_folder, open_regular, replacing
 from kernels.system.printable import brief, one_line
 from kernels.system.tensors import MAX_TEXT, parse_json
 from tiny_transformer_np import tokenizers
@@ -159,26 +159,22 @@ def write_index(
     """
     folder = Path(folder)
     write_json(folder / TOKENIZER, tokenizer.to_json())
+    tokenizer_sha256 = hashlib.sha256(_read(folder / TOKENIZER)).hexdigest()
     index: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "dtype": np.dtype(dtype).name, "vocab_size": tokenizer.vocab_size,
-        "tokenizer_sha256": _sha256_of(folder / TOKENIZER), "separator": separator,
+        "tokenizer_sha256": tokenizer_sha256, "separator": separator,
         "splits": {"train": list(train), "val": list(val)},
     }  # fmt: skip
     index["sha256"] = _digest(index)
-    if len(text := _json(index)) > MAX_TEXT:
+    if len(text := _json(index).encode()) > MAX_TEXT:
         raise ConfigError(
             f"{len(train) + len(val):,} shards are more than one corpus can have; prepare parts of the text"
         )
     with replacing(folder / INDEX) as path:
-        path.write_text(text, encoding="utf-8", newline="\n")
+        path.write_bytes(text)
     for entry in (*train, *val):
         (folder / entry["file"]).with_suffix(".json").unlink(missing_ok=True)
     return index["sha256"]
-
-
-def remove_leftovers(folder: StrPath) -> None:
-    """Delete what killed processes were writing in `folder`. Only where no other process writes there."""
-    remove_partial(folder, rf"{_NAME.pattern}\.(?:bin|borders|json)|{INDEX}|{TOKENIZER}")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -316,12 +312,11 @@ def _read_tokenizer(folder: Path, index: dict[str, Any]) -> Tokenizer:
     path = folder / TOKENIZER
     if not is_file(path):
         raise ConfigError(f"the corpus {folder} has no {TOKENIZER}; {_ADVICE}")
-    if _sha256_of(path) != index["tokenizer_sha256"]:
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != index["tokenizer_sha256"]:
         raise ConfigError(f"{path} does not fit {INDEX}: the corpus was made with another tokenizer; {_ADVICE}")
     try:
-        tokenizer = tokenizers.from_json(_read_json(path, "tokenizer"))
-    except ConfigError:
-        raise
+        tokenizer = tokenizers.from_json(parse_json(content.decode()))
     except ValueError as error:
         raise ConfigError(f"the tokenizer {path} cannot be used: {one_line(error)}") from None
     if tokenizer.vocab_size != index["vocab_size"]:
@@ -329,26 +324,25 @@ def _read_tokenizer(folder: Path, index: dict[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _sha256_of(path: Path) -> str:
-    sha256 = hashlib.sha256()
-    try:
-        with open_regular(path, "rb") as file:
-            while piece := file.read(1 << 20):
-                sha256.update(piece)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    return sha256.hexdigest()
-
-
 def _read_json(path: Path, what: str) -> dict[str, Any]:
     try:
-        with open_regular(path, "rb") as file:
-            text = file.read(MAX_TEXT + 1)
-        return parse_json(text.decode())
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+        return parse_json(_read(path).decode())
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(f"the {what} {path} is damaged ({one_line(error)}); {_ADVICE}") from None
+
+
+def _read(path: Path) -> bytes:
+    """A file of JSON. ConfigError, and no more is read, if it is larger than those that are written here."""
+    try:
+        with open_regular(path, "rb") as file:
+            content = file.read(MAX_TEXT + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    if len(content) > MAX_TEXT:
+        raise ConfigError(f"{path} has more than {MAX_TEXT:,} bytes, so it is none of this program; {_ADVICE}")
+    return content
 
 
 def _is_unfinished(folder: Path) -> bool:
