@@ -13,7 +13,14 @@ import pytest
 from kernels.system.printable import printable
 from tiny_transformer_np import ConfigError
 from tiny_transformer_np.corpus import checksums, shards
-from tiny_transformer_np.corpus.shards import EncodedPiece, is_corpus, open_corpus, write_index, write_shard
+from tiny_transformer_np.corpus.shards import (
+    EncodedPiece,
+    is_corpus,
+    open_corpus,
+    prepare_command,
+    write_index,
+    write_shard,
+)
 from tiny_transformer_np.tokenizers import CharTokenizer, IdTokenizer
 
 TOKENIZER = IdTokenizer(1000)
@@ -270,7 +277,8 @@ def test_a_corpus_that_is_not_finished_names_the_command_that_goes_on(tmp_path):
     folder.mkdir()
     assert "has no index.json; expected a corpus" in refusal(folder) and not is_corpus(folder)
     (folder / "plan.json").write_text("{}")
-    goes_on = f"goes on: python -m tiny_transformer_np.training.prepare PATH... --out {folder}"
+    goes_on = f"the command that began it goes on: {prepare_command(folder)}"
+    assert goes_on.endswith(f"training.prepare PATH... --out {folder}")
     assert goes_on in refusal(folder) and is_corpus(folder)
     (folder / "plan.json").unlink()
     write_shard(folder, "val-00000", [], "uint16")

@@ -16,11 +16,11 @@ from kernels.system.printable import brief, did_you_mean
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus.documents import Source
 from tiny_transformer_np.corpus.encoding import KINDS, VOCAB_SIZE
+from tiny_transformer_np.corpus.shards import PLAN
 from tiny_transformer_np_package_check import __version__
 
 Stamp: TypeAlias = list[Any]  # of a file: its absolute path, size and mtime_ns; of standard input "-", size and sha256
 
-PLAN = "plan.json"
 _FORMAT, _VERSION = "minigrad-corpus-plan", 1
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 

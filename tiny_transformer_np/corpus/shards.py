@@ -14,6 +14,7 @@ before it is checked.
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.arrays import Array
+from kernels.system import cli
 from kernels.system.files import StrPath, is_file, is_folder, open_regular, replacing
 from kernels.system.printable import brief, one_line
 from kernels.system.tensors import MAX_TEXT, parse_json
@@ -47,7 +49,6 @@ KEYS = {"format": str, "version": int, "dtype": str, "vocab_size": int, "tokeniz
 _NAME = re.compile(r"(?:train|val)-[0-9]{5,9}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _ADVICE = "copy the corpus again, or prepare it again"
-COMMAND = "python -m tiny_transformer_np.training.prepare"
 
 
 class EncodedPiece(NamedTuple):
@@ -196,6 +197,12 @@ def _digest(index: Mapping[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------ reading
 
 
+def prepare_command(out: StrPath = "DIR") -> str:
+    """The command that makes a corpus, as it can be typed."""
+    command = cli.command("tiny_transformer_np.training.prepare", "minigrad-prepare")
+    return f"{command} PATH... --out {shlex.quote(str(out))}"
+
+
 def is_corpus(path: StrPath) -> bool:
     """Whether `path` is a folder that `prepare` made, or began to make."""
     return is_folder(path) and (is_file(Path(path) / INDEX) or _is_unfinished(Path(path)))
@@ -256,12 +263,12 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The index, checked except for what it says of files."""
     path = folder / INDEX
     if not is_folder(folder):
-        raise ConfigError(f"{folder} is no folder; expected one that `{COMMAND} PATH... --out DIR` made")
+        raise ConfigError(f"{folder} is no folder; expected one that `{prepare_command()}` made")
     if not is_file(path):
         if _is_unfinished(folder):
             raise ConfigError(f"the corpus {folder} is not finished; the command that began it goes on: "
-                              f"{COMMAND} PATH... --out {folder}")  # fmt: skip
-        raise ConfigError(f"{folder} has no {INDEX}; expected a corpus, which `{COMMAND} PATH... --out DIR` makes")
+                              f"{prepare_command(folder)}")  # fmt: skip
+        raise ConfigError(f"{folder} has no {INDEX}; expected a corpus, which `{prepare_command()}` makes")
     index = _read_json(path, "index")
     if index.get("format") != FORMAT:
         raise ConfigError(f"{path} is not the index of a corpus; its format is {brief(index.get('format'))}")

@@ -60,7 +60,6 @@ class InMemory:
 class Identity(NamedTuple):
     """What tells a file from a changed one without reading it."""
 
-    device: int
     inode: int
     size: int
     mtime_ns: int
@@ -68,7 +67,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, found: os.stat_result) -> "Identity":
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class MappedFile:
