@@ -121,7 +121,10 @@ def test_json_given_as_plain_text_is_said(tmp_path, capsys):
     path = write(tmp_path / "a.txt", '{"text": "one"}\n{"text": "two"}\n')
     assert texts(path) == [path.read_text()]
     note = capsys.readouterr().err
-    assert note.startswith(f"note: data file {path} has JSON") and "ends with .jsonl" in note
+    assert note.startswith(f"note: data file {path} is JSON") and "ends with .jsonl\n" in note
+    write(tmp_path / "b.txt", path.read_bytes())
+    find_sources([tmp_path])
+    assert capsys.readouterr().err.endswith(".jsonl (and 1 more)\n")
     write(path, '[\n {"text": "one"}]')
     texts(path)
     assert "jq -c '.[]'" in capsys.readouterr().err

@@ -78,8 +78,12 @@ def test_a_file_of_one_endless_line_is_refused_before_it_fills_the_memory(tmp_pa
     monkeypatch.setattr(json_lines, "LONGEST_LINE", 1 << 20)
     monkeypatch.setattr(json_lines, "_SLICE", 1 << 16)
     path = write(tmp_path / "a.jsonl", '{"text": "a"}\n{"text": "' + "x" * (3 << 20))
-    with pytest.raises(ConfigError, match=r"line 2: it has more than 1 MiB; expected an object in each line"):
+    with pytest.raises(ConfigError, match=r"line 2: here a line has more than 64 MiB; expected an object in each line"):
         texts(path)
+    monkeypatch.setattr(work_units, "UNIT", 1 << 20)
+    monkeypatch.setattr(work_units, "LONGEST_LINE", 1 << 20)
+    with pytest.raises(ConfigError, match=r"a\.jsonl: around its byte [0-9,]+ a line has more than 64 MiB"):
+        units(find_sources([path]))
     path = write(tmp_path / "a.jsonl", lines({"text": "x" * 900_000}, {"text": "y" * 900_000}, {"text": "z"}))
     assert list(map(len, texts(path))) == [900_000, 900_000, 1]
 

@@ -127,7 +127,7 @@ def test_paths_that_have_no_text_are_told(tmp_path):
         write(tmp_path / name, "text")
     refused(r"but it has 2 with \.csv, 1 with no ending, 1 with \.py; text with another", tmp_path)
     write(tmp_path / "sub/a.txt", "")
-    refused("all 1 files of text in .* are empty; expected text", tmp_path)
+    refused("every file of text in .* is empty; expected text", tmp_path)
     (tmp_path / "sub/b.txt").symlink_to("gone")
     refused(r"cannot read data file .*b\.txt: No such file", tmp_path)
     (tmp_path / "sub/b.txt").unlink()

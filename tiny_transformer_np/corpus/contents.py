@@ -103,8 +103,8 @@ def suspicion(head: bytes) -> str:
     if not found:
         return ""
     # a note and no error: it may be meant, and runs of earlier versions that did so go on
-    return "has JSON, and is read as plain text with all that is around the texts; to train on a field of its " + (
-        "objects, write one object a line: jq -c '.[]' IN > OUT.jsonl"
+    return "is JSON, and is read as plain text with its braces and names; to train on one field of its " + (
+        "objects, write one in each line: jq -c '.[]' IN > OUT.jsonl"
         if found["list"]
         else "lines, give it a name that ends with .jsonl"
     )

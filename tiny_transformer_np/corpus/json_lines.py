@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from tiny_transformer_np.corpus.work_units import Part
 
 LONGEST_LINE = 1 << 26  # bytes of one line, which is in memory several times while it is read
+TOO_LONG = (
+    f"a line has more than {LONGEST_LINE >> 20} MiB; expected an object in each line; give larger texts as files of "
+    "their own"
+)
 _SLICE = 1 << 20  # bytes read at a time
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", float: "a number"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -55,10 +59,8 @@ def _lines(stream: Stream, part: "Part") -> Iterator[bytes]:
         begun.append(rest)
         length += len(rest)
         if length > LONGEST_LINE:
-            raise ConfigError(
-                f"data file {part.source.name}, line {_first_line(part) + number:,}: it has more than "
-                f"{LONGEST_LINE >> 20} MiB; expected an object in each line; give larger texts as files of their own"
-            )
+            line_number = _first_line(part) + number
+            raise ConfigError(f"data file {part.source.name}, line {line_number:,}: here {TOO_LONG}")
     yield b"".join(begun)
 
 

@@ -49,6 +49,7 @@ def find_sources(
     line, for what cannot be read, has no text, or is no text.
     """
     found: list[Source] = []
+    noted: list[str] = []
     for path in paths:
         if path == "-" and not plain:
             if standard_input is None:
@@ -57,11 +58,16 @@ def find_sources(
         else:
             files, by_name = _files(path, plain)
         names = [STANDARD_INPUT if path == "-" else str(given(file)) for file in files]
-        usable = (_usable(file, name, by_name, plain, keep_marks) for file, name in zip(files, names, strict=True))
+        usable = (
+            _usable(file, name, by_name, plain, keep_marks, noted) for file, name in zip(files, names, strict=True)
+        )
         sources = [source for source in usable if source]
         if not sources:
-            raise ConfigError(f"all {len(files)} files of text in {path} are empty; expected text")
+            raise ConfigError(f"every file of text in {path} is empty; expected text")
         found += sources
+    if noted:
+        more = f" (and {len(noted) - 1} more)" if len(noted) > 1 else ""
+        complain("note", f"data file {noted[0]}{more}")
     _note_repeated(found)
     return found
 
@@ -151,8 +157,8 @@ def source_of(file: StrPath, name: str, format: str, compression: str, keep_mark
     return Source(path, name, format, compression, status.st_size, status.st_mtime_ns, keep_marks)
 
 
-def _usable(file: Path, name: str, by_name: bool, plain: bool, keep_marks: bool) -> Source | None:
-    """The Source of a file of text; None if it is empty and was not given by name."""
+def _usable(file: Path, name: str, by_name: bool, plain: bool, keep_marks: bool, noted: list[str]) -> Source | None:
+    """The Source of a file of text; None if it is empty and was not given by name. Adds to `noted` what to say."""
     format, compression = ("text", "") if plain else named_format(file.name)
     format = format or "text"
     if format == "parquet" and compression:
@@ -167,7 +173,7 @@ def _usable(file: Path, name: str, by_name: bool, plain: bool, keep_marks: bool)
     if not plain:
         refuse_what_is_no_text(source, head)
         if format == "text" and (what := suspicion(head)):
-            complain("note", f"data file {name} {what}")
+            noted.append(f"{name} {what}")
     return source
 
 
@@ -181,5 +187,5 @@ def _note_repeated(sources: Sequence[Source]) -> None:
             repeated.append(source.name)
         names.add(path)
     if repeated:
-        more = f" and {len(repeated) - 1} more files are" if len(repeated) > 1 else " is"
+        more = f" and {len(repeated) - 1} more are" if len(repeated) > 1 else " is"
         complain("note", f"data file {repeated[0]}{more} given twice, and read twice")

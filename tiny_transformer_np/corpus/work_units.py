@@ -7,9 +7,11 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import IO, Any, Self
 
+from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus.cuts import any_cut, first_cut
+from tiny_transformer_np.corpus.json_lines import LONGEST_LINE, TOO_LONG
 from tiny_transformer_np.corpus.sources import Source
 from tiny_transformer_np.corpus.streams import open_data
 
@@ -101,14 +103,14 @@ def _parts(source: Source) -> Iterator[tuple[Part, int]]:
 
 def _row_groups(source: Source, sizes: Sequence[int]) -> Iterator[tuple[Part, int]]:
     """Parts of successive row groups; sizes: bytes of each, uncompressed."""
-    start, text = 0, 0
+    start, text, total = 0, 0, max(sum(sizes), 1)
     for number, size in enumerate(sizes):
         if number > start and text + size > UNIT:
-            yield Part(source, start, number, source.size * text // sum(sizes)), text
+            yield Part(source, start, number, source.size * text // total), text
             start, text = number, 0
         text += size
     if sizes:
-        yield Part(source, start, len(sizes), source.size * text // max(sum(sizes), 1)), text
+        yield Part(source, start, len(sizes), source.size * text // total), text
 
 
 def _borders(source: Source) -> list[int]:
@@ -118,11 +120,11 @@ def _borders(source: Source) -> list[int]:
         return [0, source.size]
     find = _line_border if source.format == "jsonl" else _text_border
     with open_data(source.name, source.path) as file:
-        inner = {find(file, source.size * i // n) for i in range(1, n)}
+        inner = {find(file, source.size * i // n, source.name) for i in range(1, n)}
     return [0, *sorted(place for place in inner if 0 < place < source.size), source.size]
 
 
-def _text_border(file: Any, position: int) -> int:
+def _text_border(file: IO[bytes], position: int, name: str) -> int:
     """A place to cut a text at or after this position; the file's end, if no place comes before it."""
     position -= 4  # the first characters may be incomplete, but not the fifth byte's
     for length in _WINDOWS:
@@ -135,11 +137,14 @@ def _text_border(file: Any, position: int) -> int:
     return position + any_cut(window)
 
 
-def _line_border(file: Any, position: int) -> int:
-    """The beginning of the first line at or after this position."""
+def _line_border(file: IO[bytes], position: int, name: str) -> int:
+    """The beginning of the first line at or after this position. ConfigError for a line that is too long to be read."""
     file.seek(position - 1)
+    end = position + LONGEST_LINE
     while data := file.read(_WINDOWS[1]):
         if (found := data.find(b"\n")) >= 0:
             return position + found
         position += len(data)
+        if position > end:
+            raise ConfigError(f"data file {name}: around its byte {position:,} {TOO_LONG}")
     return position
