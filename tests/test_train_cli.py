@@ -277,7 +277,8 @@ def test_bad_data_is_refused(tmp_path):
     ):
         (tmp_path / name).write_bytes(content)
         refused(run(*TINY, "--data", tmp_path / name, "--out-dir", tmp_path / "run"), *words)
-    refused(run(*TINY, "--data", tmp_path, "--out-dir", tmp_path / "run"), "directory")
+    (tmp_path / "folder").mkdir()
+    refused(run(*TINY, "--data", tmp_path / "folder", "--out-dir", tmp_path / "run"), "has no text", ".txt", "no files")
     assert not (tmp_path / "run").exists()
 
 

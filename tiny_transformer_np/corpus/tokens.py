@@ -268,6 +268,15 @@ class Tokens(Joined):
                 ranges.append(here)
         return Tokens.of_ranges(ranges, self.dtype)
 
+    def overlaps(self, other: "Tokens") -> bool:
+        """Whether an id of the same array or file is in both."""
+        return any(
+            _same(a, b) and start < last and first < stop
+            if not isinstance(a, InMemory) or not isinstance(b, InMemory)
+            else np.shares_memory(a.array()[start:stop], b.array()[first:last])
+            for (a, start, stop, _), (b, first, last, _) in itertools.product(self._parts, other._parts)
+        )
+
     @property
     def ends(self) -> Joined:
         """The places behind which a document ends, int64, from 1 to n, ascending.
@@ -301,3 +310,10 @@ class Tokens(Joined):
                     sha256.update(source.array()[at : min(at + _HASHED, stop)].astype("<i8").data)
             self._digest = sha256.hexdigest()
         return self._digest
+
+
+def _same(a: Source, b: Source) -> bool:
+    """Whether two sources are the same file."""
+    if isinstance(a, MappedFile) and isinstance(b, MappedFile):
+        return a.identity[:2] == b.identity[:2]
+    return a is b

@@ -54,7 +54,6 @@ def train(
     from minigrad import runtime
     from tiny_transformer_np.training.build_trainer import build_trainer
     from tiny_transformer_np.training.checkpoint import require_finite_logits
-    from tiny_transformer_np.training.checkpoint_schema import keeps_marks
     from tiny_transformer_np.training.compile_ahead import prepare_kernels
     from tiny_transformer_np.training.diagnosis import post_mortem, step_backward
     from tiny_transformer_np.training.progress import Progress
@@ -66,9 +65,9 @@ def train(
     if precision != config.dtype:
         cli.complain(PROG, f"this processor has no instruction for {config.dtype} products; {precision} is used")
     needed = MemoryCheck(args, model_config, config, resumed=checkpoint is not None)
-    keep_marks = checkpoint is not None and keeps_marks(checkpoint[2])
     shown_in = None if args.step_backward else run
-    trainer = build_trainer(model_config, config, shown_in, Progress(), needed, keep_marks)
+    made_with = checkpoint[2] if checkpoint else None
+    trainer = build_trainer(model_config, config, shown_in, Progress(), needed, made_with)
     if checkpoint:
         trainer.restore(*checkpoint)
         if trainer.step > trainer.total_steps:
@@ -109,13 +108,10 @@ class MemoryCheck:
     def __init__(
         self, args: argparse.Namespace, model_settings: Settings, config: TrainingConfig, resumed: bool
     ) -> None:
-        from tiny_transformer_np.training import memory
-
         self.config, self.resumed, self.checked = config, resumed, not args.no_memory_check
         self.preflight = "none" if resumed or args.no_preflight else "whole" if args.preflight else "usual"
         least = {**model_settings, "vocab_size": 1, "block_size": config.seq_len}
-        n_bytes = memory.bytes_of([*config.data, *config.val_data])
-        self._warning(TransformerConfig(**least), (n_bytes, 0))
+        self._warning(TransformerConfig(**least), (0, 0))
 
     def __call__(self, model: TransformerConfig, n_tokens: tuple[int, int]) -> None:
         if warning := self._warning(model, n_tokens):

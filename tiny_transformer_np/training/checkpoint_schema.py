@@ -98,12 +98,13 @@ def tokenizer_of(meta: Meta, config: TransformerConfig) -> Tokenizer:
 
 def _check_data(meta: Meta) -> None:
     data = _table(meta, "data")
-    if not {"train", "val"} <= data.keys() <= {"train", "val", "files", "byte_order_marks"}:
+    if not {"train", "val"} <= data.keys() <= {"train", "val", "files", "byte_order_marks", "plain_text", "corpus"}:
         raise ConfigError(f"its data has the keys {brief(sorted(data))}; expected 'train' and 'val'")
     for name, digest in data.items():
         fits = {
             "files": isinstance(digest, list) and all(isinstance(each, str) for each in digest),
             "byte_order_marks": isinstance(digest, bool),
+            "plain_text": isinstance(digest, bool),
             "val": isinstance(digest, str) or digest is None,
         }
         if not fits.get(name, isinstance(digest, str)):
@@ -114,6 +115,12 @@ def keeps_marks(meta: Meta) -> bool:
     """Whether a byte order mark at the beginning of a file counts as a character, as up to version 0.1.0."""
     data = meta["data"]
     return data.get("byte_order_marks", "\ufeff" in meta["tokenizer"].get("vocabulary", ""))
+
+
+def reads_plain(meta: Meta) -> bool:
+    """Whether every file was read as text, whatever its name, as up to version 0.2.0."""
+    data = meta["data"]
+    return data.get("plain_text", "corpus" not in data)
 
 
 def _check_arrays(config: TransformerConfig, header: Header) -> list[str]:

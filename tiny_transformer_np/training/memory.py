@@ -1,11 +1,12 @@
 """How much memory a run needs, from its settings alone, and how much there is.
 
 The estimate is a sum of arrays whose sizes are known. The sizes of the Python process and of temporary arrays are
-measured constants. `python benchmarks/memory_estimate.py` compares them with real runs.
+measured constants. `python benchmarks/memory_estimate.py` compares them with real runs. The data are mapped files,
+whose pages the system takes back when it needs memory: they do not count.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ _CHUNK_ROWS = 512  # of logits that exist at once where the vocabulary is large
 # temporary arrays (tokens, n_embd), besides those saved for backward; the reference GELU computes in float64
 _STEP, _EVALUATION = {"fast": 13, "reference": 56}, {"fast": 12, "reference": 40}
 _PREFLIGHT, _SHORT_PREFLIGHT = 46, 8  # bytes a parameter: copies in float64, and gradients
-_ON_HOST = ("program", "text", "batches", "first weights", "resuming", "saving")  # also for a GPU
+_ON_HOST = ("program", "batches", "first weights", "resuming", "saving")  # also for a GPU
 _ON_GPU = ("weights", "gradients", "moments", "step", "evaluation", "preflight")
 _SCORES = 5  # arrays (B, H, T, T) that the reference kernels' attention makes
 
@@ -76,18 +77,16 @@ def of_run(
     or "none"; resumed: whether it begins from a checkpoint.
     """
     P, T = num_parameters(model), config.seq_len
-    n_train, n_val = n_tokens
     rounded = matmul_precision.rounds(np.dtype(np.float32))
-    rows = min(max(1, EVAL_TOKENS // T), -(-n_val // T))
+    rows = min(max(1, EVAL_TOKENS // T), -(-n_tokens[1] // T))
     held = {
         "program": _PROGRAM[config.kernels]
         + (_COMPILER if rounded and config.kernels == "reference" else 0)
         + _LAYER * model.n_layer,
-        "text": (n_train + n_val) * np.min_scalar_type(model.vocab_size - 1).itemsize,
         "weights": 4 * P,
         "gradients": 4 * P,
         "moments": 8 * P,
-        "batches": 2 * 8 * config.grad_accumulation_steps * config.batch_size * T,
+        "batches": 2 * 8 * (config.grad_accumulation_steps + 2 * config.num_workers) * config.batch_size * T,
     }
     passing = {
         "first weights": 4 * P,
@@ -178,8 +177,7 @@ def _lines(path: Path) -> list[str]:
 # ------------------------------------------------------------------------------- the estimate against the memory
 
 _ADVICE = {
-    "text": "give less data",
-    "batches": "lower batch_size, seq_len or grad_accumulation_steps",
+    "batches": "lower batch_size, seq_len, grad_accumulation_steps or num_workers",
     "step": "lower batch_size, seq_len, n_layer or n_embd",
     "evaluation": "lower n_embd or seq_len",
     "preflight": "pass --no-preflight",
@@ -241,14 +239,3 @@ def human(n: float) -> str:
     power = min(max(0, (len(str(int(n))) - 1) // 3), 6)
     n = n / 1000**power
     return f"{n:.0f} {_UNITS[power]}" if n >= 100 else f"{n:.3g} {_UNITS[power]}"
-
-
-def bytes_of(paths: Iterable[StrPath]) -> int:
-    """The sum of these files' sizes. A file that cannot be read counts as 0: reading it later raises the error."""
-    total = 0
-    for path in paths:
-        try:
-            total += os.stat(path).st_size
-        except (OSError, ValueError):
-            continue
-    return total

@@ -99,7 +99,7 @@ class Bar:
         self._bar: Any = None
 
     def begin(self, what: str, total: int, done: int) -> None:
-        self._what, self._total, self._first, self._done = _WHAT[what], total, done, done
+        self._what, self._total, self._first, self._done = _WHAT.get(what, what), total, done, done
         self._started = self._said = time.monotonic()
         if sys.stderr is not None and sys.stderr.isatty() and total:
             self._attempt(self._open)

@@ -26,7 +26,7 @@ from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training import checkpoint_schema as schema
 from tiny_transformer_np.training.checkpoint import Arrays, Meta
-from tiny_transformer_np.training.data_identity import changed_data
+from tiny_transformer_np.training.data_identity import Identity, changed_data
 from tiny_transformer_np.training.dataset import IGNORE_INDEX, Batch, TextDataset
 from tiny_transformer_np.training.diagnosis import explain_nonfinite, verify_step
 from tiny_transformer_np.training.evaluation import Evaluation, evaluate
@@ -76,7 +76,7 @@ class Trainer:
         self.on_host = config.device == "cpu"  # then results of a step are floats, else arrays on the device
         self.step = 0  # updates made so far
         self.best_val_loss = math.inf
-        self.source: Meta = {}  # what checkpoints say of the data besides digests of the tokens, see `data_identity`
+        self.identity: Identity | None = None  # what checkpoints say of the data; None: digests of the tokens
         groups = optim.decay_groups(model, config.weight_decay)
         self.arena = optim.GradientArena(groups)  # from here on each p.grad is a view that the next step overwrites
         self.optimizer = optim.AdamW(groups, config.learning_rate, config.betas, config.eps, arena=self.arena)
@@ -373,7 +373,8 @@ class Trainer:
         self._saved = Path(path), self.step
 
     def _require_same(self, path: StrPath, arrays: Arrays, meta: Meta) -> None:
-        if changed := changed_data(meta, self._data_digests(), self.train_dataset.tokenizer, self.config):
+        paths = self.identity.paths if self.identity else ()
+        if changed := changed_data(meta, self._data_digests(), paths, self.train_dataset.tokenizer, self.config):
             raise ConfigError(f"checkpoint {path} {changed}")
         own, other = (dataclasses.asdict(config) for config in (self.model.config, schema.configs(meta)[0]))
         differing = [f"{key} {other[key]} (here {own[key]})" for key in own if other[key] != own[key]]
@@ -384,8 +385,9 @@ class Trainer:
             raise ConfigError(f"checkpoint {path} is of another model: {', '.join(differing)}")
 
     def _data_digests(self) -> Meta:
-        val = self.val_dataset.digest() if self.val_dataset else None
-        return {"train": self.train_dataset.digest(), "val": val, **self.source}
+        if self.identity:
+            return self.identity.digests()
+        return {"train": self.train_dataset.digest(), "val": self.val_dataset.digest() if self.val_dataset else None}
 
     def _stop(self, number: signal.Signals) -> None:
         self.stopped_by = number

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from kernels.arrays import Array
+from tiny_transformer_np.corpus.tokens import Tokens
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.preflight.common import CheckFailed, first_batch
 from tiny_transformer_np.training.trainer import Trainer
@@ -47,7 +49,7 @@ def targets(trainer: Trainer) -> str:
             f"{agreeing[1]:.0%} are the next input",
             f"only {agreeing[1]:.0%} of the targets equal the input one place further on; expected all: {fits}{means}",
         )
-    tokens = trainer.train_dataset.tokens
+    ids, targets, tokens = _findable(trainer, ids, targets)
     for row, last in zip(ids[:4], targets[:4, -1], strict=True):  # the last target is in no input
         if last != IGNORE_INDEX and not _occurs(np.append(row, last), tokens):
             raise CheckFailed(
@@ -56,6 +58,16 @@ def targets(trainer: Trainer) -> str:
                 "targets made by rolling the inputs around (np.roll), which puts the first token behind the last.",
             )
     return f"the inputs shifted by one, in {int(counted.sum())} places"
+
+
+def _findable(trainer: Trainer, ids: Array, targets: Array) -> tuple[Array, Array, Any]:
+    """(ids, targets, the text that they must occur in); of a long text, windows of its beginning instead."""
+    dataset = trainer.train_dataset
+    if len(dataset.tokens) <= LONGEST:
+        return ids, targets, dataset.tokens
+    tokens = part(dataset.tokens, 0, LONGEST)
+    beginning = type(dataset)(tokens, dataset.tokenizer, dataset.seq_len, dataset.stride, dataset.cross_documents)
+    return *beginning.batch(0, len(ids), trainer.config.seed), tokens
 
 
 def _agreement(ids: Array, targets: Array, shift: int) -> float:
@@ -74,17 +86,29 @@ def split(trainer: Trainer) -> str:
     return _disjoint(trainer.train_dataset.tokens, trainer.val_dataset.tokens)
 
 
-def _disjoint(train: Array, val: Array) -> str:
+def part(tokens: Any, start: int, stop: int) -> Any:
+    """tokens[start:stop]: of an array a view, of `corpus.Tokens` what is read when it is needed."""
+    return tokens.part(start, stop) if isinstance(tokens, Tokens) else tokens[start:stop]
+
+
+def _overlap(train: Any, val: Any) -> bool:
+    """Whether an id stands in both texts: in the same array, or the same file."""
+    if isinstance(train, Tokens) and isinstance(val, Tokens):
+        return train.overlaps(val)
+    return np.shares_memory(train, val)
+
+
+def _disjoint(train: Any, val: Any) -> str:
     """Raise CheckFailed if two texts (n,) of token ids overlap, or share most passages. Returns a few words."""
     advice = "the validation loss would praise what was learned by heart. Split the text first, then cut windows."
-    if np.shares_memory(train, val):
+    if _overlap(train, val):
         raise CheckFailed("positions in common", f"training and validation are the same stretch of one text in part: "
                           f"{advice}")  # fmt: skip
-    train, val = train[-LONGEST:], val[:LONGEST]
+    train, val = part(train, max(0, len(train) - LONGEST), len(train)), part(val, 0, min(LONGEST, len(val)))
     length = min(PASSAGE, len(train), len(val))
     one_in = 1 << max(0, (len(val) // SAMPLED).bit_length() - 1)
     begin_train, end_train, begin_val, end_val = (
-        _hashes(part, length)[0] for part in (train[:length], train[-length:], val[:length], val[-length:])
+        _hashes(each, length)[0] for each in (train[:length], train[-length:], val[:length], val[-length:])
     )
     divisor, table = np.uint64(one_in), np.uint64(TABLE)
     of_val, begins_train, ends_train = _scan(val, length, lambda h: h[h % divisor == 0], begin_train, end_train)
@@ -102,17 +126,17 @@ def _disjoint(train: Array, val: Array) -> str:
         )
     share = float(np.isin(of_val, of_train).mean()) if of_val.size else 0.0
     if share > 0.5:
-        part = "the whole validation text is" if share == 1.0 else f"{share:.0%} of the validation text is"
+        which = "the whole validation text is" if share == 1.0 else f"{share:.0%} of the validation text is"
         raise CheckFailed(
             f"{share:.0%} of validation is in training",
-            f"{part} contained in the training text, in passages of {length} tokens; expected a few per cent at most: "
+            f"{which} contained in the training text, in passages of {length} tokens; expected a few per cent at most: "
             f"{advice}",
         )
     sampled = f", 1 in {one_in} sampled" if one_in > 1 else ""
     return f"{share:.1%} of validation's {length}-token passages recur{sampled}"
 
 
-def _scan(tokens: Array, length: int, chosen: Callable[[Array], Array], *wanted: np.uint64) -> tuple[Array, ...]:
+def _scan(tokens: Any, length: int, chosen: Callable[[Array], Array], *wanted: np.uint64) -> tuple[Array, ...]:
     """-> (what `chosen` leaves of the hashes of a text's passages (k,), and for each wanted hash its places (m,)).
 
     The hash itself says whether a passage is chosen, so of two texts the same passages are.
@@ -150,7 +174,7 @@ def _joined(left: Array, right: Array, distance: int) -> Array:
     return left[:n] * np.uint64(0xD1342543DE82EF95) + mixed * np.uint64(0xBF58476D1CE4E5B9)
 
 
-def _border(first: Array, second: Array, starts: Array, ends: Array, length: int) -> int:
+def _border(first: Any, second: Any, starts: Array, ends: Array, length: int) -> int:
     """How many tokens, at least `length`, `first` ends with and `second` begins with; 0 if none.
 
     starts: where in `first` stands what `second` begins with; ends: where in `second` what `first` ends with.
@@ -162,7 +186,7 @@ def _border(first: Array, second: Array, starts: Array, ends: Array, length: int
     return 0
 
 
-def _occurs(passage: Array, tokens: Array) -> bool:
+def _occurs(passage: Array, tokens: Any) -> bool:
     """Whether `passage` (m,) stands somewhere in `tokens` (n,)."""
     n = len(tokens) - len(passage) + 1
     for start in range(0, n, PIECE):

@@ -1,0 +1,251 @@
+"""The data of a run, whatever they are given as, and the tokenizer of their ids.
+
+texts          files, folders, patterns, *.jsonl ...: tokenized once, into the user's cache
+prepared       a folder that `python -m tiny_transformer_np.training.prepare` made
+ids            train.bin and val.bin of nanoGPT, .bin files of llm.c
+none           the manual that comes with Python
+"""
+
+import functools
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernels.system import cli
+from kernels.system.files import StrPath, is_file, is_folder
+from tiny_transformer_np import tokenizers
+from tiny_transformer_np.config import BPE_VOCAB_SIZE, TOKENIZERS, ConfigError, TrainingConfig
+from tiny_transformer_np.corpus.cache import cached_corpus, corpus_of_text
+from tiny_transformer_np.corpus.foreign import is_foreign, open_foreign
+from tiny_transformer_np.corpus.plan import PLAN
+from tiny_transformer_np.corpus.shards import INDEX, Corpus, is_corpus, open_corpus
+from tiny_transformer_np.corpus.tokens import Tokens
+from tiny_transformer_np.tokenizers import Tokenizer
+from tiny_transformer_np.training.checkpoint_schema import Meta, keeps_marks, reads_plain
+from tiny_transformer_np.training.data_identity import Identity, describe, digest_of_ids, digests_of_files
+from tiny_transformer_np.training.dataset import python_manual
+from tiny_transformer_np.training.prepare import Bar
+
+AUTO = TOKENIZERS[0]
+TEXTS, PREPARED, IDS = "texts", "a prepared folder", "files of ids"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Tokens to train on and to validate.
+
+    validated: where the validation part comes from, "" for the last tenth; has_documents: whether their ends are known;
+    notes: lines for a person.
+    """
+
+    tokenizer: Tokenizer
+    train: Tokens
+    val: Tokens
+    identity: Identity
+    validated: str = ""
+    has_documents: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def load_data(config: TrainingConfig, made_with: Meta | None = None) -> Data:
+    """The data that a TrainingConfig names. made_with: of the checkpoint that a run goes on from.
+
+    The tokenizer of a checkpoint is used again, never trained again. ConfigError, one line, for data that cannot be
+    used.
+    """
+    if not config.data or (made_with and reads_plain(made_with)):
+        return _of_texts(config, made_with)
+    kind = _kind(config.data, "--data")
+    if config.val_data and (other := _kind(config.val_data, "--val-data")) != kind:
+        raise ConfigError(_other_kind(config, kind, other))
+    if kind == TEXTS:
+        return _of_texts(config, made_with)
+    return _of_prepared(config) if kind == PREPARED else _of_ids(config, made_with)
+
+
+def prepare_command(*arguments: str) -> str:
+    """The command that prepares texts, as it can be typed."""
+    command = cli.command("tiny_transformer_np.training.prepare", "minigrad-prepare")
+    return f"`{command} {shlex.join(arguments)}`"
+
+
+# --------------------------------------------------------------------------------------- what is given
+
+
+def _kind(paths: Sequence[str], flag: str) -> str:
+    """TEXTS, PREPARED or IDS. ConfigError if they are of several kinds."""
+    kinds = {kind_of(path): path for path in reversed(paths)}
+    if len(kinds) > 1:
+        (first, a), (second, b) = list(kinds.items())[:2]
+        texts = [path for path in paths if kind_of(path) == TEXTS] or ["TEXTS..."]
+        raise ConfigError(
+            f"{flag} has {first} ({a}) and {second} ({b}); give one kind: one prepared folder of all texts, say, by "
+            f"{prepare_command(*texts[:3], '--out', 'DIR')}"
+        )
+    return next(iter(kinds))
+
+
+def kind_of(path: StrPath) -> str:
+    """What a path of --data means: TEXTS, PREPARED or IDS. ConfigError for a folder whose preparation was not ended."""
+    folder = Path(path)
+    if is_folder(folder) and (is_file(folder / PLAN) or (is_corpus(folder) and not _is_of_another(folder))):
+        if not is_file(folder / INDEX):
+            raise ConfigError(
+                f"the preparation of {folder} was begun and is not finished: give its command once more, it goes on "
+                f"where it was: {prepare_command('PATH...', '--out', str(folder))}"
+            )
+        return PREPARED
+    return IDS if is_foreign(path) else TEXTS
+
+
+def _is_of_another(folder: Path) -> bool:
+    """Whether a folder of texts has an index.json of its own."""
+    return not (is_file(folder / "tokenizer.json") or any(folder.glob("train-*.bin")))
+
+
+def _other_kind(config: TrainingConfig, kind: str, other: str) -> str:
+    data, val = config.data[0], config.val_data[0]
+    if IDS in (kind, other):
+        return f"--data are {kind} ({data}) and --val-data {other} ({val}); give --val-data of the same kind"
+    prepared, texts = (data, val) if kind == PREPARED else (val, data)
+    command = prepare_command(texts, "--tokenizer", str(Path(prepared) / "tokenizer.json"), "--out", "DIR")
+    return f"{prepared} is prepared and {texts} is not; prepare it with the same tokenizer, and give that: {command}"
+
+
+# --------------------------------------------------------------------------------------- each kind
+
+
+def _of_texts(config: TrainingConfig, made_with: Meta | None) -> Data:
+    """Of files of text, or of the manual."""
+    stored = tokenizers.from_json(made_with["tokenizer"]) if made_with else None
+    name = config.tokenizer if config.tokenizer != AUTO else "char"
+    tokenizer: str | Tokenizer = name
+    if stored and (stored.kind == "bpe" or name not in TOKENIZERS):
+        tokenizer = stored  # characters are collected again, so that one that is new can be named
+    elif name not in TOKENIZERS:
+        tokenizer = tokenizers.load(name)
+    if not stored:
+        _require_vocab_size(config, tokenizer)
+    keep_marks = made_with is not None and keeps_marks(made_with)
+    plain, paths = made_with is not None and reads_plain(made_with), []
+    if config.data:
+        cached = cached_corpus(
+            config.data, config.val_data, tokenizer, config.vocab_size, config.field, keep_marks, plain, Bar()
+        )
+        corpus, files = cached.corpus, digests_of_files(cached.files)
+        paths = [source.name for source in cached.sources]
+    elif config.val_data:
+        raise ConfigError("--val-data without --data; give the text to train on with --data")
+    else:
+        corpus, files = corpus_of_text(python_manual(), tokenizer, config.vocab_size), []
+    train, val = _split(corpus)
+    asked, notes = config.vocab_size or BPE_VOCAB_SIZE, corpus.notes
+    if tokenizer == "bpe" and corpus.tokenizer.vocab_size < asked:
+        notes += (f"the data have word pieces for a vocabulary of {corpus.tokenizer.vocab_size:,}, not {asked:,}",)
+
+    @functools.cache
+    def digests() -> Meta:
+        return {"train": digest_of_ids(train), "val": digest_of_ids(val), "files": files,
+                "byte_order_marks": keep_marks, "plain_text": plain}  # fmt: skip
+
+    validated = "--val-data" if config.val_data else ""
+    return Data(corpus.tokenizer, train, val, Identity(digests, paths), validated, notes=notes)
+
+
+def _of_prepared(config: TrainingConfig) -> Data:
+    for flag, paths in (("--data", config.data), ("--val-data", config.val_data)):
+        if len(paths) > 1:
+            raise ConfigError(f"{flag} has {len(paths)} prepared folders; give one: prepare all texts together")
+    folder = config.data[0]
+    corpus = open_corpus(folder, _Checksums())
+    _require_tokenizer(config, corpus.tokenizer, folder)
+    if not config.val_data:
+        return _of_corpus(corpus, f"the validation part of {folder}" if corpus.val else "")
+    other = open_corpus(config.val_data[0], _Checksums())
+    if other.tokenizer.to_json() != corpus.tokenizer.to_json():
+        command = prepare_command("PATH...", "--tokenizer", str(Path(folder) / "tokenizer.json"), "--out", "DIR")
+        raise ConfigError(f"{config.val_data[0]} was prepared with another tokenizer than {folder}; use {command}")
+    return _of_corpus(Corpus(corpus.tokenizer, corpus.train, other.train, corpus.digest), "--val-data")
+
+
+def _of_ids(config: TrainingConfig, made_with: Meta | None) -> Data:
+    if config.tokenizer in TOKENIZERS and config.tokenizer != AUTO:
+        raise ConfigError(
+            f"{config.data[0]} has ids that a tokenizer made already; give its file, --tokenizer FILE, or leave "
+            f"--tokenizer {config.tokenizer} out"
+        )
+    tokenizer = None
+    if made_with:
+        tokenizer = tokenizers.from_json(made_with["tokenizer"])
+    elif config.tokenizer != AUTO:
+        tokenizer = tokenizers.load(config.tokenizer)
+        _require_vocab_size(config, tokenizer)
+    corpus = open_foreign(config.data, config.val_data, tokenizer, config.vocab_size, _Checksums())
+    beside = "val.bin" if corpus.val else ""
+    return _of_corpus(corpus, "--val-data" if config.val_data else beside, has_documents=False)
+
+
+def _of_corpus(corpus: Corpus, validated: str, has_documents: bool = True) -> Data:
+    train, val = _split(corpus)
+
+    def digests() -> Meta:
+        return {"train": train.digest(), "val": val.digest(), "corpus": corpus.digest}
+
+    return Data(corpus.tokenizer, train, val, Identity(digests), validated, has_documents, corpus.notes)
+
+
+def _split(corpus: Corpus) -> tuple[Tokens, Tokens]:
+    """(tokens to train on, tokens to validate): without a part to validate, the last tenth."""
+    if corpus.val is not None:
+        return corpus.train, corpus.val
+    n = len(corpus.train)
+    cut = int(0.9 * n)
+    return corpus.train.part(0, cut), corpus.train.part(cut, n)
+
+
+# --------------------------------------------------------------------------------------- what does not fit
+
+
+def _require_tokenizer(config: TrainingConfig, own: Tokenizer, folder: str) -> None:
+    """ConfigError if settings ask for another tokenizer than a prepared folder's."""
+    name = config.tokenizer
+    fits = name in (AUTO, own.kind)
+    if name not in TOKENIZERS:
+        fits = tokenizers.load(name).to_json() == own.to_json()
+    if not fits or config.vocab_size not in (0, own.vocab_size):
+        asked = f"tokenizer {name}" if not fits else f"a vocabulary of {config.vocab_size:,}"
+        raise ConfigError(
+            f"{folder} was prepared with {describe(own)}, not {asked}; leave --tokenizer and --vocab-size out, or "
+            "prepare the text again"
+        )
+
+
+def _require_vocab_size(config: TrainingConfig, tokenizer: str | Tokenizer) -> None:
+    """ConfigError if a size is asked for of a vocabulary that has its own."""
+    if not config.vocab_size or tokenizer == "bpe":
+        return
+    if isinstance(tokenizer, str):
+        raise ConfigError(
+            f"vocab_size {config.vocab_size} is for --tokenizer bpe; with tokenizer {tokenizer} leave --vocab-size out"
+        )
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ConfigError(
+            f"vocab_size is {config.vocab_size}, but {config.tokenizer} has {tokenizer.vocab_size} tokens; leave it out"
+        )
+
+
+class _Checksums:
+    """Shows how far the first reading of large files is."""
+
+    def __init__(self) -> None:
+        self._bar, self._done = Bar(), 0
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._done:
+            self._bar.begin("checksums", total, 0)
+        self._bar.advance(done - self._done)
+        self._done = done
+        if done >= total:
+            self._bar.end()
+            self._done = 0
