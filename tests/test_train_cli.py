@@ -66,7 +66,9 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert list(train[0]) == [
         "kind", "step", "loss", "perplexity", "lr", "grad_norm", "tokens_per_second", "elapsed_seconds",
     ]  # fmt: skip
-    assert list(evals[0]) == ["kind", "step", "val_loss", "val_perplexity"]
+    assert list(evals[0]) == ["kind", "step", "val_loss", "val_perplexity", "val_bits_per_byte"]
+    best = min(row["val_bits_per_byte"] for row in evals)
+    assert re.search(rf"^finished at step 8: best validation loss [\d.]+, {best:.4f} bits per byte$", stdout, re.M)
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in (out / "samples").iterdir()) == ["step_000004.txt", "step_000008.txt"]
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["best.safetensors", "latest.safetensors"]

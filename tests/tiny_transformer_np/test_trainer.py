@@ -12,9 +12,10 @@ from small_models import TEXT, make_trainer, same_bits, weights_of
 import kernels
 from minigrad import random
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
+from tiny_transformer_np.training.evaluation import Evaluation
 
 TRAIN_KEYS = ["kind", "step", "loss", "perplexity", "lr", "grad_norm", "tokens_per_second", "elapsed_seconds"]
-EVAL_KEYS = ["kind", "step", "val_loss", "val_perplexity"]
+EVAL_KEYS = ["kind", "step", "val_loss", "val_perplexity", "val_bits_per_byte"]
 
 
 def log_softmax(logits):
@@ -200,7 +201,7 @@ def test_evaluation_records_nothing_and_training_goes_on_as_if_it_had_not_been()
 
 def test_a_validation_loss_that_is_not_finite_ends_the_run_clearly(monkeypatch):
     trainer = make_trainer(max_steps=3)
-    monkeypatch.setattr(trainer, "evaluate", lambda: math.nan)
+    monkeypatch.setattr(trainer, "evaluation", lambda: Evaluation(math.nan, 10, 10))
     with pytest.raises(FloatingPointError, match="validation loss nan at step 3"):
         trainer.train()
 
@@ -252,6 +253,7 @@ def test_rows_of_metrics():
         assert all(type(value) is (str if key == "kind" else int if key == "step" else float)
                    for key, value in row.items())  # fmt: skip
         assert row.get("perplexity", 0.0) == pytest.approx(math.exp(row.get("loss", -math.inf)))
+        assert row.get("val_bits_per_byte", 0.0) == pytest.approx(row.get("val_loss", 0.0) / math.log(2))  # ASCII
     assert trainer.best_val_loss == min(row["val_loss"] for row in rows if row["kind"] == "eval")
     assert rows[0]["lr"] == pytest.approx(1e-2 / 2)  # the rate with which step 1 was made
     elapsed = [row["elapsed_seconds"] for row in rows if row["kind"] == "train"]

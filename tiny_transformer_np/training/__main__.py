@@ -18,9 +18,12 @@ from tiny_transformer_np.config import ConfigError, TrainingConfig, TransformerC
 from tiny_transformer_np.training.arguments import PROG, Settings, absolute_paths, command, parse_arguments
 
 if TYPE_CHECKING:  # imported where they are used, or not at all: --help is answered at once
+    from tiny_transformer_np.training.dataset import TextDataset
     from tiny_transformer_np.training.memory import Estimate
     from tiny_transformer_np.training.run_folder import Found, Run
     from tiny_transformer_np.training.trainer import Trainer
+
+LOOKED_AT = 1_000_000  # tokens whose bytes are counted for the summary
 
 Result = TypeVar("Result")
 Job: TypeAlias = "tuple[Run, Settings, TrainingConfig, Found | None]"  # of `new_job` and `resumed_job`
@@ -151,7 +154,9 @@ def finish(trainer: Trainer, run: Run, finished: bool) -> int:
     """Print the paths of the results, or the command that resumes. Returns the exit status."""
     say = trainer.progress.say
     if finished:
-        say(f"finished at step {trainer.step}: best validation loss {trainer.best_val_loss:.4f}")
+        best = trainer.evaluated and trainer.evaluated._replace(loss=trainer.best_val_loss).bits_per_byte
+        in_bits = f", {best:.4f} bits per byte" if best else ""
+        say(f"finished at step {trainer.step}: best validation loss {trainer.best_val_loss:.4f}{in_bits}")
         say(f"    {run.plot}\n    {run.best}")
         sample = cli.command("tiny_transformer_np.sampling", "minigrad-sample")
         say(f"    {sample} {shlex.quote(str(run.path))} --prompt TEXT")
@@ -166,25 +171,35 @@ def describe(trainer: Trainer, run: Run, kernel_set: str, threads: int, precisio
     """A summary of the run to come, in a few lines."""
     from tiny_transformer_np.training import memory
 
-    config, model, data = trainer.config, trainer.model, trainer.train_dataset
-    n_validation = len(trainer.val_dataset.tokens) if trainer.val_dataset else 0
+    config, model, data, val = trainer.config, trainer.model, trainer.train_dataset, trainer.val_dataset
+    n_validation = len(val.tokens) if val else 0
     done = f", from step {trainer.step}" if trainer.step else ""
     rounded = "" if precision == "float32" else f", matrix products of {precision} numbers"
     lines = [
         f"run       {run.path}",
-        f"data      {len(data.tokens):,} tokens to train on, {n_validation:,} to validate, "
-        f"vocabulary {data.tokenizer.vocab_size}",
+        f"data      {len(data.tokens):,} tokens to train on, {n_validation:,} to validate, {vocabulary(data)}",
         f"model     {model.num_parameters():,} parameters: {model.config.n_layer} layers, {model.config.n_head} heads, "
         f"{model.config.n_embd} wide, context {model.config.block_size}",
         f"training  {trainer.total_steps} steps of {trainer.samples_per_step} x {data.seq_len} tokens{done}",
         f"memory    {memory.describe(estimate)}",
         f"device    {config.device}, {threads} threads, kernels: {kernel_set}{rounded}",
     ]
+    if val and (n_targets := val.n_targets(config.eval_tokens)) < val.n_targets():
+        limit = f"validates on {n_targets:,} of {n_validation:,} tokens, in windows spread evenly"
+        lines.insert(2, f"          {limit}; best means best on those")
     if config.device != "cpu" and kernel_set == "reference":
         lines.append("warning: kernels reference: array formulas are computed, none of the CUDA kernels runs")
     if config.warmup_steps >= trainer.total_steps:
         lines.append(f"warning: warmup_steps {config.warmup_steps} is as long as the run: the learning rate only rises")
     return "\n".join(lines)
+
+
+def vocabulary(data: TextDataset) -> str:
+    """`vocabulary 4,096 (bpe, 3.41 bytes a token)`, as in the beginning of the text."""
+    tokenizer = data.tokenizer
+    n_bytes = tokenizer.bytes_per_token()[data.tokens[:LOOKED_AT]].mean()
+    length = f", {n_bytes:.2f} bytes a token" if n_bytes else ""  # not known of ids
+    return f"vocabulary {tokenizer.vocab_size:,} ({tokenizer.kind}{length})"
 
 
 def new_job(args: argparse.Namespace, claims: contextlib.ExitStack) -> Job:

@@ -54,7 +54,7 @@ def require_enough(data: Data, config: TrainingConfig) -> None:
             f"{config.data[0]} does not tell where documents end; leave --no-cross-documents out, or prepare the text"
         )
     n_train, n_val, needed = len(data.train), len(data.val), config.seq_len + 1
-    if min(n_train, n_val) >= needed:
+    if min(n_train, n_val) >= needed or not config.cross_documents:  # of short documents windows are padded
         return
     window = f"a window of seq_len {config.seq_len} and its target need {needed}"
     if data.validated:

@@ -75,7 +75,9 @@ def prepare_command(*arguments: str) -> str:
 
 def _kind(paths: Sequence[str], flag: str) -> str:
     """TEXTS, PREPARED or IDS. ConfigError if they are of several kinds."""
-    kinds = {kind_of(path): path for path in reversed(paths)}
+    kinds: dict[str, str] = {}
+    for path in paths:
+        kinds.setdefault(kind_of(path), path)
     if len(kinds) > 1:
         (first, a), (second, b) = list(kinds.items())[:2]
         texts = [path for path in paths if kind_of(path) == TEXTS] or ["TEXTS..."]

@@ -19,7 +19,7 @@ from kernels.arrays import Array
 from kernels.system.files import StrPath
 from minigrad import random
 from tiny_transformer_np.config import ConfigError
-from tiny_transformer_np.tokenizer import CharTokenizer
+from tiny_transformer_np.tokenizers import CharTokenizer, Tokenizer
 from tiny_transformer_np.training.text import Text, encode_text
 from tiny_transformer_np.training.windows import Windows
 
@@ -46,7 +46,7 @@ class TextDataset:
     def __init__(
         self,
         text_file_or_tokens: StrPath | npt.ArrayLike,
-        tokenizer: CharTokenizer,
+        tokenizer: Tokenizer,
         seq_len: int,
         stride: int = 0,
         cross_documents: bool = True,

@@ -20,6 +20,7 @@ KEYS = {
     "train": ("step", "loss", "perplexity", "lr", "grad_norm", "tokens_per_second", "elapsed_seconds"),
     "eval": ("step", "val_loss", "val_perplexity"),
 }
+OPTIONAL = {"train": (), "eval": ("val_bits_per_byte",)}  # NaN in a column where a row does not have it
 _CHUNK = 1 << 20  # bytes of lines that are parsed at a time: the parsed objects take several times as much
 
 
@@ -40,7 +41,8 @@ class MetricsLog:
         self.path = Path(path) if path else None
         self.unreadable = 0
         self._columns = {
-            kind: {key: array("q" if key == "step" else "d") for key in keys} for kind, keys in KEYS.items()
+            kind: {key: array("q" if key == "step" else "d") for key in (*keys, *OPTIONAL[kind])}
+            for kind, keys in KEYS.items()
         }
         self._kept: list[list[int]] | None = None  # the byte ranges of the file that `_keep` leaves; None: all
         self._waiting = b""  # lines not yet written
@@ -53,8 +55,8 @@ class MetricsLog:
     def append(self, row: Row) -> None:
         """Add a row and write it, see `flush`."""
         line = _line(row)
-        for key in KEYS[row["kind"]]:
-            self._columns[row["kind"]][key].append(row[key])
+        for key, column in self._columns[row["kind"]].items():
+            column.append(row.get(key, math.nan) if key in OPTIONAL[row["kind"]] else row[key])
         if self.path:
             self._waiting += line
             self.flush()
@@ -93,7 +95,7 @@ class MetricsLog:
         """All rows as dicts, by step. For many thousands of rows use `columns`."""
         kinds = (
             [
-                {"kind": kind, **dict(zip(columns, values, strict=True))}
+                {"kind": kind, **{key: x for key, x in zip(columns, values, strict=True) if x == x}}  # without NaN
                 for values in zip(*columns.values(), strict=True)
             ]
             for kind, columns in self._columns.items()
@@ -180,6 +182,7 @@ def _parsed(lines: list[bytes]) -> tuple[list[int], dict[str, dict[str, Array]]]
     for kind, keys in KEYS.items():
         own = [row for row in rows if row["kind"] == kind]
         columns[kind] = {key: _column(key, [row[key] for row in own]) for key in keys}
+        columns[kind] |= {key: _optional_column(key, own) for key in OPTIONAL[kind]}
     steps = [row["step"] for row in rows]
     if len(steps) != len(lines) or sum(len(own["step"]) for own in columns.values()) != len(lines):
         raise ValueError("a line is not one row, or of another kind")
@@ -194,6 +197,14 @@ def _column(key: str, values: list[Any]) -> Array:
     column = np.array(values, np.int64 if key == "step" else np.float64)
     if (key == "step" and (column < 0).any()) or not np.isfinite(column).all():
         raise ValueError("no finite number")
+    return column
+
+
+def _optional_column(key: str, rows: list[Row]) -> Array:
+    """`_column` of rows of which some do not have this key: NaN there."""
+    has = np.array([key in row for row in rows], bool)
+    column = np.full(len(rows), math.nan)
+    column[has] = _column(key, [row[key] for row in rows if key in row])
     return column
 
 

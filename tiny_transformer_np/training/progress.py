@@ -70,7 +70,8 @@ class Progress:
             return
         if row["kind"] == "eval":
             loss, perplexity = row["val_loss"], row["val_perplexity"]
-            self.say(f"step {row['step']}: validation loss {loss:.4f}, perplexity {perplexity:.2f}")
+            bits = f", {row['val_bits_per_byte']:.4f} bits per byte" if "val_bits_per_byte" in row else ""
+            self.say(f"step {row['step']}: validation loss {loss:.4f}, perplexity {perplexity:.2f}{bits}")
         elif self.bar is None:  # the bar shows the loss
             done = row["step"] - self._first_step
             left = (time.perf_counter() - self._started) / done * (self.total_steps - row["step"])

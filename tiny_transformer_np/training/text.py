@@ -14,7 +14,7 @@ from kernels.arrays import Array
 from kernels.system.files import StrPath, open_regular
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus.decoding import Decoder
-from tiny_transformer_np.tokenizer import CharTokenizer
+from tiny_transformer_np.tokenizers import Tokenizer
 
 PIECE = 1 << 18  # bytes decoded at a time
 
@@ -53,7 +53,7 @@ class Text:
         return sum(len(part if isinstance(part, str) else part[1]) + 1 for part in self._parts)
 
 
-def encode_text(text: Text, tokenizer: CharTokenizer) -> Array:
+def encode_text(text: Text, tokenizer: Tokenizer) -> Array:
     """A Text -> its token ids (n,), in the smallest unsigned integers that hold every id of the vocabulary."""
     ids, n = np.empty(text.max_length(), np.min_scalar_type(tokenizer.vocab_size - 1)), 0
     for piece in text:

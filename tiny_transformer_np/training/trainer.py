@@ -76,6 +76,7 @@ class Trainer:
         self.on_host = config.device == "cpu"  # then results of a step are floats, else arrays on the device
         self.step = 0  # updates made so far
         self.best_val_loss = math.inf
+        self.evaluated: Evaluation | None = None  # the last one
         self.identity: Identity | None = None  # what checkpoints say of the data; None: digests of the tokens
         groups = optim.decay_groups(model, config.weight_decay)
         self.arena = optim.GradientArena(groups)  # from here on each p.grad is a view that the next step overwrites
@@ -281,10 +282,12 @@ class Trainer:
 
     def _log_evaluation(self) -> bool:
         """Evaluate. Returns whether the model is the best so far. FloatingPointError if its loss is not finite."""
-        val_loss = self.evaluate()
+        self.evaluated = self.evaluation()
+        val_loss, bits_per_byte = self.evaluated.loss, self.evaluated.bits_per_byte
         if not math.isfinite(val_loss):
             raise FloatingPointError(f"validation loss {val_loss} at step {self.step}; try a lower learning_rate")
-        self._log({"kind": "eval", "step": self.step, "val_loss": val_loss, "val_perplexity": perplexity(val_loss)})
+        row = {"kind": "eval", "step": self.step, "val_loss": val_loss, "val_perplexity": perplexity(val_loss)}
+        self._log(row if bits_per_byte is None else {**row, "val_bits_per_byte": bits_per_byte})
         improved = val_loss < self.best_val_loss
         self.best_val_loss = min(val_loss, self.best_val_loss)
         return improved
