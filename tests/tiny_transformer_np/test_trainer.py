@@ -11,6 +11,8 @@ from small_models import TEXT, make_trainer, same_bits, weights_of
 
 import kernels
 from minigrad import random
+from tiny_transformer_np.corpus.tokens import Tokens
+from tiny_transformer_np.training import TextDataset
 from tiny_transformer_np.training.dataset import IGNORE_INDEX
 from tiny_transformer_np.training.evaluation import Evaluation
 
@@ -181,6 +183,50 @@ def test_evaluation_is_the_plain_average_over_all_targets(kernel_set, monkeypatc
     assert len(losses) == len(tokens) - 1
     with kernels.use(kernel_set):
         assert trainer.evaluate() == pytest.approx(np.mean(losses), rel=1e-12)
+
+
+def test_a_limited_evaluation_is_over_its_windows_whatever_the_batch(monkeypatch):
+    trainer = make_trainer(eval_tokens=40)
+    whole = make_trainer(eval_tokens=0).evaluation()
+    limited = trainer.evaluation()
+    assert limited.n_targets == trainer.val_dataset.n_targets(40) == 40 < whole.n_targets
+    assert whole.n_targets == len(trainer.val_dataset.tokens) - 1
+    assert limited.loss != whole.loss
+    monkeypatch.setattr("tiny_transformer_np.training.trainer.EVAL_TOKENS", 16)
+    assert trainer.evaluate() == pytest.approx(limited.loss, rel=1e-6)
+    windows = [trainer.val_dataset[i * len(trainer.val_dataset) // 5] for i in range(5)]
+    losses = [float(trainer.model(x[None], y[None], reduction="sum").data) for x, y in windows]
+    assert limited.loss == pytest.approx(sum(losses) / 40, rel=1e-5)
+
+
+def test_bits_per_byte_count_the_bytes_of_the_text():
+    """ "ä" is two bytes and "€" three; a text of as many characters of one byte has more bits in each."""
+    text = "aä€b" * 100
+    trainer = make_trainer(text=text)
+    found = trainer.evaluation()
+    n_bytes = len(text[300:][1:].encode())  # the first character of the validation part is no target
+    assert (found.n_targets, found.n_bytes) == (99, n_bytes)
+    assert found.bits_per_byte == pytest.approx(found.loss * 99 / np.log(2) / n_bytes, rel=1e-12)
+    unknown = Evaluation(2.0, 10, 0)
+    assert unknown.bits_per_byte is None
+
+
+def test_documents_by_themselves_are_trained_on_and_evaluated():
+    """Windows are padded; each target counts the same, and no more than there are."""
+    trainer = make_trainer(dtype=np.float64, batch_size=3, grad_accumulation_steps=2, num_workers=2)
+    tokens, tokenizer = trainer.train_dataset.tokens, trainer.train_dataset.tokenizer
+    ends = np.cumsum(np.random.default_rng(0).integers(1, 14, 40))
+    data = TextDataset(Tokens(tokens, ends), tokenizer, 8, cross_documents=False)
+    trainer.train_dataset = trainer.val_dataset = data
+    batches = [data.batch(number, 3, trainer.config.seed) for number in (0, 1)]
+    losses = []
+    for ids, targets in batches:
+        logp = log_softmax(trainer.model(ids).data)
+        losses += [-logp[b, t, y] for (b, t), y in np.ndenumerate(targets) if y != IGNORE_INDEX]
+    assert len(losses) < 6 * 8
+    assert trainer.train_step()[0] == pytest.approx(np.mean(losses), rel=1e-12)
+    trainer.loader.close()
+    assert trainer.evaluation().n_targets == sum(max(n - 1, 0) for n in np.diff([0, *ends, len(tokens)]))
 
 
 def test_evaluation_records_nothing_and_training_goes_on_as_if_it_had_not_been():

@@ -14,10 +14,10 @@ _AT_ONCE = 1 << 10  # groups that are looked at together when windows are counte
 class Windows:
     """Windows of `seq_len` tokens, one every `stride` tokens of each document, that together have all of its targets.
 
-    n_tokens: of the text; ends: ascending positions behind each document's last token, as an array or what gives
-    arrays of slices, or None where the text is one document. A document of n tokens has n - 1 targets.
+    n_tokens: of the text; ends: ascending positions behind each document's last token, as an array or what is
+    indexed like one, or None where the text is one document. A document of n tokens has n - 1 targets.
 
-    The number of windows in front of every 64th document is kept, 1/8 byte a document; of `ends`, slices are read.
+    The number of windows in front of every 64th document is kept, 1/8 byte a document; of `ends`, what is needed is read.
     """
 
     def __init__(self, n_tokens: int, ends: Any, seq_len: int, stride: int) -> None:
@@ -46,25 +46,16 @@ class Windows:
         """The lengths (groups, 64) of all documents, some groups at a time."""
         n_groups = self._n_ended // _GROUP + 1  # behind the last border there may be one more document
         for first in range(0, n_groups, _AT_ONCE):
-            n = min(_AT_ONCE, n_groups - first)
-            yield np.diff(self._ends_from(first * _GROUP, n * _GROUP)).reshape(n, _GROUP)
+            yield np.diff(self._borders(np.arange(first, min(first + _AT_ONCE, n_groups))))
 
     def _borders(self, group: Array) -> Array:
-        """Where the documents of each group begin, and its last one ends: (n,) -> (n, 65)."""
-        borders = [self._ends_from(first, _GROUP) for first in (group * _GROUP).tolist()]
-        return np.reshape(np.array(borders, np.int64), (-1, _GROUP + 1))
-
-    def _ends_from(self, document: int, n: int) -> Array:
-        """Where n documents from this one on begin, and the last of them ends (n + 1,). Beyond the last: the end."""
-        out = np.full(n + 1, self._n_tokens)
-        if document == 0:
-            out[0] = 0
-        if self._n_ended:
-            first = max(document - 1, 0)
-            ends = self._ends[first : min(document + n, self._n_ended)]
-            at = first - document + 1
-            out[at : at + len(ends)] = ends
-        return out
+        """Where the documents of each group begin, and its last one ends: (n,) -> (n, 65). Beyond the last: the end."""
+        number = group[:, None] * _GROUP + np.arange(-1, _GROUP)  # of the document that ends there
+        ends = np.where(number < 0, 0, self._n_tokens)
+        ended = (number >= 0) & (number < self._n_ended)
+        if ended.any():
+            ends[ended] = self._ends[number[ended]]
+        return ends
 
     def _n_windows(self, lengths: Array) -> Array:
         """How many windows documents of so many tokens have."""
