@@ -23,6 +23,7 @@ CASES = {
     "bfloat16": ["--dtype", "bfloat16"],
     "dropout": ["--dropout", "0.3"],
     "accumulation": ["--grad-accumulation-steps", "3", "--kernels", "fast"],
+    "workers": ["--num-workers", "2"],
     "during evaluation": [],
     "during resume": [],
 }

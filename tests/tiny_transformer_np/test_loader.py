@@ -15,6 +15,7 @@ import pytest
 from small_models import make_trainer, same_bits, weights_of
 
 from tiny_transformer_np import CharTokenizer, ConfigError
+from tiny_transformer_np.corpus.tokens import MappedFile, Tokens
 from tiny_transformer_np.training import TextDataset
 from tiny_transformer_np.training.loader import Loader
 
@@ -188,6 +189,21 @@ def test_an_error_of_a_batch_that_no_step_needs_is_nobodys():
     assert trainer.train() is True
 
 
+@ANY_NUMBER
+def test_a_corpus_that_becomes_shorter_ends_the_run_in_one_line(num_workers, tmp_path):
+    """To read behind the end of a mapped file kills a process; its size is looked at before each batch."""
+    np.tile(np.arange(27, dtype=np.uint16), 4000).tofile(tmp_path / "train.bin")
+    trainer = make_trainer(num_workers=num_workers, max_steps=100)
+    file = MappedFile(tmp_path / "train.bin", np.uint16, 27 * 4000)
+    trainer.train_dataset = TextDataset(Tokens.of_files([file], np.uint16), trainer.train_dataset.tokenizer, 8)
+    trainer.train_step()
+    os.truncate(tmp_path / "train.bin", 100)
+    with pytest.raises(ConfigError, match=r"train\.bin became shorter while it was in use") as caught:
+        trainer.train()
+    assert "\n" not in str(caught.value) and trainer.step <= 1 + 2 * num_workers  # those that were ready
+    assert_no_threads()
+
+
 # ----------------------------------------------------------------------------------------- threads that end
 
 
@@ -270,6 +286,7 @@ def run(program, timeout=60):
 PROGRAM = """
 import os, signal, sys, threading, time
 import numpy as np
+from tiny_transformer_np.corpus.tokens import MappedFile, Tokens
 from tiny_transformer_np.training import TextDataset
 from tiny_transformer_np.training.loader import Loader
 

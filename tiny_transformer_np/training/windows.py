@@ -17,7 +17,7 @@ class Windows:
     n_tokens: of the text; ends: ascending positions behind each document's last token, as an array or what is
     indexed like one, or None where the text is one document. A document of n tokens has n - 1 targets.
 
-    The number of windows in front of every 64th document is kept, 1/8 byte a document; of `ends`, what is needed is read.
+    The number of windows in front of every 64th document is kept, 1/8 byte a document; of `ends` little is read.
     """
 
     def __init__(self, n_tokens: int, ends: Any, seq_len: int, stride: int) -> None:
