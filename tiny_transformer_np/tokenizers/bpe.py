@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 LARGEST = 15 << 20  # characters of the JSON text, which a checkpoint has inside its own: see `tensors.MAX_TEXT`
 MOST_ADDED = 4096  # tokens that every text is searched for
 LONGEST_TOKEN = 1024  # bytes; GPT-2's longest token has 128
-_PART = 1 << 16  # characters that Hugging Face's encoder gets at a time
-_BATCH = 1 << 20  # characters of one call: its results take about 100 bytes a token
+_PART = 1 << 16  # characters that are encoded at a time: the library's results take about 100 bytes a token
+_KNOWN = 1 << 20  # characters of words whose ids are kept
 #: Unicode's White_Space, which is `\s` of GPT-2's expression (Python's also has U+001C..U+001F)
 WHITESPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_CUT = re.compile(f"(?<=[^{WHITESPACE}])[{WHITESPACE}]")  # no word reaches across: see `_parts`
+_CUT = re.compile(f"(?<=[^{WHITESPACE}])[{WHITESPACE}]")
+_WORD = re.compile(f"[{WHITESPACE}]*[^{WHITESPACE}]+|[{WHITESPACE}]+")  # from one cut to the next
 
 
 def _byte_of() -> dict[str, int]:
@@ -63,6 +64,8 @@ class BpeTokenizer(ByteLevelTokenizer):
         self.tokens, self.merges = tuple(tokens), tuple(merges)
         self._ids = {token: id for id, token in enumerate(self.tokens)}
         self._special, self._added = tuple(special), tuple(added)
+        self._known: dict[str, tuple[int, ...]] = {}  # the ids of words
+        self._n_known = 0  # characters in it
         self._check()
         literal = {*self._special, *self._added}
         self.token_bytes = tuple(utf8(token) if token in literal else _spelled(token) for token in self.tokens)
@@ -95,6 +98,9 @@ class BpeTokenizer(ByteLevelTokenizer):
             if not token or token not in self._ids:
                 raise ValueError(f"its added token {brief(token)} is not in the vocabulary")
             made.add(token)
+        for token in self._added:
+            if _CUT.search(token):
+                raise ValueError(f"its added token {brief(token)} has whitespace behind other characters")
 
     @property
     def special_tokens(self) -> dict[str, int]:
@@ -102,19 +108,23 @@ class BpeTokenizer(ByteLevelTokenizer):
 
     def encode(self, text: str, first: int = 0) -> Array:
         utf8(text, first)
-        return self.encode_batch([text])[0]
+        return np.concatenate([np.empty(0, np.int64), *map(self._encode, _parts(text))])
 
-    def encode_batch(self, texts: Iterable[str]) -> list[Array]:
-        """`encode` of each text, faster. Memory beside the result does not grow with the number of texts."""
-        split = []
-        for text in texts:
-            utf8(text)
-            split.append(list(_parts(text)))
-        ids = chain.from_iterable(
-            [np.array(each.ids, np.int64) for each in self._encoder.encode_batch_fast(batch, add_special_tokens=False)]
-            for batch in _batches(chain.from_iterable(split))
-        )
-        return [np.concatenate([np.empty(0, np.int64), *islice(ids, len(parts))]) for parts in split]
+    def _encode(self, text: str) -> Array:
+        """The ids (n,) of a text of bounded length: each word is encoded once, since most words come again."""
+        known = self._known  # another thread may put a new dict in its place
+        words = _WORD.findall(text)
+        new = [word for word in dict.fromkeys(words) if word not in known]
+        if 2 * len(new) > len(words) or len(text) > _KNOWN:
+            (encoded,) = self._encoder.encode_batch_fast([text], add_special_tokens=False)
+            return np.array(encoded.ids, np.int64)
+        for word, encoded in zip(new, self._encoder.encode_batch_fast(new, add_special_tokens=False), strict=True):
+            known[word] = tuple(encoded.ids)
+            self._n_known += len(word)
+        ids = np.fromiter(chain.from_iterable(map(known.__getitem__, words)), np.int64)
+        if self._n_known > _KNOWN:
+            self._known, self._n_known = {}, 0
+        return ids
 
     @cached_property
     def _encoder(self) -> "tokenizers.Tokenizer":
@@ -126,7 +136,8 @@ class BpeTokenizer(ByteLevelTokenizer):
         return encoder
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}  # made anew where needed
+        state = {name: value for name, value in self.__dict__.items() if name != "_encoder"}  # made anew where needed
+        return {**state, "_known": {}, "_n_known": 0}
 
     def to_json(self) -> dict[str, Any]:
         """Hugging Face's tokenizer.json, which has no "kind": its reader refuses keys that it does not know."""
@@ -172,10 +183,10 @@ def _spelled(token: str) -> bytes:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The text in parts that have the same ids one by one as together.
+    """The text in parts of about _PART characters that have the same ids one by one as together.
 
     A part ends before whitespace that follows non-whitespace: no alternative of GPT-2's expression matches both, and
-    the only one that looks ahead, `\\s+(?!\\S)`, begins behind that place.
+    the only one that looks ahead, `\\s+(?!\\S)`, begins behind that place. No added token reaches across either.
     """
     start = 0
     while cut := _CUT.search(text, start + _PART):
@@ -183,17 +194,3 @@ def _parts(text: str) -> Iterator[str]:
         start = cut.start()
     if start < len(text):
         yield text[start:]
-
-
-def _batches(parts: Iterable[str]) -> Iterator[list[str]]:
-    """Lists of parts, of at most _BATCH characters or of one part."""
-    batch: list[str] = []
-    n = 0
-    for part in parts:
-        if batch and n + len(part) > _BATCH:
-            yield batch
-            batch, n = [], 0
-        batch.append(part)
-        n += len(part)
-    if batch:
-        yield batch

@@ -49,7 +49,7 @@ def load(path: StrPath) -> Tokenizer:
     file = file.with_name(by_merges.get(file.name, file.name))
     try:
         obj = parse_json(_text(file))
-        if "kind" in obj or "model" in obj:
+        if isinstance(obj.get("kind"), str) or isinstance(obj.get("model"), dict):  # GPT-2 has tokens of these names
             return from_json(obj)
         merges = file.with_name(_MERGES.get(file.name, "merges.txt"))
         if not merges.exists():
