@@ -152,6 +152,7 @@ REFUSED = {
     "gzip": (gzip.compress(raw(IDS)), "is a gzip file"),
     "text": ("Wer reitet so spät durch Nacht und Wind?\n".encode() * 40, "is a text"),
     "uint32": (IDS.astype("<u4").tobytes(), "more than 16 bits"),
+    "bytes as uint32": (np.arange(3, 200).astype("<u4").tobytes(), "more than 16 bits"),
     "int64": (IDS.astype("<i8").tobytes(), "more than 16 bits"),
     "llama 3 without header": ((IDS * 2).astype("<u4").tobytes(), "more than 16 bits"),
     "absurd ids": (llm_c([2**32 - 1], LLAMA3), "has the id 4294967295"),
@@ -182,8 +183,15 @@ def test_formats_are_not_mixed(tmp_path):
 
 @pytest.mark.parametrize(
     "ids",
-    [np.arange(65).repeat(50), np.zeros(500), np.tile([0, 1, 2, 3], 200), np.tile([700, 0, 3, 900, 11], 99), [7]],
-    ids=["characters", "zeros", "four letters", "zeros among others", "one"],
+    [
+        np.arange(65).repeat(50),
+        np.zeros(500),
+        np.tile([0, 1, 2, 3], 200),
+        np.tile([700, 0, 3, 900, 11], 99),
+        np.tile([60, 0, 64, 3, 67, 1], 99),
+        [7],
+    ],
+    ids=["characters", "zeros", "four letters", "zeros among others", "notes and their lengths", "one"],
 )
 def test_unusual_ids_are_not_taken_for_another_kind_of_file(ids, tmp_path):
     np.testing.assert_array_equal(open_foreign([put(tmp_path / "x.bin", raw(ids))]).train[:], ids)

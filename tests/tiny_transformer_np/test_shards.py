@@ -55,6 +55,14 @@ def test_a_corpus_without_a_val_split_has_none(tmp_path):
     assert open_corpus(tmp_path).val is None
 
 
+def test_empty_documents_have_no_border(tmp_path):
+    made = [EncodedPiece(np.arange(n), n, ends) for n, ends in ((0, True), (4, False), (0, True), (0, True), (2, True))]
+    entry = write_shard(tmp_path, "train-00000", made, "uint16")
+    write_index(tmp_path, TOKENIZER, "uint16", [entry, write_shard(tmp_path, "train-00001", [], "uint16")])
+    train = open_corpus(tmp_path).train
+    assert train[:].tolist() == [0, 1, 2, 3, 0, 1] and train.ends[:].tolist() == [4, 6] and entry["documents"] == 2
+
+
 def test_the_same_shards_give_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
         make(tmp_path / folder)

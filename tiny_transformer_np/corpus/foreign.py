@@ -173,7 +173,10 @@ def _other(beginning: bytes, size: int) -> str | None:
     if len(beginning) >= 64 and _is_text(beginning):
         return "a text; call it .txt"
     ids = np.frombuffer(beginning[: len(beginning) // 4 * 4], "<u2")
-    if len(ids) >= 64 and ids[1::2].max() <= 3 and ids[::2].max() > 255:  # the high halves of larger integers
+    if len(ids) < 64:
+        return None
+    low, high = ids[::2].max(), ids[1::2].max()  # the halves of integers of 32 bits, if they are such
+    if low > (255 if high else 0) and high <= 3:
         return "one of ids that have more than 16 bits, without a header; convert them to uint16, or to llm.c's format"
     return None
 
