@@ -115,6 +115,23 @@ def test_no_steps_asked_for_on_resume_are_none(finished):
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_word_pieces_and_a_limited_evaluation(text, tmp_path):
+    out = tmp_path / "run"
+    flags = ["--data", text, "--tokenizer", "bpe", "--vocab-size", 280, "--eval-tokens", 40, "--max-steps", 4]
+    result = run(*TINY, *flags, "--out-dir", out)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert re.search(r"^data .*vocabulary 280 \(bpe, [2-9]\.\d\d bytes a token\)\n"
+                     r" +validates on \d\d of \d\d tokens, in windows spread evenly; best means best on those$",
+                     result.stdout, re.M), result.stdout  # fmt: skip
+    config = (out / "config.toml").read_text()
+    assert 'tokenizer = "bpe"' in config and "eval_tokens = 40" in config
+    for flags in (["--eval-tokens", 0], ["--no-cross-documents"], ["--tokenizer", "byte"], ["--vocab-size", 290]):
+        refused(run("--resume", out, *flags), "cannot change", "on resume")
+    result = run("--resume", out, "--max-steps", 6, "--num-workers", 2)
+    assert result.returncode == 0 and "from step 4" in result.stdout and result.stderr == "", result.stderr
+
+
 def job(monkeypatch, tmp_path, *flags):
     """The TrainingConfig of a new run with these flags."""
     monkeypatch.setattr(sys, "argv", ["train.py", "--out-dir", str(tmp_path / "run"), *flags])

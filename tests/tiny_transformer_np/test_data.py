@@ -12,12 +12,14 @@ from small_models import TEXT, training_config
 from tiny_transformer_np import CharTokenizer, ConfigError, tokenizers
 from tiny_transformer_np.config import as_made
 from tiny_transformer_np.corpus.shards import EncodedPiece, write_index, write_shard
+from tiny_transformer_np.corpus.tokens import Joined, Tokens
 from tiny_transformer_np.tokenizers import ByteTokenizer
 from tiny_transformer_np.training import checkpoint
 from tiny_transformer_np.training.build_trainer import build_trainer
 from tiny_transformer_np.training.data import load_data
 from tiny_transformer_np.training.dataset import TextDataset
 from tiny_transformer_np.training.metrics import MetricsLog
+from tiny_transformer_np.training.preflight import data as preflight_data
 
 MODEL = {"n_layer": 1, "n_head": 1, "n_embd": 4}
 
@@ -125,7 +127,9 @@ def test_a_changed_text_is_named_with_any_tokenizer(tmp_path):
 @pytest.mark.parametrize(("settings", "said"), [
     ({"vocab_size": 300}, "vocab_size 300 is for --tokenizer bpe; with tokenizer char leave --vocab-size out"),
     ({"vocab_size": 300, "tokenizer": "byte"}, "with tokenizer byte leave --vocab-size out"),
-    ({"tokenizer": "gone.json"}, "gone.json"),
+    ({"tokenizer": "gone.json"}, "there is no tokenizer gone.json; expected auto, char, byte, bpe, a tokenizer.json,"),
+    ({"tokenizer": "/home/me/bpr"}, "; did you mean 'bpe'?"),
+    ({"tokenizer": "bpe", "vocab_size": 100}, "vocab_size is 100; expected 257"),
     ({"seq_len": 400}, "a window of seq_len 400 and its target need 401 in each; give at least 4001 tokens in all"),
 ])  # fmt: skip
 def test_settings_that_do_not_fit_a_text_are_refused(tmp_path, settings, said):
@@ -240,6 +244,54 @@ def test_a_short_validation_part_is_refused(tmp_path):
     said = refusal(config_of([folder]))
     assert f"the text for validation (the validation part of {folder}) has 4 tokens" in said
     assert said.endswith("give more text or a smaller seq_len, or --val-data")
+
+
+class Read:
+    """Counts the ids that are read of Tokens."""
+
+    def __init__(self, monkeypatch):
+        self.most, original = 0, Joined._read
+
+        def read(tokens, start, out):
+            self.most = max(self.most, len(out))
+            original(tokens, start, out)
+
+        monkeypatch.setattr(Joined, "_read", read)
+
+
+def test_a_check_of_a_long_text_reads_it_in_pieces(tmp_path, monkeypatch):
+    """A corpus may be larger than memory."""
+    rng = np.random.default_rng(0)
+    texts = ["".join(map(chr, rng.integers(32, 127, 9000))) for _ in range(3)]
+    trainer = build_trainer(MODEL, config_of([prepared(tmp_path / "corpus", texts[:2], texts[2:])]))
+    monkeypatch.setattr(preflight_data, "LONGEST", 4000)
+    monkeypatch.setattr(preflight_data, "PIECE", 1000)
+    read = Read(monkeypatch)
+    assert preflight_data.targets(trainer).startswith("the inputs shifted by one")
+    assert preflight_data.split(trainer).startswith("0.0% of validation's 64-token passages recur")
+    assert 1000 <= read.most < 1100
+    rolled = trainer.train_dataset.batch
+    monkeypatch.setattr(
+        TextDataset, "batch", lambda *args: (rolled(*args[1:])[0], np.roll(rolled(*args[1:])[0], -1, 1))
+    )
+    with pytest.raises(preflight_data.CheckFailed, match="nowhere in the training text"):
+        preflight_data.targets(trainer)
+
+
+def test_validation_on_the_training_text_is_noticed(tmp_path):
+    folder = prepared(tmp_path / "corpus", [TEXT])
+    shutil.copytree(folder, tmp_path / "copy")
+    for val, said in ((folder, "same stretch of one text"), (tmp_path / "copy", "tokens that the other begins with")):
+        with pytest.raises(preflight_data.CheckFailed, match=said):
+            preflight_data.split(build_trainer(MODEL, config_of([folder], [val])))
+
+
+def test_ids_that_two_texts_share():
+    ids = np.arange(20)
+    tokens = Tokens(ids)
+    assert tokens.overlaps(tokens) and tokens.part(3, 9).overlaps(tokens.part(8, 9))
+    assert not tokens.part(0, 8).overlaps(tokens.part(8, 20)) and not tokens.overlaps(Tokens(ids.copy()))
+    assert Tokens(ids[:10]).overlaps(Tokens(ids[9:])) and not Tokens(ids[:10]).overlaps(Tokens(ids[10:]))
 
 
 # ------------------------------------------------------------------------------------------ files of ids

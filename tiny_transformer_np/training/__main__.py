@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # imported where they are used, or not at all: --help is answ
     from tiny_transformer_np.training.run_folder import Found, Run
     from tiny_transformer_np.training.trainer import Trainer
 
-LOOKED_AT = 1_000_000  # tokens whose bytes are counted for the summary
+LOOKED_AT = 100_000  # tokens whose bytes are counted for the summary
 
 Result = TypeVar("Result")
 Job: TypeAlias = "tuple[Run, Settings, TrainingConfig, Found | None]"  # of `new_job` and `resumed_job`

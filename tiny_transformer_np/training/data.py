@@ -7,6 +7,7 @@ none           the manual that comes with Python
 """
 
 import functools
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from kernels.system import cli
 from kernels.system.files import StrPath, is_file, is_folder
+from kernels.system.printable import did_you_mean
 from tiny_transformer_np import tokenizers
 from tiny_transformer_np.config import BPE_VOCAB_SIZE, TOKENIZERS, ConfigError, TrainingConfig
 from tiny_transformer_np.corpus.cache import cached_corpus, corpus_of_text
@@ -126,7 +128,7 @@ def _of_texts(config: TrainingConfig, made_with: Meta | None) -> Data:
     if stored and (stored.kind == "bpe" or name not in TOKENIZERS):
         tokenizer = stored  # characters are collected again, so that one that is new can be named
     elif name not in TOKENIZERS:
-        tokenizer = tokenizers.load(name)
+        tokenizer = _loaded(name)
     if not stored:
         _require_vocab_size(config, tokenizer)
     keep_marks = made_with is not None and keeps_marks(made_with)
@@ -181,7 +183,7 @@ def _of_ids(config: TrainingConfig, made_with: Meta | None) -> Data:
     if made_with:
         tokenizer = tokenizers.from_json(made_with["tokenizer"])
     elif config.tokenizer != AUTO:
-        tokenizer = tokenizers.load(config.tokenizer)
+        tokenizer = _loaded(config.tokenizer)
         _require_vocab_size(config, tokenizer)
     corpus = open_foreign(config.data, config.val_data, tokenizer, config.vocab_size, _Checksums())
     beside = "val.bin" if corpus.val else ""
@@ -206,6 +208,16 @@ def _split(corpus: Corpus) -> tuple[Tokens, Tokens]:
     return corpus.train.part(0, cut), corpus.train.part(cut, n)
 
 
+def _loaded(path: str) -> Tokenizer:
+    """The tokenizer of a file. ConfigError that names the kinds if there is no such file."""
+    if not os.path.lexists(path):
+        raise ConfigError(
+            f"there is no tokenizer {path}; expected {', '.join(TOKENIZERS)}, a tokenizer.json, or a folder with "
+            f"vocab.json and merges.txt{did_you_mean(Path(path).name, TOKENIZERS)}"
+        )
+    return tokenizers.load(path)
+
+
 # --------------------------------------------------------------------------------------- what does not fit
 
 
@@ -214,7 +226,7 @@ def _require_tokenizer(config: TrainingConfig, own: Tokenizer, folder: str) -> N
     name = config.tokenizer
     fits = name in (AUTO, own.kind)
     if name not in TOKENIZERS:
-        fits = tokenizers.load(name).to_json() == own.to_json()
+        fits = _loaded(name).to_json() == own.to_json()
     if not fits or config.vocab_size not in (0, own.vocab_size):
         asked = f"tokenizer {name}" if not fits else f"a vocabulary of {config.vocab_size:,}"
         raise ConfigError(

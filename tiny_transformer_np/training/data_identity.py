@@ -20,7 +20,7 @@ from tiny_transformer_np.tokenizers import CharTokenizer, Tokenizer
 from tiny_transformer_np.training.checkpoint_schema import Meta
 
 MOST_FILES = 1000  # of which a checkpoint has a digest each; of more it has one of all
-_HASHED = 1 << 20  # ids that are hashed at a time
+_HASHED = 1 << 16  # ids that are hashed at a time
 _ADVICE = "give the same --data and --val-data"
 _PARTS = {"train": "to train on", "val": "to validate"}
 
