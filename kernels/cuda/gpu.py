@@ -29,6 +29,7 @@ from tiny_transformer_np_package_check import interpreter, pip_install
 
 OLDEST = 75  # compute capability, RTX 20 and T4: what the kernels are compiled for and checked on
 _IN_MEMORY = "CUPY_CACHE_IN_MEMORY"  # CuPy's name for a cache that ends with the process
+_PER_THREAD = "CUPY_CUDA_PER_THREAD_DEFAULT_STREAM"  # CuPy's name for a default stream for each thread
 _DEFAULT_SHARED = 48 * 1024  # bytes of shared memory of a block by default
 #: a packed argument -> the NumPy scalar of the same width, since CuPy would make an int64 of every Python int
 _NUMPY: dict[Any, Any] = {
@@ -92,6 +93,8 @@ def new_stream() -> Any:
     """A stream that waits for no other, nor another for it, but where `wait_event` says so."""
     import cupy
 
+    if os.environ.get(_PER_THREAD, "0") != "0":
+        raise DeviceError(f"{_PER_THREAD} is set: no thread can wait for another's stream; unset it, or num_workers 0")
     return cupy.cuda.Stream(non_blocking=True)
 
 

@@ -275,6 +275,22 @@ def test_threads_end_when_the_garbage_collector_runs_in_one_of_them():
         gc.enable()
 
 
+def test_threads_that_cannot_be_started_are_said_and_none_stays(monkeypatch):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "loader 2":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    loader = loader_of(dataset(), 4)
+    for _ in "ab":
+        with pytest.raises(ConfigError, match=r"^num_workers is 4, but the system does not start so many threads; give"):
+            loader.batch(0)
+        assert_no_threads()
+
+
 def run(program, timeout=60):
     """The program in a process of its own: (exit status, output). A hang is a failure."""
     found = subprocess.run(

@@ -16,6 +16,7 @@ import numpy as np
 from kernels.cuda.uploads import Uploads
 from minigrad import runtime
 from minigrad.ops.checks import CheckedIds
+from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.training.dataset import IGNORE_INDEX, Batch, TextDataset
 
 PREFETCH_FACTOR = 2  # batches that are ready or on their way, for each thread, as in PyTorch's DataLoader
@@ -90,7 +91,12 @@ class Loader:
 
         self._queue = _Queue(fetch, number, self._ahead)
         self._finalizer = weakref.finalize(self, _end, self._queue, uploads)
-        self._queue.start(self.num_workers)
+        try:
+            self._queue.start(self.num_workers)
+        except RuntimeError as error:
+            self.close()
+            wrong = f"num_workers is {self.num_workers}, but the system does not start so many threads; give fewer"
+            raise ConfigError(wrong) from error
 
 
 def _fetch(dataset: TextDataset, batch_size: int, seed: int, number: int) -> Loaded:

@@ -10,6 +10,7 @@ from late_cupy import Machine
 from cudasim import array as sim
 from kernels.cuda import gpu, simulated, uploads
 from kernels.cuda.uploads import Upload, Uploads
+from kernels.system.errors import DeviceError
 
 SHAPE = (2, 3)
 ORDERS = [(seed, lazy) for seed in range(8) for lazy in (None, 0, 1)]  # the streams: 0 computes, 1 copies
@@ -138,3 +139,11 @@ def test_pinned_memory_is_used_again():
     for n in range(50):
         device.start(np.full(SHAPE, n)).array()
     assert len(made) == 1
+
+
+def test_a_default_stream_for_each_thread_is_refused(monkeypatch):
+    """There the stream of the thread that launches kernels has no name that another thread could use."""
+    monkeypatch.setenv("CUPY_CUDA_PER_THREAD_DEFAULT_STREAM", "1")
+    monkeypatch.setitem(sys.modules, "cupy", Machine(0).cupy)
+    with pytest.raises(DeviceError, match="CUPY_CUDA_PER_THREAD_DEFAULT_STREAM is set"):
+        Uploads(gpu)
