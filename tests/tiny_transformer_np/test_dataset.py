@@ -223,10 +223,10 @@ def test_documents_without_a_second_token_are_refused():
         by_document([1, 1, 1])
 
 
-def test_documents_cost_an_eighth_of_a_byte_each():
+def test_documents_cost_half_a_byte_each():
     """So the borders of a large corpus may stay in their file."""
     windows = by_document([3] * 64_000)._windows
-    assert sum(part.nbytes for part in vars(windows).values() if isinstance(part, np.ndarray)) <= 64_000 / 8 + 16
+    assert sum(part.nbytes for part in vars(windows).values() if isinstance(part, np.ndarray)) <= 64_000 / 2 + 16
 
 
 # ----------------------------------------------------------------------------------------------- texts

@@ -286,7 +286,7 @@ def test_threads_that_cannot_be_started_are_said_and_none_stays(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
     loader = loader_of(dataset(), 4)
     for _ in "ab":
-        with pytest.raises(ConfigError, match=r"^num_workers is 4, but the system does not start so many threads; give"):
+        with pytest.raises(ConfigError, match=r"^num_workers is 4, but the system does not start so many threads"):
             loader.batch(0)
         assert_no_threads()
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from kernels.arrays import Array
 
-_GROUP = 64  # documents for which one number is kept
-_AT_ONCE = 1 << 10  # groups that are looked at together when windows are counted
+_GROUP = 16  # documents for which one number is kept
+_AT_ONCE = 1 << 12  # groups that are looked at together when windows are counted
 
 
 class Windows:
@@ -17,7 +17,7 @@ class Windows:
     n_tokens: of the text; ends: ascending positions behind each document's last token, as an array or what is
     indexed like one, or None where the text is one document. A document of n tokens has n - 1 targets.
 
-    The number of windows in front of every 64th document is kept, 1/8 byte a document; of `ends` little is read.
+    The number of windows in front of every 16th document is kept, half a byte a document; of `ends` little is read.
     """
 
     def __init__(self, n_tokens: int, ends: Any, seq_len: int, stride: int) -> None:
@@ -43,13 +43,13 @@ class Windows:
         return borders[row, document] + at, np.minimum(self.seq_len, lengths[row, document] - 1 - at)
 
     def _all(self) -> Iterator[Array]:
-        """The lengths (groups, 64) of all documents, some groups at a time."""
+        """The lengths (groups, 16) of all documents, some groups at a time."""
         n_groups = self._n_ended // _GROUP + 1  # behind the last border there may be one more document
         for first in range(0, n_groups, _AT_ONCE):
             yield np.diff(self._borders(np.arange(first, min(first + _AT_ONCE, n_groups))))
 
     def _borders(self, group: Array) -> Array:
-        """Where the documents of each group begin, and its last one ends: (n,) -> (n, 65). Beyond the last: the end."""
+        """Where the documents of each group begin, and its last one ends: (n,) -> (n, 17). Beyond the last: the end."""
         number = group[:, None] * _GROUP + np.arange(-1, _GROUP)  # of the document that ends there
         ends = np.where(number < 0, 0, self._n_tokens)
         ended = (number >= 0) & (number < self._n_ended)
