@@ -1,7 +1,6 @@
 """TextDataset: targets one ahead, no window lost or beyond the end, each epoch a permutation; and reading texts."""
 
 import codecs
-import dataclasses
 import hashlib
 import os
 
@@ -13,7 +12,8 @@ from tiny_transformer_np.corpus.tokens import Tokens
 from tiny_transformer_np.training import TextDataset
 from tiny_transformer_np.training import text as texts
 from tiny_transformer_np.training.build_trainer import require_enough
-from tiny_transformer_np.training.dataset import IGNORE_INDEX, load_tokens, python_manual
+from tiny_transformer_np.training.data import load_data
+from tiny_transformer_np.training.dataset import IGNORE_INDEX, python_manual
 
 TOKENIZER = CharTokenizer("abcdefghij")
 
@@ -233,9 +233,13 @@ def test_documents_cost_half_a_byte_each():
 
 
 def loaded(data, val_data=()):
-    """What `load_tokens` makes of these files, as text again."""
-    tokenizer, *tokens, _ = load_tokens(data, val_data)
-    return tuple(map(tokenizer.decode, tokens))
+    """What `load_data` makes of these files, as text again."""
+    found = load_data(config_of(data, val_data))
+    return found.tokenizer.decode(found.train[:]), found.tokenizer.decode(found.val[:])
+
+
+def config_of(data, val_data=(), seq_len=8):
+    return TrainingConfig(data=tuple(map(str, data)), val_data=tuple(map(str, val_data)), seq_len=seq_len)
 
 
 def test_the_tail_validates_by_default(tmp_path):
@@ -294,22 +298,25 @@ def test_the_digest_tells_texts_apart():
 
 @pytest.mark.parametrize("seq_len", [1, 7, 8, 16, 99])
 def test_a_text_that_is_too_short_is_told_how_much_would_do(seq_len, tmp_path):
-    config = TrainingConfig(seq_len=seq_len)
+    enough, less = (text_of(tmp_path, 10 * seq_len + n) for n in (1, 0))
     with pytest.raises(ConfigError, match=rf"at least {10 * seq_len + 1} tokens in all"):
-        require_enough(*parts(tmp_path, 10 * seq_len), config)
-    require_enough(*parts(tmp_path, 10 * seq_len + 1), config)
-    apart = dataclasses.replace(config, val_data=("b.txt",))
+        require_enough_of(config_of([less], seq_len=seq_len))
+    require_enough_of(config_of([enough], seq_len=seq_len))
+    long, short = (text_of(tmp_path, seq_len + n) for n in (1, 0))
     with pytest.raises(ConfigError, match=rf"validation \(--val-data\) has {seq_len} tokens.* need {seq_len + 1}"):
-        require_enough(seq_len + 1, seq_len, apart)
+        require_enough_of(config_of([long], [short], seq_len))
     with pytest.raises(ConfigError, match=rf"training \(--data\) has {seq_len} tokens"):
-        require_enough(seq_len, seq_len + 1, apart)
+        require_enough_of(config_of([short], [long], seq_len))
 
 
-def parts(tmp_path, n):
-    """How many tokens of a text of n train and validate."""
-    (tmp_path / "text.txt").write_text("ab" * (n // 2) + "a" * (n % 2))
-    _, train, val, _ = load_tokens([tmp_path / "text.txt"], ())
-    return len(train), len(val)
+def text_of(tmp_path, n):
+    """A file of n characters."""
+    (tmp_path / f"{n}.txt").write_text("ab" * (n // 2) + "a" * (n % 2))
+    return tmp_path / f"{n}.txt"
+
+
+def require_enough_of(config):
+    require_enough(load_data(config), config)
 
 
 @pytest.mark.parametrize("break_", [b"\n", b"\r\n"])

@@ -8,8 +8,7 @@ The windows of a batch are a function of the seed and the batch's number, so a c
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +18,7 @@ from kernels.arrays import Array
 from kernels.system.files import StrPath
 from minigrad import random
 from tiny_transformer_np.config import ConfigError
-from tiny_transformer_np.tokenizers import CharTokenizer, Tokenizer
+from tiny_transformer_np.tokenizers import Tokenizer
 from tiny_transformer_np.training.text import Text, encode_text
 from tiny_transformer_np.training.windows import Windows
 
@@ -188,23 +187,3 @@ def python_manual() -> str:
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name] for name in sorted(topics))
-
-
-def load_tokens(
-    data: Sequence[StrPath], val_data: Sequence[StrPath], keep_marks: bool = False
-) -> tuple[CharTokenizer, Array, Array, list[str]]:
-    """(tokenizer, training tokens, validation tokens, a sha256 of each file) of files, or of the Python manual.
-
-    keep_marks: see `Text`.
-    Without val_data the last tenth validates. At its peak this takes two bytes for each byte of a text, one of the
-    file and one of the ids; ids of more than 256 characters take two or four bytes, but such a text has fewer.
-    """
-    text = Text(*data, keep_marks=keep_marks) if data else Text.of(python_manual())
-    val_text = Text(*val_data, keep_marks=keep_marks)
-    digests = [*text.digests(), *val_text.digests()]
-    tokenizer = CharTokenizer.from_pieces(chain(text, val_text))
-    tokens = encode_text(text, tokenizer)
-    if val_data:
-        return tokenizer, tokens, encode_text(val_text, tokenizer), digests
-    cut = int(0.9 * len(tokens))
-    return tokenizer, tokens[:cut], tokens[cut:], digests

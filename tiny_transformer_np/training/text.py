@@ -4,7 +4,6 @@ One `str` would take up to four bytes a character, int64 ids eight.
 """
 
 import codecs
-import hashlib
 from collections.abc import Iterator
 from typing import Self
 
@@ -43,10 +42,6 @@ class Text:
             if number:
                 yield "\n"
             yield from [part] if isinstance(part, str) else _decoded(*part, self._keep_marks)
-
-    def digests(self) -> list[str]:
-        """A sha256 of each file."""
-        return [hashlib.sha256(part[1]).hexdigest() for part in self._parts if not isinstance(part, str)]
 
     def max_length(self) -> int:
         """An upper bound of the number of characters."""
