@@ -30,6 +30,7 @@ from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus.documents import Source, Unit, find_sources, units
 from tiny_transformer_np.corpus.encoding import (
     KINDS,
+    NO_TEXT,
     VOCAB_SIZE,
     encoded,
     id_type,
@@ -143,7 +144,7 @@ class _Making:
                     pieces = encoded(unit, tokenizer, number == 0, options, tell)
                     entries[-1].append(write_shard(folder, f"{split}-{number:05d}", pieces, id_type(tokenizer)))
         if not sum(entry["tokens"] for entry in entries[0]):
-            raise ConfigError("the data have no text; give files with text in them")
+            raise ConfigError(NO_TEXT)
         write_index(folder, tokenizer, id_type(tokenizer), entries[0], entries[1], separator_of(tokenizer))
 
     @contextlib.contextmanager

@@ -26,7 +26,7 @@ _FIRST = (re.compile(r"[^\s\ud800-\udfff](?= )|(?=[^\ud800-\udfff])[^\W_](?=[\r\
 
 def last_cut(text: str) -> int:
     """The last position in `text`, whose line breaks are "\\n", at which it may be cut; 0 if there is none."""
-    if "\n" in text or " " in text:  # else the patterns take long to find nothing
+    if ("\n" in text or " " in text) and not text.isspace():  # else the patterns take long to find nothing
         for pattern in _LAST:
             if found := pattern.match(text):
                 return found.end()

@@ -5,6 +5,7 @@ itself.
 """
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ KINDS = ("char", "byte", "bpe")  # of tokenizers that need no file
 VOCAB_SIZE = 8192  # of a BPE that is trained, unless another is asked for
 SEPARATOR = "\n"  # between documents, where the tokenizer has no token for the end of one
 SAMPLE_BYTES = getattr(tokenizers, "SAMPLE_BYTES", 256 << 20)  # XXX until it is there
+NO_TEXT = "the data have no text; give files with text in them"
 _BATCH = 1 << 20  # characters of short documents that are encoded together
 
 
@@ -54,8 +56,11 @@ def make_tokenizer(spec: str, vocab_size: int, splits: Splits, options: Options,
         for text in _texts(unit, not number, options, tell)
     )
     pieces = (piece for text in texts for piece in (text.separator, text.text) if piece)
+    first = next(pieces, None)
+    if first is None and spec != "byte":
+        raise ConfigError(NO_TEXT)
     try:
-        return tokenizers.train(spec, pieces, vocab_size or VOCAB_SIZE)
+        return tokenizers.train(spec, itertools.chain([first or ""], pieces), vocab_size or VOCAB_SIZE)
     except ConfigError:
         raise
     except ValueError as error:

@@ -25,7 +25,7 @@ from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus import shards, workers
 from tiny_transformer_np.corpus.decoding import STANDARD_INPUT
 from tiny_transformer_np.corpus.documents import Unit, find_sources, save_standard_input, units
-from tiny_transformer_np.corpus.encoding import KINDS, id_type, learned_units, loaded, separator_of
+from tiny_transformer_np.corpus.encoding import KINDS, NO_TEXT, id_type, learned_units, loaded, separator_of
 from tiny_transformer_np.corpus.plan import PLAN, Plan, Request, Stamp, stamp
 from tiny_transformer_np.corpus.progress import Progress, Silent
 from tiny_transformer_np.corpus.shards import INDEX, SPLITS, TOKENIZER, Entry
@@ -243,7 +243,7 @@ class _Preparation:
         if changed := plan.changed_files():
             raise ConfigError(f"{changed} this command began; start it again when the data stay as they are")
         if not sum(entry["tokens"] for entry in entries["train"]):
-            raise ConfigError("the data have no text; give files with text in them")
+            raise ConfigError(NO_TEXT)
         tokenizer = self._tokenizer()
         shards.write_index(
             self.folder, tokenizer, id_type(tokenizer), entries["train"], entries["val"], separator_of(tokenizer)
