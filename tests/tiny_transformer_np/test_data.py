@@ -11,6 +11,7 @@ from small_models import TEXT, training_config
 
 from tiny_transformer_np import CharTokenizer, ConfigError, tokenizers
 from tiny_transformer_np.config import as_made
+from tiny_transformer_np.corpus import cache
 from tiny_transformer_np.corpus.shards import EncodedPiece, write_index, write_shard
 from tiny_transformer_np.corpus.tokens import Joined, Tokens
 from tiny_transformer_np.tokenizers import ByteTokenizer
@@ -102,11 +103,24 @@ def test_a_tokenizer_is_not_trained_again(tmp_path, monkeypatch):
         trainer.save_checkpoint(tmp_path / name)
     file.unlink()
     monkeypatch.setattr(tokenizers, "train", None)
+    monkeypatch.setattr(cache, "write_shard", None)  # nor are the texts tokenized again
     for trainer, name in ((trained, "a"), (given, "b")):
         _, meta = checkpoint.load(tmp_path / name)
         again = build_trainer(MODEL, trainer.config, made_with=meta)
         again.load_checkpoint(tmp_path / name)
         assert again.evaluate() == trainer.evaluate()
+
+
+def test_a_run_goes_on_where_the_cache_is_gone(tmp_path, monkeypatch):
+    """On another machine, say; there too the tokenizer is the checkpoint's."""
+    config = config_of([text_file(tmp_path / "a.txt")], tokenizer="bpe", vocab_size=280)
+    trainer = build_trainer(MODEL, config)
+    trainer.save_checkpoint(tmp_path / "c")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    monkeypatch.setattr(tokenizers, "train", None)
+    again = build_trainer(MODEL, config, made_with=checkpoint.load(tmp_path / "c")[1])
+    again.load_checkpoint(tmp_path / "c")
+    assert list((tmp_path / "new").rglob("index.json")) and again.evaluate() == trainer.evaluate()
 
 
 def test_a_changed_text_is_named_with_any_tokenizer(tmp_path):
@@ -156,6 +170,8 @@ def test_a_prepared_folder_is_trained_on_and_may_be_moved(tmp_path):
     trainer.save_checkpoint(tmp_path / "c")
     moved = shutil.move(folder, tmp_path / "elsewhere")
     _, meta = checkpoint.load(tmp_path / "c")
+    said = refusal(config_of([folder]), made_with=meta)
+    assert said == f"{folder}, which this run is trained on, is not there; if it was moved, give --data NEW"
     assert set(meta["data"]) == {"train", "val", "corpus"} and meta["training"]["tokenizer"] == "auto"
     again = build_trainer(MODEL, config_of([moved]), made_with=meta)
     again.load_checkpoint(tmp_path / "c")

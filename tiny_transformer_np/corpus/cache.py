@@ -8,6 +8,7 @@ a temporary folder that goes when the process ends.
 """
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -48,6 +49,7 @@ VERSION = 1  # of what a key stands for: a change of how text becomes ids needs 
 DAY = 24 * 60 * 60.0
 OLDEST, MOST_BYTES = 30 * DAY, 10 << 30  # an entry's age since it was used; all entries together
 _HASHED = 1 << 20  # bytes of a file that are read at a time
+_WITHOUT = "texts are tokenized again at the next start"
 _UNFINISHED = ".tmp"  # ends the name of a folder that is being written
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -70,18 +72,26 @@ def cached_corpus(
     keep_marks: bool = False,
     plain: bool = False,
     progress: Progress | None = None,
+    trained: Tokenizer | None = None,
 ) -> CachedCorpus:
     """The corpus of these files: from the cache, or made now in this process, in a bounded amount of memory.
 
     tokenizer, vocab_size: see `encoding.make_tokenizer`; field: that has the text in .jsonl and .parquet files;
-    keep_marks, plain: how files were read by released versions, see `documents.find_sources`. ConfigError, in one line,
-    for data that cannot be used; OSError where there is no room for a corpus.
+    keep_marks, plain: how files were read by released versions, see `documents.find_sources`; trained: the tokenizer
+    that such a call made before, which is used again. ConfigError, in one line, for data that cannot be used; OSError
+    where there is no room for a corpus.
     """
     given = tokenizer if isinstance(tokenizer, Tokenizer) or tokenizer in KINDS else tokenizers.load(tokenizer)
     splits = [find_sources(paths, plain=plain, keep_marks=keep_marks) for paths in (data, val_data)]
     sources = [source for split in splits for source in split]
     digests = [_sha256_of(source) for source in sources]
     making = _Making(given, vocab_size, splits, field, progress or Silent())
+    if trained:
+        place = cache.folder("corpora", _WITHOUT)
+        corpus = _opened(place / making.key(digests)) if place else None
+        if corpus and corpus.tokenizer.to_json() == trained.to_json():
+            return CachedCorpus(corpus, sources, digests)
+        making = dataclasses.replace(making, tokenizer=trained)
     return CachedCorpus(_found_or_made(making, making.key(digests)), sources, digests)
 
 
@@ -159,7 +169,7 @@ class _Making:
 
 def _found_or_made(making: _Making, key: str) -> Corpus:
     """The corpus of this key."""
-    place = cache.folder("corpora", "texts are tokenized again at the next start")
+    place = cache.folder("corpora", _WITHOUT)
     if place is not None:
         if corpus := _opened(place / key):
             return corpus
@@ -169,7 +179,7 @@ def _found_or_made(making: _Making, key: str) -> Corpus:
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            cache.say(f"{place}: {error.strerror}; texts are tokenized again at the next start")
+            cache.say(f"{place}: {error.strerror}; {_WITHOUT}")
     folder = cache.temporary() / key
     if not folder.exists():
         with _removed_on_error(folder):

@@ -7,6 +7,7 @@ none           the manual that comes with Python
 """
 
 import functools
+import glob
 import os
 import shlex
 from collections.abc import Sequence
@@ -56,6 +57,8 @@ def load_data(config: TrainingConfig, made_with: Meta | None = None) -> Data:
     The tokenizer of a checkpoint is used again, never trained again. ConfigError, one line, for data that cannot be
     used.
     """
+    if made_with:
+        _require_there(config)
     if not config.data or (made_with and reads_plain(made_with)):
         return _of_texts(config, made_with)
     kind = _kind(config.data, "--data")
@@ -103,6 +106,13 @@ def kind_of(path: StrPath) -> str:
     return IDS if is_foreign(path) else TEXTS
 
 
+def _require_there(config: TrainingConfig) -> None:
+    """ConfigError if data of a run that goes on are gone."""
+    for path in (*config.data, *config.val_data):
+        if not glob.has_magic(path) and not os.path.lexists(path):
+            raise ConfigError(f"{path}, which this run is trained on, is not there; if it was moved, give --data NEW")
+
+
 def _is_of_another(folder: Path) -> bool:
     """Whether a folder of texts has an index.json of its own."""
     return not (is_file(folder / "tokenizer.json") or any(folder.glob("train-*.bin")))
@@ -125,27 +135,26 @@ def _of_texts(config: TrainingConfig, made_with: Meta | None) -> Data:
     stored = tokenizers.from_json(made_with["tokenizer"]) if made_with else None
     name = config.tokenizer if config.tokenizer != AUTO else "char"
     tokenizer: str | Tokenizer = name
-    if stored and (stored.kind == "bpe" or name not in TOKENIZERS):
-        tokenizer = stored  # characters are collected again, so that one that is new can be named
-    elif name not in TOKENIZERS:
-        tokenizer = _loaded(name)
+    if name not in TOKENIZERS:
+        tokenizer = stored or _loaded(name)
+    trained = stored if name == "bpe" else None  # characters are collected again: one that is new can be named
     if not stored:
         _require_vocab_size(config, tokenizer)
     keep_marks = made_with is not None and keeps_marks(made_with)
     plain, paths = made_with is not None and reads_plain(made_with), []
     if config.data:
         cached = cached_corpus(
-            config.data, config.val_data, tokenizer, config.vocab_size, config.field, keep_marks, plain, Bar()
+            config.data, config.val_data, tokenizer, config.vocab_size, config.field, keep_marks, plain, Bar(), trained
         )
         corpus, files = cached.corpus, digests_of_files(cached.files)
         paths = [source.name for source in cached.sources]
     elif config.val_data:
         raise ConfigError("--val-data without --data; give the text to train on with --data")
     else:
-        corpus, files = corpus_of_text(python_manual(), tokenizer, config.vocab_size), []
+        corpus, files = corpus_of_text(python_manual(), trained or tokenizer, config.vocab_size), []
     train, val = _split(corpus)
     asked, notes = config.vocab_size or BPE_VOCAB_SIZE, corpus.notes
-    if tokenizer == "bpe" and corpus.tokenizer.vocab_size < asked:
+    if tokenizer == "bpe" and not stored and corpus.tokenizer.vocab_size < asked:
         notes += (f"the data have word pieces for a vocabulary of {corpus.tokenizer.vocab_size:,}, not {asked:,}",)
 
     @functools.cache
