@@ -197,10 +197,11 @@ def _digest(index: Mapping[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------ reading
 
 
-def prepare_command(out: StrPath = "DIR") -> str:
+def prepare_command(out: StrPath = "DIR", paths: Sequence[str] = ("PATH...",), tokenizer: StrPath = "") -> str:
     """The command that makes a corpus, as it can be typed."""
     command = cli.command("tiny_transformer_np.training.prepare", "minigrad-prepare")
-    return f"{command} PATH... --out {shlex.quote(str(out))}"
+    chosen = ["--tokenizer", str(tokenizer)] if tokenizer else []
+    return f"{command} {shlex.join([*paths, *chosen, '--out', str(out)])}"
 
 
 def is_corpus(path: StrPath) -> bool:

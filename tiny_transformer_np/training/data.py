@@ -9,12 +9,10 @@ none           the manual that comes with Python
 import functools
 import glob
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernels.system import cli
 from kernels.system.files import StrPath, is_file, is_folder
 from kernels.system.printable import did_you_mean
 from tiny_transformer_np import tokenizers
@@ -22,7 +20,7 @@ from tiny_transformer_np.config import BPE_VOCAB_SIZE, TOKENIZERS, ConfigError, 
 from tiny_transformer_np.corpus.cache import cached_corpus, corpus_of_text
 from tiny_transformer_np.corpus.foreign import is_foreign, open_foreign
 from tiny_transformer_np.corpus.plan import PLAN
-from tiny_transformer_np.corpus.shards import INDEX, Corpus, is_corpus, open_corpus
+from tiny_transformer_np.corpus.shards import INDEX, TOKENIZER, Corpus, is_corpus, open_corpus, prepare_command
 from tiny_transformer_np.corpus.tokens import Tokens
 from tiny_transformer_np.tokenizers import Tokenizer
 from tiny_transformer_np.training.checkpoint_schema import Meta, keeps_marks, reads_plain
@@ -69,12 +67,6 @@ def load_data(config: TrainingConfig, made_with: Meta | None = None) -> Data:
     return _of_prepared(config) if kind == PREPARED else _of_ids(config, made_with)
 
 
-def prepare_command(*arguments: str) -> str:
-    """The command that prepares texts, as it can be typed."""
-    command = cli.command("tiny_transformer_np.training.prepare", "minigrad-prepare")
-    return f"`{command} {shlex.join(arguments)}`"
-
-
 # --------------------------------------------------------------------------------------- what is given
 
 
@@ -88,7 +80,7 @@ def _kind(paths: Sequence[str], flag: str) -> str:
         texts = [path for path in paths if kind_of(path) == TEXTS] or ["TEXTS..."]
         raise ConfigError(
             f"{flag} has {first} ({a}) and {second} ({b}); give one kind: one prepared folder of all texts, say, by "
-            f"{prepare_command(*texts[:3], '--out', 'DIR')}"
+            f"`{prepare_command(paths=texts[:3])}`"
         )
     return next(iter(kinds))
 
@@ -100,7 +92,7 @@ def kind_of(path: StrPath) -> str:
         if not is_file(folder / INDEX):
             raise ConfigError(
                 f"the preparation of {folder} was begun and is not finished: give its command once more, it goes on "
-                f"where it was: {prepare_command('PATH...', '--out', str(folder))}"
+                f"where it was: `{prepare_command(folder)}`"
             )
         return PREPARED
     return IDS if is_foreign(path) else TEXTS
@@ -115,7 +107,7 @@ def _require_there(config: TrainingConfig) -> None:
 
 def _is_of_another(folder: Path) -> bool:
     """Whether a folder of texts has an index.json of its own."""
-    return not (is_file(folder / "tokenizer.json") or any(folder.glob("train-*.bin")))
+    return not (is_file(folder / TOKENIZER) or any(folder.glob("train-*.bin")))
 
 
 def _other_kind(config: TrainingConfig, kind: str, other: str) -> str:
@@ -123,8 +115,8 @@ def _other_kind(config: TrainingConfig, kind: str, other: str) -> str:
     if IDS in (kind, other):
         return f"--data are {kind} ({data}) and --val-data {other} ({val}); give --val-data of the same kind"
     prepared, texts = (data, val) if kind == PREPARED else (val, data)
-    command = prepare_command(texts, "--tokenizer", str(Path(prepared) / "tokenizer.json"), "--out", "DIR")
-    return f"{prepared} is prepared and {texts} is not; prepare it with the same tokenizer, and give that: {command}"
+    command = prepare_command(paths=[texts], tokenizer=Path(prepared) / TOKENIZER)
+    return f"{prepared} is prepared and {texts} is not; prepare it with the same tokenizer, and give that: `{command}`"
 
 
 # --------------------------------------------------------------------------------------- each kind
@@ -177,8 +169,8 @@ def _of_prepared(config: TrainingConfig) -> Data:
         return _of_corpus(corpus, f"the validation part of {folder}" if corpus.val else "")
     other = open_corpus(config.val_data[0], _Checksums())
     if other.tokenizer.to_json() != corpus.tokenizer.to_json():
-        command = prepare_command("PATH...", "--tokenizer", str(Path(folder) / "tokenizer.json"), "--out", "DIR")
-        raise ConfigError(f"{config.val_data[0]} was prepared with another tokenizer than {folder}; use {command}")
+        command = prepare_command(tokenizer=Path(folder) / TOKENIZER)
+        raise ConfigError(f"{config.val_data[0]} was prepared with another tokenizer than {folder}; use `{command}`")
     return _of_corpus(Corpus(corpus.tokenizer, corpus.train, other.train, corpus.digest), "--val-data")
 
 
