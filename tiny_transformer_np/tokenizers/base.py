@@ -61,7 +61,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def decode(self, ids: npt.ArrayLike) -> str:
-        """Integer array -> str; bytes that are not UTF-8 become U+FFFD. ValueError for an id outside 0..V-1."""
+        """Integer array -> str; bytes that are not UTF-8 become U+FFFD. ValueError for ids that are not in 0..V-1."""
 
     @abstractmethod
     def stream(self) -> TextStream:
@@ -81,11 +81,15 @@ class Tokenizer(ABC):
         """The tokenizer of `to_json`'s object. ValueError, one line, for any other object."""
 
     def checked_ids(self, ids: npt.ArrayLike) -> Array:
-        """Integer array of any shape -> int64 (n,). ValueError for an id outside 0..V-1."""
+        """Integer array of any shape -> int64 (n,). ValueError for ids that are not in 0..V-1."""
         flat = np.asarray(ids).reshape(-1)
-        if len(flat) and (flat.dtype.kind not in "iu" or flat.min() < 0 or flat.max() >= self.vocab_size):
-            wrong = next((x for x in flat.tolist() if type(x) is not int or not 0 <= x < self.vocab_size), None)
-            raise ValueError(f"the id {wrong!r} is not one of 0..{self.vocab_size - 1}")
+        if not len(flat):
+            return flat.astype(np.int64)
+        if flat.dtype.kind not in "iu":
+            raise ValueError(f"ids have the dtype {flat.dtype}; expected integers")
+        for id in (flat.min(), flat.max()):
+            if not 0 <= id < self.vocab_size:
+                raise ValueError(f"the id {id} is not one of 0..{self.vocab_size - 1}")
         return flat.astype(np.int64)
 
 

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from random import Random
 
 from tiny_transformer_np.tokenizers.base import END_OF_TEXT, utf8
 from tiny_transformer_np.tokenizers.bpe import BYTE_OF, WHITESPACE, BpeTokenizer, hugging_face
@@ -49,27 +50,37 @@ def train_bpe(pieces: Iterable[str], vocab_size: int) -> BpeTokenizer:
 def count_words(pieces: Iterable[str]) -> Counter[str]:
     """{word with the whitespace before it: count} of a text in pieces, in order of first appearance.
 
-    Where the different words take more than _DIFFERENT bytes, every second of the rarest is dropped and those between
-    count twice, which leaves the expected counts as they are and needs no random numbers.
+    Where the different words take more than _DIFFERENT bytes, the rarest are thinned out.
     """
     counts: Counter[str] = Counter()
-    size, position, rare = 0, 0, 1
+    size, position, rng = 0, 0, Random(0)
     for piece in pieces:
         utf8(piece, position)
         position += len(piece)
         before = len(counts)
         counts.update(_WORD.findall(piece))
         size += sum(len(word.encode()) for word in islice(reversed(counts), len(counts) - before))
-        while size > _DIFFERENT:
-            dropped = [word for word, n in counts.items() if n <= rare]
-            for word in dropped[1::2]:
+        if size > _DIFFERENT:
+            counts, size = _thinned_out(counts, size, rng)
+    return counts
+
+
+def _thinned_out(counts: Counter[str], size: int, rng: Random) -> tuple[Counter[str], int]:
+    """Counts of words that take half of _DIFFERENT bytes at most, and how many bytes that are.
+
+    Of the words that stand once a random half is dropped, and the others count twice; then of those that stand twice at
+    most, and so on. That leaves the expected counts as they are.
+    """
+    rare = 1
+    while size > _DIFFERENT // 2:
+        for word in [word for word, n in counts.items() if n <= rare]:
+            if rng.getrandbits(1):
                 counts[word] *= 2
-            for word in dropped[::2]:
+            else:
                 size -= len(word.encode())
                 del counts[word]
-            counts = Counter(dict(counts))  # a dict keeps the places of what it lost
-            rare *= 2
-    return counts
+        rare *= 2
+    return Counter(dict(counts)), size  # a new dict: the old one keeps the places of what it lost
 
 
 def _text_of(counts: Counter[str]) -> Iterator[str]:
