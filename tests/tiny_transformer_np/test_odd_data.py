@@ -7,9 +7,11 @@ import codecs
 import gzip
 import json
 import os
+import re
 
 import numpy as np
 import pytest
+from test_bad_paths import outcome
 from test_documents import write
 
 from kernels.system import cache as caches
@@ -19,6 +21,7 @@ from tiny_transformer_np.corpus.cache import cached_corpus
 from tiny_transformer_np.training import TextDataset
 
 WORDS = "Some words, and more of them: na\u00efve \u65e5\u672c \U0001f600.\n" * 8
+TRAIN = ("tiny_transformer_np.training", "--kernels", "reference", "--no-preflight")
 MANY = "".join(map(chr, range(0x4E00, 0x4E00 + 20_992))) + "".join(map(chr, range(0x10000, 0x10000 + 40_000)))
 
 
@@ -111,10 +114,11 @@ def test_odd_texts_are_refused_in_one_line_with_nothing_left_behind(kind, tmp_pa
     name, content, expected = REFUSED[kind]
     path = write(tmp_path / "data" / name, content)
     for tokenizer in ("char", "bpe"):
-        with pytest.raises(ConfigError, match=expected) as refused:
-            cached_corpus([path], tokenizer=tokenizer)
-        assert "\n" not in str(refused.value) and len(str(refused.value)) < 600
-    assert entries() == [] and os.listdir(tmp_path / "data") == [name]
+        flags = ("--data", "{}", "--out-dir", "{out}", "--tokenizer", tokenizer)
+        status, message = outcome((*TRAIN, *flags), path, tmp_path / "run")
+        assert status == 2 and message.count("\n") == 1 and len(message) < 600, message
+        assert re.search(expected, message)
+    assert entries() == [] and sorted(os.listdir(tmp_path)) == ["cache", "data"] and os.listdir(path.parent) == [name]
 
 
 def test_a_text_with_characters_that_a_tokenizer_has_not_is_refused(tmp_path, entries):
