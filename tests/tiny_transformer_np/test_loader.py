@@ -176,8 +176,10 @@ def test_a_batch_that_failed_is_fetched_again_when_it_is_asked_for_again():
     breaking(data, 2, OSError("once"))
     loader = loader_of(data, 2)
     loader.batch(0), loader.batch(1)
+    time.sleep(0.1)  # every thread waits for room
     with pytest.raises(OSError, match="once"):
         loader.batch(2)
+    time.sleep(0.1)
     data.batch = original
     np.testing.assert_array_equal(loader.batch(2).batch[0], data.batch(2, 3, 7)[0])
     loader.close()
@@ -320,6 +322,16 @@ loader = Loader(data, 3, 7, num_workers=2)
 def test_a_program_ends_though_nobody_closed_its_loader():
     status, said = run(PROGRAM + "loader.batch(0); print('end')")
     assert (status, said) == (0, "end\n")
+
+
+def test_a_loader_that_is_closed_elsewhere_is_not_waited_for():
+    data, asked = dataset(), threading.Event()
+    data.batch = lambda *args: asked.wait(5)
+    loader = loader_of(data, 1)
+    threading.Timer(0.2, loader.close).start()
+    with pytest.raises(RuntimeError, match="was closed while a batch was waited for"):
+        loader.batch(0)
+    asked.set()
 
 
 @pytest.mark.posix

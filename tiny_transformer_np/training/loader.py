@@ -132,7 +132,8 @@ class _Queue:
         self._begin(first)
 
     def _begin(self, first: int) -> None:
-        self._wanted = self._next = first  # the number that `get` gives next; that a thread takes next
+        self._wanted: int | None = first  # what `get` gives next, if all goes well
+        self._next, self._limit = first, first + self._ahead  # what a thread takes next; where threads wait for room
         self._results: dict[int, Loaded | BaseException] = {}
         self._run = object()  # of results that belong to an earlier one nothing is kept
 
@@ -149,12 +150,17 @@ class _Queue:
                 self._begin(number)
                 self._changed.notify_all()
             while number not in self._results:
+                if self._closed:
+                    raise RuntimeError("the Loader was closed while a batch was waited for")
                 self._changed.wait(1.0)  # with a limit, Ctrl-C interrupts it on Windows too
             result = self._results.pop(number)
             if isinstance(result, BaseException):
-                self._begin(number)  # asked for again it is fetched again
-                raise result
-            self._wanted = number + 1
+                self._wanted, self._limit = None, number  # whatever is asked for next, the threads begin anew
+                try:
+                    raise result
+                finally:
+                    del result  # its traceback holds this frame, and this frame it
+            self._wanted, self._limit = number + 1, number + 1 + self._ahead
             self._changed.notify_all()
             return result
 
@@ -187,7 +193,7 @@ class _Queue:
     def _take(self) -> tuple[object, int] | None:
         """(run, number) of a result to make, when there is room for it; None at the end."""
         with self._changed:
-            while not self._closed and self._next >= self._wanted + self._ahead:
+            while not self._closed and self._next >= self._limit:
                 self._changed.wait()
             if self._closed:
                 return None
