@@ -191,6 +191,9 @@ def test_paths_are_kept_as_absolute_ones(monkeypatch, tmp_path):
     ("--lr_scheduler_type linear", "of --warmup-steps and --min-lr; see --help"),
     ("--weight-typing 3", "unknown argument --weight-typing; see --help"),  # not --weight-decay
     ("--xyz 3", "unknown argument --xyz; see --help"),
+    ("--max_iters=5 --compile=False --n-layer=2 --block_size=4 --xyz", "unknown argument --max_iters=5; it is called "
+     "--max-steps here; --compile does not exist, --block_size is --seq-len; see --help"),
+    ("-lr 3", "unknown argument -lr; it is called --learning-rate here; see --help"),
     ("--bias True", "unknown argument True; a switch takes no value: write --bias or --no-bias; see --help"),
     ("a.txt 'b c.txt' --n-layer 2", "data are given as --data a.txt 'b c.txt'; see --help"),
     ("a.txt --lr 1", "unknown argument a.txt; data are given as --data a.txt; see --help"),

@@ -194,7 +194,8 @@ def load_toml(path: StrPath) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"config {path} is not valid TOML: {error}") from None
     for section, table in tables.items():
         if section not in SECTIONS or not isinstance(table, dict):
-            raise ConfigError(f"config {path}: unknown {brief(section)}; expected the sections [model] and [training]")
+            expected = "expected the sections [model] and [training]"
+            raise ConfigError(f"config {path}: unknown {brief(section)}; {expected}{_hint(section, '')}")
         types = {f.name: f.type for f in dataclasses.fields(SECTIONS[section])}
         table = tables[section] = renamed(table, section, f"config {path}", lambda line: complain("note", line))
         for key, value in table.items():
@@ -205,7 +206,7 @@ def load_toml(path: StrPath) -> dict[str, dict[str, Any]]:
 
 
 def _hint(key: str, section: str) -> str:
-    """The end of a message about a key that `section` does not have."""
+    """The end of a message about a key that `section` does not have; "": one above all sections."""
     fields = {f.name: where for where, config in SECTIONS.items() for f in dataclasses.fields(config)}
     if key in fields:
         return f"; it belongs into [{fields[key]}]"
@@ -214,7 +215,7 @@ def _hint(key: str, section: str) -> str:
         other = f" in [{fields[name]}]" if fields.get(name, section) != section else ""
         return f"{name}{other}" if name in fields else as_flag(name)
 
-    return name_here(key, spelled) or did_you_mean(key, (f.name for f in dataclasses.fields(SECTIONS[section])))
+    return name_here(key, spelled) or did_you_mean(key, (name for name in fields if fields[name] == section))
 
 
 def _text(path: StrPath) -> str:

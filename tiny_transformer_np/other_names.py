@@ -1,7 +1,7 @@
 """Names that other trainers have for settings, and what they are here: for the hints of flags and of config files."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 #: {their name: "our name", "our name: a note", or ": a note" where there is no such setting}
 NAMES = {
@@ -142,16 +142,32 @@ def as_flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _parts(name: str, spelled: Callable[[str], str]) -> tuple[str, str] | None:
+    """(the setting here, a note), either may be ""; None if no trainer is known to have that name."""
+    here = NAMES.get(name.lower().replace("-", "_"))
+    if here is None:
+        return None
+    ours, _, note = here.partition(": ") if not here.startswith(": ") else ("", "", here[2:])
+    note = re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda word: spelled(word[0]), note)
+    return spelled(ours) if ours else "", note
+
+
 def name_here(name: str, spelled: Callable[[str], str]) -> str:
     """The end of a message about a setting that has another name here; "" if no trainer is known to have that name.
 
     spelled: how a setting is written where the message is about.
     """
-    here = NAMES.get(name.lower().replace("-", "_"))
-    if here is None:
-        return ""
-    ours, _, note = here.partition(": ") if not here.startswith(": ") else ("", ": ", here[2:])
-    note = re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda word: spelled(word[0]), note)
-    if not ours:
-        return f"; there is no such setting: {note}"
-    return f"; it is called {spelled(ours)} here" + (f": {note}" if note else "")
+    match _parts(name, spelled):
+        case None:
+            return ""
+        case "", note:
+            return f"; there is no such setting: {note}"
+        case ours, note:
+            return f"; it is called {ours} here" + (f": {note}" if note else "")
+
+
+def names_here(flags: Sequence[str]) -> str:
+    """`; --block_size is --seq-len, --compile does not exist`: of the flags among these that other trainers have."""
+    found = {flag: _parts(flag.lstrip("-"), as_flag) for flag in flags}
+    told = [f"{flag} {f'is {parts[0]}' if parts[0] else 'does not exist'}" for flag, parts in found.items() if parts]
+    return f"; {', '.join(told)}" if told else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kernels.system import cli
 from kernels.system.files import given
 from tiny_transformer_np.config import DERIVED, TOKENIZERS, ConfigError, TrainingConfig, TransformerConfig
-from tiny_transformer_np.other_names import as_flag, name_here
+from tiny_transformer_np.other_names import as_flag, name_here, names_here
 
 if TYPE_CHECKING:
     from kernels.system.files import StrPath
@@ -123,7 +123,12 @@ def add_flags(
 
 
 def hint(unknown: Sequence[str]) -> str:
-    """What a message says of arguments that no flag takes: a text without --data, or another trainer's name."""
+    """What a message says of arguments that no flag takes: a text without --data, or another trainer's names."""
+    flags = [arg.partition("=")[0] for arg in unknown[1:] if arg.startswith("--")]
+    return _first_hint(unknown) + names_here(flags)
+
+
+def _first_hint(unknown: Sequence[str]) -> str:
     first = unknown[0]
     if first.startswith("-"):
         return name_here(first.lstrip("-").partition("=")[0], as_flag)
