@@ -27,7 +27,6 @@ Tell: TypeAlias = Callable[[int], object]  # called with the number of bytes of 
 KINDS = ("char", "byte", "bpe")  # of tokenizers that need no file
 VOCAB_SIZE = 8192  # of a BPE that is trained, unless another is asked for
 SEPARATOR = "\n"  # between documents, where the tokenizer has no token for the end of one
-SAMPLE_BYTES = getattr(tokenizers, "SAMPLE_BYTES", 256 << 20)  # XXX until it is there
 NO_TEXT = "the data have no text; give files with text in them"
 _BATCH = 1 << 20  # characters of short documents that are encoded together
 
@@ -78,11 +77,11 @@ def learned_units(spec: str, splits: Splits) -> Splits:
     if spec != "bpe":
         return []
     total = sum(unit.size for unit in splits[0])
-    if total <= SAMPLE_BYTES:
+    if total <= tokenizers.SAMPLE_BYTES:
         return splits[:1]
     sample, read, taken = [], 0, 0.0
     for unit in splits[0]:  # as many of the bytes so far as of all
-        if taken * total <= read * SAMPLE_BYTES:
+        if taken * total <= read * tokenizers.SAMPLE_BYTES:
             sample.append(unit)
             taken += unit.size
         read += unit.size

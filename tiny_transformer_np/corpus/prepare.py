@@ -25,10 +25,10 @@ from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus import shards, workers
 from tiny_transformer_np.corpus.decoding import STANDARD_INPUT
 from tiny_transformer_np.corpus.documents import Unit, find_sources, save_standard_input, units
-from tiny_transformer_np.corpus.encoding import KINDS, NO_TEXT, id_type, learned_units, loaded, separator_of
+from tiny_transformer_np.corpus.encoding import NO_TEXT, id_type, learned_units, loaded, make_tokenizer, separator_of
 from tiny_transformer_np.corpus.plan import PLAN, Plan, Request, Stamp, stamp
 from tiny_transformer_np.corpus.progress import Progress, Silent
-from tiny_transformer_np.corpus.shards import INDEX, SPLITS, TOKENIZER, Entry
+from tiny_transformer_np.corpus.shards import INDEX, SPLITS, TOKENIZER, Entry, write_json
 from tiny_transformer_np.corpus.workers import Task
 from tiny_transformer_np.tokenizers import Tokenizer
 
@@ -185,14 +185,18 @@ class _Preparation:
     def _make_tokenizer(self, splits: Splits) -> None:
         if (self.folder / TOKENIZER).exists():
             return
-        spec, learning = self.request.tokenizer, learned_units(self.request.tokenizer, splits)
-        what = f"the tokenizer {spec}" if spec not in KINDS else "the text for the tokenizer"
+        spec, vocab_size = self.request.tokenizer, self.request.vocab_size
+        learned = learned_units(spec, splits)
+        if not learned:
+            write_json(self.folder / TOKENIZER, make_tokenizer(spec, vocab_size, [], {}).to_json())
+            return
         arguments = {
-            "folder": str(self.folder), "spec": spec, "vocab_size": self.request.vocab_size, "options": self.options,
-            "splits": [[unit.to_json() for unit in units] for units in learning],
+            "folder": str(self.folder), "spec": spec, "vocab_size": vocab_size, "options": self.options,
+            "splits": [[unit.to_json() for unit in units] for units in learned],
         }  # fmt: skip
-        sizes = [sum(unit.size for units in learning for unit in units)]
-        self._work("tokenizer", [Task("tokenizer", what, arguments)], sizes, 0, threads=self.processes)
+        sizes = [sum(unit.size for units in learned for unit in units)]
+        task = Task("tokenizer", "the text for the tokenizer", arguments)
+        self._work("tokenizer", [task], sizes, 0, threads=self.processes)
 
     def _tokenizer(self) -> Tokenizer:
         return loaded(str(self.folder / TOKENIZER))

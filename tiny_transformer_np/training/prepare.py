@@ -79,6 +79,8 @@ def parse_arguments() -> tuple[Request, argparse.Namespace]:
         parser.error(f"--processes is {args.processes}; expected 0 or more")
     if args.vocab_size is not None and args.tokenizer != "bpe":
         parser.error(f"--vocab-size is for --tokenizer bpe; {args.tokenizer} has a size of its own")
+    if args.vocab_size is not None and args.vocab_size < 257:
+        parser.error(f"--vocab-size is {args.vocab_size}; expected 257 or more: 256 bytes and the end of a document")
     from tiny_transformer_np.corpus.plan import Request
 
     return Request(tuple(args.data), tuple(args.val_data), args.tokenizer, args.vocab_size or 0, args.field), args
