@@ -52,6 +52,11 @@ PIP = f"{interpreter()} -m pip install"
 SUPPLIES = {
     "pytorch": Supply("PyTorch", lambda: importlib.util.find_spec("torch") is not None, f"{PIP} torch==2.13.0"),
     "jax": Supply("JAX", lambda: importlib.util.find_spec("jax") is not None, f"{PIP} 'jax[cpu]==0.10.2'"),
+    "transformers": Supply(
+        "transformers, of the extra oracles",
+        lambda: importlib.util.find_spec("transformers") is not None,
+        f"{PIP} -e '.[oracles]'",
+    ),
     "gpu_check": Supply(
         "NVIDIA's compiler and CuPy",
         lambda: nvrtc.missing() is None and importlib.util.find_spec("cupy") is not None,
