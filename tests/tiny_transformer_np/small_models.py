@@ -34,10 +34,13 @@ def training_config(**changes):
     return TrainingConfig(**settings | changes)
 
 
-def make_trainer(run=None, model=None, text=TEXT, dtype=np.float32, **changes):
-    """A Trainer of a small model on `text`; `model` and `changes`: settings of the model and of the training."""
+def make_trainer(run=None, model=None, text=TEXT, dtype=np.float32, made=None, **changes):
+    """A Trainer of a small model on `text`; `model` and `changes`: settings of the model and of the training.
+
+    made: the tokenizer; None: of the characters of the text.
+    """
     config = training_config(**changes)
-    tokenizer = CharTokenizer.from_text(text)
+    tokenizer = made or CharTokenizer.from_text(text)
     tokens = tokenizer.encode(text)
     cut = len(tokens) * 3 // 4
     train, val = (TextDataset(part, tokenizer, config.seq_len) for part in (tokens[:cut], tokens[cut:]))

@@ -15,7 +15,7 @@ from small_models import TEXT, make_trainer, same_bits, weights_of
 
 from kernels.system import tensors
 from kernels.system.files import replacing
-from tiny_transformer_np import CharTokenizer, ConfigError
+from tiny_transformer_np import CharTokenizer, ConfigError, tokenizers
 from tiny_transformer_np.training import TextDataset, checkpoint
 from tiny_transformer_np.training.run_folder import Run
 
@@ -83,6 +83,21 @@ def test_a_model_comes_back_with_its_tokenizer(tmp_path):
     assert same_bits(weights_of(trainer), model.state_dict())
     assert model.config == trainer.model.config and not model.training
     assert meta["step"] == 0
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe", "ids"])
+def test_every_kind_of_tokenizer_is_in_the_checkpoint_and_another_one_is_refused(tmp_path, kind):
+    text = TEXT if kind != "ids" else " 1 2 3 4" * 40
+    made = tokenizers.IdTokenizer(5) if kind == "ids" else tokenizers.train(kind, [text], 280)
+    trainer = make_trainer(text=text, made=made)
+    trainer.save_checkpoint(tmp_path / "c")
+    _, tokenizer, meta = checkpoint.load_model(tmp_path / "c")
+    assert tokenizer.kind == kind and tokenizer.to_json() == made.to_json() == meta["tokenizer"]
+    assert tokenizer.decode(tokenizer.encode(text)).split() == text.split()
+    make_trainer(text=text, made=tokenizers.from_json(made.to_json())).load_checkpoint(tmp_path / "c")
+    others = {"bpe": tokenizers.train("bpe", [text * 2 + " quick" * 99], 280), "ids": tokenizers.IdTokenizer(6)}
+    other = make_trainer(text=text, made=others.get(kind) or tokenizers.train("bpe", [text], 257))
+    assert f"has another tokenizer: {kind} of {made.vocab_size}, " in refused(tmp_path / "c", other.load_checkpoint)
 
 
 def rows_of(run):

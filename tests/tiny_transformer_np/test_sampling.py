@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from small_models import make_model, make_trainer
 
+from tiny_transformer_np import tokenizers
 from tiny_transformer_np.sampling import __main__ as command
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.sampling.strategies import choose, keep_top_k, keep_top_p, probabilities
+from tiny_transformer_np.tokenizers import ByteTokenizer, IdTokenizer
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.05, 0.25, 0.2]))  # tokens by probability: 1, 3, 4, 0, 2
 
@@ -181,13 +183,13 @@ def test_an_empty_prompt_is_refused_and_no_tokens_are_none():
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    """sample(text, *flags) -> (exit status, stdout, stderr) of the command, on a model trained on `text`."""
+    """sample(text, *flags) -> (exit status, stdout, stderr) of the command, on a model of `text`; made: a tokenizer."""
     folder = tmp_path_factory.mktemp("models")
 
-    def run(text, *flags):
-        path = folder / f"{hash(text)}.safetensors"
+    def run(text, *flags, made=None):
+        path = folder / f"{hash(text)}-{made.kind if made else ''}.safetensors"
         if not path.exists():
-            make_trainer(text=text).save_checkpoint(path)
+            make_trainer(text=text, made=made).save_checkpoint(path)
         out, errors = io.StringIO(), io.StringIO()
         argv = ["sampling", str(path), "--kernels", "reference", "--threads", "1", "--tokens", "3", *flags]
         with mock.patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(errors):
@@ -207,6 +209,51 @@ def sample(tmp_path_factory):
 def test_the_default_prompt_is_one_that_the_vocabulary_has(sample, text, prompt):
     status, out, errors = sample(text)
     assert not status and out.startswith(prompt) and len(out) == len(prompt) + 4, errors
+
+
+SENTENCE = "naïve \U0001f468\u200d\U0001f469 日本語, it's é\n"
+MADE = [ByteTokenizer(), tokenizers.train("bpe", [SENTENCE * 3], 270)]
+
+
+@pytest.mark.parametrize("made", MADE, ids=lambda made: made.kind)
+def test_a_text_is_shown_in_whole_characters_as_the_model_goes_on(sample, monkeypatch, made):
+    ids = made.encode(SENTENCE).tolist()
+
+    class Shown(io.StringIO):
+        def write(self, text):
+            assert "\ufffd" not in text
+            shown.append(text)
+            return super().write(text)
+
+    for n in range(len(ids) + 1):  # ends after any token, half of a character or not
+        shown = []
+        monkeypatch.setattr(command, "generate", lambda *args, n=n: iter(ids[:n]))
+        monkeypatch.setattr(io, "StringIO", Shown)
+        status, out, errors = sample(SENTENCE * 20, "--prompt", "日本 \U0001f600", made=made)
+        assert not status, errors
+        whole = made.decode(ids[:n]).rstrip("\ufffd")
+        assert out == f"日本 \U0001f600{whole}\n" and len(shown) == 2 + n and shown[0] == "日本 \U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("made", "flags", "begins"),
+    [(MADE[0], [], "\n"), (MADE[1], [], "\n"), (MADE[1], ["--prompt", "<|endoftext|>"], "<|endoftext|>"),
+     (IdTokenizer(9), [], "0 "), (IdTokenizer(9), ["--prompt", "3, 4"], "3 4 ")],
+)  # fmt: skip
+def test_every_kind_of_tokenizer_has_prompts(sample, made, flags, begins):
+    text = "1 2 3 4 " * 20 if made.kind == "ids" else SENTENCE * 20
+    status, out, errors = sample(text, *flags, made=made)
+    assert not status and out.startswith(begins), (out, errors)
+
+
+@pytest.mark.parametrize(
+    ("made", "prompt", "words"),
+    [(IdTokenizer(9), "hello", "--prompt: 'hello' at position 0 is not an id; expected integers from 0 to 8"),
+     (IdTokenizer(9), " ", "--prompt is empty"), (MADE[0], "a\ud800", r"--prompt: '\ud800' at position 1 is half")],
+)  # fmt: skip
+def test_prompts_that_are_no_text_of_the_tokenizer_are_one_line(sample, made, prompt, words):
+    status, _, errors = sample("1 2 3 4 " * 20, "--prompt", prompt, made=made)
+    assert status == 2 and errors.count("\n") == 1 and words in errors, errors
 
 
 @pytest.mark.parametrize("prompt", ["-", "-a", "-h", "--", "--tokens", "- b", "--tokens -h"])
