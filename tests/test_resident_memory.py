@@ -8,9 +8,12 @@ import random
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from benchmarks import data, processes, zipf_text
 
 ROOT = Path(__file__).parent.parent
 MB = 1_000_000
@@ -116,3 +119,64 @@ def test_a_text_takes_at_most_six_bytes_a_byte(tmp_path, of):
         path = write_text(tmp_path / name, n_bytes, of)
         peaks += resident(tmp_path / f"run-{name}", (), *flags, "--data", path)
     assert peaks[1] - peaks[0] < 360 * MB, [round(n / MB) for n in peaks]
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """{name: folder} of prepared text: 1 MB and 200 MB of bytes, and the larger one so often that it takes 3 GB."""
+    folder = tmp_path_factory.mktemp("corpora")
+    val = zipf_text.write_jsonl(folder / "val.jsonl", 100_000, seed=1)
+    for name, n_bytes in (("1 MB", 1 * MB), ("200 MB", 200 * MB)):
+        text = zipf_text.write_jsonl(folder / f"{name}.jsonl", n_bytes)
+        prepare = [sys.executable, "-m", "tiny_transformer_np.training.prepare", text, "--val-data", val, "--tokenizer",
+                   "byte", "--out", folder / name]  # fmt: skip
+        subprocess.run(prepare, cwd=ROOT, check=True, capture_output=True, timeout=600)
+        text.unlink()
+    n_bytes = sum(path.stat().st_size for path in (folder / "200 MB").glob("train-*.bin"))
+    data.repeated(folder / "200 MB", folder / "3 GB", -(-3000 * MB // n_bytes))
+    return {name: folder / name for name in ("1 MB", "200 MB", "3 GB")}
+
+
+def most_anonymous(out_dir, *flags, setup=""):
+    """The most resident bytes that belong to no file which a run of train.py held, from its start to its end."""
+    program = f"import sys\n{setup}\nfrom tiny_transformer_np.training.__main__ import main\nsys.exit(main())"
+    command = [sys.executable, "-c", program, *map(str, flags), "--out-dir", str(out_dir)]
+    most = 0
+    with open(f"{out_dir}.log", "w+") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        while process.poll() is None:
+            most = max(most, processes.anonymous(process.pid))
+            time.sleep(0.005)
+        log.seek(0)
+        assert process.returncode == 0, log.read()
+    return most
+
+
+TRAINED = ["--n-layer", 2, "--n-embd", 64, "--n-head", 2, "--seq-len", 64, "--batch-size", 8, "--max-steps", 40,
+           "--eval-interval", 20, "--num-workers", 2, "--sample-tokens", 0]  # fmt: skip
+
+
+@pytest.mark.linux
+@pytest.mark.slow
+def test_a_corpus_of_any_size_takes_20_MB_more_at_most(corpora, tmp_path):
+    """Checksums, preflight, workers, evaluation and checkpoints included."""
+    found = {name: most_anonymous(tmp_path / name, *TRAINED, "--data", path) for name, path in corpora.items()}
+    assert max(found.values()) - found["1 MB"] <= 20 * MB, {name: round(n / MB, 1) for name, n in found.items()}
+
+
+COPIES_IT = """
+import numpy as np
+from tiny_transformer_np.training.dataset import TextDataset
+original = TextDataset.__init__
+def copying(dataset, tokens, *args, **kwargs):
+    original(dataset, np.asarray(tokens), *args, **kwargs)
+TextDataset.__init__ = copying
+"""
+
+
+@pytest.mark.linux
+@pytest.mark.slow
+def test_the_measurement_sees_a_copy_of_the_corpus(corpora, tmp_path):
+    flags = {name: [*TRAINED, "--data", corpora[name]] for name in ("1 MB", "200 MB")}
+    found = [most_anonymous(tmp_path / name, *each, setup=COPIES_IT) for name, each in flags.items()]
+    assert found[1] - found[0] > 200 * MB, [round(n / MB, 1) for n in found]

@@ -112,9 +112,14 @@ def _disjoint(train: Any, val: Any) -> str:
     )
     divisor, table = np.uint64(one_in), np.uint64(TABLE)
     of_val, begins_train, ends_train = _scan(val, length, lambda h: h[h % divisor == 0], begin_train, end_train)
-    likely = np.zeros(TABLE, bool)  # of the training text only what may be among these is kept, and once
-    likely[of_val % table] = True
-    of_train, begins_val, ends_val = _scan(train, length, lambda h: np.unique(h[likely[h % table]]), begin_val, end_val)
+    likely, known = np.zeros(TABLE, bool), np.unique(of_val)
+    likely[known % table] = True
+
+    def also_of_val(hashes: Array) -> Array:  # of a long training text that is little, and all that is kept of it
+        hashes = np.unique(hashes[likely[hashes % table]])
+        return hashes[known[np.searchsorted(known, hashes) % max(len(known), 1)] == hashes]
+
+    of_train, begins_val, ends_val = _scan(train, length, also_of_val, begin_val, end_val)
     common = max(
         _border(train, val, begins_val, ends_train, length), _border(val, train, begins_train, ends_val, length)
     )
