@@ -9,7 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
+
+from tiny_transformer_np.corpus.shards import EncodedPiece, write_index, write_shard
+from tiny_transformer_np.tokenizers import ByteTokenizer
 
 ROOT = Path(__file__).parent.parent
 STEPS = 40
@@ -18,8 +23,9 @@ FLAGS = ["--n-layer", "1", "--n-embd", "16", "--n-head", "2", "--seq-len", "8", 
          "--grad-accumulation-steps", "2", "--sample-tokens", "8", "--no-preflight", "--max-steps",
          str(STEPS)]  # fmt: skip
 
-KILLS = int(os.environ.get("MINIGRAD_KILLS", "15"))  # at random instants, over all of these
+KILLS = int(os.environ.get("MINIGRAD_KILLS", "21"))  # at random instants, over all of these
 CASES = {
+    "a corpus and workers": ["--num-workers", "2", "--no-cross-documents", "--eval-tokens", "100"],
     "bfloat16": ["--dtype", "bfloat16"],
     "dropout": ["--dropout", "0.3"],
     "accumulation": ["--grad-accumulation-steps", "3", "--kernels", "fast"],
@@ -96,6 +102,16 @@ def text(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A folder as `prepare` writes it, of 100 documents."""
+    folder, tokenizer, rng = tmp_path_factory.mktemp("corpus"), ByteTokenizer(), random.Random(0)
+    texts = ["".join(rng.choices("abcdefgh \n", k=rng.randrange(1, 100))) for _ in range(100)]
+    pieces = (EncodedPiece(np.append(tokenizer.encode(text), tokenizer.end_of_text), len(text), True) for text in texts)
+    write_index(folder, tokenizer, np.uint16, [write_shard(folder, "train-00000", pieces, np.uint16)])
+    return folder
+
+
 @pytest.fixture(scope="module", params=["reference", "fast"])
 def unbroken(request, text, tmp_path_factory):
     run = tmp_path_factory.mktemp("unbroken") / "run"
@@ -121,11 +137,38 @@ def test_killed_at_ten_chosen_instants(unbroken, text, tmp_path):
     assert bits(run) == expected
 
 
+IN_WORKERS = [  # a thread draws the order of a batch, reads it, and the step that needs it
+    ("minigrad.random", "shuffled", 9),
+    ("kernels.adamw.reference", "adamw_step", 7),
+]
+
+
+def test_workers_change_no_bit_and_a_kill_neither(corpus, tmp_path):
+    """Of weights, moments, losses and samples; the checkpoints differ in the setting alone."""
+    train = [*FLAGS, "--data", corpus, "--kernels", "reference"]
+    finish(*train, "--out-dir", tmp_path / "without")
+    run = tmp_path / "with"
+    for instant in IN_WORKERS:
+        process = start("-c", KILLED_INSIDE, *instant, *restart(run, [*train, "--num-workers", "2"]))
+        _, stderr = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, (instant, stderr)
+    finish(*restart(run, [*train, "--num-workers", "2"]))
+    (files, contents, metrics), expected = bits(run), bits(tmp_path / "without")
+    assert (files, metrics) == (expected[0], expected[2])
+    for name in contents:
+        if name.endswith(".safetensors"):
+            here, there = (load_file(tmp_path / folder / name) for folder in ("with", "without"))
+            assert here.keys() == there.keys() and all(np.array_equal(here[key], there[key]) for key in here), name
+        else:
+            assert contents[name] == expected[1][name], name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_killed_at_random_instants(case, text, tmp_path):
+def test_killed_at_random_instants(case, text, corpus, tmp_path):
     """`KILLS` in all, in a run that is started anew when it ends before it was killed often enough."""
-    train = [*FLAGS, "--data", text, "--kernels", "reference", *CASES[case]]
+    data = corpus if "corpus" in case else text
+    train = [*FLAGS, "--data", data, "--kernels", "reference", *CASES[case]]
     if case == "during evaluation":
         (tmp_path / "long.txt").write_text(text.read_text() * 20)
         train += ["--val-data", tmp_path / "long.txt"]
