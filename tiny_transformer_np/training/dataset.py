@@ -6,10 +6,9 @@
 The windows of a batch are a function of the seed and the batch's number, so a checkpoint saves no order.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from kernels.arrays import Array
 from kernels.system.files import StrPath
 from minigrad import random
 from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.corpus.tokens import Tokens
 from tiny_transformer_np.tokenizers import Tokenizer
 from tiny_transformer_np.training.text import Text, encode_text
 from tiny_transformer_np.training.windows import Windows
@@ -25,13 +25,12 @@ from tiny_transformer_np.training.windows import Windows
 Batch: TypeAlias = tuple[Array, Array]  # inputs and targets, (B, T)
 
 IGNORE_INDEX = -100  # a target that does not count: padding
-_HASHED = 1 << 20  # tokens that are hashed at a time
 
 
 class TextDataset:
     """Windows of `seq_len` tokens that start every `stride` tokens (0: seq_len, so that they do not overlap).
 
-    text_file_or_tokens: a path of a UTF-8 text, a `corpus.Tokens`, or an integer array (n,) of token ids, which is not
+    text_file_or_tokens: a path of a UTF-8 text, Tokens, or an integer array (n,) of token ids, which is not
     copied. Batches are int64, whatever integer type the ids have. Raises ConfigError for a text that cannot be read or
     is too short.
 
@@ -44,7 +43,7 @@ class TextDataset:
 
     def __init__(
         self,
-        text_file_or_tokens: StrPath | npt.ArrayLike,
+        text_file_or_tokens: StrPath | Tokens | npt.ArrayLike,
         tokenizer: Tokenizer,
         seq_len: int,
         stride: int = 0,
@@ -52,11 +51,12 @@ class TextDataset:
     ) -> None:
         if isinstance(text_file_or_tokens, (str, os.PathLike)):
             text_file_or_tokens = encode_text(Text(text_file_or_tokens), tokenizer)
-        self.tokens: Any = _integers(text_file_or_tokens)
+        tokens = text_file_or_tokens if isinstance(text_file_or_tokens, Tokens) else np.asarray(text_file_or_tokens)
+        self.tokens: Tokens | Array = tokens if tokens.dtype.kind in "iu" else np.asarray(tokens, np.int64)
         self.tokenizer, self.seq_len, self.stride = tokenizer, seq_len, stride or seq_len
         self.cross_documents = cross_documents
         self._digest = ""
-        self._digested: Any = None  # the tokens that the digest is of
+        self._digested: object = None  # the tokens that the digest is of
         self._windows: Windows | None = None
         if not cross_documents:
             self._windows = self._all_windows(self.stride)
@@ -130,7 +130,7 @@ class TextDataset:
         """The windows that have all targets: of each document, or of the whole text."""
         if self._windows is not None and self._windows.stride == stride:
             return self._windows
-        ends = None if self.cross_documents else getattr(self.tokens, "ends", None)
+        ends = self.tokens.ends if isinstance(self.tokens, Tokens) and not self.cross_documents else None
         return Windows(len(self.tokens), ends, self.seq_len, stride)
 
     def _read(self, starts: Array, n_targets: Array | None) -> Batch:
@@ -152,34 +152,18 @@ class TextDataset:
         return np.where(counted, window[:, :-1], 0), np.where(counted, window[:, 1:], IGNORE_INDEX)
 
     def digest(self) -> str:
-        """A sha256 of the tokens as int64; `data_identity` compares it. Computed once."""
+        """A sha256 of the tokens; `data_identity` compares it. Computed once."""
         if self._digested is not self.tokens:
-            self._digest, self._digested = _digest(self.tokens), self.tokens
+            tokens = self.tokens if isinstance(self.tokens, Tokens) else Tokens(self.tokens)
+            self._digest, self._digested = tokens.digest(), self.tokens
         return self._digest
 
 
-def _integers(tokens: Any) -> Any:
-    """A Tokens as it is; anything else as an integer array."""
-    if hasattr(tokens, "windows"):
-        return tokens
-    tokens = np.asarray(tokens)
-    return tokens if tokens.dtype.kind in "iu" else tokens.astype(np.int64)
-
-
-def _window(tokens: Any, starts: Array, length: int) -> Array:
+def _window(tokens: Tokens | Array, starts: Array, length: int) -> Array:
     """tokens[start : start + length] of each of starts (n,) -> (n, length) int64."""
-    if hasattr(tokens, "windows"):
+    if isinstance(tokens, Tokens):
         return tokens.windows(starts, length)
     return tokens[starts[:, None] + np.arange(length)].astype(np.int64)
-
-
-def _digest(tokens: Any) -> str:
-    if hasattr(tokens, "digest"):
-        return tokens.digest()
-    sha256 = hashlib.sha256()
-    for start in range(0, len(tokens), _HASHED):
-        sha256.update(tokens[start : start + _HASHED].astype(np.int64).data)
-    return sha256.hexdigest()
 
 
 def python_manual() -> str:
