@@ -21,7 +21,7 @@ VALUES = [
     1e308, -1e308,
     "", "x", "char", "float32", "learned", "sinusoidal", "\x1b[31mred\x07", "\ud800", "\u202e", "1e999", "a\nb",
     "x" * 3000, "x" * 300_000, [], [1], [0.9, 0.95], [None], ["x"], [[[[[[[[1]]]]]]]], list(range(3000)), {}, {"a": 1},
-    {"": {}}, {"kind": "char", "vocabulary": "ab"},
+    {"": {}}, {"kind": "char", "vocabulary": "ab"}, {"kind": "byte"}, {"kind": "ids", "vocab_size": 7}, {"model": {}},
 ]  # fmt: skip
 NUMBERS = [np.nan, np.inf, -np.inf, -1.0, 1e38, -1e38, 1e30, 1e-45, 0.0]
 OF_TOML = [

@@ -77,6 +77,7 @@ def test_training_is_the_same_on_every_run_and_any_number_of_threads_and_warns_o
     runs = []
     for setting in settings:
         environment = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
+        environment["PYTHONWARNINGS"] = "ignore"  # Python's own warning of forks where there are threads
         threads = "TOKENIZERS_PARALLELISM" in setting  # a person's choice, which a fork does not survive
         program = PROGRAM[: fork[0]] + PROGRAM[fork[1] :] if threads else PROGRAM
         runs.append(subprocess.Popen(

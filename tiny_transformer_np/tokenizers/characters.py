@@ -23,8 +23,8 @@ class CharTokenizer(Tokenizer):
             raise ValueError("a vocabulary needs at least one character, and each only once")
         if ((codes >= 0xD800) & (codes < 0xE000)).any():
             raise ValueError("a vocabulary holds characters; half of a surrogate pair is none")
-        self._order = np.argsort(codes)
-        self._codes = codes[self._order]
+        self._ids = np.full(codes.max() + 2, -1)  # by code point; the last is for all larger ones
+        self._ids[codes] = np.arange(len(codes))
 
     @classmethod
     def from_text(cls, *texts: str) -> Self:
@@ -45,13 +45,12 @@ class CharTokenizer(Tokenizer):
 
     def encode(self, text: str, first: int = 0) -> Array:
         codes = _code_points(text)
-        places = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
-        unknown = self._codes[places] != codes
-        if unknown.any():
-            at = int(np.argmax(unknown))
+        ids = self._ids[codes.clip(max=len(self._ids) - 1)]
+        if len(ids) and ids.min() < 0:
+            at = int(ids.argmin())
             where = f"character {text[at]!r} at position {first + at}"
             raise ValueError(f"{where} is not among the {self.vocab_size} known ones")
-        return self._order[places]
+        return ids
 
     def decode(self, ids: npt.ArrayLike) -> str:
         return "".join([self.vocabulary[id] for id in self.checked_ids(ids).tolist()])
