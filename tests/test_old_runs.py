@@ -47,6 +47,7 @@ def test_it_is_resumed_and_sampled(run):
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert "from step 6" in done.stdout and "finished at step 9" in done.stdout
     after = rows(run)
+    assert "eval_tokens = 0" in (run / "config.toml").read_text()  # all, as it began
     assert after[: len(before)] == before and after[-1]["kind"] == "eval" and after[-1]["step"] == 9
     assert checkpoint.load(run / "checkpoints" / "latest.safetensors")[1]["step"] == 9
 

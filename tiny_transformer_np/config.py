@@ -96,11 +96,15 @@ class TrainingConfig:
         (),
         "texts (files, folders, *.jsonl ...), a prepared folder or .bin files; none: the manual that comes with Python",
     )
-    val_data: tuple[str, ...] = option((), "the same, to validate on; none: the last tenth of the data")
-    tokenizer: str = option(
-        "auto", "char, byte, bpe (trained on the data) or a tokenizer's file; auto: that of prepared data, else char"
+    val_data: tuple[str, ...] = option(
+        (), "the same, to validate on; none: the part of the data made for that, or their last tenth"
     )
-    vocab_size: int = size(0, f"of the vocabulary that bpe trains; 0: {BPE_VOCAB_SIZE:,}", low=0)
+    tokenizer: str = option(
+        "auto", "char, byte, bpe (learned from the data) or a tokenizer's file; auto: that of prepared data, else char"
+    )
+    vocab_size: int = size(
+        0, f"of the vocabulary that bpe learns, 0: {BPE_VOCAB_SIZE:,}; or of .bin files' ids, 0: the largest + 1", low=0
+    )
     field: str = option("text", "the key of a .jsonl line, or the column of a .parquet file, that is the text")
     seq_len: int = size(128, "tokens in a window; the model's block_size too", aliases=("ctx",))
     stride: int = count(0, "tokens from one window's start to the next; 0: seq_len, no overlap")

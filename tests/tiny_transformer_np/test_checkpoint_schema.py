@@ -120,6 +120,8 @@ CASES = [
     (put("tokenizer", "merges", []), "it has the keys ['kind', 'merges', 'vocabulary']; expected 'kind'"),
     (put("data", "train", 3), "expected a sha256"),
     (put("data", {}), "expected 'train' and 'val'"),
+    (put("data", "plain_text", "no"), "its data's plain_text is 'no'"),
+    (put("data", "corpus", 3), "its data's corpus is 3; expected a sha256"),
     (put("adamw_steps", "ln_final.weight", 3), "integer from 0 to 2"),
     (put("adamw_steps", "ln_final.weight", -1), "integer from 0 to 2"),
     (put("adamw_steps", "ln_final.weight", 2.0), "integer from 0 to 2"),

@@ -47,6 +47,13 @@ def test_the_file_that_changed_is_named(files, changed, new, tmp_path):
         trainer_on(moved[:1], moved[2:]).load_checkpoint(tmp_path / "c")
 
 
+def test_a_checkpoint_does_not_grow_with_the_number_of_files():
+    names = [str(n) for n in range(1001)]
+    assert data_identity.digests_of_files(names[:1000]) == names[:1000]
+    (digest,) = data_identity.digests_of_files(names)
+    assert [digest] != data_identity.digests_of_files(names[::-1])
+
+
 def test_the_manual_of_another_python_is_said_to_be_that():
     then, now = CharTokenizer("ab"), CharTokenizer("abc")
     meta = {"data": {"train": "1", "val": "2"}, "tokenizer": then.to_json(), "versions": {"python": "3.9.1"}}

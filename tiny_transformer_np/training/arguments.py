@@ -115,7 +115,7 @@ def add_flags(
             options["action"] = argparse.BooleanOptionalAction
         elif field.type in (int, float, str):
             options |= {"type": field.type, "choices": field.metadata["choices"]}
-            options["metavar"] = None if field.metadata["choices"] else "N" if field.type is int else "X"
+            options["metavar"] = None if field.metadata["choices"] else {int: "N", float: "X", str: "NAME"}[field.type]
         else:
             options |= {"nargs": "+", "metavar": "FILE"} if field.type == tuple[str, ...] else {
                 "nargs": 2, "type": float, "metavar": "X"}  # fmt: skip
