@@ -289,6 +289,21 @@ def test_a_complete_corpus_is_not_made_again(text, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+def test_a_damaged_corpus_is_made_again(text, tmp_path, capsys):
+    prepare(asked(text), tmp_path / "corpus")
+    whole = contents(tmp_path / "corpus")
+    for name, damaged in (
+        ("train-00000.bin", whole["train-00000.bin"][:-2]),
+        ("tokenizer.json", b"{}"),
+        ("index.json", b""),
+    ):
+        (tmp_path / "corpus" / name).write_bytes(damaged)
+        assert not prepare(asked(text), tmp_path / "corpus").earlier
+        assert contents(tmp_path / "corpus") == whole
+        said = capsys.readouterr().err
+        assert f"corpus/{name}" in said and said.endswith(": it is made again now\n") and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_folder_of_other_arguments_or_files_is_refused(text, tmp_path, begun):
     folder = tmp_path / "corpus"

@@ -18,6 +18,9 @@ except ImportError:
 _ATTEMPTS = 100  # to hold a folder while other processes create and remove it
 
 
+_used: dict[str, int] = {}  # file that this process uses -> its descriptor
+
+
 class Held(Exception):
     """Another process holds the lock file."""
 
@@ -39,6 +42,54 @@ def holding(path: StrPath) -> Iterator[bool]:
                 if _is_at(file, path):
                     os.unlink(path)  # while it is held, so that nobody can have taken it
             file.close()
+
+
+def use(path: StrPath) -> bool:
+    """Hold an existing file together with other processes, until it ends or calls `release`: `unused` is False.
+
+    Returns whether the file is there; one that is being removed under `unused` is waited for, and is not.
+    """
+    if not fcntl or os.path.realpath(path) in _used:
+        return os.path.exists(path)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):  # no locks on this file system
+        fcntl.flock(file, fcntl.LOCK_SH)
+    if not os.path.exists(path) or not os.path.samestat(os.fstat(file), os.stat(path)):
+        os.close(file)
+        return False
+    _used[os.path.realpath(path)] = file
+    return True
+
+
+def release(path: StrPath) -> None:
+    """Use a file no more."""
+    if (file := _used.pop(os.path.realpath(path), None)) is not None:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def unused(path: StrPath) -> Iterator[bool]:
+    """During the block no process begins to `use` the file; yields whether none does already, as far as is known."""
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        yield True  # nothing that could be used
+        return
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = True
+    except BlockingIOError:
+        free = False
+    except OSError:  # no locks on this file system
+        free = True
+    try:
+        yield free
+    finally:
+        os.close(file)
 
 
 def hold_folder(claims: contextlib.ExitStack, folder: StrPath, name: str) -> tuple[list[Path], bool]:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.system import cache, files
+from kernels.system import cache, locks
 from kernels.system.files import StrPath
 from tiny_transformer_np import tokenizers
 from tiny_transformer_np.config import ConfigError
@@ -39,7 +39,7 @@ from tiny_transformer_np.corpus.encoding import (
     make_tokenizer,
     separator_of,
 )  # fmt: skip
-from tiny_transformer_np.corpus.progress import Progress, Silent
+from tiny_transformer_np.corpus.progress import Checking, Progress, Silent
 from tiny_transformer_np.corpus.shards import INDEX, SPLITS, Corpus, Entry, open_corpus, write_index, write_shard
 from tiny_transformer_np.corpus.streams import open_data
 from tiny_transformer_np.corpus.tokens import Tokens
@@ -88,7 +88,7 @@ def cached_corpus(
     making = _Making(given, vocab_size, splits, field, progress or Silent())
     if trained:
         place = cache.folder("corpora", _WITHOUT)
-        corpus = _opened(place / making.key(digests)) if place else None
+        corpus = _opened(place / making.key(digests), making.progress) if place else None
         if corpus and corpus.tokenizer.to_json() == trained.to_json():
             return CachedCorpus(corpus, sources, digests)
         making = dataclasses.replace(making, tokenizer=trained)
@@ -171,11 +171,12 @@ def _found_or_made(making: _Making, key: str) -> Corpus:
     """The corpus of this key."""
     place = cache.folder("corpora", _WITHOUT)
     if place is not None:
-        if corpus := _opened(place / key):
+        if corpus := _opened(place / key, making.progress):
             return corpus
         _prune(place)
         try:
-            return _kept(making, place, key)
+            if corpus := _kept(making, place, key):
+                return corpus
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
@@ -188,32 +189,33 @@ def _found_or_made(making: _Making, key: str) -> Corpus:
     return open_corpus(folder)
 
 
-def _opened(folder: Path) -> Corpus | None:
-    """The corpus in a folder of the cache; None if there is none. A damaged one is removed."""
-    if not files.is_file(folder / INDEX):
+def _opened(folder: Path, progress: Progress) -> Corpus | None:
+    """The corpus in a folder of the cache, which stays as long as this process; None if there is none.
+
+    A damaged one is removed.
+    """
+    if not locks.use(folder / INDEX):
         return None
     with contextlib.suppress(OSError):
-        os.utime(folder)  # it is in use
+        os.utime(folder)  # it is used
     try:
-        return open_corpus(folder)
+        return open_corpus(folder, Checking(progress))
     except ConfigError:
+        locks.release(folder / INDEX)
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
-def _kept(making: _Making, place: Path, key: str) -> Corpus:
-    """Make an entry of the cache, under another name until it is complete."""
+def _kept(making: _Making, place: Path, key: str) -> Corpus | None:
+    """Make an entry of the cache, under another name until it is complete; None if it is gone at once."""
     folder = Path(tempfile.mkdtemp(dir=place, prefix=f"{key[:16]}.", suffix=_UNFINISHED))
     with _removed_on_error(folder):
         making.write(folder)
         try:
             os.rename(folder, place / key)
         except OSError:  # another process made it meanwhile
-            if (corpus := _opened(place / key)) is None:
-                raise
-            shutil.rmtree(folder, ignore_errors=True)
-            return corpus
-    return open_corpus(place / key)
+            shutil.rmtree(folder)
+    return _opened(place / key, making.progress)
 
 
 @contextlib.contextmanager
@@ -232,14 +234,21 @@ def _prune(place: Path) -> None:
         for entry in entries:
             age = now - entry.stat(follow_symlinks=False).st_mtime
             if age > (DAY if entry.name.endswith(_UNFINISHED) else OLDEST):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                _remove_unused(entry.path)
             else:
                 kept.append((age, entry.path, sum(file.stat().st_size for file in os.scandir(entry.path))))
     total = sum(size for _, _, size in kept)
-    for age, path, size in sorted(kept, reverse=True):
-        if total > MOST_BYTES and age > DAY:  # a younger one may be in use
-            shutil.rmtree(path, ignore_errors=True)
+    for _, path, size in sorted(kept, reverse=True):
+        if total > MOST_BYTES and _remove_unused(path):
             total -= size
+
+
+def _remove_unused(path: str) -> bool:
+    """Remove an entry unless a process uses it. Returns whether it is gone."""
+    with locks.unused(os.path.join(path, INDEX)) as unused:
+        if unused:
+            shutil.rmtree(path, ignore_errors=True)
+        return unused
 
 
 def _sha256_of(source: Source) -> str:

@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from kernels.cpu import threads
-from kernels.system import cache, files, locks
+from kernels.system import cache, files, locks, streams
 from kernels.system.files import StrPath
+from kernels.system.printable import one_line
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus import shards, workers
 from tiny_transformer_np.corpus.decoding import STANDARD_INPUT
 from tiny_transformer_np.corpus.documents import Unit, find_sources, save_standard_input, units
 from tiny_transformer_np.corpus.encoding import NO_TEXT, id_type, learned_units, loaded, make_tokenizer, separator_of
 from tiny_transformer_np.corpus.plan import PLAN, Plan, Request, Stamp, stamp
-from tiny_transformer_np.corpus.progress import Progress, Silent
+from tiny_transformer_np.corpus.progress import Checking, Progress, Silent
 from tiny_transformer_np.corpus.shards import INDEX, SPLITS, TOKENIZER, Entry, write_json
 from tiny_transformer_np.corpus.workers import Task
 from tiny_transformer_np.tokenizers import Tokenizer
@@ -132,6 +133,7 @@ class _Preparation:
             else:
                 plan.write(self.folder)
             begun = True
+            complete = complete and self._is_sound()
             if not complete:
                 self._make_tokenizer(splits)
                 self._finish(plan, self._make_shards(splits))
@@ -181,6 +183,16 @@ class _Preparation:
         return ConfigError(f"{self.folder} {what}: {difference}; give another --out, or remove the folder")
 
     # -------------------------------------------------------------------------------------- the work
+
+    def _is_sound(self) -> bool:
+        """Whether the complete corpus is as it was written. A damaged one is removed, to be made again."""
+        try:
+            shards.open_corpus(self.folder, Checking(self.progress))
+        except ConfigError as error:
+            self._remove(rf"(?!{re.escape(PLAN)})(?:{_WRITTEN})")
+            streams.note(one_line(f"{error}: it is made again now"))
+            return False
+        return True
 
     def _make_tokenizer(self, splits: Splits) -> None:
         if (self.folder / TOKENIZER).exists():

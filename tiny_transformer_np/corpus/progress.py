@@ -16,6 +16,22 @@ class Progress(Protocol):
         """The part is done, or has failed."""
 
 
+class Checking:
+    """Shows how far the reading of files is whose checksums are not known yet; `open_corpus` calls it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._done = progress, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._done:
+            self._progress.begin("checksums", total, 0)
+        self._progress.advance(done - self._done)
+        self._done = done
+        if done >= total:
+            self._progress.end()
+            self._done = 0
+
+
 class Silent:
     """Shows nothing."""
 

@@ -20,6 +20,7 @@ from tiny_transformer_np.config import BPE_VOCAB_SIZE, TOKENIZERS, ConfigError, 
 from tiny_transformer_np.corpus.cache import cached_corpus, corpus_of_text
 from tiny_transformer_np.corpus.foreign import is_foreign, open_foreign
 from tiny_transformer_np.corpus.plan import PLAN
+from tiny_transformer_np.corpus.progress import Checking
 from tiny_transformer_np.corpus.shards import INDEX, TOKENIZER, Corpus, is_corpus, open_corpus, prepare_command
 from tiny_transformer_np.corpus.tokens import Tokens
 from tiny_transformer_np.tokenizers import Tokenizer
@@ -163,11 +164,11 @@ def _of_prepared(config: TrainingConfig) -> Data:
         if len(paths) > 1:
             raise ConfigError(f"{flag} has {len(paths)} prepared folders; give one: prepare all texts together")
     folder = config.data[0]
-    corpus = open_corpus(folder, _Checksums())
+    corpus = open_corpus(folder, Checking(Bar()))
     _require_tokenizer(config, corpus.tokenizer, folder)
     if not config.val_data:
         return _of_corpus(corpus, f"the validation part of {folder}" if corpus.val else "")
-    other = open_corpus(config.val_data[0], _Checksums())
+    other = open_corpus(config.val_data[0], Checking(Bar()))
     if other.tokenizer.to_json() != corpus.tokenizer.to_json():
         command = prepare_command(tokenizer=Path(folder) / TOKENIZER)
         raise ConfigError(f"{config.val_data[0]} was prepared with another tokenizer than {folder}; use `{command}`")
@@ -186,7 +187,7 @@ def _of_ids(config: TrainingConfig, made_with: Meta | None) -> Data:
     elif config.tokenizer != AUTO:
         tokenizer = _loaded(config.tokenizer)
         _require_vocab_size(config, tokenizer)
-    corpus = open_foreign(config.data, config.val_data, tokenizer, config.vocab_size, _Checksums())
+    corpus = open_foreign(config.data, config.val_data, tokenizer, config.vocab_size, Checking(Bar()))
     beside = "val.bin" if corpus.val else ""
     return _of_corpus(corpus, "--val-data" if config.val_data else beside, has_documents=False)
 
@@ -248,19 +249,3 @@ def _require_vocab_size(config: TrainingConfig, tokenizer: str | Tokenizer) -> N
         raise ConfigError(
             f"vocab_size is {config.vocab_size}, but {config.tokenizer} has {tokenizer.vocab_size} tokens; leave it out"
         )
-
-
-class _Checksums:
-    """Shows how far the first reading of large files is."""
-
-    def __init__(self) -> None:
-        self._bar, self._done = Bar(), 0
-
-    def __call__(self, done: int, total: int) -> None:
-        if not self._done:
-            self._bar.begin("checksums", total, 0)
-        self._bar.advance(done - self._done)
-        self._done = done
-        if done >= total:
-            self._bar.end()
-            self._done = 0

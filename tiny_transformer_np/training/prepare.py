@@ -29,7 +29,6 @@ EPILOG = """examples:
   zcat texts.gz | {0} - --tokenizer corpus/tokenizer.json --out more
 """
 _LINES_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
-_WHAT = {"tokenizer": "tokenizer", "tokens": "tokens   "}
 
 
 @cli.command_line(PROG)
@@ -101,7 +100,7 @@ class Bar:
         self._bar: Any = None
 
     def begin(self, what: str, total: int, done: int) -> None:
-        self._what, self._total, self._first, self._done = _WHAT.get(what, what), total, done, done
+        self._what, self._total, self._first, self._done = f"{what:9}", total, done, done
         self._started = self._said = time.monotonic()
         if sys.stderr is not None and sys.stderr.isatty() and total:
             self._attempt(self._open)
