@@ -24,7 +24,7 @@ from pathlib import Path
 from dap_client import Debugger
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "docs" / "debugging.md", ROOT / "docs" / "stepping.md", ROOT / "cudasim" / "README.md"]
+PAGES = [*(ROOT / "docs" / name for name in ("data.md", "debugging.md", "stepping.md")), ROOT / "cudasim" / "README.md"]
 _BLOCK = re.compile(r"^```(diff|console|text)\n(.*?)^```$", re.M | re.S)
 _PROMPT = re.compile(r"^(\((?:Pdb|backward)\) ?)(.*)\n", re.M)
 _KEYS = {"F5": "continue", "F10": "next", "F11": "stepIn", "Shift+F11": "stepOut"}
@@ -36,6 +36,7 @@ _VARIES = [  # with the machine and the day
     (re.compile(r"\d+\.\d\d s$", re.M), "0.00 s"),
     (re.compile(r"\d+ threads"), "2 threads"),
     (re.compile(r"^memory    about .*$", re.M), "memory    about 91 MB of 16 GB"),
+    (re.compile(r"^time      .*$", re.M), "time      0:01, 0.1 MB of text a second"),
     (re.compile(r"best at a step of \S+"), "best at some step"),
 ]
 

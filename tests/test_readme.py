@@ -10,6 +10,7 @@ import pytest
 
 from tiny_transformer_np.sampling import __main__ as sampling
 from tiny_transformer_np.training import __main__ as training
+from tiny_transformer_np.training import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -55,7 +56,7 @@ def commands(module, script=None):
     start = rf"-m {re.escape(module)}" + (rf"|(?:-m pdb )?{re.escape(script)}" if script else "")
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for flags in re.findall(rf"(?:^    |^\$ |`)python (?:{start})(?![\w.])([^\n`#]*)", text, re.M):
+        for flags in re.findall(rf"(?:^    (?:[^\n`#]*\| )?|^\$ |`)python (?:{start})(?![\w.])([^\n`#|]*)", text, re.M):
             yield page, shlex.split(flags)
 
 
@@ -68,6 +69,14 @@ def test_every_flag_of_a_training_command_is_one(monkeypatch):
             training.parse_arguments()
         except SystemExit as left:
             assert left.code == 0, (page, flags)  # --help
+
+
+def test_every_flag_of_a_preparing_command_is_one(monkeypatch):
+    shown = list(commands("tiny_transformer_np.training.prepare"))
+    assert len(shown) >= 4
+    for _, flags in shown:
+        monkeypatch.setattr(sys, "argv", ["prepare", *flags])
+        prepare.parse_arguments()
 
 
 def test_every_flag_of_a_sampling_command_is_one(monkeypatch):
