@@ -1,7 +1,7 @@
-"""Names that other trainers have for settings, and what they are here: for the hints of flags and of config files."""
+"""Names that other programs have for settings, and what they are here: for the hints of flags and of config files."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 #: {their name: "our name", "our name: a note", or ": a note" where there is no such setting}
 NAMES = {
@@ -136,15 +136,36 @@ NAMES = {
     "amp": "dtype: bfloat16",
 }
 
+#: the same for the sampling command: nanoGPT's sample.py and Hugging Face's generate
+SAMPLING_NAMES = {
+    "max_new_tokens": "tokens",
+    "max_tokens": "tokens",
+    "max_length": "tokens",
+    "num_tokens": "tokens",
+    "num_samples": ": one text a call, another one with another --seed",
+    "num_return_sequences": ": one text a call, another one with another --seed",
+    "start": "prompt",
+    "text": "prompt",
+    "input": "prompt",
+    "temp": "temperature",
+    "do_sample": "greedy: else tokens are drawn",
+    "num_beams": ": tokens are drawn one after another, or --greedy",
+    "out_dir": ": the run is given without a flag",
+    "checkpoint": ": the run, or a checkpoint of it, is given without a flag",
+    "model": ": the run is given without a flag",
+    "init_from": ": the run is given without a flag",
+    "device": ": it computes on the CPU",
+}
+
 
 def as_flag(name: str) -> str:
     """`n_layer` as it is spelled on the command line."""
     return "--" + name.replace("_", "-")
 
 
-def _parts(name: str, spelled: Callable[[str], str]) -> tuple[str, str] | None:
-    """(the setting here, a note), either may be ""; None if no trainer is known to have that name."""
-    here = NAMES.get(name.lower().replace("-", "_"))
+def _parts(name: str, spelled: Callable[[str], str], names: Mapping[str, str]) -> tuple[str, str] | None:
+    """(the setting here, a note), either may be ""; None if no other program is known to have that name."""
+    here = names.get(name.lower().replace("-", "_"))
     if here is None:
         return None
     ours, _, note = here.partition(": ") if not here.startswith(": ") else ("", "", here[2:])
@@ -152,12 +173,12 @@ def _parts(name: str, spelled: Callable[[str], str]) -> tuple[str, str] | None:
     return spelled(ours) if ours else "", note
 
 
-def name_here(name: str, spelled: Callable[[str], str]) -> str:
+def name_here(name: str, spelled: Callable[[str], str], names: Mapping[str, str] = NAMES) -> str:
     """The end of a message about a setting that has another name here; "" if no trainer is known to have that name.
 
-    spelled: how a setting is written where the message is about.
+    spelled: how a setting is written where the message is about; names: as NAMES.
     """
-    match _parts(name, spelled):
+    match _parts(name, spelled, names):
         case None:
             return ""
         case "", note:
@@ -168,6 +189,6 @@ def name_here(name: str, spelled: Callable[[str], str]) -> str:
 
 def names_here(flags: Sequence[str]) -> str:
     """`; --block_size is --seq-len, --compile does not exist`: of the flags among these that other trainers have."""
-    found = {flag: _parts(flag.lstrip("-"), as_flag) for flag in flags}
+    found = {flag: _parts(flag.lstrip("-"), as_flag, NAMES) for flag in flags}
     told = [f"{flag} {f'is {parts[0]}' if parts[0] else 'does not exist'}" for flag, parts in found.items() if parts]
     return f"; {', '.join(told)}" if told else ""

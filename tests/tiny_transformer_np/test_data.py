@@ -88,6 +88,7 @@ def test_a_small_text_gives_a_small_vocabulary_and_one_note(tmp_path, capsys):
     size = trainer.model.config.vocab_size
     assert trainer.train_dataset.tokenizer.kind == "bpe" and 257 < size < 4096
     assert capsys.readouterr().err == f"note: the data have word pieces for a vocabulary of {size:,}, not 4,096\n"
+    assert "need 401" in refusal(config_of([tmp_path / "a.txt"], tokenizer="bpe", vocab_size=4096, seq_len=400))
     build_trainer(MODEL, config_of([tmp_path / "a.txt"], tokenizer="bpe", vocab_size=270))
     assert capsys.readouterr().err == ""
 

@@ -277,6 +277,10 @@ def test_a_prompt_may_begin_with_a_dash(sample, prompt):
         (["--tokens", "9" * 5000], "--tokens"),
         (["--threads", "9" * 30], "threads is 9"),
         (["--temperature", "nan"], "must not be negative"),
+        (["--max_new_tokens=10"], "unknown argument --max_new_tokens=10; it is called --tokens here; see --help"),
+        (["--num_samples", "3"], "there is no such setting: one text a call, another one with another --seed; see"),
+        (["once", "upon"], "unknown argument once; a text to go on from is given as --prompt TEXT; see --help"),
+        (["--temprature", "3"], "unknown argument --temprature; did you mean '--temperature'?; see --help"),
     ],
 )
 def test_flags_that_cannot_be_are_one_line(sample, flags, words):

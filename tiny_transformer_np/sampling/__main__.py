@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -15,6 +16,7 @@ from minigrad.recording import no_grad
 from minigrad.runtime import configure
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.model import TransformerLM
+from tiny_transformer_np.other_names import SAMPLING_NAMES, as_flag, name_here
 from tiny_transformer_np.sampling.generator import generate
 from tiny_transformer_np.tokenizers import Tokenizer
 from tiny_transformer_np.training import checkpoint
@@ -27,6 +29,7 @@ def arguments() -> argparse.Namespace:
     parser = cli.Parser(
         prog=PROG,
         literal=("--prompt",),
+        hint=hint,
         description="Generate text from a trained run.",
         epilog="On a terminal control characters are shown as escapes; a file or a pipe gets the text itself.",
     )
@@ -53,6 +56,14 @@ def arguments() -> argparse.Namespace:
     if args.top_p is not None and not 0.0 < args.top_p <= 1.0:
         parser.error(f"--top-p is {args.top_p}; expected more than 0 and at most 1")
     return args
+
+
+def hint(unknown: Sequence[str]) -> str:
+    """What a message says of arguments that no flag takes: another program's name, or a prompt without --prompt."""
+    first = unknown[0]
+    if first.startswith("-"):
+        return name_here(first.lstrip("-").partition("=")[0], as_flag, SAMPLING_NAMES)
+    return "; a text to go on from is given as --prompt TEXT"
 
 
 @no_grad()

@@ -32,8 +32,6 @@ def build_trainer(
     Raises ConfigError for data or settings that cannot be used.
     """
     data = load_data(config, made_with)
-    for note in data.notes:
-        cli.complain("note", note)
     require_enough(data, config)
     train_data = TextDataset(data.train, data.tokenizer, config.seq_len, config.stride, config.cross_documents)
     val_data = TextDataset(data.val, data.tokenizer, config.seq_len, cross_documents=config.cross_documents)
@@ -44,6 +42,8 @@ def build_trainer(
     random.seek(config.seed)
     trainer = Trainer(TransformerLM(model_config), train_data, val_data, config, run, progress)
     trainer.identity = data.identity
+    for note in data.notes:
+        cli.complain("note", note)
     return trainer
 
 
