@@ -250,6 +250,20 @@ def test_a_preparation_that_was_not_ended_is_no_data(tmp_path):
     assert f"prepare PATH... --out {begun}" in refusal(config_of([begun]))
 
 
+@pytest.mark.parametrize("name", ["index.json", "train-00000.bin", "train-00000.borders", "tokenizer.json"])
+def test_a_part_of_a_prepared_folder_is_no_data(tmp_path, name):
+    folder = prepared(tmp_path / "corpus", [TEXT])
+    (folder / "plan.json").write_text("{}")
+    said = refusal(config_of([folder / name]))
+    assert said == f"{folder / name} is a part of the prepared folder {folder}; give --data {folder}"
+
+
+def test_a_run_is_no_data(tmp_path):
+    for name in ("config.toml", "metrics.jsonl"):
+        (tmp_path / name).write_text("{}")
+    assert refusal(config_of([tmp_path])) == f"{tmp_path} is the folder of a run; --resume {tmp_path} goes on with it"
+
+
 def test_a_folder_of_texts_may_have_an_index_of_its_own(tmp_path):
     text_file(tmp_path / "a.md")
     (tmp_path / "index.json").write_text("{}")

@@ -9,6 +9,7 @@ none           the manual that comes with Python
 import functools
 import glob
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,17 @@ def kind_of(path: StrPath) -> str:
                 f"where it was: `{prepare_command(folder)}`"
             )
         return PREPARED
+    if is_folder(folder) and is_file(folder / "config.toml") and is_file(folder / "metrics.jsonl"):
+        raise ConfigError(f"{folder} is the folder of a run; --resume {folder} goes on with it")
+    if _is_part(folder):
+        raise ConfigError(f"{folder} is a part of the prepared folder {folder.parent}; give --data {folder.parent}")
     return IDS if is_foreign(path) else TEXTS
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a path is a file that `prepare` wrote."""
+    of_ids = re.fullmatch(r"(train|val)-\d{5,}\.(bin|borders)", path.name)
+    return bool(of_ids or path.name in (INDEX, TOKENIZER, PLAN)) and is_file(path.parent / PLAN) and is_file(path)
 
 
 def _require_there(config: TrainingConfig) -> None:
