@@ -75,12 +75,19 @@ def test_a_text_has_the_tokens_and_digests_that_released_versions_had(tmp_path):
     assert data.tokenizer.to_json() == tokenizer.to_json()
 
 
-def test_the_manual_is_read_with_any_tokenizer(monkeypatch):
+def test_the_manual_is_read_with_any_tokenizer(tmp_path, monkeypatch):
     monkeypatch.setattr("tiny_transformer_np.training.data.python_manual", lambda: TEXT)
     assert len(load_data(config_of()).train) == int(0.9 * len(TEXT))
     data = load_data(config_of(tokenizer="byte"))
     assert data.tokenizer.kind == "byte" and len(data.train) + len(data.val) == len(TEXT.encode()) + 1
-    assert "--val-data without --data" in refusal(config_of(val_data=["x.txt"]))
+    val = text_file(tmp_path / "val.txt", TEXT.upper())
+    for name in ("char", "byte"):
+        validated = load_data(config_of(val_data=[val], tokenizer=name))
+        assert len(validated.train) == len(TEXT.encode()) + (name == "byte") and len(validated.identity.paths) == 1
+        assert validated.tokenizer.decode(validated.val[: len(TEXT)]) == TEXT.upper()
+    assert load_data(config_of(val_data=[val])).tokenizer.vocabulary == "".join(sorted(set(TEXT + TEXT.upper())))
+    folder = prepared(tmp_path / "corpus", [TEXT])
+    assert "and the manual is text; give --data of the same kind" in refusal(config_of(val_data=[folder]))
 
 
 def test_a_small_text_gives_a_small_vocabulary_and_one_note(tmp_path, capsys):

@@ -6,11 +6,12 @@ ids            train.bin and val.bin of nanoGPT, .bin files of llm.c
 none           the manual that comes with Python
 """
 
+import dataclasses
 import functools
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,13 @@ from kernels.system.files import StrPath, is_file, is_folder
 from kernels.system.printable import did_you_mean
 from tiny_transformer_np import tokenizers
 from tiny_transformer_np.config import BPE_VOCAB_SIZE, TOKENIZERS, ConfigError, TrainingConfig
-from tiny_transformer_np.corpus.cache import cached_corpus, corpus_of_text
+from tiny_transformer_np.corpus.cache import CachedCorpus, cached_corpus, corpus_of_text
 from tiny_transformer_np.corpus.foreign import is_foreign, open_foreign
 from tiny_transformer_np.corpus.plan import PLAN
 from tiny_transformer_np.corpus.progress import Checking
 from tiny_transformer_np.corpus.shards import INDEX, TOKENIZER, Corpus, is_corpus, open_corpus, prepare_command
 from tiny_transformer_np.corpus.tokens import Tokens
-from tiny_transformer_np.tokenizers import Tokenizer
+from tiny_transformer_np.tokenizers import CharTokenizer, Tokenizer
 from tiny_transformer_np.training.checkpoint_schema import Meta, keeps_marks, reads_plain
 from tiny_transformer_np.training.data_identity import Identity, describe, digest_of_ids, digests_of_files
 from tiny_transformer_np.training.dataset import python_manual
@@ -59,9 +60,9 @@ def load_data(config: TrainingConfig, made_with: Meta | None = None) -> Data:
     """
     if made_with:
         _require_there(config)
-    if not config.data or (made_with and reads_plain(made_with)):
+    if made_with and reads_plain(made_with):
         return _of_texts(config, made_with)
-    kind = _kind(config.data, "--data")
+    kind = _kind(config.data, "--data") if config.data else TEXTS
     if config.val_data and (other := _kind(config.val_data, "--val-data")) != kind:
         raise ConfigError(_other_kind(config, kind, other))
     if kind == TEXTS:
@@ -123,6 +124,8 @@ def _is_of_another(folder: Path) -> bool:
 
 
 def _other_kind(config: TrainingConfig, kind: str, other: str) -> str:
+    if not config.data:
+        return f"--val-data are {other} ({config.val_data[0]}), and the manual is text; give --data of the same kind"
     data, val = config.data[0], config.val_data[0]
     if IDS in (kind, other):
         return f"--data are {kind} ({data}) and --val-data {other} ({val}); give --val-data of the same kind"
@@ -145,17 +148,18 @@ def _of_texts(config: TrainingConfig, made_with: Meta | None) -> Data:
     if not stored:
         _require_vocab_size(config, tokenizer)
     keep_marks = made_with is not None and keeps_marks(made_with)
-    plain, paths = made_with is not None and reads_plain(made_with), []
+    plain = made_with is not None and reads_plain(made_with)
+    read = functools.partial(
+        cached_corpus, vocab_size=config.vocab_size, field=config.field, keep_marks=keep_marks, plain=plain,
+        progress=Bar(),
+    )  # fmt: skip
+    cached: CachedCorpus | None
     if config.data:
-        cached = cached_corpus(
-            config.data, config.val_data, tokenizer, config.vocab_size, config.field, keep_marks, plain, Bar(), trained
-        )
-        corpus, files = cached.corpus, digests_of_files(cached.files)
-        paths = [source.name for source in cached.sources]
-    elif config.val_data:
-        raise ConfigError("--val-data without --data; give the text to train on with --data")
+        cached = read(config.data, config.val_data, tokenizer, trained=trained)
+        corpus = cached.corpus
     else:
-        corpus, files = corpus_of_text(python_manual(), trained or tokenizer, config.vocab_size), []
+        corpus, cached = _of_manual(config, trained or tokenizer, read)
+    paths, files = ([source.name for source in cached.sources], cached.files) if cached else ([], [])
     train, val = _split(corpus)
     asked, notes = config.vocab_size or BPE_VOCAB_SIZE, corpus.notes
     if tokenizer == "bpe" and not stored and corpus.tokenizer.vocab_size < asked:
@@ -163,11 +167,27 @@ def _of_texts(config: TrainingConfig, made_with: Meta | None) -> Data:
 
     @functools.cache
     def digests() -> Meta:
-        return {"train": digest_of_ids(train), "val": digest_of_ids(val), "files": files,
+        return {"train": digest_of_ids(train), "val": digest_of_ids(val), "files": digests_of_files(files),
                 "byte_order_marks": keep_marks, "plain_text": plain}  # fmt: skip
 
     validated = "--val-data" if config.val_data else ""
     return Data(corpus.tokenizer, train, val, Identity(digests, paths), validated, notes=notes)
+
+
+def _of_manual(
+    config: TrainingConfig, tokenizer: str | Tokenizer, read: Callable[..., CachedCorpus]
+) -> tuple[Corpus, CachedCorpus | None]:
+    """The manual of Python as a Corpus, and the files that validate if there are any; read: as `cached_corpus`."""
+    text, validating = python_manual(), None
+    if config.val_data and tokenizer == "char":  # the characters of both
+        found = read(config.val_data).corpus.tokenizer
+        assert isinstance(found, CharTokenizer)
+        tokenizer = CharTokenizer.from_text(text, found.vocabulary)
+    corpus = corpus_of_text(text, tokenizer, config.vocab_size)
+    if config.val_data:
+        validating = read(config.val_data, tokenizer=corpus.tokenizer)
+        corpus = dataclasses.replace(corpus, val=validating.corpus.train)
+    return corpus, validating
 
 
 def _of_prepared(config: TrainingConfig) -> Data:
