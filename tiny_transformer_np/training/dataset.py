@@ -17,9 +17,9 @@ from kernels.arrays import Array
 from kernels.system.files import StrPath
 from minigrad import random
 from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.corpus.cache import cached_corpus
 from tiny_transformer_np.corpus.tokens import Tokens
 from tiny_transformer_np.tokenizers import Tokenizer
-from tiny_transformer_np.training.text import Text, encode_text
 from tiny_transformer_np.training.windows import Windows
 
 Batch: TypeAlias = tuple[Array, Array]  # inputs and targets, (B, T)
@@ -30,9 +30,9 @@ IGNORE_INDEX = -100  # a target that does not count: padding
 class TextDataset:
     """Windows of `seq_len` tokens that start every `stride` tokens (0: seq_len, so that they do not overlap).
 
-    text_file_or_tokens: a path of a UTF-8 text, Tokens, or an integer array (n,) of token ids, which is not
-    copied. Batches are int64, whatever integer type the ids have. Raises ConfigError for a text that cannot be read or
-    is too short.
+    text_file_or_tokens: a path of texts, which are tokenized once, into the user's cache; Tokens; or an integer array
+    (n,) of token ids, which is not copied. Batches are int64, whatever integer type the ids have. Raises ConfigError
+    for texts that cannot be read, and for too few tokens.
 
     cross_documents=True: the text is one sequence, documents one after another. A last window that would reach beyond
     the text is left out. False: windows begin anew with each document and end with it, so no target is in another
@@ -50,7 +50,7 @@ class TextDataset:
         cross_documents: bool = True,
     ) -> None:
         if isinstance(text_file_or_tokens, (str, os.PathLike)):
-            text_file_or_tokens = encode_text(Text(text_file_or_tokens), tokenizer)
+            text_file_or_tokens = cached_corpus([text_file_or_tokens], tokenizer=tokenizer).corpus.train
         tokens = text_file_or_tokens if isinstance(text_file_or_tokens, Tokens) else np.asarray(text_file_or_tokens)
         self.tokens: Tokens | Array = tokens if tokens.dtype.kind in "iu" else np.asarray(tokens, np.int64)
         self.tokenizer, self.seq_len, self.stride = tokenizer, seq_len, stride or seq_len
