@@ -1,20 +1,22 @@
 """The wheel as a stranger meets it: python tests/try_wheel.py [WHEEL]
 
 Builds the wheel (unless one is given), installs it into a fresh environment, goes to another folder with empty HOME and
-caches, and there imports, trains, samples, trains on the simulated CUDA device and explains an operation. Then it
-installs each of the distributions that have a `kernels` or a `minigrad` too, before ours and after ours, and sees that
-the message names the commands which mend it, and that they do. Needs pip's index; takes a minute or two.
+caches, and there imports, trains, samples, trains on the simulated CUDA device, prepares a text, trains on it in word
+pieces and explains an operation. Then it installs each of the distributions that have a `kernels` or a `minigrad` too,
+before ours and after ours, and sees that the message names the commands which mend it, and that they do. Needs pip's
+index; takes a minute or two.
 """
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from doc_sessions import copy_of_the_project
+from doc_sessions import ROOT, copy_of_the_project
 
 TINY = "--config configs/tiny.toml --n-layer 1 --n-embd 16 --batch-size 2 --log-interval 1 --no-preflight"
 OTHERS = {"kernels": "kernels==0.17.2", "minigrad": "minigrad==0.0.6"}  # package -> who else has one
@@ -67,7 +69,7 @@ def build(root):
 
 
 def try_the_wheel(stranger):
-    """The five actions, and what the commands print to be typed next."""
+    """The six actions, and what the commands print to be typed next."""
     python = "import kernels, minigrad, tiny_transformer_np as t; print(t.__version__, kernels.__file__)"
     printed = stranger.run(f"python -c '{python}'")
     assert str(stranger.root / "env") in printed, printed
@@ -89,6 +91,19 @@ def try_the_wheel(stranger):
     printed = stranger.run(f"minigrad-train {TINY} --max-steps 2 --device cuda-sim --out-dir simulated")
     assert "cuda-sim" in printed and "step 2/2" in printed, printed
     stranger.say("trained 2 steps on cuda-sim")
+
+    shutil.copy(ROOT / "LICENSE", stranger.folder / "book.txt")
+    printed = stranger.run("minigrad-prepare book.txt --tokenizer bpe --vocab-size 300 --out corpus")
+    (train,) = [line.strip() for line in printed.splitlines() if line.endswith("--data corpus")]
+    assert train == "minigrad-train --data corpus", train
+    printed = stranger.run(f"{train} {TINY} --max-steps 2 --num-workers 2 --out-dir prepared")
+    assert "vocabulary 300 (bpe" in printed and "step 2/2" in printed and "bits per byte" in printed, printed
+    stranger.run(
+        f"minigrad-train {TINY} --data book.txt --tokenizer bpe --vocab-size 300 --max-steps 2 --out-dir pieces"
+    )
+    printed = stranger.run("minigrad-sample pieces --prompt 'the ' --tokens 5")
+    assert printed.startswith("the "), printed
+    stranger.say("prepared a text, and trained on it in word pieces; trained on the text itself and sampled")
 
     printed = stranger.run("""python -c 'from minigrad.debug import explain; explain("layernorm")'""")
     page = Path(printed.split("The derivation: ")[1].strip())
