@@ -23,6 +23,11 @@ PREFETCH_FACTOR = 2  # batches that are ready or on their way, for each thread, 
 _SECONDS = 2.0  # for which closing waits for a thread that is reading; such a thread does not keep the process alive
 
 
+def batches_ahead(num_workers: int, least: int) -> int:
+    """How many batches are ready or on their way at most."""
+    return max(PREFETCH_FACTOR * num_workers, least) if num_workers else 0
+
+
 class Loaded(NamedTuple):
     """A batch for the model, and its number of targets that count. On a device its arrays are CheckedIds."""
 
@@ -52,7 +57,7 @@ class Loader:
     ) -> None:
         self.dataset, self.num_workers = dataset, num_workers
         self._batch_size, self._seed, self._device, self._vocab_size = batch_size, seed, device, vocab_size
-        self._ahead = max(PREFETCH_FACTOR * num_workers, prefetch)
+        self._ahead = batches_ahead(num_workers, prefetch)
         self._queue: _Queue | None = None
         self._finalizer: weakref.finalize | None = None
 

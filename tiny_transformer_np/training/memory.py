@@ -16,6 +16,7 @@ from kernels import matmul_precision
 from kernels.system.files import StrPath
 from tiny_transformer_np.config import ConfigError, TrainingConfig, TransformerConfig
 from tiny_transformer_np.model import LARGE_VOCABULARY
+from tiny_transformer_np.training.loader import batches_ahead
 from tiny_transformer_np.training.preflight import LARGE
 from tiny_transformer_np.training.trainer import EVAL_TOKENS
 
@@ -76,7 +77,7 @@ def of_run(
     model: TransformerConfig; config: TrainingConfig; n_tokens: to train on and to validate; preflight: "whole", "usual"
     or "none"; resumed: whether it begins from a checkpoint.
     """
-    P, T = num_parameters(model), config.seq_len
+    P, T, n_micro = num_parameters(model), config.seq_len, config.grad_accumulation_steps
     rounded = matmul_precision.rounds(np.dtype(np.float32))
     rows = min(max(1, EVAL_TOKENS // T), -(-n_tokens[1] // T))
     held = {
@@ -86,7 +87,7 @@ def of_run(
         "weights": 4 * P,
         "gradients": 4 * P,
         "moments": 8 * P,
-        "batches": 2 * 8 * (config.grad_accumulation_steps + 2 * config.num_workers) * config.batch_size * T,
+        "batches": 2 * 8 * (n_micro + batches_ahead(config.num_workers, n_micro)) * config.batch_size * T,
     }
     passing = {
         "first weights": 4 * P,
