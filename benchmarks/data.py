@@ -240,7 +240,7 @@ def measure(folder, n_bytes, large, processes, rounds, seconds_a_turn, batches, 
             rows.append(row)
             show(line(row))
     show(STEPS_HEAD)
-    for row in compare_steps(folder / "steps", sorted({n_bytes, large}), rounds, seconds_a_turn):
+    for row in compare_steps(folder / "steps", sorted({n_bytes, large}), 3 * rounds, seconds_a_turn / 2):
         rows.append(row)
         show(steps_line(row))
     return rows
