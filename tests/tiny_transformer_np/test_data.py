@@ -369,6 +369,9 @@ def test_files_of_llm_c_are_trained_on_with_their_tokenizer(tmp_path):
     val = write_llm_c(tmp_path / "val.bin", ids[:50])
     config = config_of(files, [val], tokenizer=str(tmp_path / "tokenizer.json"))
     trainer = build_trainer(MODEL, config)
+    pattern = build_trainer(MODEL, dataclasses.replace(config, data=(str(tmp_path / "train_*.bin"),)))
+    assert pattern.identity.digests() == trainer.identity.digests()
+    assert "no file matches the pattern" in refusal(config_of([tmp_path / "fineweb_*.bin"]))
     assert len(trainer.train_dataset.tokens) == 2 * len(ids) and trainer.evaluation().bits_per_byte > 0.0
     assert trainer.train_dataset.tokenizer.decode(trainer.train_dataset.tokens[: len(ids)]) == TEXT
     wide = write_llm_c(tmp_path / "wide.bin", [100_000] * 200, 20240801, 7, "<u4")

@@ -102,7 +102,14 @@ def kind_of(path: StrPath) -> str:
         raise ConfigError(f"{folder} is the folder of a run; --resume {folder} goes on with it")
     if _is_part(folder):
         raise ConfigError(f"{folder} is a part of the prepared folder {folder.parent}; give --data {folder.parent}")
-    return IDS if is_foreign(path) else TEXTS
+    matches = _matches(path)
+    return IDS if all(map(is_foreign, matches)) and matches else TEXTS
+
+
+def _matches(path: StrPath) -> list[str]:
+    """The paths that a pattern such as `train_*.bin` matches, sorted; of any other path that itself."""
+    pattern = glob.has_magic(str(path)) and not os.path.lexists(path)
+    return sorted(glob.glob(str(path), recursive=True)) if pattern else [str(path)]
 
 
 def _is_part(path: Path) -> bool:
@@ -218,7 +225,8 @@ def _of_ids(config: TrainingConfig, made_with: Meta | None) -> Data:
     elif config.tokenizer != AUTO:
         tokenizer = _loaded(config.tokenizer)
         _require_vocab_size(config, tokenizer)
-    corpus = open_foreign(config.data, config.val_data, tokenizer, config.vocab_size, Checking(Bar()))
+    data, val_data = ([match for path in paths for match in _matches(path)] for paths in (config.data, config.val_data))
+    corpus = open_foreign(data, val_data, tokenizer, config.vocab_size, Checking(Bar()))
     beside = "val.bin" if corpus.val else ""
     return _of_corpus(corpus, "--val-data" if config.val_data else beside, has_documents=False)
 
