@@ -114,7 +114,9 @@ class MappedFile:
             return np.empty(0, self.dtype)
         try:
             with open_regular(self.path, "rb") as file:
-                if Identity.of(os.fstat(file.fileno())) != self.identity:
+                found = Identity.of(os.fstat(file.fileno()))
+                # but for ctime_ns, which a chmod or another link to the file changes too
+                if found._replace(ctime_ns=self.identity.ctime_ns) != self.identity:
                     raise ConfigError(f"{self.path} was changed or replaced while it was in use; start again")
                 mapping = mmap.mmap(file.fileno(), self._size, access=mmap.ACCESS_READ, **_UNTRACKED)
         except OSError as error:
