@@ -16,6 +16,7 @@ import pytest
 from benchmarks import zipf_text
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus import work_units
+from tiny_transformer_np.corpus.cache import cached_corpus
 from tiny_transformer_np.corpus.plan import Request
 from tiny_transformer_np.corpus.prepare import LOCK, prepare
 from tiny_transformer_np.corpus.shards import open_corpus
@@ -148,6 +149,24 @@ def test_a_corpus_of_characters_is_the_text(data, made):
     assert sum(entry["bytes"] for entry in index["splits"]["train"]) == len("\n".join(documents).encode())
 
 
+@pytest.mark.parametrize("n_processes", [0, 2])
+def test_units_without_text_leave_no_line_break(tmp_path, n_processes):
+    """The first document has none in front of it, whichever unit it is in. 0: through the cache."""
+    for name in "abcd":
+        (tmp_path / f"{name}.jsonl").write_text('{"text": ""}\n' * 20)
+    (tmp_path / "c.txt").write_text("hello")
+    (tmp_path / "e.txt").write_text("world")
+    files = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl", "c.txt", "d.jsonl", "e.txt")]
+    with mock.patch.object(work_units, "UNIT", 200):
+        if n_processes:
+            prepare(Request(tuple(files), tuple(files[:3]), "char"), tmp_path / "corpus", n_processes)
+            corpus = open_corpus(tmp_path / "corpus")
+        else:
+            corpus = cached_corpus(files, files[:3]).corpus
+    decoded = [corpus.tokenizer.decode(tokens[:]) for tokens in (corpus.train, corpus.val)]
+    assert decoded == ["hello\nworld", "hello"]
+
+
 def test_every_document_of_a_corpus_of_bytes_has_its_end(data, made):
     corpus = open_corpus(made["byte"])
     ends = corpus.train.ends[:]
@@ -157,8 +176,8 @@ def test_every_document_of_a_corpus_of_bytes_has_its_end(data, made):
 
 
 def test_standard_input_is_a_file_like_others(text, tmp_path):
-    prepare(Request((str(text),), (), "char"), tmp_path / "file")
-    asked = ["-", "--tokenizer", "char", "--out", "stdin"]
+    prepare(Request((str(text),), (), "byte"), tmp_path / "file")
+    asked = ["-", "--tokenizer", "byte", "--out", "stdin"]
     for said in "train     1 document", "stdin was complete already":
         with open(text) as file:
             assert run(tmp_path, *asked, stdin=file)[0].startswith(said)
@@ -268,7 +287,7 @@ def test_files_that_killed_processes_left_are_removed(text, tmp_path):
 
 
 def asked(text, **changes):
-    return Request(**{"data": (str(text),), "tokenizer": "char", **changes})
+    return Request(**{"data": (str(text),), "tokenizer": "byte", **changes})
 
 
 def require_refused(folder, request, *words):
@@ -313,7 +332,7 @@ def test_a_folder_of_other_arguments_or_files_is_refused(text, tmp_path, begun):
     what = "was begun for another corpus" if begun else "holds another corpus"
     advice = "give another --out, or remove the folder"
     require_refused(
-        folder, asked(text, tokenizer="byte"), what, "tokenizer was 'char' there, and is 'byte' now", advice
+        folder, asked(text, tokenizer="char"), what, "tokenizer was 'byte' there, and is 'char' now", advice
     )
     require_refused(folder, asked(text, field="body"), what, "field was 'text' there, and is 'body' now", advice)
     require_refused(folder, asked(text, val_data=(str(text),)), what, "text.txt was not among its files", advice)
@@ -365,7 +384,7 @@ def test_data_that_cannot_be_used_leave_nothing(text, tmp_path):
 
 
 def test_a_character_that_a_tokenizer_does_not_know_is_named_with_its_file(text, tmp_path):
-    prepare(asked(text), tmp_path / "corpus")
+    prepare(asked(text, tokenizer="char"), tmp_path / "corpus")
     other = tmp_path / "other.txt"
     other.write_text("the caf\xe9")
     tokenizer = str(tmp_path / "corpus" / "tokenizer.json")

@@ -1,6 +1,7 @@
 """Texts that are given directly: their ids are made once and found again, whatever happens to the cache."""
 
 import errno
+import gzip
 import os
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from tiny_transformer_np import CharTokenizer
 from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus import cache
 from tiny_transformer_np.corpus.cache import cached_corpus, corpus_of_text
+from tiny_transformer_np.corpus.plan import Request
+from tiny_transformer_np.corpus.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
@@ -207,8 +210,41 @@ def test_what_was_longest_unused_is_removed_where_all_are_too_large(files, tmp_p
         shutil.copytree(used, folder)
         age(folder, 4 - number)
     monkeypatch.setattr(cache, "MOST_BYTES", int(2.5 * size))
+    for name in "0", "Z", "z":  # whatever comes first
+        (used.parent / name).touch()
+    (others[2] / "gone").symlink_to("nothing")
     cache._prune(used.parent)
-    assert entries(tmp_path) == sorted([used, others[2]])
+    assert [path for path in entries(tmp_path) if path.is_dir()] == sorted([used, others[2]])
+
+
+class Counted:
+    """A Progress that counts."""
+
+    def __init__(self):
+        self.parts = []
+
+    def begin(self, what, total, done):
+        self.parts.append([what, total, done])
+
+    def advance(self, n):
+        assert n >= 0
+        self.parts[-1][2] += n
+
+    def end(self):
+        self.parts[-1].append("ended")
+
+
+@pytest.mark.parametrize("through", ["the cache", "processes"])
+def test_progress_ends_at_its_total_for_packed_files_too(files, tmp_path, through):
+    packed, progress = tmp_path / "packed.txt.gz", Counted()
+    packed.write_bytes(gzip.compress(b"to be or not to be\n" * 50_000))
+    if through == "processes":
+        prepare(Request((str(packed), *map(str, files)), (), "char"), tmp_path / "corpus", 1, progress)
+    else:
+        cached_corpus([packed, *files], progress=progress)
+    total = packed.stat().st_size + sum(map(len, TEXTS))
+    made = [part for part in progress.parts if part[0] != "checksums"]
+    assert made == [["tokenizer", total, total, "ended"], ["tokens", total, total, "ended"]]
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])

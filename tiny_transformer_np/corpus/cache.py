@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -39,7 +39,7 @@ from tiny_transformer_np.corpus.encoding import (
     make_tokenizer,
     separator_of,
 )  # fmt: skip
-from tiny_transformer_np.corpus.progress import Checking, Progress, Silent
+from tiny_transformer_np.corpus.progress import Checking, Progress, Reading, Silent
 from tiny_transformer_np.corpus.shards import INDEX, SPLITS, Corpus, Entry, open_corpus, write_index, write_shard
 from tiny_transformer_np.corpus.streams import open_data
 from tiny_transformer_np.corpus.tokens import Tokens
@@ -144,27 +144,38 @@ class _Making:
         tokenizer = self.tokenizer
         if not isinstance(tokenizer, Tokenizer):
             learned = learned_units(tokenizer, splits)
-            with self._shown("tokenizer", learned) as tell:
-                tokenizer = make_tokenizer(tokenizer, self.vocab_size, learned, options, tell)
+            with self._shown("tokenizer", learned):
+                reading = Reading(self.progress, _size(learned))
+                tokenizer = make_tokenizer(tokenizer, self.vocab_size, learned, options, reading)
+                reading.end()
         entries: list[list[Entry]] = []
-        with self._shown("tokens", splits) as tell:
+        with self._shown("tokens", splits):
             for split, parts in zip(SPLITS, splits, strict=True):
                 entries.append([])
                 for number, unit in enumerate(parts):
-                    pieces = encoded(unit, tokenizer, number == 0, options, tell)
+                    first, reading = (
+                        not any(entry["tokens"] for entry in entries[-1]),
+                        Reading(self.progress, unit.size),
+                    )
+                    pieces = encoded(unit, tokenizer, first, options, reading)
                     entries[-1].append(write_shard(folder, f"{split}-{number:05d}", pieces, id_type(tokenizer)))
+                    reading.end()
         if not sum(entry["tokens"] for entry in entries[0]):
             raise ConfigError(NO_TEXT)
         write_index(folder, tokenizer, id_type(tokenizer), entries[0], entries[1], separator_of(tokenizer))
 
     @contextlib.contextmanager
-    def _shown(self, what: str, splits: Sequence[Sequence[Unit]]) -> Iterator[Callable[[int], None]]:
-        """During the block the progress is shown; yields what is to be called with bytes that were read."""
-        self.progress.begin(what, sum(unit.size for split in splits for unit in split), 0)
+    def _shown(self, what: str, splits: Sequence[Sequence[Unit]]) -> Iterator[None]:
+        """During the block the progress of reading these units is shown."""
+        self.progress.begin(what, _size(splits), 0)
         try:
-            yield self.progress.advance
+            yield
         finally:
             self.progress.end()
+
+
+def _size(splits: Sequence[Sequence[Unit]]) -> int:
+    return sum(unit.size for split in splits for unit in split)
 
 
 def _found_or_made(making: _Making, key: str) -> Corpus:
@@ -230,17 +241,22 @@ def _removed_on_error(folder: Path) -> Iterator[None]:
 def _prune(place: Path) -> None:
     """Remove entries that were not used for long, and parts of entries that killed processes left."""
     now, kept = time.time(), []
-    with contextlib.suppress(OSError), os.scandir(place) as entries:
-        for entry in entries:
-            age = now - entry.stat(follow_symlinks=False).st_mtime
-            if age > (DAY if entry.name.endswith(_UNFINISHED) else OLDEST):
-                _remove_unused(entry.path)
+    for path in _paths(place):
+        with contextlib.suppress(OSError):  # it is gone, or no folder
+            age, size = now - os.lstat(path).st_mtime, sum(os.lstat(file).st_size for file in _paths(path))
+            if age > (DAY if path.endswith(_UNFINISHED) else OLDEST):
+                _remove_unused(path)
             else:
-                kept.append((age, entry.path, sum(file.stat().st_size for file in os.scandir(entry.path))))
+                kept.append((age, path, size))
     total = sum(size for _, _, size in kept)
     for _, path, size in sorted(kept, reverse=True):
         if total > MOST_BYTES and _remove_unused(path):
             total -= size
+
+
+def _paths(folder: StrPath) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.path for entry in entries]
 
 
 def _remove_unused(path: str) -> bool:

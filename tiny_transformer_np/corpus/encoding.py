@@ -48,13 +48,7 @@ def make_tokenizer(spec: str, vocab_size: int, splits: Splits, options: Options,
     """
     if spec not in KINDS:
         return tokenizers.load(spec)
-    texts = (
-        text
-        for units in splits
-        for number, unit in enumerate(units)
-        for text in _texts(unit, not number, options, tell)
-    )
-    pieces = (piece for text in texts for piece in (text.separator, text.text) if piece)
+    pieces = (piece for units in splits for piece in _pieces(units, options, tell))
     first = next(pieces, None)
     if first is None and spec != "byte":
         raise ConfigError(NO_TEXT)
@@ -64,6 +58,15 @@ def make_tokenizer(spec: str, vocab_size: int, splits: Splits, options: Options,
         raise
     except ValueError as error:
         raise ConfigError(f"the data give no tokenizer: {error}") from None
+
+
+def _pieces(units: Sequence[Unit], options: Options, tell: Tell) -> Iterator[str]:
+    """The text of a split, in pieces."""
+    first = True
+    for unit in units:
+        for text in _texts(unit, first, options, tell):
+            yield from filter(None, (text.separator, text.text))
+            first = False
 
 
 def learned_units(spec: str, splits: Splits) -> Splits:
@@ -89,7 +92,7 @@ def learned_units(spec: str, splits: Splits) -> Splits:
 
 
 def _texts(unit: Unit, first: bool, options: Options, tell: Tell) -> Iterator[_Text]:
-    """The text of a unit. first: whether it is the first one of its split."""
+    """The text of a unit. first: whether the units before it have no document."""
     begins, separator = unit.begins_document, "" if first else SEPARATOR
     for piece in read(unit, **options):
         yield _Text(piece.path, separator if begins else "", piece.text, piece.ends_document)

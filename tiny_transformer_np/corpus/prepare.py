@@ -28,11 +28,12 @@ from tiny_transformer_np.corpus.decoding import STANDARD_INPUT
 from tiny_transformer_np.corpus.documents import Unit, find_sources, save_standard_input, units
 from tiny_transformer_np.corpus.encoding import NO_TEXT, id_type, learned_units, loaded, make_tokenizer, separator_of
 from tiny_transformer_np.corpus.plan import PLAN, Plan, Request, Stamp, stamp
-from tiny_transformer_np.corpus.progress import Checking, Progress, Silent
+from tiny_transformer_np.corpus.progress import Checking, Progress, Reading, Silent
 from tiny_transformer_np.corpus.shards import INDEX, SPLITS, TOKENIZER, Entry, write_json
 from tiny_transformer_np.corpus.workers import Task
 from tiny_transformer_np.tokenizers import Tokenizer
 
+Place: TypeAlias = tuple[str, int]  # of a unit and its shard: a split, and a number in it
 Splits: TypeAlias = list[list[Unit]]  # units to train on, units to validate
 
 STDIN, LOCK = ".standard-input", ".prepare.lock"  # the first is a folder
@@ -215,42 +216,50 @@ class _Preparation:
 
     def _make_shards(self, splits: Splits) -> dict[str, list[Entry]]:
         """What the index says of each shard; those that are missing are made."""
-        entries: dict[str, Entry | None] = {}
-        dtype = id_type(self._tokenizer())
-        tasks, sizes, done = {}, [], 0
+        tokenizer, entries, missing, done = self._tokenizer(), {}, [], 0
         for split, parts in zip(SPLITS, splits, strict=True):
-            for number, unit in enumerate(parts):
-                name = f"{split}-{number:05d}"
-                entries[name] = shards.finished_shard(self.folder, name, dtype)
-                if entries[name]:
-                    done += unit.size
-                    continue
-                arguments = {"folder": str(self.folder), "name": name, "unit": unit.to_json(), "first": number == 0,
-                             "options": self.options}  # fmt: skip
-                tasks[name] = Task("shard", str(unit), arguments)
-                sizes.append(unit.size)
-        for name, entry in zip(tasks, self._work("tokens", list(tasks.values()), sizes, done), strict=True):
-            entries[name] = entry
-        return {
-            split: [entry for name, entry in entries.items() if entry and name.startswith(split)] for split in SPLITS
-        }
+            names = [f"{split}-{number:05d}" for number in range(len(parts))]
+            entries[split] = [shards.finished_shard(self.folder, name, id_type(tokenizer)) for name in names]
+            missing += [(split, number) for number, entry in enumerate(entries[split]) if not entry]
+            done += sum(unit.size for unit, entry in zip(parts, entries[split], strict=True) if entry)
+        self._make(missing, splits, entries, {(split, 0) for split in SPLITS}, done)
+        if tokenizer.end_of_text is None:  # no "\n" in front of the first document, whichever unit that is in
+            first = [
+                next((n for n, entry in enumerate(entries[split]) if entry and entry["tokens"]), 0) for split in SPLITS
+            ]
+            again = [(split, number) for split, number in zip(SPLITS, first, strict=True) if number]
+            self._make(again, splits, entries, set(again), 0)
+        return {split: [entry for entry in entries[split] if entry] for split in SPLITS}
+
+    def _make(
+        self, missing: list[Place], splits: Splits, entries: dict[str, list[Entry | None]], first: set[Place], done: int
+    ) -> None:
+        """Make these shards and set what the index says of them; first: units that the text of a split begins with."""
+        tasks, sizes = [], []
+        for split, number in missing:
+            unit = splits[SPLITS.index(split)][number]
+            arguments = {"folder": str(self.folder), "name": f"{split}-{number:05d}", "unit": unit.to_json(),
+                         "first": (split, number) in first, "options": self.options}  # fmt: skip
+            tasks.append(Task("shard", str(unit), arguments))
+            sizes.append(unit.size)
+        if tasks:
+            for (split, number), entry in zip(missing, self._work("tokens", tasks, sizes, done), strict=True):
+                entries[split][number] = entry
 
     def _work(self, what: str, tasks: list[Task], sizes: list[int], done: int, threads: int = 1) -> list[Any]:
         """The results of the tasks, which read so many bytes each; done: bytes that were read earlier."""
         answers: list[Any] = [None] * len(tasks)
-        read = [0] * len(tasks)
+        reading = [Reading(self.progress, size) for size in sizes]
 
-        def tell(index: int, n: int) -> None:  # n counts unpacked text, sizes bytes on disk
-            n = min(n, sizes[index] - read[index])
-            read[index] += n
-            self.progress.advance(n)
+        def tell(index: int, n: int) -> None:
+            reading[index](n)
 
         self.progress.begin(what, sum(sizes) + done, done)
         try:
             with contextlib.closing(workers.results(tasks, self.processes, tell, threads)) as results:
                 for index, answer in results:
                     answers[index] = answer
-                    tell(index, sizes[index])
+                    reading[index].end()
         finally:
             self.progress.end()
         return answers

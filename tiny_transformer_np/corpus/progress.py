@@ -16,6 +16,24 @@ class Progress(Protocol):
         """The part is done, or has failed."""
 
 
+class Reading:
+    """Called with numbers of bytes of text, it advances a Progress by `size` at most, which `end` completes.
+
+    A packed file gives more text than it has bytes on disk, others may give less.
+    """
+
+    def __init__(self, progress: Progress, size: int) -> None:
+        self._progress, self._left = progress, size
+
+    def __call__(self, n: int) -> None:
+        n = min(n, self._left)
+        self._left -= n
+        self._progress.advance(n)
+
+    def end(self) -> None:
+        self(self._left)
+
+
 class Checking:
     """Shows how far the reading of files is whose checksums are not known yet; `open_corpus` calls it."""
 

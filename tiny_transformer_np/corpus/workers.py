@@ -25,7 +25,29 @@ from tiny_transformer_np.config import ConfigError
 Answer: TypeAlias = dict[str, Any]  # JSON-able
 Tell: TypeAlias = Callable[[int, int], object]  # (index of a task, bytes that it has read since the last call)
 
-_START = "import sys; sys.path[:] = sys.argv[1:]; from tiny_transformer_np.corpus.workers import serve; serve()"
+# What a worker runs. It listens before its imports, which take long on a busy machine: the parent may end meanwhile.
+# Signals are for the parent, which then ends its workers.
+_START = """
+import os, queue, signal, sys, threading, traceback
+for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+tasks = queue.SimpleQueue()
+def listen():
+    try:
+        for line in sys.stdin.buffer:
+            tasks.put(line)
+    finally:
+        os._exit(0)
+threading.Thread(target=listen, daemon=True).start()
+sys.path[:] = sys.argv[1:]
+try:
+    from tiny_transformer_np.corpus.workers import serve
+    serve(tasks)
+except BaseException:
+    traceback.print_exc()
+    os._exit(1)  # the thread keeps stdin, which Python's own way out would wait for
+"""
 #: libraries that start a thread for each core unless the environment says otherwise
 _THREADS = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -166,22 +188,17 @@ def _exception(answer: Answer, task: Task) -> Exception:
 # ------------------------------------------------------------------------------------------ in a worker
 
 
-def serve() -> NoReturn:
-    """Be a worker: do the tasks that arrive on stdin. The process ends when stdin closes, even during a task."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # they are for the parent, which then ends this process
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+def serve(tasks: queue.SimpleQueue[bytes]) -> NoReturn:
+    """Be a worker: do the tasks that arrive."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
 
     def send(answer: int | Answer) -> None:
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 
     try:
-        from tiny_transformer_np.corpus import encoding  # once `_listen` runs: the parent may end meanwhile
+        from tiny_transformer_np.corpus import encoding  # workers alone need it
 
         while True:
             name, arguments = json.loads(tasks.get())
@@ -190,14 +207,6 @@ def serve() -> NoReturn:
             except Exception as error:
                 send(_told(error))
     except BrokenPipeError:  # nobody reads the answers
-        os._exit(0)
-
-
-def _listen(tasks: queue.SimpleQueue[bytes]) -> None:
-    try:
-        for line in sys.stdin.buffer:
-            tasks.put(line)
-    finally:
         os._exit(0)
 
 
