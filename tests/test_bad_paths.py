@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 
 TRAIN = ("tiny_transformer_np.training", "--kernels", "reference", "--no-preflight")
+PREPARE = ("tiny_transformer_np.training.prepare", "--tokenizer", "byte", "--processes", "1")
 SIM = ("cudasim", "check", "{}", "--block", "32")
 READING = {  # {}: the path
     "config": (*TRAIN, "--out-dir", "{out}", "--config", "{}"),
@@ -20,10 +21,13 @@ READING = {  # {}: the path
     "post-mortem": (*TRAIN, "--post-mortem", "{}"),
     "sampling": ("tiny_transformer_np.sampling", "{}", "--kernels", "reference"),
     "compare_steps": ("minigrad.compare_steps", "{}", "kernels=reference"),
+    "prepare": (*PREPARE, "{}", "--out", "{out}"),
+    "prepare's tokenizer": (*PREPARE, __file__, "--out", "{out}", "--tokenizer", "{}"),
     "sim": SIM,
 }
 WRITING = {
     "out-dir": (*TRAIN, "--out-dir", "{}"),
+    "prepare's out": (*PREPARE, __file__, "--out", "{}"),
     "save": ("minigrad.compare_steps", "kernels=reference", "--save", "{}"),
     "json": ("minigrad.gradient_checking", "--op", "add", "--json", "{}"),
     "plot": ("minigrad.gradient_checking", "--op", "add", "--plot", "{}"),

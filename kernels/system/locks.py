@@ -1,6 +1,7 @@
 """Lock files: one process at a time holds one, until it lets go or dies."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,17 +93,20 @@ def unused(path: StrPath) -> Iterator[bool]:
         os.close(file)
 
 
-def hold_folder(claims: contextlib.ExitStack, folder: StrPath, name: str) -> tuple[list[Path], bool]:
+def hold_folder(claims: contextlib.ExitStack, folder: StrPath, name: str, new: bool = False) -> tuple[list[Path], bool]:
     """Until `claims` is closed the folder exists, and this process holds its lock file of that name. Held as `holding`.
 
-    A missing folder is created, and removed again if it is empty afterwards. Returns the folders that were made for
-    this, outermost first, and whether the system keeps others out.
+    A missing folder is created, and removed again if it is empty afterwards; new: FileExistsError, and nothing is
+    locked, if it existed before. Returns the folders that were made for this, outermost first, and whether the system
+    keeps others out.
     """
     folder = Path(folder)
     for attempt in range(_ATTEMPTS):
         with contextlib.ExitStack() as attempted:
             try:
                 made = attempted.enter_context(files.folders(folder))
+                if new and folder not in made:
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
                 locked = attempted.enter_context(holding(folder / name))
             except FileNotFoundError:  # another process created and removed it meanwhile
                 if attempt == _ATTEMPTS - 1:

@@ -27,12 +27,11 @@ import numpy as np
 from kernels.system import cache, locks
 from kernels.system.files import StrPath
 from tiny_transformer_np import tokenizers
-from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.config import BPE_VOCAB_SIZE, ConfigError
 from tiny_transformer_np.corpus.documents import Source, Unit, find_sources, units
 from tiny_transformer_np.corpus.encoding import (
     KINDS,
     NO_TEXT,
-    VOCAB_SIZE,
     encoded,
     id_type,
     learned_units,
@@ -48,7 +47,6 @@ from tiny_transformer_np.tokenizers import Tokenizer
 VERSION = 1  # of what a key stands for: a change of how text becomes ids needs another
 DAY = 24 * 60 * 60.0
 OLDEST, MOST_BYTES = 30 * DAY, 10 << 30  # an entry's age since it was used; all entries together
-_HASHED = 1 << 20  # bytes of a file that are read at a time
 _WITHOUT = "texts are tokenized again at the next start"
 _UNFINISHED = ".tmp"  # ends the name of a folder that is being written
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -100,7 +98,7 @@ def corpus_of_text(text: str, tokenizer: str | Tokenizer = "char", vocab_size: i
     if isinstance(tokenizer, str):
         trained = tokenizer in KINDS
         tokenizer = (
-            tokenizers.train(tokenizer, [text], vocab_size or VOCAB_SIZE) if trained else tokenizers.load(tokenizer)
+            tokenizers.train(tokenizer, [text], vocab_size or BPE_VOCAB_SIZE) if trained else tokenizers.load(tokenizer)
         )
     try:
         ids = tokenizer.encode(text)
@@ -134,7 +132,7 @@ class _Making:
         else:
             tokenizer = [self.tokenizer]
             if self.tokenizer == "bpe":
-                tokenizer += [self.vocab_size or VOCAB_SIZE, metadata.version("tokenizers")]
+                tokenizer += [self.vocab_size or BPE_VOCAB_SIZE, metadata.version("tokenizers")]
         fields = self.field if any(s.format != "text" for split in self.splits for s in split) else None
         return hashlib.sha256(json.dumps([VERSION, files, tokenizer, fields]).encode()).hexdigest()
 
@@ -268,11 +266,9 @@ def _remove_unused(path: str) -> bool:
 
 
 def _sha256_of(source: Source) -> str:
-    sha256 = hashlib.sha256()
     try:
-        with open_data(source.name, source.path) as file:
-            while data := file.read(_HASHED):
-                sha256.update(data)
+        with open_data(source.name, source.path) as opened:
+            file: Any = opened  # its type in the standard library's hints lacks `readinto`
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ConfigError(f"cannot read data file {source.name}: {error.strerror}") from None
-    return sha256.hexdigest()

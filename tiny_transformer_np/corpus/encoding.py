@@ -15,7 +15,7 @@ import numpy as np
 
 from kernels.system.printable import one_line
 from tiny_transformer_np import tokenizers
-from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.config import BPE_VOCAB_SIZE, TOKENIZERS, ConfigError
 from tiny_transformer_np.corpus.documents import Unit, read
 from tiny_transformer_np.corpus.shards import TOKENIZER, EncodedPiece, Entry, write_json, write_shard
 from tiny_transformer_np.tokenizers import Tokenizer
@@ -24,8 +24,7 @@ Options: TypeAlias = dict[str, Any]  # how documents are read: keyword arguments
 Splits: TypeAlias = Sequence[Sequence[Unit]]  # units to train on, units to validate
 Tell: TypeAlias = Callable[[int], object]  # called with the number of bytes of text since its last call
 
-KINDS = ("char", "byte", "bpe")  # of tokenizers that need no file
-VOCAB_SIZE = 8192  # of a BPE that is trained, unless another is asked for
+KINDS = TOKENIZERS[1:]  # without "auto", which train.py alone knows
 SEPARATOR = "\n"  # between documents, where the tokenizer has no token for the end of one
 NO_TEXT = "the data have no text; give files with text in them"
 _BATCH = 1 << 20  # characters of short documents that are encoded together
@@ -43,8 +42,8 @@ class _Text(NamedTuple):
 def make_tokenizer(spec: str, vocab_size: int, splits: Splits, options: Options, tell: Tell = int) -> Tokenizer:
     """The tokenizer that `spec` names: "byte"; "char" or "bpe", trained on the units; or the path of a file or folder.
 
-    vocab_size: of a BPE, 0: VOCAB_SIZE; splits: the units that `learned_units` returns. ConfigError for data or a file
-    that cannot be used.
+    vocab_size: of a BPE, 0: BPE_VOCAB_SIZE; splits: the units that `learned_units` returns. ConfigError for data or a
+    file that cannot be used.
     """
     if spec not in KINDS:
         return tokenizers.load(spec)
@@ -53,7 +52,7 @@ def make_tokenizer(spec: str, vocab_size: int, splits: Splits, options: Options,
     if first is None and spec != "byte":
         raise ConfigError(NO_TEXT)
     try:
-        return tokenizers.train(spec, itertools.chain([first or ""], pieces), vocab_size or VOCAB_SIZE)
+        return tokenizers.train(spec, itertools.chain([first or ""], pieces), vocab_size or BPE_VOCAB_SIZE)
     except ConfigError:
         raise
     except ValueError as error:

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 from kernels.system import files
 from kernels.system.files import StrPath
 from kernels.system.printable import brief, did_you_mean
-from tiny_transformer_np.config import ConfigError
+from tiny_transformer_np.config import BPE_VOCAB_SIZE, ConfigError
 from tiny_transformer_np.corpus.documents import Source
-from tiny_transformer_np.corpus.encoding import KINDS, VOCAB_SIZE
+from tiny_transformer_np.corpus.encoding import KINDS
 from tiny_transformer_np.corpus.shards import PLAN
 from tiny_transformer_np_package_check import __version__
 
@@ -38,24 +38,23 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """arguments {name: value}; stamps {"train", "val", "tokenizer": of each file}; made: DIR was created for it."""
+    """arguments {name: value}; stamps {"train", "val", "tokenizer": of each file}; program: its version."""
 
     arguments: dict[str, Any]
     stamps: dict[str, list[Stamp]]
     program: str = __version__
-    made: bool = False
 
     @classmethod
-    def of(cls, request: Request, splits: Sequence[Sequence[Stamp]], made: bool) -> "Plan":
+    def of(cls, request: Request, splits: Sequence[Sequence[Stamp]]) -> "Plan":
         spec = request.tokenizer
         arguments: dict[str, Any] = {
             "tokenizer": spec if spec in KINDS else os.path.abspath(spec),
             "field": request.field,
         }
         if spec == "bpe":
-            arguments["vocab_size"] = request.vocab_size or VOCAB_SIZE
+            arguments["vocab_size"] = request.vocab_size or BPE_VOCAB_SIZE
         stamps = {"train": list(splits[0]), "val": list(splits[1]), "tokenizer": _tokenizer_stamps(spec)}
-        return cls(arguments, stamps, made=made)
+        return cls(arguments, stamps)
 
     @classmethod
     def read(cls, folder: Path) -> "Plan | None":
@@ -65,7 +64,7 @@ class Plan:
                 found = json.loads(file.read())
             if (found["format"], found["version"]) != (_FORMAT, _VERSION):
                 raise ValueError
-            return cls(found["arguments"], found["files"], found["program"], found["made"])
+            return cls(found["arguments"], found["files"], found["program"])
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -76,7 +75,7 @@ class Plan:
             ) from None
 
     def write(self, folder: Path) -> None:
-        plan = {"format": _FORMAT, "version": _VERSION, "program": self.program, "made": self.made,
+        plan = {"format": _FORMAT, "version": _VERSION, "program": self.program,
                 "arguments": self.arguments, "files": self.stamps}  # fmt: skip
         with files.replacing(folder / PLAN) as partial:
             partial.write_text(json.dumps(plan, indent=1), encoding="utf-8", newline="\n")

@@ -40,7 +40,6 @@ STDIN, LOCK = ".standard-input", ".prepare.lock"  # the first is a folder
 MOST_PROCESSES = 8  # unless more are asked for: each takes about 100 MB
 #: the names that are written here, a regular expression; nothing else in a folder is touched
 _WRITTEN = r"plan\.json|index\.json|tokenizer\.json|(?:train|val)-\d{5,}\.(?:bin|borders|json)"
-_READ = 1 << 20  # bytes of standard input that are read at a time
 
 
 @dataclass(frozen=True)
@@ -63,24 +62,22 @@ def prepare(request: Request, folder: StrPath, processes: int = 0, progress: Pro
     folder = Path(folder)
     _require_usable(folder)
     with contextlib.ExitStack() as claims:
-        made, locked = _claim(claims, folder)
+        locked = _claim(claims, folder)
         _require_usable(folder)  # nor has another process used it just before
         if locked:
             claims.callback(_remove_partial, folder)
             _remove_partial(folder)
-        return _Preparation(
-            request, folder, folder in made, processes or default_processes(), progress or Silent()
-        ).run()
+        return _Preparation(request, folder, processes or default_processes(), progress or Silent()).run()
 
 
 def default_processes() -> int:
     return min(threads.cores(), MOST_PROCESSES)
 
 
-def _claim(claims: contextlib.ExitStack, folder: Path) -> tuple[list[Path], bool]:
-    """Create and lock the folder: (folders that were made for it, whether the system has locks)."""
+def _claim(claims: contextlib.ExitStack, folder: Path) -> bool:
+    """Create and lock the folder. Returns whether the system has locks."""
     try:
-        made, locked = locks.hold_folder(claims, folder, LOCK)
+        _, locked = locks.hold_folder(claims, folder, LOCK)
     except locks.Held:
         raise ConfigError(f"another process is preparing {folder}; wait until it has ended") from None
     except OSError as error:
@@ -89,7 +86,7 @@ def _claim(claims: contextlib.ExitStack, folder: Path) -> tuple[list[Path], bool
         raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
     if not locked:
         cache.say(f"no locks for {folder} on this system: see to it that no other process prepares it too")
-    return made, locked
+    return locked
 
 
 def _require_usable(folder: Path) -> None:
@@ -118,8 +115,8 @@ def _remove_partial(folder: Path) -> None:
 class _Preparation:
     """One call of `prepare`, in a folder that this process alone works on."""
 
-    def __init__(self, request: Request, folder: Path, made: bool, processes: int, progress: Progress) -> None:
-        self.request, self.folder, self.made = request, folder, made
+    def __init__(self, request: Request, folder: Path, processes: int, progress: Progress) -> None:
+        self.request, self.folder = request, folder
         self.processes, self.progress = processes, progress
         self.earlier = Plan.read(folder)
         self.options = {"field": request.field}
@@ -155,7 +152,7 @@ class _Preparation:
             sources = find_sources(paths, standard_input=path)
             splits.append(units(sources))
             stamps.append([stdin if stdin and source.name == STANDARD_INPUT else stamp(source) for source in sources])
-        return Plan.of(self.request, stamps, self.made), splits
+        return Plan.of(self.request, stamps), splits
 
     def _stdin(self) -> tuple[Path | None, Stamp | None]:
         """A copy of standard input, which other processes can read, and its stamp; None if it is not asked for."""
@@ -165,11 +162,9 @@ class _Preparation:
         if count > 1:
             raise ConfigError("standard input, -, is given twice; it can be read once")
         (self.folder / STDIN).mkdir()
-        path, sha256 = save_standard_input(self.folder / STDIN), hashlib.sha256()
+        path = save_standard_input(self.folder / STDIN)
         with open(path, "rb") as file:
-            while data := file.read(_READ):
-                sha256.update(data)
-        return path, ["-", path.stat().st_size, sha256.hexdigest()]
+            return path, ["-", path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
 
     def _require_same(self, plan: Plan, complete: bool) -> None:
         """ConfigError unless the plan is the one that the folder was begun with."""

@@ -29,7 +29,7 @@ from tiny_transformer_np.tokenizers import CharTokenizer, Tokenizer
 from tiny_transformer_np.training.checkpoint_schema import Meta, keeps_marks, reads_plain
 from tiny_transformer_np.training.data_identity import Identity, describe, digest_of_ids, digests_of_files
 from tiny_transformer_np.training.dataset import python_manual
-from tiny_transformer_np.training.prepare import Bar
+from tiny_transformer_np.training.progress import ByteProgress
 
 AUTO = TOKENIZERS[0]
 TEXTS, PREPARED, IDS = "texts", "a prepared folder", "files of ids"
@@ -158,7 +158,7 @@ def _of_texts(config: TrainingConfig, made_with: Meta | None) -> Data:
     plain = made_with is not None and reads_plain(made_with)
     read = functools.partial(
         cached_corpus, vocab_size=config.vocab_size, field=config.field, keep_marks=keep_marks, plain=plain,
-        progress=Bar(),
+        progress=ByteProgress(),
     )  # fmt: skip
     cached: CachedCorpus | None
     if config.data:
@@ -202,11 +202,11 @@ def _of_prepared(config: TrainingConfig) -> Data:
         if len(paths) > 1:
             raise ConfigError(f"{flag} has {len(paths)} prepared folders; give one: prepare all texts together")
     folder = config.data[0]
-    corpus = open_corpus(folder, Checking(Bar()))
+    corpus = open_corpus(folder, Checking(ByteProgress()))
     _require_tokenizer(config, corpus.tokenizer, folder)
     if not config.val_data:
         return _of_corpus(corpus, f"the validation part of {folder}" if corpus.val else "")
-    other = open_corpus(config.val_data[0], Checking(Bar()))
+    other = open_corpus(config.val_data[0], Checking(ByteProgress()))
     if other.tokenizer.to_json() != corpus.tokenizer.to_json():
         command = prepare_command(tokenizer=Path(folder) / TOKENIZER)
         raise ConfigError(f"{config.val_data[0]} was prepared with another tokenizer than {folder}; use `{command}`")
@@ -226,7 +226,7 @@ def _of_ids(config: TrainingConfig, made_with: Meta | None) -> Data:
         tokenizer = _loaded(config.tokenizer)
         _require_vocab_size(config, tokenizer)
     data, val_data = ([match for path in paths for match in _matches(path)] for paths in (config.data, config.val_data))
-    corpus = open_foreign(data, val_data, tokenizer, config.vocab_size, Checking(Bar()))
+    corpus = open_foreign(data, val_data, tokenizer, config.vocab_size, Checking(ByteProgress()))
     beside = "val.bin" if corpus.val else ""
     return _of_corpus(corpus, "--val-data" if config.val_data else beside, has_documents=False)
 

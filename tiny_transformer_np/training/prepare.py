@@ -11,12 +11,12 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kernels.system import cli, streams
+from kernels.system import cli
 from kernels.system.signals import asking_to_stop
-from tiny_transformer_np.training.progress import clock
+from tiny_transformer_np.config import BPE_VOCAB_SIZE, TOKENIZERS
+from tiny_transformer_np.training.progress import ByteProgress, clock
 
 if TYPE_CHECKING:  # imported where they are used: --help is answered at once
     from tiny_transformer_np.corpus.prepare import Request, Summary
@@ -28,7 +28,6 @@ EPILOG = """examples:
   {0} input.txt --tokenizer char --out corpus
   zcat texts.gz | {0} - --tokenizer corpus/tokenizer.json --out more
 """
-_LINES_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
 
 @cli.command_line(PROG)
@@ -42,7 +41,7 @@ def main() -> int:
     with asking_to_stop(lambda number: sys.exit(128 + number), ("SIGTERM", "SIGHUP")):
         started = time.perf_counter()
         try:
-            summary = prepare(request, args.out, args.processes, Bar())
+            summary = prepare(request, args.out, args.processes, ByteProgress())
         except WorkerError as error:
             cli.fail(PROG, f"{error}; the same command goes on", 1)
         except (OSError, MemoryError) as error:
@@ -70,7 +69,9 @@ def parse_arguments() -> tuple[Request, argparse.Namespace]:
         help="characters, bytes, or word pieces that are learned from the text; or a tokenizer.json, or a folder with "
         "GPT-2's vocab.json and merges.txt (default: bpe)",
     )  # fmt: skip
-    parser.add_argument("--vocab-size", type=int, metavar="N", help="tokens of a bpe that is learned (default: 8192)")
+    parser.add_argument(
+        "--vocab-size", type=int, metavar="N", help=f"tokens of a bpe that is learned (default: {BPE_VOCAB_SIZE})"
+    )
     parser.add_argument("--field", default="text", help="that has the text in .jsonl and .parquet (default: text)")
     parser.add_argument("--processes", type=int, default=0, metavar="N", help="0: one a core, at most 8 (default: 0)")
     args = parser.parse_args()
@@ -90,54 +91,7 @@ def _path(text: str) -> str:
 
 
 def _tokenizer(text: str) -> str:
-    return text if text in ("char", "byte", "bpe") else cli.path(text)
-
-
-class Bar:
-    """Progress on stderr: a bar on a terminal, elsewhere a line every few seconds. A failure never ends the work."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def begin(self, what: str, total: int, done: int) -> None:
-        self._what, self._total, self._first, self._done = f"{what:9}", total, done, done
-        self._started = self._said = time.monotonic()
-        if sys.stderr is not None and sys.stderr.isatty() and total:
-            self._attempt(self._open)
-
-    def advance(self, n: int) -> None:
-        self._done += n
-        if self._bar is not None:
-            self._attempt(self._bar.update, n)
-        elif (now := time.monotonic()) - self._said >= _LINES_EVERY:
-            self._said = now
-            rate = (self._done - self._first) / (now - self._started)
-            left = f", {clock((self._total - self._done) / rate)} left" if rate else ""
-            streams.note(
-                f"{self._what}  {self._done / 1e6:,.0f} of {self._total / 1e6:,.0f} MB, {rate / 1e6:.1f} MB/s{left}"
-            )
-
-    def end(self) -> None:
-        if self._bar is not None:
-            self._attempt(self._bar.close)
-        self._bar = None
-
-    def _open(self) -> None:
-        from tqdm import tqdm  # here, since the import fails if TQDM_NCOLS is not a number
-
-        class Bytes(tqdm):
-            monitor_interval = 0  # no monitor thread
-
-        self._bar = Bytes(
-            total=self._total, initial=self._first, desc=self._what, unit="B", unit_scale=True, dynamic_ncols=True,
-            file=sys.stderr,
-        )  # fmt: skip
-
-    def _attempt(self, write: Callable[..., object], *args: Any) -> None:
-        try:
-            write(*args)
-        except Exception:
-            self._bar = None
+    return text if text in TOKENIZERS[1:] else cli.path(text)
 
 
 def describe(summary: Summary, seconds: float) -> str:

@@ -10,14 +10,16 @@ from kernels.system import cli, streams
 from kernels.system.printable import one_line, shown
 from tiny_transformer_np.training.metrics import Row
 
+_LINES_EVERY = 10.0  # seconds between two lines on the reading of data where there is no terminal
 
-def _bar(total: int, initial: int, stream: TextIO) -> Any:
+
+def _bar(total: int, initial: int, stream: TextIO, unit: str, **options: Any) -> Any:
     from tqdm import tqdm  # here, since the import fails if TQDM_NCOLS is not a number
 
     class Bar(tqdm):
         monitor_interval = 0  # no monitor thread
 
-    return Bar(total=total, initial=initial, unit="step", file=stream, dynamic_ncols=True)
+    return Bar(total=total, initial=initial, unit=unit, file=stream, dynamic_ncols=True, **options)
 
 
 class Progress:
@@ -49,7 +51,7 @@ class Progress:
         self.total_steps, self._first_step, self._started = total_steps, step, time.perf_counter()
         with self.attempt("standard output"):
             if not self.quiet and self.stream.isatty():
-                self.bar = _bar(total_steps, step, self.stream)
+                self.bar = _bar(total_steps, step, self.stream, "step")
         try:
             yield
         finally:
@@ -122,6 +124,43 @@ class Progress:
                 self.bar.clear()
         reason = cli.describe(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         streams.note(one_line(f"warning: {what}: {reason}; the run goes on"))
+
+
+class ByteProgress:
+    """Shows on stderr how many bytes of data were read: a bar on a terminal, elsewhere a line every few seconds.
+
+    See `corpus.progress.Progress`.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def begin(self, what: str, total: int, done: int) -> None:
+        self._what, self._total, self._first, self._done = f"{what:9}", total, done, done
+        self._started = self._said = time.monotonic()
+        if sys.stderr is not None and sys.stderr.isatty() and total:
+            with suppress(Exception):
+                self._bar = _bar(total, done, sys.stderr, "B", desc=self._what, unit_scale=True)
+
+    def advance(self, n: int) -> None:
+        self._done += n
+        if self._bar is not None:
+            try:
+                self._bar.update(n)
+            except Exception:
+                self._bar = None
+        elif (now := time.monotonic()) - self._said >= _LINES_EVERY:
+            self._said = now
+            rate = (self._done - self._first) / (now - self._started)
+            left = f", {clock((self._total - self._done) / rate)} left" if rate else ""
+            done, total = self._done / 1e6, self._total / 1e6
+            streams.note(f"{self._what}  {done:,.0f} of {total:,.0f} MB, {rate / 1e6:.1f} MB/s{left}")
+
+    def end(self) -> None:
+        if self._bar is not None:
+            with suppress(Exception):
+                self._bar.close()
+        self._bar = None
 
 
 def clock(seconds: float) -> str:

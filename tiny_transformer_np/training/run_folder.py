@@ -42,7 +42,6 @@ _WRITTEN = {
     "samples": r"step_\d{6,}\.txt",
     "checkpoints": r"(?:latest|best|post_mortem_\d{6,})\.safetensors",
 }
-_ATTEMPTS = 100  # to claim a folder while other processes create and remove it
 
 
 class Taken(Exception):
@@ -86,16 +85,10 @@ class Run:
                 self.locked = False
 
     def _claim(self, claims: contextlib.ExitStack, exclusively: bool) -> None:
-        for attempt in range(_ATTEMPTS):
-            try:
-                made = claims.enter_context(files.folders(self.path))
-                if exclusively and self.path not in made:
-                    raise Taken(self.path)
-                self.locked = claims.enter_context(locks.holding(self.path / LOCK))
-                return
-            except FileNotFoundError:  # another process created and removed it meanwhile
-                if attempt == _ATTEMPTS - 1:
-                    raise
+        try:
+            _, self.locked = locks.hold_folder(claims, self.path, LOCK, new=exclusively)
+        except FileExistsError:
+            raise Taken(self.path) from None
 
     def create(self, model_config: TransformerConfig, training_config: TrainingConfig) -> None:
         """Write the config.toml that makes a claimed folder a run."""
