@@ -1,12 +1,14 @@
 """Every kind of tokenizer: round trips, streams of whole characters, JSON, and what is refused."""
 
+import itertools
 import json
 import pickle
+import random
 import sys
 
 import numpy as np
 import pytest
-from unicode_texts import random_texts
+from unicode_texts import random_text, random_texts
 
 from tiny_transformer_np import tokenizers
 from tiny_transformer_np.tokenizers import ByteTokenizer, CharTokenizer, IdTokenizer, bpe
@@ -155,4 +157,34 @@ def test_a_text_of_many_parts_has_the_ids_of_the_whole(made, monkeypatch, letter
     ids = tokenizer.encode(text)
     (encoded,) = tokenizer._encoder.encode_batch([text], add_special_tokens=False)
     assert ids.tolist() == encoded.ids and tokenizer.decode(ids) == text
-    assert sum(map(len, tokenizer._known)) == tokenizer._n_known <= 2000
+    assert sum(map(len, tokenizer._known)) <= 2000 and len(tokenizer._before) <= 2000
+
+
+def test_words_that_are_encoded_once_have_the_ids_that_they_have_in_the_text(made):
+    tokenizer = pickle.loads(pickle.dumps(made["bpe"]))
+    kinds = ["ascii", "contractions", "latin", "numbers", "whitespace", "combining", "emoji"]
+    rng, once, split = random.Random(2), [], tokenizer._encoder.pre_tokenizer.pre_tokenize_str
+    for i in range(700):
+        mixed = "".join(random_text(rng, rng.choice([kinds[i % 7], "ascii", "contractions"]), 12) for _ in range(8))
+        text = mixed * 5  # so that most words come again
+        (encoded,) = tokenizer._encoder.encode_batch([text], add_special_tokens=False)
+        assert tokenizer.encode(text).tolist() == encoded.ids, text
+        alone = [piece for word in tokenizer._words.findall(text) for piece, _ in split(word)]
+        assert alone == [piece for piece, _ in split(text)], text
+        once += [word for word in set(tokenizer._words.findall(text)) if word in tokenizer._known]
+    assert len(once) > 3000
+
+
+def test_a_large_vocabulary_of_any_script_fits_into_a_checkpoint():
+    spelling = {byte: character for character, byte in bpe.BYTE_OF.items()}
+    letters = ["".join(spelling[byte] for byte in letter.encode()) for letter in "абвгдежзийклмнопрстуфхцчшщъыьэюя"]
+    tokens, merges = list(bpe.BYTE_OF), []
+    for parts in itertools.chain(letters, itertools.product(letters, repeat=2), itertools.product(letters, repeat=3)):
+        left, right = "".join(parts[:-1]), parts[-1]
+        merges.append((left, right))
+        tokens.append(left + right)
+    more = [f"Ġ{token}" for token in tokens[256:]]
+    merges += [("Ġ", token) for token in tokens[256:]]
+    tokenizer = bpe.BpeTokenizer([*tokens, *more], merges)
+    text = json.dumps(tokenizer.to_json(), ensure_ascii=False)
+    assert tokenizer.vocab_size > 60_000 and len(text) * 200_000 / tokenizer.vocab_size < bpe.LARGEST

@@ -20,7 +20,7 @@ from tiny_transformer_np.tokenizers.base import ByteLevelTokenizer, utf8
 if TYPE_CHECKING:
     import tokenizers
 
-LARGEST = 15 << 20  # characters of the JSON text, which a checkpoint has inside its own: see `tensors.MAX_TEXT`
+LARGEST = 15 << 20  # characters, nearly, of the JSON text: a checkpoint has it inside its own, see `tensors.MAX_TEXT`
 MOST_ADDED = 4096  # tokens that every text is searched for
 LONGEST_TOKEN = 1024  # bytes; GPT-2's longest token has 128
 _PART = 1 << 16  # characters that are encoded at a time: the library's results take about 100 bytes a token
@@ -28,7 +28,10 @@ _KNOWN = 1 << 20  # characters of words whose ids are kept
 #: Unicode's White_Space, which is `\s` of GPT-2's expression (Python's also has U+001C..U+001F)
 WHITESPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _CUT = re.compile(f"(?<=[^{WHITESPACE}])[{WHITESPACE}]")
-_WORD = re.compile(f"[{WHITESPACE}]*[^{WHITESPACE}]+|[{WHITESPACE}]+")  # from one cut to the next
+_CHUNK = re.compile(f"[{WHITESPACE}]*[^{WHITESPACE}]+|[{WHITESPACE}]+")  # from one cut to the next
+#: Words of ASCII letters without what follows them, else chunks. No alternative of GPT-2's expression matches a letter
+#: and something else behind it.
+_WORD = re.compile(rf"[{WHITESPACE}]*[A-Za-z]+(?![A-Za-z\x80-\U0010ffff])|{_CHUNK.pattern}")
 
 
 def _byte_of() -> dict[str, int]:
@@ -64,8 +67,10 @@ class BpeTokenizer(ByteLevelTokenizer):
         self.tokens, self.merges = tuple(tokens), tuple(merges)
         self._ids = {token: id for id, token in enumerate(self.tokens)}
         self._special, self._added = tuple(special), tuple(added)
+        self._words = _CHUNK if self._added else _WORD  # an added token may have letters and something behind them
         self._known: dict[str, tuple[int, ...]] = {}  # the ids of words
         self._n_known = 0  # characters in it
+        self._before: dict[str, tuple[int, ...]] = {}  # what _known was when it was full
         self._check()
         literal = {*self._special, *self._added}
         self.token_bytes = tuple(utf8(token) if token in literal else _spelled(token) for token in self.tokens)
@@ -74,7 +79,7 @@ class BpeTokenizer(ByteLevelTokenizer):
             raise ValueError(f"the token {brief(self.tokens[longest])} has {n} bytes; expected at most {LONGEST_TOKEN}")
 
     def _check(self) -> None:
-        size = 12 * sum(map(len, self.tokens)) + 24 * len(self.tokens)  # at most, of its JSON text, with escapes
+        size = 2 * sum(map(len, self.tokens)) + 24 * len(self.tokens) + 160 * len((*self._special, *self._added))
         if size > LARGEST:
             raise ValueError(f"its {len(self.tokens):,} tokens take {size:,} characters; expected at most {LARGEST:,}")
         if missing := sorted(BYTE_OF[character] for character in BYTE_OF.keys() - self._ids.keys()):
@@ -121,18 +126,20 @@ class BpeTokenizer(ByteLevelTokenizer):
 
     def _encode(self, parts: list[str]) -> list[Array]:
         """The ids (n,) of each part. A word is encoded when it comes for the first time; most come again."""
-        known = self._known  # another thread may put a new dict in its place
-        words = [_WORD.findall(part) for part in parts]
-        new = [word for word in dict.fromkeys(chain.from_iterable(words)) if word not in known]
+        known, before = self._known, self._before  # another thread may put new ones in their place
+        words = [self._words.findall(part) for part in parts]
+        missing = [word for word in dict.fromkeys(chain.from_iterable(words)) if word not in known]
+        known.update((word, before[word]) for word in missing if word in before)
+        new = [word for word in missing if word not in before]
         if 4 * len(new) > 3 * sum(map(len, words)) or sum(map(len, new)) > _KNOWN:
             encoded = self._encoder.encode_batch_fast(parts, add_special_tokens=False)
             return [np.array(each.ids, np.int64) for each in encoded]
         for word, each in zip(new, self._encoder.encode_batch_fast(new, add_special_tokens=False), strict=True):
             known[word] = tuple(each.ids)
-            self._n_known += len(word)
+        self._n_known += sum(map(len, missing))
         ids = [np.fromiter(chain.from_iterable(map(known.__getitem__, each)), np.int64) for each in words]
         if self._n_known > _KNOWN:
-            self._known, self._n_known = {}, 0
+            self._before, self._known, self._n_known = known, {}, 0
         return ids
 
     @cached_property
@@ -146,7 +153,7 @@ class BpeTokenizer(ByteLevelTokenizer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "_encoder"}  # made anew where needed
-        return {**state, "_known": {}, "_n_known": 0}
+        return {**state, "_before": {}, "_known": {}, "_n_known": 0}
 
     def to_json(self) -> dict[str, Any]:
         """Hugging Face's tokenizer.json, which has no "kind": its reader refuses keys that it does not know."""

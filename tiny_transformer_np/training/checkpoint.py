@@ -6,6 +6,7 @@ equal runs write equal files. checkpoint_schema.py says what a checkpoint must c
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -26,13 +27,15 @@ Arrays: TypeAlias = dict[str, Array]
 FORMAT = schema.FORMAT
 KEY = "minigrad"  # of the JSON text in the file's metadata
 MODEL = schema.PREFIXES[0]
+_SURROGATE = re.compile("[\ud800-\udfff]")  # the one kind of character that UTF-8 does not have
 
 
 def save(path: StrPath, arrays: Arrays, meta: Meta) -> None:
     """Write arrays {name: array} and meta, a JSON-able dict, under a temporary name and rename it to `path`."""
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # safetensors ignores strides
     meta = {"format": FORMAT, **meta}
-    text = json.dumps({**meta, "sha256": _digest(arrays, meta)}, sort_keys=True)
+    text = json.dumps({**meta, "sha256": _digest(arrays, meta)}, sort_keys=True, ensure_ascii=False)
+    text = _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     with replacing(path) as partial, open(partial, "wb") as file:
         tensors.write(file, arrays, {KEY: text})
 
