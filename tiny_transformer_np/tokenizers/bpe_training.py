@@ -30,8 +30,9 @@ _WORD = re.compile(f"[{WHITESPACE}]{{0,4096}}[^{WHITESPACE}]{{1,4096}}|[{WHITESP
 def train_bpe(pieces: Iterable[str], vocab_size: int) -> BpeTokenizer:
     """Byte-level BPE with at most vocab_size tokens: 256 bytes, what merges make, and <|endoftext|> as the last.
 
-    A small text has fewer pairs that occur twice, and gives a smaller vocabulary. The result is a function of the
-    pieces and of the version of `tokenizers`. ValueError for a vocab_size below 257, or half of a surrogate pair.
+    A small text has fewer pairs that occur twice, and gives a smaller vocabulary. Of a text of more than 64 MB the
+    trainer gets that much, in which each word has its share. The result is a function of the pieces and of the version
+    of `tokenizers`. ValueError for a vocab_size below 257, or half of a surrogate pair.
     """
     if type(vocab_size) is not int or not 257 <= vocab_size <= 1 << 18:
         raise ValueError(f"vocab_size is {vocab_size}; expected 257 (256 bytes and {END_OF_TEXT}) to {1 << 18}")
