@@ -1,4 +1,4 @@
-"""Streams on which copies are late: as late as a program may be without noticing it.
+"""Streams on which copies are late: as late as the program's waiting allows.
 
 Kernels and NumPy's functions run at once, on the default stream. What is put on a stream of its own runs only when the
 default stream or the host waits for it. So a kernel that does not wait for its copy reads memory that was never
@@ -32,7 +32,7 @@ class Event:
 
 
 class Stream:
-    """Work that runs in order, once somebody waits for it. Used as in CuPy."""
+    """Work that runs in order, once the host or another stream waits for it. Used as in CuPy."""
 
     def __init__(self) -> None:
         self._work: deque[Callable[[], object]] = deque()

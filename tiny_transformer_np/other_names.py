@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-#: {their name: "our name", "our name: a note", or ": a note" where there is no such setting}
+#: {a name of another trainer: "setting", "setting: a note", or ": a note" where there is no such setting}
 NAMES = {
     # nanoGPT, minGPT
     "max_iters": "max_steps",
@@ -168,9 +168,9 @@ def _parts(name: str, spelled: Callable[[str], str], names: Mapping[str, str]) -
     here = names.get(name.lower().replace("-", "_"))
     if here is None:
         return None
-    ours, _, note = here.partition(": ") if not here.startswith(": ") else ("", "", here[2:])
+    name, _, note = here.partition(": ") if not here.startswith(": ") else ("", "", here[2:])
     note = re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda word: spelled(word[0]), note)
-    return spelled(ours) if ours else "", note
+    return spelled(name) if name else "", note
 
 
 def name_here(name: str, spelled: Callable[[str], str], names: Mapping[str, str] = NAMES) -> str:
@@ -183,8 +183,8 @@ def name_here(name: str, spelled: Callable[[str], str], names: Mapping[str, str]
             return ""
         case "", note:
             return f"; there is no such setting: {note}"
-        case ours, note:
-            return f"; it is called {ours} here" + (f": {note}" if note else "")
+        case setting, note:
+            return f"; it is called {setting} here" + (f": {note}" if note else "")
 
 
 def names_here(flags: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ def synchronize() -> None:
 
 
 def new_stream() -> streams.Stream:
-    """A stream whose work runs when somebody waits for it."""
+    """A stream whose work runs when the host or another stream waits for it."""
     return streams.Stream()
 
 

@@ -100,8 +100,8 @@ def _require_usable(folder: Path) -> None:
         return
     if INDEX in names:
         raise ConfigError(f"{folder} holds a corpus whose {PLAN} is gone; give another --out")
-    ours = re.compile(rf"\.(?:{_WRITTEN})\.\d+-[0-9a-f]{{8}}\.partial|{re.escape(STDIN)}|{re.escape(LOCK)}")
-    if others := [name for name in names if not ours.fullmatch(name)]:
+    leftover = re.compile(rf"\.(?:{_WRITTEN})\.\d+-[0-9a-f]{{8}}\.partial|{re.escape(STDIN)}|{re.escape(LOCK)}")
+    if others := [name for name in names if not leftover.fullmatch(name)]:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise ConfigError(f"{folder} holds {others[0]}{more}; give an empty or a new folder for --out")
 
@@ -279,7 +279,7 @@ class _Preparation:
                     os.unlink(entry.path)
 
     def _remove_all(self) -> None:
-        """Delete what was written here; the plan last, since it says of the others that they are ours."""
+        """Delete what was written here; the plan last, since without it a later call refuses the folder."""
         self._remove(rf"(?!{re.escape(PLAN)})(?:{_WRITTEN})")
         self._remove(re.escape(PLAN))
 

@@ -1,4 +1,4 @@
-"""How far the reading of a corpus is, for whoever shows it."""
+"""How far the reading of a corpus is."""
 
 from typing import Protocol
 

@@ -126,7 +126,7 @@ def _end(queue: "_Queue", uploads: Uploads | None) -> None:
 
 
 class _Queue:
-    """Results of fetch(number) in order, made ahead by threads: at most `ahead` that nobody has asked for yet."""
+    """Results of fetch(number) in order, made ahead by threads: at most `ahead` beyond the last that was asked for."""
 
     def __init__(self, fetch: Callable[[int], Loaded], first: int, ahead: int) -> None:
         self.process = os.getpid()
@@ -138,7 +138,7 @@ class _Queue:
 
     def _begin(self, first: int) -> None:
         self._wanted: int | None = first  # what `get` gives next, if all goes well
-        self._next, self._limit = first, first + self._ahead  # what a thread takes next; where threads wait for room
+        self._next, self._limit = first, first + self._ahead  # what a thread takes next; before this one it waits
         self._results: dict[int, Loaded | BaseException] = {}
         self._run = object()  # of results that belong to an earlier one nothing is kept
 
@@ -196,7 +196,7 @@ class _Queue:
             del result
 
     def _take(self) -> tuple[object, int] | None:
-        """(run, number) of a result to make, when there is room for it; None at the end."""
+        """(run, number) of the next result to make, once it is below the limit; None at the end."""
         with self._changed:
             while not self._closed and self._next >= self._limit:
                 self._changed.wait()
