@@ -27,7 +27,7 @@ Tell: TypeAlias = Callable[[int], object]  # called with the number of bytes of 
 KINDS = TOKENIZERS[1:]  # without "auto", which train.py alone knows
 SEPARATOR = "\n"  # between documents, where the tokenizer has no token for the end of one
 NO_TEXT = "the data have no text; give files with text in them"
-_BATCH = 1 << 20  # characters of short documents that are encoded together
+_BATCH = 1 << 19  # characters of short documents that are encoded together
 
 
 class _Text(NamedTuple):
