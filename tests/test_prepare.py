@@ -21,6 +21,7 @@ from tiny_transformer_np.corpus.plan import Request
 from tiny_transformer_np.corpus.prepare import LOCK, prepare
 from tiny_transformer_np.corpus.shards import open_corpus
 from tiny_transformer_np.training import prepare as command
+from tiny_transformer_np_package_check import __version__
 
 ROOT = Path(__file__).parent.parent
 # The command with work units of so many bytes instead of 16 MB; workers get their units from it
@@ -227,7 +228,13 @@ def stopped(folder, answers, *args):
 def test_a_command_that_was_ended_in_any_way_goes_on(data, made, tmp_path):
     """Killed, or asked to stop, or one of its processes killed, as the system does when memory runs out."""
     args, corpus = [*arguments(data, "char"), "--out", "corpus", "--processes", 2], tmp_path / "corpus"
-    for answers, end in (1, "killed"), (3, "killed"), (1, signal.SIGTERM), (2, "worker killed"):
+    for answers, end in (
+        (1, "killed"),
+        (3, "killed"),
+        (1, signal.SIGINT),
+        (1, signal.SIGTERM),
+        (2, "worker killed"),
+    ):
         with stopped(tmp_path, answers, *args) as process:
             started = children(process.pid)
             time.sleep(random.random() / 20)
@@ -250,7 +257,7 @@ def test_a_command_that_was_ended_in_any_way_goes_on(data, made, tmp_path):
             assert "killed (SIGKILL), perhaps for lack of memory" in stderr and "the same command goes on" in stderr
             assert any(name in stderr for name in ("long.txt", "lines.jsonl", "short", "val.txt"))
         else:
-            assert process.returncode == 128 + end
+            assert process.returncode == 128 + end and stderr.count("\n") == (end == signal.SIGINT), stderr
         left = {path.name for path in corpus.iterdir()}
         assert "plan.json" in left and "index.json" not in left and not [name for name in left if name.startswith(".")]
     assert len(list(corpus.glob("*.json"))) > 7
@@ -321,6 +328,16 @@ def test_a_damaged_corpus_is_made_again(text, tmp_path, capsys):
         assert contents(tmp_path / "corpus") == whole
         said = capsys.readouterr().err
         assert f"corpus/{name}" in said and said.endswith(": it is made again now\n") and said.count("\n") == 1
+
+
+def test_a_corpus_of_another_version_stays_even_if_this_one_cannot_read_it(text, tmp_path):
+    prepare(asked(text), tmp_path / "corpus")
+    for name, old, new in ("index.json", '"version": 1', '"version": 2'), ("plan.json", __version__, "9.9.9"):
+        path = tmp_path / "corpus" / name
+        path.write_text(path.read_text().replace(old, new))
+    require_refused(tmp_path / "corpus", asked(text), "index.json has version 2; expected 1")
+    (tmp_path / "corpus" / "index.json").unlink()
+    require_refused(tmp_path / "corpus", asked(text), f"version 9.9.9 began it, and this is {__version__}")
 
 
 @pytest.mark.parametrize("begun", [False, True])

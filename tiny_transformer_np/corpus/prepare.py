@@ -130,8 +130,8 @@ class _Preparation:
                 self._require_same(plan, complete)
             else:
                 plan.write(self.folder)
+            complete = complete and self._is_sound(plan)
             begun = True
-            complete = complete and self._is_sound()
             if not complete:
                 self._make_tokenizer(splits)
                 self._finish(plan, self._make_shards(splits))
@@ -161,7 +161,7 @@ class _Preparation:
             return None, None
         if count > 1:
             raise ConfigError("standard input, -, is given twice; it can be read once")
-        (self.folder / STDIN).mkdir()
+        (self.folder / STDIN).mkdir(exist_ok=True)
         path = save_standard_input(self.folder / STDIN)
         with open(path, "rb") as file:
             return path, ["-", path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
@@ -180,11 +180,17 @@ class _Preparation:
 
     # -------------------------------------------------------------------------------------- the work
 
-    def _is_sound(self) -> bool:
-        """Whether the complete corpus is as it was written. A damaged one is removed, to be made again."""
+    def _is_sound(self, plan: Plan) -> bool:
+        """Whether the complete corpus is as it was written. A damaged one is removed, to be made again.
+
+        ConfigError if another version of the program wrote it, which may have known better.
+        """
+        assert self.earlier
         try:
             shards.open_corpus(self.folder, Checking(self.progress))
         except ConfigError as error:
+            if self.earlier.program != plan.program:
+                raise
             self._remove(rf"(?!{re.escape(PLAN)})(?:{_WRITTEN})")
             streams.note(one_line(f"{error}: it is made again now"))
             return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ def main() -> int:
         started = time.perf_counter()
         try:
             summary = prepare(request, args.out, args.processes, ByteProgress())
+        except KeyboardInterrupt:
+            cli.fail(PROG, "interrupted; the same command goes on", 128 + signal.SIGINT)
         except WorkerError as error:
             cli.fail(PROG, f"{error}; the same command goes on", 1)
         except (OSError, MemoryError) as error:
