@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 PROGRAM = """
 import sys
 from tiny_transformer_np.corpus import work_units
-work_units.UNIT = 1 << 17
+work_units.UNIT = 1 << 16
 from tiny_transformer_np.training.prepare import main
 sys.exit(main())
 """
@@ -105,7 +105,7 @@ def request(data, kind):
 
 def make(folder, data, kind, processes=2):
     """What the command does, called from this process."""
-    with mock.patch.object(work_units, "UNIT", 1 << 17):
+    with mock.patch.object(work_units, "UNIT", 1 << 16):
         return prepare(request(data, kind), folder, processes)
 
 
