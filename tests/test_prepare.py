@@ -400,6 +400,18 @@ def test_data_that_cannot_be_used_leave_nothing(text, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("kind", ["char", "byte"])
+def test_validation_data_without_text_are_refused(text, tmp_path, kind):
+    (tmp_path / "empty.jsonl").write_text('{"text": ""}\n' * 20)
+    empty = (str(tmp_path / "empty.jsonl"),)
+    said = "the data of --val-data have no text; give files with text in them"
+    require_refused(tmp_path / "new", asked(text, val_data=empty, tokenizer=kind), said)
+    with pytest.raises(ConfigError, match=said):
+        cached_corpus([text], empty, kind)
+    require_refused(tmp_path / "new", asked(text, data=empty, tokenizer=kind), "the data have no text")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_character_that_a_tokenizer_does_not_know_is_named_with_its_file(text, tmp_path):
     prepare(asked(text, tokenizer="char"), tmp_path / "corpus")
     other = tmp_path / "other.txt"

@@ -31,11 +31,11 @@ from tiny_transformer_np.config import BPE_VOCAB_SIZE, ConfigError
 from tiny_transformer_np.corpus.documents import Source, Unit, find_sources, units
 from tiny_transformer_np.corpus.encoding import (
     KINDS,
-    NO_TEXT,
     encoded,
     id_type,
     learned_units,
     make_tokenizer,
+    require_text,
     separator_of,
 )  # fmt: skip
 from tiny_transformer_np.corpus.progress import Checking, Progress, Reading, Silent
@@ -158,8 +158,7 @@ class _Making:
                     pieces = encoded(unit, tokenizer, first, options, reading)
                     entries[-1].append(write_shard(folder, f"{split}-{number:05d}", pieces, id_type(tokenizer)))
                     reading.end()
-        if not sum(entry["tokens"] for entry in entries[0]):
-            raise ConfigError(NO_TEXT)
+        require_text(splits, entries)
         write_index(folder, tokenizer, id_type(tokenizer), entries[0], entries[1], separator_of(tokenizer))
 
     @contextlib.contextmanager

@@ -144,6 +144,13 @@ def _encode(tokenizer: Tokenizer, texts: list[str], batch: list[_Text]) -> list[
         raise
 
 
+def require_text(splits: Sequence[Sequence[Unit]], entries: Sequence[Sequence[Entry]]) -> None:
+    """ConfigError if the text to train on, or text to validate that was given, has no token. entries: of its shards."""
+    for units, made, flag in zip(splits, entries, ("", " of --val-data"), strict=True):
+        if (units or not flag) and not any(entry["tokens"] for entry in made):
+            raise ConfigError(NO_TEXT.replace("data", f"data{flag}", 1))
+
+
 def separator_of(tokenizer: Tokenizer) -> str:
     """What stands between two documents, as text."""
     names = {number: name for name, number in tokenizer.special_tokens.items()}

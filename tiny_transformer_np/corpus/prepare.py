@@ -26,7 +26,14 @@ from tiny_transformer_np.config import ConfigError
 from tiny_transformer_np.corpus import shards, workers
 from tiny_transformer_np.corpus.decoding import STANDARD_INPUT
 from tiny_transformer_np.corpus.documents import Unit, find_sources, save_standard_input, units
-from tiny_transformer_np.corpus.encoding import NO_TEXT, id_type, learned_units, loaded, make_tokenizer, separator_of
+from tiny_transformer_np.corpus.encoding import (
+    id_type,
+    learned_units,
+    loaded,
+    make_tokenizer,
+    require_text,
+    separator_of,
+)
 from tiny_transformer_np.corpus.plan import PLAN, Plan, Request, Stamp, stamp
 from tiny_transformer_np.corpus.progress import Checking, Progress, Reading, Silent
 from tiny_transformer_np.corpus.shards import INDEX, SPLITS, TOKENIZER, Entry, write_json
@@ -134,7 +141,7 @@ class _Preparation:
             begun = True
             if not complete:
                 self._make_tokenizer(splits)
-                self._finish(plan, self._make_shards(splits))
+                self._finish(plan, splits, self._make_shards(splits))
         except ConfigError:  # the data cannot be used, now or later
             if begun or not self.earlier:
                 self._remove_all()
@@ -265,11 +272,10 @@ class _Preparation:
             self.progress.end()
         return answers
 
-    def _finish(self, plan: Plan, entries: dict[str, list[Entry]]) -> None:
+    def _finish(self, plan: Plan, splits: Splits, entries: dict[str, list[Entry]]) -> None:
         if changed := plan.changed_files():
             raise ConfigError(f"{changed} this command began; start it again when the data stay as they are")
-        if not sum(entry["tokens"] for entry in entries["train"]):
-            raise ConfigError(NO_TEXT)
+        require_text(splits, list(entries.values()))
         tokenizer = self._tokenizer()
         shards.write_index(
             self.folder, tokenizer, id_type(tokenizer), entries["train"], entries["val"], separator_of(tokenizer)
