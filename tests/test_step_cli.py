@@ -51,6 +51,8 @@ def test_the_step_it_opens_is_that_of_training(text, tmp_path):
     result = train("--data", text, "--step-backward", "--at-step", 3, stdin="continue\n", cwd=tmp_path)
     expected = f"step 3 is complete: loss {row['loss']:.4f}, gradient norm {row['grad_norm']:.4g}"
     assert result.returncode == 0 and expected in result.stdout
+    result = train("--resume", tmp_path / "run", "--step-backward", cwd=tmp_path)
+    assert result.returncode == 2 and "the run is complete at step 5; give a larger max_steps" in result.stderr
 
 
 @pytest.mark.parametrize(

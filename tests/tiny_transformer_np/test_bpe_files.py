@@ -12,6 +12,7 @@ from fuzzed_files import edit
 from unicode_texts import random_texts
 
 from tiny_transformer_np import ConfigError, tokenizers
+from tiny_transformer_np.corpus.plan import Plan, Request
 from tiny_transformer_np.tokenizers import BpeTokenizer, bpe, bpe_files, files
 
 TEXT = "the model of this kind, the other kind: 12 models aren't of one kind\n" * 3 + " ".join(random_texts(30))
@@ -37,6 +38,15 @@ def test_gpt2s_files_are_read_by_folder_and_by_either_name(tmp_path, names):
         loaded = tokenizers.load(path)
         assert loaded.to_json() == OWN.to_json() and same(loaded)
     assert loaded.special_tokens == {"<|endoftext|>": 329}
+
+
+@pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])
+def test_a_corpus_is_prepared_with_gpt2s_files_by_folder_and_by_either_name(tmp_path, names):
+    gpt2_files(tmp_path, *names)
+    both = {str(tmp_path / name) for name in names}
+    for path in (tmp_path, *(tmp_path / name for name in names)):
+        plan = Plan.of(Request(("text.txt",), tokenizer=str(path)), ([], []))
+        assert {stamp[0] for stamp in plan.stamps["tokenizer"]} == both  # a change of either is noticed
 
 
 def test_a_vocabulary_with_the_words_kind_and_model_is_one(tmp_path):

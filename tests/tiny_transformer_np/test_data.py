@@ -284,6 +284,14 @@ def test_a_short_validation_part_is_refused(tmp_path):
     assert said.endswith("give more text or a smaller seq_len, or --val-data")
 
 
+def test_a_validation_part_without_ids_is_not_taken_for_the_last_tenth(tmp_path):
+    folder, tokenizer = prepared(tmp_path / "corpus", [TEXT]), ByteTokenizer()
+    pieces = [EncodedPiece(tokenizer.encode(TEXT), len(TEXT), True)]
+    splits = [[write_shard(folder, name, ids, "uint16")] for name, ids in (("train-00000", pieces), ("val-00000", []))]
+    write_index(folder, tokenizer, "uint16", *splits)
+    assert f"the text for validation (the validation part of {folder}) has 0 tokens" in refusal(config_of([folder]))
+
+
 class Read:
     """Counts the ids that are read of Tokens."""
 

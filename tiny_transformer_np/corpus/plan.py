@@ -17,12 +17,12 @@ from tiny_transformer_np.config import BPE_VOCAB_SIZE, ConfigError
 from tiny_transformer_np.corpus.documents import Source
 from tiny_transformer_np.corpus.encoding import KINDS
 from tiny_transformer_np.corpus.shards import PLAN
+from tiny_transformer_np.tokenizers import files as tokenizer_files
 from tiny_transformer_np_package_check import __version__
 
 Stamp: TypeAlias = list[Any]  # of a file: its absolute path, size and mtime_ns; of standard input "-", size and sha256
 
 _FORMAT, _VERSION = "minigrad-corpus-plan", 1
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ def _tokenizer_stamps(spec: str) -> list[Stamp]:
         return []
     path = Path(os.path.abspath(spec))
     if files.is_folder(path):
-        places = [path / name for name in _TOKENIZER_FILES]
+        places = [path / name for name in tokenizer_files.NAMES]
     else:
-        places = [path, path.with_name("merges.txt")] if path.name == "vocab.json" else [path]
+        places = [path, *(path.with_name(name) for name in tokenizer_files.beside(path.name))]
     found = [_stamp(place) for place in places if files.status(place)]
     if not found:
         raise ConfigError(

@@ -17,9 +17,16 @@ from tiny_transformer_np.tokenizers.ids import IdTokenizer
 TOKENIZER_JSON = "tokenizer.json"
 #: file of the vocabulary -> file of the merges, in one folder: as `transformers` names them, and as GPT-2's code did
 _MERGES = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}
+#: all names that a tokenizer's files have in a folder
+NAMES = (TOKENIZER_JSON, *_MERGES, *_MERGES.values())
 KINDS: dict[str, type[Tokenizer]] = {
     each.kind: each for each in (CharTokenizer, ByteTokenizer, BpeTokenizer, IdTokenizer)
 }
+
+
+def beside(name: str) -> list[str]:
+    """The names of the files without which a file of this name is no tokenizer: merges for a vocabulary, and back."""
+    return [pair[pair[0] == name] for pair in _MERGES.items() if name in pair]
 
 
 def from_json(obj: object) -> Tokenizer:
@@ -40,7 +47,7 @@ def load(path: StrPath) -> Tokenizer:
     """
     file = Path(path)
     if is_folder(file):
-        names = [TOKENIZER_JSON, *_MERGES]
+        names = (TOKENIZER_JSON, *_MERGES)
         found = next((name for name in names if (file / name).exists()), None)
         if found is None:
             raise ConfigError(f"there is no tokenizer in {path}: expected one of {', '.join(names)}")

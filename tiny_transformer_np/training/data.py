@@ -205,7 +205,7 @@ def _of_prepared(config: TrainingConfig) -> Data:
     corpus = open_corpus(folder, Checking(ByteProgress()))
     _require_tokenizer(config, corpus.tokenizer, folder)
     if not config.val_data:
-        return _of_corpus(corpus, f"the validation part of {folder}" if corpus.val else "")
+        return _of_corpus(corpus, f"the validation part of {folder}" if corpus.val is not None else "")
     other = open_corpus(config.val_data[0], Checking(ByteProgress()))
     if other.tokenizer.to_json() != corpus.tokenizer.to_json():
         command = prepare_command(tokenizer=Path(folder) / TOKENIZER)
@@ -227,7 +227,7 @@ def _of_ids(config: TrainingConfig, made_with: Meta | None) -> Data:
         _require_vocab_size(config, tokenizer)
     data, val_data = ([match for path in paths for match in _matches(path)] for paths in (config.data, config.val_data))
     corpus = open_foreign(data, val_data, tokenizer, config.vocab_size, Checking(ByteProgress()))
-    beside = "val.bin" if corpus.val else ""
+    beside = "val.bin" if corpus.val is not None else ""
     return _of_corpus(corpus, "--val-data" if config.val_data else beside, has_documents=False)
 
 

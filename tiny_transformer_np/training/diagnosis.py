@@ -94,6 +94,10 @@ def step_backward(trainer: Trainer, at_step: int | None = None, break_on: str | 
     from minigrad.debug.session import Abandoned, NoSuchNode, Session  # imports pdb, which training does not need
 
     at_step = trainer.step + 1 if at_step is None else at_step
+    if trainer.step == trainer.total_steps:
+        raise ConfigError(
+            f"the run is complete at step {trainer.step}; give a larger max_steps, or an earlier checkpoint"
+        )
     if not trainer.step < at_step <= trainer.total_steps:
         raise ConfigError(f"at_step is {at_step}; expected {trainer.step + 1} to {trainer.total_steps}")
     while trainer.step + 1 < at_step:
