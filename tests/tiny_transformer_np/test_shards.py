@@ -1,5 +1,7 @@
 """A corpus on disk: what was written is what is read, or a line that says what is wrong with it."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,14 @@ def test_the_tokenizer_of_a_corpus_keeps_every_character(tmp_path):
     entry = write_shard(tmp_path, "train-00000", [EncodedPiece(np.arange(6), 6, True)], "uint16")
     write_index(tmp_path, tokenizer, "uint16", [entry])
     assert open_corpus(tmp_path).tokenizer.vocabulary == tokenizer.vocabulary
+
+
+def test_a_tokenizer_takes_no_more_characters_in_a_corpus_than_in_a_checkpoint(tmp_path):
+    """Else a large vocabulary, which a checkpoint can hold, makes a corpus that cannot be opened."""
+    tokenizer = tokenizers.train("bpe", ["\u0437\u0438\u043c\u0430 \u043b\u0435\u0442\u043e " * 9], 300)
+    write_index(tmp_path, tokenizer, "uint16", [])
+    text = json.dumps(tokenizer.to_json(), ensure_ascii=False)
+    assert (tmp_path / "tokenizer.json").read_text(encoding="utf-8") == text + "\n"
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])

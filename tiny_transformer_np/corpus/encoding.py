@@ -17,7 +17,7 @@ from kernels.system.printable import one_line
 from tiny_transformer_np import tokenizers
 from tiny_transformer_np.config import BPE_VOCAB_SIZE, TOKENIZERS, ConfigError
 from tiny_transformer_np.corpus.documents import Unit, read
-from tiny_transformer_np.corpus.shards import TOKENIZER, EncodedPiece, Entry, write_json, write_shard
+from tiny_transformer_np.corpus.shards import TOKENIZER, EncodedPiece, Entry, write_shard, write_tokenizer
 from tiny_transformer_np.tokenizers import Tokenizer
 
 Options: TypeAlias = dict[str, Any]  # how documents are read: keyword arguments of `documents.read`
@@ -170,7 +170,7 @@ def _tokenizer_task(
 ) -> dict[str, Any]:
     """Make the tokenizer.json of a folder."""
     units = [[Unit.from_json(unit) for unit in split] for split in splits]
-    write_json(Path(folder) / TOKENIZER, make_tokenizer(spec, vocab_size, units, options, tell).to_json())
+    write_tokenizer(Path(folder), make_tokenizer(spec, vocab_size, units, options, tell))
     return {}
 
 

@@ -36,7 +36,7 @@ from tiny_transformer_np.corpus.encoding import (
 )
 from tiny_transformer_np.corpus.plan import PLAN, Plan, Request, Stamp, stamp
 from tiny_transformer_np.corpus.progress import Checking, Progress, Reading, Silent
-from tiny_transformer_np.corpus.shards import INDEX, SPLITS, TOKENIZER, Entry, write_json
+from tiny_transformer_np.corpus.shards import INDEX, SPLITS, TOKENIZER, Entry, write_tokenizer
 from tiny_transformer_np.corpus.workers import Task
 from tiny_transformer_np.tokenizers import Tokenizer
 
@@ -209,7 +209,7 @@ class _Preparation:
         spec, vocab_size = self.request.tokenizer, self.request.vocab_size
         learned = learned_units(spec, splits)
         if not learned:
-            write_json(self.folder / TOKENIZER, make_tokenizer(spec, vocab_size, [], {}).to_json())
+            write_tokenizer(self.folder, make_tokenizer(spec, vocab_size, [], {}))
             return
         arguments = {
             "folder": str(self.folder), "spec": spec, "vocab_size": vocab_size, "options": self.options,

@@ -48,6 +48,7 @@ KEYS = {"format": str, "version": int, "dtype": str, "vocab_size": int, "tokeniz
         "splits": dict, "sha256": str}  # fmt: skip
 _NAME = re.compile(r"(?:train|val)-[0-9]{5,9}")
 _SHA256 = re.compile("[0-9a-f]{64}")
+_LARGEST = 4 * MAX_TEXT  # bytes of a file of JSON: UTF-8 has up to 4 for a character
 _ADVICE = "copy the corpus again, or prepare it again"
 
 
@@ -159,7 +160,7 @@ def write_index(
     only served to go on are removed. ConfigError for more shards than an index may have.
     """
     folder = Path(folder)
-    write_json(folder / TOKENIZER, tokenizer.to_json())
+    write_tokenizer(folder, tokenizer)
     tokenizer_sha256 = hashlib.sha256(_read(folder / TOKENIZER)).hexdigest()
     index: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "dtype": np.dtype(dtype).name, "vocab_size": tokenizer.vocab_size,
@@ -182,6 +183,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a file of a corpus, whole or not at all; equal values give equal bytes."""
     with replacing(path) as partial:
         partial.write_text(_json(value), encoding="utf-8", newline="\n")
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write the tokenizer.json of a corpus. It is not indented: one that a checkpoint can hold fits in MAX_TEXT too."""
+    with replacing(folder / TOKENIZER) as partial:
+        text = json.dumps(tokenizer.to_json(), ensure_ascii=False) + "\n"
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -345,11 +353,11 @@ def _read(path: Path) -> bytes:
     """A file of JSON. ConfigError, and no more is read, if it is larger than those that are written here."""
     try:
         with open_regular(path, "rb") as file:
-            content = file.read(MAX_TEXT + 1)
+            content = file.read(_LARGEST + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    if len(content) > MAX_TEXT:
-        raise ConfigError(f"{path} has more than {MAX_TEXT:,} bytes, so it is none of this program; {_ADVICE}")
+    if len(content) > _LARGEST:
+        raise ConfigError(f"{path} has more than {_LARGEST:,} bytes, so it is none of this program; {_ADVICE}")
     return content
 
 
