@@ -72,6 +72,9 @@ REFUSED = {
     "UTF-16 without a mark": ("a.txt", TEXT.encode("utf-16-le"), "iconv -f UTF-16LE"),
     "UTF-32": ("a.txt", TEXT.encode("utf-32"), "iconv -f UTF-32"),
     "a picture": ("a.txt", b"\x89PNG\r\n\x1a\n" + b"\0" * 99, "a picture"),
+    "a document of another program": ("a.txt", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "it is a PDF document"),
+    "an archive": ("a.zip", b"PK\x03\x04\0\0", "it is a ZIP archive"),
+    "numbers": ("a.dat", np.arange(999, dtype=np.float32).tobytes(), "is not text"),
     "gzip without its ending": ("a.txt", GZIP, "packed by gzip"),
     "gzip in gzip": ("a.txt.gz", gzip.compress(GZIP), "packed by gzip"),
     "gzip cut off": ("a.txt.gz", GZIP[:-20], "is cut off"),
@@ -170,14 +173,3 @@ def test_preparing_odd_data_is_refused_and_no_folder_is_left(kind, capsys, monke
     status, stderr = call(capsys, monkeypatch, prepare, *args)
     assert_refused(status, stderr, expected)
     assert not Path("corpus").exists()
-
-
-@pytest.mark.slow
-def test_one_line_of_50_mb_is_trained_on_whole(capsys, monkeypatch):
-    words = b"lorem ipsum "
-    path = write("a.txt", words * (50_000_000 // len(words)))
-    status, stderr = call(capsys, monkeypatch, training, "--data", path, *FEW.split())
-    assert status in (0, None), stderr
-    corpus = open_corpus(*corpora())
-    assert len(corpus.train) == path.stat().st_size
-    assert corpus.tokenizer.decode(corpus.train[25_000_000:25_000_012]) in "lorem ipsum lorem ipsum "

@@ -327,7 +327,7 @@ def test_a_damaged_corpus_is_made_again(text, tmp_path, capsys):
         assert not prepare(asked(text), tmp_path / "corpus").earlier
         assert contents(tmp_path / "corpus") == whole
         said = capsys.readouterr().err
-        assert f"corpus/{name}" in said and said.endswith(": it is made again now\n") and said.count("\n") == 1
+        assert f"corpus/{name}" in said and said.endswith("; the corpus is made again now\n") and said.count("\n") == 1
 
 
 def test_a_corpus_of_another_version_stays_even_if_this_one_cannot_read_it(text, tmp_path):

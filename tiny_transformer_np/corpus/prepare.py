@@ -199,7 +199,8 @@ class _Preparation:
             if self.earlier.program != plan.program:
                 raise
             self._remove(rf"(?!{re.escape(PLAN)})(?:{_WRITTEN})")
-            streams.note(one_line(f"{error}: it is made again now"))
+            fault = str(error).removesuffix(f"; {shards.ADVICE}")
+            streams.note(one_line(f"{fault}; the corpus is made again now"))
             return False
         return True
 

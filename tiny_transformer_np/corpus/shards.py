@@ -49,7 +49,7 @@ KEYS = {"format": str, "version": int, "dtype": str, "vocab_size": int, "tokeniz
 _NAME = re.compile(r"(?:train|val)-[0-9]{5,9}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _LARGEST = 4 * MAX_TEXT  # bytes of a file of JSON: UTF-8 has up to 4 for a character
-_ADVICE = "copy the corpus again, or prepare it again"
+ADVICE = "copy the corpus again, or prepare it again"  # ends what is said of a damaged one
 
 
 class EncodedPiece(NamedTuple):
@@ -247,7 +247,7 @@ def _verify(files: list[MappedFile], ends: list[MappedFile], vocab_size: int, pr
 
     def expect(file: MappedFile, found: Found) -> None:
         if found.sha256 != file.sha256:
-            raise ConfigError(f"{file.path} is damaged: its checksum differs; {_ADVICE}")
+            raise ConfigError(f"{file.path} is damaged: its checksum differs; {ADVICE}")
         name = file.path.name
         if name in lengths and found.largest > lengths[name]:
             raise ConfigError(f"{file.path} has a document that ends at {found.largest}, behind its shard's end")
@@ -265,7 +265,7 @@ def _mapped(folder: Path, name: str, dtype: np.dtype[Any], length: int, sha256: 
     try:
         return MappedFile(path, dtype, length, sha256=sha256)
     except ConfigError as error:
-        raise ConfigError(f"{error}; {_ADVICE}") from None
+        raise ConfigError(f"{error}; {ADVICE}") from None
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -286,7 +286,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} has version {brief(version)}; expected {VERSION}; use the program that wrote it")
     _check_types(index, KEYS, path)
     if index["sha256"] != _digest(index):
-        raise ConfigError(f"{path} is damaged: its checksum differs; {_ADVICE}")
+        raise ConfigError(f"{path} is damaged: its checksum differs; {ADVICE}")
     if index["dtype"] not in DTYPES:
         raise ConfigError(f"{path} has the dtype {brief(index['dtype'])}; expected {' or '.join(DTYPES)}")
     if not 1 <= index["vocab_size"] <= SIZE:
@@ -327,16 +327,16 @@ def _check_types(table: dict[str, Any], types: dict[str, type], path: Path) -> N
 def _read_tokenizer(folder: Path, index: dict[str, Any]) -> Tokenizer:
     path = folder / TOKENIZER
     if not is_file(path):
-        raise ConfigError(f"the corpus {folder} has no {TOKENIZER}; {_ADVICE}")
+        raise ConfigError(f"the corpus {folder} has no {TOKENIZER}; {ADVICE}")
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != index["tokenizer_sha256"]:
-        raise ConfigError(f"{path} does not fit {INDEX}: the corpus was made with another tokenizer; {_ADVICE}")
+        raise ConfigError(f"{path} does not fit {INDEX}: the corpus was made with another tokenizer; {ADVICE}")
     try:
         tokenizer = tokenizers.from_json(parse_json(content.decode()))
     except ValueError as error:
         raise ConfigError(f"the tokenizer {path} cannot be used: {one_line(error)}") from None
     if tokenizer.vocab_size != index["vocab_size"]:
-        raise ConfigError(f"{path} has {tokenizer.vocab_size} ids, but {INDEX} says {index['vocab_size']}; {_ADVICE}")
+        raise ConfigError(f"{path} has {tokenizer.vocab_size} ids, but {INDEX} says {index['vocab_size']}; {ADVICE}")
     return tokenizer
 
 
@@ -346,7 +346,7 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"the {what} {path} is damaged ({one_line(error)}); {_ADVICE}") from None
+        raise ConfigError(f"the {what} {path} is damaged ({one_line(error)}); {ADVICE}") from None
 
 
 def _read(path: Path) -> bytes:
@@ -357,7 +357,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     if len(content) > _LARGEST:
-        raise ConfigError(f"{path} has more than {_LARGEST:,} bytes, so it is none of this program; {_ADVICE}")
+        raise ConfigError(f"{path} has more than {_LARGEST:,} bytes, so it is none of this program; {ADVICE}")
     return content
 
 

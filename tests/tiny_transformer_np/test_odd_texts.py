@@ -1,17 +1,12 @@
-"""Odd files given as --data, with each tokenizer: trained on, or refused in one line, with nothing left in the cache.
-
-What is said of damaged corpora and files of ids is in test_damaged_corpora.py and test_foreign_tokens.py.
-"""
+"""Odd texts become corpora with each tokenizer, document by document. What is refused is in tests/test_odd_data.py."""
 
 import codecs
 import gzip
 import json
 import os
-import re
 
 import numpy as np
 import pytest
-from test_bad_paths import outcome
 from test_documents import write
 
 from kernels.system import cache as caches
@@ -21,7 +16,6 @@ from tiny_transformer_np.corpus.cache import cached_corpus
 from tiny_transformer_np.training import TextDataset
 
 WORDS = "Some words, and more of them: na\u00efve \u65e5\u672c \U0001f600.\n" * 8
-TRAIN = ("tiny_transformer_np.training", "--kernels", "reference", "--no-preflight")
 MANY = "".join(map(chr, range(0x4E00, 0x4E00 + 20_992))) + "".join(map(chr, range(0x10000, 0x10000 + 40_000)))
 
 
@@ -50,30 +44,6 @@ READ = {
     "escapes": ("a.jsonl", json.dumps({"text": WORDS * 2}, ensure_ascii=True), [WORDS * 2]),
     "huge integer": ("a.jsonl", f'{{"n": {"9" * 9999}, "text": {json.dumps(WORDS)}}}', [WORDS]),
     "gzip members": ("a.txt.gz", gzip.compress(WORDS.encode()) + gzip.compress(b"more"), [WORDS + "more"]),
-}  # fmt: skip
-#: what a file has, its name, what the line says
-REFUSED = {
-    "empty": ("a.txt", "", "is empty; expected text"),
-    "a mark alone": ("a.txt", codecs.BOM_UTF8, "is empty; expected text"),
-    "blank lines alone": ("a.jsonl", "\n\n", "no text"),
-    "empty documents alone": ("a.jsonl", lines({"text": ""}), "no text"),
-    "Latin-1": ("a.txt", "caf\xe9".encode("latin1"), r"\(byte 3\); .*iconv -f latin1 -t utf-8 .*a\.txt > .*a-utf8\."),
-    "UTF-16": ("a.txt", WORDS.encode("utf-16"), r"is UTF-16, .*iconv -f UTF-16 -t utf-8"),
-    "UTF-16 without a mark": ("a.txt", (WORDS + "a" * 999).encode("utf-16-le"), "is UTF-16LE, not UTF-8 text"),
-    "lone surrogate": ("a.txt", b"abc\xed\xa0\x80", r"\(byte 3\); half of a surrogate pair"),
-    "lone surrogate in JSON": ("a.jsonl", r'{"text": "\ud800"}', r"line 1: the text has \\ud800, half of a surrogate"),
-    "cut off character": ("a.txt", WORDS.encode()[:-3], r"is not UTF-8 text \(byte \d+\)"),
-    "broken gzip": ("a.txt.gz", gzip.compress(WORDS.encode())[:-9], "is cut off"),
-    "no gzip": ("a.txt.gz", WORDS, "is not packed by gzip"),
-    "PDF": ("a.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "it is a PDF document"),
-    "picture": ("a.png", b"\x89PNG\r\n\x1a\n\0\0", "it is a picture"),
-    "archive": ("a.zip", b"PK\x03\x04\0\0", "it is a ZIP archive"),
-    "numbers": ("a.dat", np.arange(999, dtype=np.float32).tobytes(), "is not text"),
-    "broken JSON": ("a.jsonl", '{"text": "a"}\n{"text"', r"line 2: it is not JSON"),
-    "JSON without the field": ("a.jsonl", '{"content": "a"}', "line 1: there is no field 'text', .*--field content"),
-    "JSON of another type": ("a.jsonl", '{"text": 1}', "line 1: the field 'text' is a number"),
-    "JSON list": ("a.jsonl", '[{"text": "a"}]', "line 1: it is a list; .*jq"),
-    "nested JSON": ("a.jsonl", "[" * 99_999, "line 1: it is nested too deeply"),
 }  # fmt: skip
 
 
@@ -107,18 +77,6 @@ def test_odd_texts_are_trained_on(kind, tokenizer, tmp_path, entries):
     inputs, targets = TextDataset(corpus.train, corpus.tokenizer, 1).batch(0, 2, seed=1)
     assert inputs.dtype == targets.dtype == np.int64 and inputs.max() < corpus.tokenizer.vocab_size
     assert len(entries()) == 1
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_odd_texts_are_refused_in_one_line_with_nothing_left_behind(kind, tmp_path, entries):
-    name, content, expected = REFUSED[kind]
-    path = write(tmp_path / "data" / name, content)
-    for tokenizer in ("char", "bpe"):
-        flags = ("--data", "{}", "--out-dir", "{out}", "--tokenizer", tokenizer)
-        status, message = outcome((*TRAIN, *flags), path, tmp_path / "run")
-        assert status == 2 and message.count("\n") == 1 and len(message) < 600, message
-        assert re.search(expected, message)
-    assert entries() == [] and sorted(os.listdir(tmp_path)) == ["cache", "data"] and os.listdir(path.parent) == [name]
 
 
 def test_a_text_with_characters_that_a_tokenizer_has_not_is_refused(tmp_path, entries):
