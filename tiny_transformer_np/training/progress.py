@@ -19,6 +19,10 @@ def _bar(total: int, initial: int, stream: TextIO, unit: str, **options: Any) ->
     class Bar(tqdm):
         monitor_interval = 0  # no monitor thread
 
+        def close(self) -> None:
+            if hasattr(self, "start_t"):  # else the first display failed, and an old tqdm fails here too
+                super().close()
+
     return Bar(total=total, initial=initial, unit=unit, file=stream, dynamic_ncols=True, **options)
 
 
