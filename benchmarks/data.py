@@ -119,7 +119,7 @@ def compare_batches(folder, name, rounds, seconds_a_turn):
 
 
 def alternate(children, rounds, seconds_a_turn):
-    """Ask each child for about so many seconds of work in every round -> {name: its answers, each with "n"}."""
+    """Ask each child for about `seconds_a_turn` of work in every round -> {name: its answers, each with "n"}."""
     n = {}
     for name, child in children.items():
         child.ask(2)
@@ -151,7 +151,7 @@ def random_corpus(folder, n_bytes, vocab_size):
 
 
 def repeated(corpus, folder, times):
-    """A corpus whose training shards are those of `corpus`, so many times, as hard links."""
+    """A corpus whose training shards are those of `corpus`, repeated `times` times as hard links."""
     from tiny_transformer_np import tokenizers
     from tiny_transformer_np.corpus.shards import write_index
 

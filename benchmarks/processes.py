@@ -42,7 +42,7 @@ def anonymous(pid="self"):
 
 
 def timed(command, cores, log):
-    """Run a command on so many of this process' cores -> (seconds, most resident bytes at once of it and its children).
+    """Run a command on `cores` of this process' cores -> (seconds, most resident bytes at once of it and its children).
 
     log: the file that gets its output. Pages that several processes share count once (Pss), those of files too.
     Raises CalledProcessError with the end of the output if it fails.

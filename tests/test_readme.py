@@ -71,17 +71,16 @@ def test_every_flag_of_a_training_command_is_one(monkeypatch):
             assert left.code == 0, (page, flags)  # --help
 
 
-def test_every_flag_of_a_preparing_command_is_one(monkeypatch):
-    shown = list(commands("tiny_transformer_np.training.prepare"))
-    assert len(shown) >= 4
+@pytest.mark.parametrize(
+    ("command", "least", "parse"),
+    [
+        ("tiny_transformer_np.training.prepare", 4, prepare.parse_arguments),
+        ("tiny_transformer_np.sampling", 2, sampling.arguments),
+    ],
+)
+def test_every_flag_of_another_command_is_one(command, least, parse, monkeypatch):
+    shown = list(commands(command))
+    assert len(shown) >= least
     for _, flags in shown:
-        monkeypatch.setattr(sys, "argv", ["prepare", *flags])
-        prepare.parse_arguments()
-
-
-def test_every_flag_of_a_sampling_command_is_one(monkeypatch):
-    shown = list(commands("tiny_transformer_np.sampling"))
-    assert len(shown) >= 2
-    for _, flags in shown:
-        monkeypatch.setattr(sys, "argv", ["sampling", *flags])
-        sampling.arguments()
+        monkeypatch.setattr(sys, "argv", [command, *flags])
+        parse()

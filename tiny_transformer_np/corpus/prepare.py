@@ -256,7 +256,7 @@ class _Preparation:
                 entries[split][number] = entry
 
     def _work(self, what: str, tasks: list[Task], sizes: list[int], done: int, threads: int = 1) -> list[Any]:
-        """The results of the tasks, which read so many bytes each; done: bytes that were read earlier."""
+        """The results of the tasks; sizes: bytes that each reads; done: bytes that were read earlier."""
         answers: list[Any] = [None] * len(tasks)
         reading = [Reading(self.progress, size) for size in sizes]
 

@@ -68,10 +68,10 @@ class Task:
 def results(
     tasks: Sequence[Task], processes: int, tell: Tell, threads: int = 1
 ) -> Generator[tuple[int, Answer], None, None]:
-    """(index of a task, what its function returned), in the order in which tasks are done by so many processes.
+    """(index of a task, what its function returned), in the order in which the processes finish them.
 
-    threads: in each process; tell: called while tasks run. A task's ConfigError, OSError or MemoryError is raised
-    here, and WorkerError if a worker dies. However this generator ends, its processes have ended then.
+    processes: at most; threads: in each; tell: called while tasks run. A task's ConfigError, OSError or MemoryError is
+    raised here, and WorkerError if a worker dies. However this generator ends, its processes have ended then.
     """
     events: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
     waiting: queue.SimpleQueue[tuple[int, Task]] = queue.SimpleQueue()

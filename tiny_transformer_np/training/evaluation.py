@@ -23,7 +23,7 @@ class Evaluation(NamedTuple):
 
 @no_grad()
 def evaluate(model: TransformerLM, dataset: TextDataset, batch_size: int, limit: int = 0) -> Evaluation:
-    """The loss over all targets, each once; limit > 0: over about so many of them, see `TextDataset.blocks`."""
+    """The loss over all targets, each once; limit > 0: over about `limit` of them, see `TextDataset.blocks`."""
     model.eval()
     n_bytes_of = dataset.tokenizer.bytes_per_token()
     total, n_targets, n_bytes = 0.0, 0, 0

@@ -58,7 +58,7 @@ class Windows:
         return ends
 
     def _n_windows(self, lengths: Array) -> Array:
-        """How many windows documents of so many tokens have."""
+        """The number of windows of each document. lengths: of the documents, in tokens."""
         n_targets = lengths - 1
         overlap = max(0, self.seq_len - self.stride)  # targets that a window has in common with the next
         return np.where(n_targets > 0, np.maximum(-(-(n_targets - overlap) // self.stride), 1), 0)
